@@ -1,0 +1,1 @@
+"""Pixels to embeddings: layers, backbones and the network."""

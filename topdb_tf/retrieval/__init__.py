@@ -1,0 +1,1 @@
+"""Embeddings to scores: NumPy and Numba only, usable without the rest."""

@@ -1,0 +1,1 @@
+"""Batches to weights: losses, optimizer, schedules and the training step."""
