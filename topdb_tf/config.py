@@ -1,0 +1,159 @@
+"""Settings of a run: every default once, with what it may be."""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+import yaml
+
+
+def _one_of(default, *others):
+    return field(default=default, metadata={"choices": (default, *others)})
+
+
+def _at_least(least, default):
+    return field(default=default, metadata={"least": least})
+
+
+def _share(default):
+    return field(default=default, metadata={"least": 0, "most": 1})
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images are trained on and how they become batches.
+
+    Args:
+        split: Name of the data set, see `topdb-tf fit --help`.
+        root: Folder that holds the data sets; none: $TOPDB_DATA, else `datasets/`.
+        image_height: In pixels, after resizing.
+        image_width: In pixels, after resizing.
+        batch_size: Images a step; a multiple of `images_per_pid`.
+        images_per_pid: Images of each identity in a batch, at least 2.
+        flip: Probability of a horizontal flip.
+        zoom: Probability of enlarging by 1.125 and cropping back.
+        erase: Probability of erasing a random rectangle.
+        threads: Threads of the input pipeline; 0 leaves the choice to tf.data.
+    """
+
+    split: str = "market1501"
+    root: str | None = None
+    image_height: int = _at_least(1, 384)
+    image_width: int = _at_least(1, 128)
+    batch_size: int = 64
+    images_per_pid: int = _at_least(2, 4)
+    flip: float = _share(0.5)
+    zoom: float = _share(0.5)
+    erase: float = _share(0.5)
+    threads: int = _at_least(0, 0)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.image_height, self.image_width
+
+    @property
+    def pids_per_batch(self) -> int:
+        """Identities in a batch."""
+        return self.batch_size // self.images_per_pid
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: its backbone, its streams and what is dropped.
+
+    Args:
+        backbone: `resnet50`, `mobilenet_v2` or `tiny`.
+        weights: Start of the backbone: `imagenet`, `none` or a file.
+        streams: Names of the streams, of `topdb_tf.model.network.STREAMS`.
+        drop: `top` (Top DropBlock) or `batch` (one random block a batch).
+        height_ratio: Share of the rows that is dropped, in (0, 1).
+        relevance: How the columns of a row count: `mean` (paper) or `max` (authors).
+        mask_from: Feature map that the rows are ranked on: `backbone` (paper) or
+            `bottlenecks` (authors).
+        num_bottlenecks: Bottlenecks between the backbone and the dropping streams.
+        neck: `no_shift`, `shift` (batch normalisation with a trained shift) or `none`.
+    """
+
+    backbone: str = "resnet50"
+    weights: str = "imagenet"
+    streams: tuple[str, ...] = ("global", "top_drop", "regularization")
+    drop: str = _one_of("top", "batch")
+    height_ratio: float = 0.3
+    relevance: str = _one_of("mean", "max")
+    mask_from: str = _one_of("backbone", "bottlenecks")
+    num_bottlenecks: int = _at_least(0, 2)
+    neck: str = _one_of("no_shift", "shift", "none")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Losses, optimizer, schedule and precision.
+
+    Args:
+        epochs: Passes over the training images.
+        learning_rate: Peak at a batch of `reference_batch_size`; it is scaled in
+            proportion to the batch.
+        reference_batch_size: Batch that `learning_rate` is given for.
+        warmup: `linear` (paper) or `staircase` (authors).
+        warmup_epochs: Length of the warm-up.
+        drop_epochs: Epochs at which the rate is divided by ten.
+        l2: L2 penalty on every weight.
+        label_smoothing: Of the cross-entropy.
+        margin: Of the triplet loss, or `soft`.
+        precision: `auto`, `float32`, `bfloat16` or `float16`.
+        xla: Whether the step is compiled by XLA.
+        seed: Of weights, batches and augmentation.
+        evaluate_every: Epochs between retrieval scores; 0: after the last alone.
+    """
+
+    epochs: int = _at_least(1, 400)
+    learning_rate: float = 1e-3
+    reference_batch_size: int = _at_least(1, 128)
+    warmup: str = _one_of("linear", "staircase")
+    warmup_epochs: int = _at_least(0, 50)
+    drop_epochs: tuple[int, ...] = (200, 300)
+    l2: float = 5e-4
+    label_smoothing: float = _share(0.1)
+    margin: float | str = 0.3
+    precision: str = _one_of("auto", "float32", "bfloat16", "float16")
+    xla: bool = False
+    seed: int = _at_least(0, 1)
+    evaluate_every: int = _at_least(0, 30)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How embeddings are made and scored.
+
+    Args:
+        batch_size: Images embedded at a time.
+        metric: `sqeuclidean` (paper), `euclidean` or `cosine`.
+        rerank: Whether the k-reciprocal re-ranked scores are computed too.
+        ignore_cameras: Whether images of the query's own camera count as matches; for
+            data sets without camera numbers.
+    """
+
+    batch_size: int = _at_least(1, 64)
+    metric: str = _one_of("sqeuclidean", "euclidean", "cosine")
+    rerank: bool = False
+    ignore_cameras: bool = False
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting of a run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def to_yaml(self) -> str:
+        """Returns all settings as YAML that `recipe_files.read_config` reads back."""
+        return yaml.safe_dump(_plain(dataclasses.asdict(self)), sort_keys=False)
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,194 @@
+"""Recipes: YAML files of differences from the defaults, and `--set` overrides."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from topdb_tf.config import Config
+
+_SCALARS = {int: "a whole number", float: "a number", str: "a text", bool: "true/false"}
+
+
+def recipes() -> tuple[str, ...]:
+    """Returns the names of the recipes that come with the package."""
+    return tuple(sorted(path.stem for path in _recipe_folder().glob("*.yaml")))
+
+
+def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Config:
+    """Returns the defaults with a recipe's differences and then the overrides.
+
+    Args:
+        name_or_path: A recipe's name, or a YAML file.
+        overrides: Texts `section.key=value`, the value in YAML.
+
+    Raises:
+        ValueError: If the recipe, a key or a value is not known.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        if name_or_path not in recipes():
+            raise ValueError(
+                f"`recipe` must be one of {', '.join(recipes())}, or a YAML file."
+                f"{_nearest(name_or_path, recipes())} Received: recipe={name_or_path!r}"
+            )
+        path = _recipe_folder() / f"{name_or_path}.yaml"
+    return read_config(path, overrides)
+
+
+def read_config(path: Path, overrides: Iterable[str] = ()) -> Config:
+    """Returns the defaults with a YAML file's differences and then the overrides.
+
+    Raises:
+        ValueError: If the file is no YAML mapping, or a key or value is not known.
+        FileNotFoundError: If there is no such file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no configuration file {path}.")
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not a YAML file: {error}") from error
+    config = _updated(Config(), settings, where=str(path))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ValueError(
+                "An override must read `section.key=value`. "
+                f"Received: --set {override!r}"
+            )
+        settings = _yaml_value(text)
+        for part in reversed(key.strip().split(".")):
+            settings = {part: settings}
+        config = _updated(config, settings, where=f"--set {override}")
+    _check(config)
+    return config
+
+
+def _recipe_folder():
+    package = Path(__file__).parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def _yaml_value(text):
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _updated(section, settings, *, where, prefix=""):
+    """Returns a copy of a (nested) dataclass with the settings of a mapping."""
+    if not isinstance(settings, dict):
+        raise ValueError(
+            f"{prefix.rstrip('.') or 'A configuration'} must hold keys and values. "
+            f"Received: {settings!r} ({where})"
+        )
+    hints = typing.get_type_hints(type(section))
+    changes = {}
+    for key, value in settings.items():
+        if key not in hints:
+            names = _all_keys() if not prefix else [f"{prefix}{name}" for name in hints]
+            raise ValueError(
+                f"There is no setting `{prefix}{key}`."
+                f"{_nearest(f'{prefix}{key}', names)} Received: {where}"
+            )
+        current = getattr(section, key)
+        if dataclasses.is_dataclass(current):
+            value = _updated(current, value, where=where, prefix=f"{prefix}{key}.")
+        else:
+            value = _converted(value, hints[key], f"{prefix}{key}", where)
+        changes[key] = value
+    return dataclasses.replace(section, **changes)
+
+
+def _converted(value: Any, hint: Any, key: str, where: str) -> Any:
+    """Returns the value as the type of a field, or says what it must be."""
+    if isinstance(hint, types.UnionType):
+        for option in typing.get_args(hint):
+            if option is type(None) and value is None:
+                return None
+            try:
+                return _converted(value, option, key, where)
+            except (ValueError, TypeError):
+                continue
+    if typing.get_origin(hint) is tuple:
+        values = value if isinstance(value, list | tuple) else [value]
+        return tuple(
+            _converted(item, typing.get_args(hint)[0], key, where) for item in values
+        )
+    if hint is float and isinstance(value, str):
+        value = _number(value)  # YAML reads 1e-3 as a text
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if hint is str and key == "model.weights" and value is None:
+        value = "none"  # YAML reads none, null and ~ alike
+    if type(value) is not hint:
+        expected = _SCALARS.get(hint, str(hint))
+        raise ValueError(f"`{key}` must be {expected}. Received: {value!r} ({where})")
+    return value
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _all_keys():
+    return [
+        f"{section.name}.{setting.name}"
+        for section in dataclasses.fields(Config)
+        for setting in dataclasses.fields(section.default_factory)
+    ]
+
+
+def _nearest(name, names):
+    by_leaf = {option.rpartition(".")[2]: option for option in names}
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if not close and name.rpartition(".")[2] in by_leaf:
+        close = [by_leaf[name.rpartition(".")[2]]]
+    return f" Did you mean `{close[0]}`?" if close else ""
+
+
+def _check(config):
+    for section in dataclasses.fields(config):
+        settings = getattr(config, section.name)
+        for setting in dataclasses.fields(settings):
+            key, value = (
+                f"{section.name}.{setting.name}",
+                getattr(settings, setting.name),
+            )
+            _check_setting(key, value, setting.metadata)
+    data = config.data
+    if data.batch_size % data.images_per_pid or data.pids_per_batch < 2:
+        raise ValueError(
+            "`data.batch_size` must be a multiple of `data.images_per_pid`, and hold "
+            "at least two identities. Received: "
+            f"batch_size={data.batch_size}, images_per_pid={data.images_per_pid}"
+        )
+
+
+def _check_setting(key, value, limits):
+    choices = limits.get("choices")
+    if choices and value not in choices:
+        raise ValueError(
+            f"`{key}` must be one of {', '.join(choices)}.{_nearest(value, choices)} "
+            f"Received: {value!r}"
+        )
+    if value is None or "least" not in limits:
+        return
+    if "most" in limits and not limits["least"] <= value <= limits["most"]:
+        span = f"[{limits['least']}, {limits['most']}]"
+        raise ValueError(f"`{key}` must be in {span}. Received: {value}")
+    if value < limits["least"]:
+        raise ValueError(
+            f"`{key}` must be at least {limits['least']}. Received: {value}"
+        )

@@ -1,0 +1,103 @@
+"""The folder of a run: its files, the newest one, whole writes."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+
+class RunFolder(NamedTuple):
+    """Paths inside the folder of one run.
+
+    Args:
+        path: The folder, `runs/<name>` by default.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Resolved settings, YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, device, commit and seed, JSON."""
+        return self.path / "environment.json"
+
+    @property
+    def log(self) -> Path:
+        """Figures by epoch, CSV."""
+        return self.path / "log.csv"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard events."""
+        return self.path / "tensorboard"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the training state, last and best."""
+        return self.path / "checkpoints"
+
+    @property
+    def embedder(self) -> Path:
+        """The result: the model from pixels to embeddings after the last epoch."""
+        return self.path / "embedder.keras"
+
+    @property
+    def best_embedder(self) -> Path:
+        """The model of the epoch with the highest mAP."""
+        return self.path / "embedder_best.keras"
+
+    @property
+    def scores(self) -> Path:
+        """Retrieval scores with their protocol, JSON."""
+        return self.path / "scores.json"
+
+
+def new_run(path: Path) -> RunFolder:
+    """Makes the folder of a new run.
+
+    Raises:
+        FileExistsError: If the folder already holds anything.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(
+            f"{path} already exists and is not empty; a run is never overwritten. "
+            "Choose another --run-dir, or remove it."
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    return RunFolder(path)
+
+
+def open_run(path: Path | None, *, runs: Path = Path("runs")) -> RunFolder:
+    """Returns a run's folder; without a path the newest one under `runs`.
+
+    Raises:
+        FileNotFoundError: If there is no run.
+    """
+    if path is not None:
+        run = RunFolder(Path(path))
+        if not run.config.is_file():
+            raise FileNotFoundError(
+                f"{path} is not the folder of a run: it has no {run.config.name}."
+            )
+        return run
+    configs = sorted(runs.glob("*/config.yaml"), key=lambda file: file.stat().st_mtime)
+    if not configs:
+        raise FileNotFoundError(
+            f"There is no run under {runs.resolve()}. Train one with `topdb-tf fit`, "
+            "or name the folder of a run."
+        )
+    return RunFolder(configs[-1].parent)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file so that it is seen whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
