@@ -1,10 +1,13 @@
-"""Records of images and of the three parts of a re-identification data set."""
+"""Records of images, of the parts of a data set, and of the facts about it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import yaml
+
+import topdb_tf
 
 
 class ImageRecord(NamedTuple):
@@ -44,6 +47,43 @@ class Split:
         return len({record.pid for record in self.train})
 
 
+class PartCounts(NamedTuple):
+    """What one part of a data set holds when it is complete.
+
+    Args:
+        images: Number of images, without those of pid -1.
+        pids: Number of identities, pid 0 counted as one.
+    """
+
+    images: int
+    pids: int
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """The facts about one data set, as in `datasets/<name>.yaml`.
+
+    Args:
+        name: Name of the data set, the stem of the card's file name.
+        title: The name that its authors gave it.
+        source: Where it comes from, in a sentence or two.
+        terms: What it may be used for.
+        citation: The papers to cite.
+        folders: Folders below the data root that can hold it in the Market-1501
+            layout; the first that exists is read.
+        parts: What "train", "query" and "gallery" hold when complete. A part that
+            is not listed must hold an image, and is not counted otherwise.
+    """
+
+    name: str
+    title: str
+    source: str
+    terms: str
+    citation: str
+    folders: tuple[str, ...]
+    parts: dict[str, PartCounts]
+
+
 def pids_of(records: tuple[ImageRecord, ...]) -> np.ndarray:
     """Returns the person identities of the records, int64 of shape `(num_images,)`."""
     return np.array([record.pid for record in records], dtype=np.int64)
@@ -70,3 +110,33 @@ def labels_of(records: tuple[ImageRecord, ...]) -> np.ndarray:
     """
     _, labels = np.unique(pids_of(records), return_inverse=True)
     return labels.astype(np.int32)
+
+
+def load_card(name: str) -> DatasetCard:
+    """Loads the card of a data set, from the installed package or the source tree.
+
+    Args:
+        name: Name of the data set, the stem of the card's file name.
+
+    Raises:
+        FileNotFoundError: If there is no such card.
+        ValueError: If the card lacks a key or has one that is not known.
+    """
+    package = Path(topdb_tf.__file__).parent
+    paths = [root / "datasets" / f"{name}.yaml" for root in (package, package.parent)]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(
+            f"The card of {name} must be at {paths[0]} or {paths[1]}. Write one beside "
+            f"the others; datasets/README.md tells how. Received: name={name!r}"
+        )
+    card = yaml.safe_load(path.read_text(encoding="utf-8"))
+    expected = [field.name for field in fields(DatasetCard) if field.name != "name"]
+    if sorted(card) != sorted(expected):
+        raise ValueError(
+            f"A card must hold exactly the keys {', '.join(expected)} ({path}). "
+            f"Received: keys={sorted(card)}"
+        )
+    card["folders"] = tuple(card["folders"])
+    card["parts"] = {part: PartCounts(**card["parts"][part]) for part in card["parts"]}
+    return DatasetCard(name=name, **card)
