@@ -1,0 +1,207 @@
+"""The drop blocks: layers that zero a part of the feature map while training."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="topdb_tf")
+class TopDropBlock(keras.layers.Layer):
+    """Zeroes, in each image, the rows of a feature map that respond most.
+
+    During training every image loses its own `round(height_ratio * height)` most
+    relevant rows (halves round to even). The energy of a position is the sum of its
+    squared channels; the relevance of a row is the mean (the paper's equation 2) or
+    the maximum (the authors' code) of the energy along its width. Of rows that tie,
+    the upper one goes first; the authors' sort leaves ties open. Energies are float32
+    whatever the precision of the layer, so that float16 neither overflows nor
+    creates ties. Kept values are not rescaled, and no gradient flows through the
+    choice. At inference the layer returns its inputs.
+
+    Source: Quispe and Pedrini, Top-DB-Net: Top DropBlock for Activation Enhancement
+    in Person Re-Identification, ICPR 2020 (https://arxiv.org/abs/2010.05435).
+
+    Args:
+        height_ratio: Share of the rows to drop, in (0, 1).
+        relevance: What the energies of a row are reduced to, "mean" or "max".
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Feature map of shape `(batch, height, width, channels)`.
+        activation: Feature map `(batch, height, any, any)` on which the rows are
+            ranked. Defaults to `inputs`.
+        training: Whether to drop. Defaults to `False`.
+
+    Raises:
+        ValueError: If an argument is out of range, the height of the inputs is
+            unknown, or no row or every row would go.
+
+    Example:
+        >>> import numpy as np
+        >>> from topdb_tf.model.layers import TopDropBlock
+        >>> feature_map = np.array([1.0, 3.0, 2.0]).reshape(1, 3, 1, 1)
+        >>> TopDropBlock(0.33)(feature_map, training=True).numpy().ravel()
+        array([1., 0., 2.], dtype=float32)
+    """
+
+    def __init__(self, height_ratio, relevance="mean", **kwargs):
+        super().__init__(**kwargs)
+        _check_height_ratio(height_ratio)
+        if relevance not in ("mean", "max"):
+            raise ValueError(
+                '`relevance` must be "mean" (the paper\'s) or "max" (the authors\' '
+                f"code's). Received: relevance={relevance!r}"
+            )
+        self.height_ratio = height_ratio
+        self.relevance = relevance
+
+    def build(self, inputs_shape, activation_shape=None):
+        height = inputs_shape[1]
+        if activation_shape is not None and activation_shape[1] != height:
+            raise ValueError(
+                "`inputs` and `activation` must have the same height. Received: "
+                f"inputs of shape {tuple(inputs_shape)}, "
+                f"activation of shape {tuple(activation_shape)}"
+            )
+        self.num_dropped_rows = _num_dropped(self.height_ratio, height)
+
+    def call(self, inputs, activation=None, training=False):
+        if not training:
+            return inputs
+        mask = self.row_mask(inputs if activation is None else activation)
+        return inputs * ops.cast(mask, inputs.dtype)[:, :, None, None]
+
+    def row_mask(self, activation):
+        """Returns which rows are kept: 1 for a kept row and 0 for a dropped one.
+
+        Args:
+            activation: Feature map of shape `(batch, height, width, channels)`.
+
+        Returns:
+            float32 tensor of shape `(batch, height)`, a constant to gradients.
+        """
+        activation = ops.cast(ops.stop_gradient(activation), "float32")
+        height = activation.shape[1]
+        energy = ops.sum(ops.square(activation), axis=-1)  # (batch, height, width)
+        reduce = ops.mean if self.relevance == "mean" else ops.max
+        row_relevance = reduce(energy, axis=-1)  # (batch, height)
+        num_dropped_rows = _num_dropped(self.height_ratio, height)
+        _, top_rows = ops.top_k(row_relevance, k=num_dropped_rows)
+        return 1 - ops.sum(ops.one_hot(top_rows, height, dtype="float32"), axis=1)
+
+    def compute_output_shape(self, inputs_shape, activation_shape=None):
+        return inputs_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "height_ratio": self.height_ratio,
+            "relevance": self.relevance,
+        }
+
+
+@keras.saving.register_keras_serializable(package="topdb_tf")
+class BatchDropBlock(keras.layers.Layer):
+    """Zeroes one random rectangle of the feature map, the same in all images.
+
+    During training every call draws the upper left corner of a rectangle of
+    `round(height_ratio * height)` rows and `round(width_ratio * width)` columns
+    (halves round to even) uniformly among the places where it fits, and zeroes it in
+    every image and channel. Kept values are not rescaled. At inference the layer
+    returns its inputs.
+
+    Source: Dai et al., Batch DropBlock Network for Person Re-identification and
+    Beyond, ICCV 2019 (https://arxiv.org/abs/1811.07130).
+
+    Args:
+        height_ratio: Share of the rows to drop, in (0, 1).
+        width_ratio: Share of the columns to drop, in (0, 1].
+        seed: Seed of the draws, an integer or `None`.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Feature map of shape `(batch, height, width, channels)`.
+        activation: Ignored: chance ranks nothing. It is accepted so that this layer
+            can stand where a `TopDropBlock` stands.
+        training: Whether to drop. Defaults to `False`.
+
+    Raises:
+        ValueError: If an argument is out of range, the size of the inputs is
+            unknown, or no row or every row would go.
+    """
+
+    def __init__(self, height_ratio, width_ratio=1.0, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        _check_height_ratio(height_ratio)
+        if not 0 < width_ratio <= 1:
+            raise ValueError(
+                "`width_ratio` must be a share of the columns, in (0, 1]. "
+                f"Received: width_ratio={width_ratio}"
+            )
+        self.height_ratio = height_ratio
+        self.width_ratio = width_ratio
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def build(self, inputs_shape, activation_shape=None):
+        _, height, width, _ = inputs_shape
+        self.num_dropped_rows = _num_dropped(self.height_ratio, height)
+        self.num_dropped_columns = round(self.width_ratio * (width or 0))
+        if self.num_dropped_columns == 0:
+            raise ValueError(
+                "At least one column must be dropped, of a known width. Use a larger "
+                f"image or `width_ratio`. Received: width_ratio={self.width_ratio} of "
+                f"{width} columns"
+            )
+
+    def call(self, inputs, activation=None, training=False):
+        if not training:
+            return inputs
+        _, height, width, _ = inputs.shape
+        rows = self._random_run(height, self.num_dropped_rows)
+        columns = self._random_run(width, self.num_dropped_columns)
+        kept = ops.logical_not(ops.logical_and(rows[:, None], columns[None, :]))
+        return inputs * ops.cast(kept, inputs.dtype)[None, :, :, None]
+
+    def _random_run(self, length, num_dropped):
+        """Returns a boolean vector that is true on `num_dropped` adjacent places."""
+        last_start = length - num_dropped
+        start = keras.random.randint((), 0, last_start + 1, seed=self.seed_generator)
+        places = ops.arange(length, dtype="int32")
+        return ops.logical_and(places >= start, places < start + num_dropped)
+
+    def compute_output_shape(self, inputs_shape, activation_shape=None):
+        return inputs_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "height_ratio": self.height_ratio,
+            "width_ratio": self.width_ratio,
+            "seed": self.seed,
+        }
+
+
+def _check_height_ratio(height_ratio):
+    if not 0 < height_ratio < 1:
+        raise ValueError(
+            "`height_ratio` must be a share of the rows, in (0, 1). "
+            f"Received: height_ratio={height_ratio}"
+        )
+
+
+def _num_dropped(height_ratio, height):
+    """Returns how many of the rows go, at least one and not all."""
+    if height is None:
+        raise ValueError(
+            "The height of the feature map must be known. Give the network an "
+            f"`image_size`. Received: a feature map of height {height}"
+        )
+    num_dropped = round(height_ratio * height)
+    if not 0 < num_dropped < height:
+        raise ValueError(
+            "At least one row must be dropped and one kept: the feature map has too "
+            "few rows. Use a larger image height, or another `height_ratio`. "
+            f"Received: height_ratio={height_ratio} of {height} rows, which "
+            f"rounds to {num_dropped}"
+        )
+    return num_dropped
