@@ -148,7 +148,7 @@ def read_cuhk03(
     original = data_root / "cuhk03"
     if not original.is_dir():
         raise FileNotFoundError(_missing_message(data_root, card, original))
-    return cuhk03.read_original(original, kind, name=card.name, progress=progress)
+    return cuhk03.read_original(original, kind, card, progress=progress)
 
 
 SPLITS = {
