@@ -73,7 +73,9 @@ class AdamWithL2(keras.optimizers.Adam):
 def _fused_update(variables, gradient, powers, rate, constants):
     import tensorflow as tf
 
-    handles = [variable.value.handle for variable in variables]
+    # Keras hands over the weight as a TensorFlow variable, the moments as its own.
+    variables = [v.value if isinstance(v, keras.Variable) else v for v in variables]
+    handles = [variable.handle for variable in variables]
     beta_1, beta_2, epsilon = constants
     tf.raw_ops.ResourceApplyAdam(
         var=handles[0],

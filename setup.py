@@ -1,0 +1,69 @@
+"""Metadata of the package; the settings of the tools are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+version = re.search(
+    r'__version__ = "(.+)"', (here / "topdb_tf" / "__init__.py").read_text()
+)[1]
+
+setup(
+    name="topdb-tf",
+    version=version,
+    description="Top-DB-Net for person re-identification, on Keras 3 and TensorFlow",
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10,<3.14",
+    # Recipes and data set cards live at the top level of the repository; a wheel
+    # carries them inside the package.
+    packages=[
+        *find_packages(include=["topdb_tf", "topdb_tf.*"]),
+        "topdb_tf.configs",
+        "topdb_tf.datasets",
+    ],
+    package_dir={"topdb_tf.configs": "configs", "topdb_tf.datasets": "datasets"},
+    package_data={
+        "topdb_tf.configs": ["*.yaml"],
+        "topdb_tf.datasets": ["*.yaml", "README.md"],
+    },
+    install_requires=[
+        "tensorflow>=2.19",
+        "keras>=3.8",
+        "keras-hub>=0.20",
+        "numpy>=1.26",
+        "numba>=0.61",
+        "scikit-learn>=1.4",
+        "scipy>=1.11",
+        "h5py>=3.11",
+        "pillow>=10",
+        "click>=8.1",
+        "PyYAML>=6",
+        "matplotlib>=3.8",
+        "rich>=13",
+    ],
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]>=2.19"],
+        "torch": ["torch>=2.4", "safetensors>=0.4"],
+        "serving": ["tensorflow-serving-api>=2.19"],
+        "test": [
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "hypothesis>=6.100",
+            "ruff>=0.9",
+            "build>=1.2",
+        ],
+    },
+    entry_points={"console_scripts": ["topdb-tf = topdb_tf.cli:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)

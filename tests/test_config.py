@@ -1,0 +1,98 @@
+import pytest
+
+from topdb_tf.config import Config, DataConfig
+from topdb_tf.recipe_files import read_config, read_recipe, recipes
+
+
+def test_every_recipe_can_be_read():
+    assert {"paper", "authors", "bdb", "no_drop", "no_reg"} <= set(recipes())
+    for recipe in recipes():
+        assert isinstance(read_recipe(recipe), Config)
+
+
+def test_the_paper_is_the_default():
+    assert read_recipe("paper") == Config()
+
+
+def test_the_resolved_settings_can_be_read_back(tmp_path):
+    config = read_recipe("authors", ["train.seed=5", "data.root=/data"])
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    assert read_config(tmp_path / "config.yaml") == config
+
+
+def test_overrides_are_converted_to_the_type_of_the_setting():
+    config = read_recipe(
+        "paper",
+        [
+            "train.learning_rate=1e-3",
+            "train.l2=0",
+            "train.drop_epochs=[3, 4]",
+            "train.margin=soft",
+            "model.weights=none",
+            "model.streams=global",
+            "evaluation.rerank=true",
+        ],
+    )
+    assert config.train.learning_rate == 0.001
+    assert type(config.train.l2) is float
+    assert config.train.drop_epochs == (3, 4)
+    assert config.train.margin == "soft"
+    assert config.model.weights == "none"
+    assert config.model.streams == ("global",)
+    assert config.evaluation.rerank is True
+
+
+def test_a_later_override_wins():
+    assert read_recipe("paper", ["train.seed=2", "train.seed=3"]).train.seed == 3
+
+
+def test_identities_of_a_batch():
+    assert DataConfig(batch_size=64, images_per_pid=4).pids_per_batch == 16
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=3", "Did you mean `train.epochs`"),
+        ("epochs=3", "Did you mean `train.epochs`"),
+        ("trian.epochs=3", "Did you mean `train.epochs`|no setting `trian`"),
+        ("train.epochs=many", "`train.epochs` must be a whole number.*many"),
+        ("train.epochs=0", "`train.epochs` must be at least 1"),
+        ("train.epochs=2.5", "must be a whole number"),
+        ("train.seed", "section.key=value"),
+        ("train=3", "train must hold keys and values"),
+        ("data.flip=1.5", r"`data.flip` must be in \[0, 1\]"),
+        ("data.batch_size=30", "multiple of `data.images_per_pid`.*30"),
+        ("data.images_per_pid=1", "at least 2"),
+        ("model.neck=noshift", "Did you mean `no_shift`"),
+        ("train.precision=float64", "one of auto, float32, bfloat16, float16"),
+        ("train.margin=[1]", "`train.margin`"),
+    ],
+)
+def test_a_wrong_override_is_explained(override, message):
+    with pytest.raises(ValueError, match=message):
+        read_recipe("paper", [override])
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(ValueError, match="Did you mean `authors`"):
+        read_recipe("author")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="mine.yaml"):
+        read_recipe(str(tmp_path / "mine.yaml"))
+
+
+def test_a_file_that_is_no_mapping_is_refused(tmp_path):
+    path = tmp_path / "list.yaml"
+    path.write_text("- 1\n- 2\n")
+    with pytest.raises(ValueError, match="must hold keys and values"):
+        read_config(path)
+
+
+def test_broken_yaml_names_the_file(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("train: {epochs: 3")
+    with pytest.raises(ValueError, match="broken.yaml is not a YAML file"):
+        read_config(path)

@@ -1,0 +1,40 @@
+import os
+
+import pytest
+
+from topdb_tf.run_folder import new_run, open_run, write_whole
+
+
+def test_a_new_run_gets_an_empty_folder(tmp_path):
+    run = new_run(tmp_path / "runs" / "first")
+    assert run.path.is_dir()
+
+
+def test_a_folder_that_holds_something_is_never_overwritten(tmp_path):
+    (tmp_path / "weights").write_text("precious")
+    with pytest.raises(FileExistsError, match="never overwritten.*--run-dir"):
+        new_run(tmp_path)
+    assert (tmp_path / "weights").read_text() == "precious"
+
+
+def test_the_newest_run_is_opened_when_none_is_named(tmp_path):
+    for age, name in ((30, "b"), (10, "a"), (20, "c")):
+        run = new_run(tmp_path / name)
+        run.config.write_text("")
+        os.utime(run.config, (1_000_000 - age, 1_000_000 - age))
+    assert open_run(None, runs=tmp_path).path.name == "a"
+
+
+def test_a_missing_run_is_explained(tmp_path):
+    with pytest.raises(FileNotFoundError, match="topdb-tf fit"):
+        open_run(None, runs=tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no config.yaml"):
+        open_run(tmp_path)
+
+
+def test_a_failed_write_leaves_the_file_before(tmp_path):
+    path = tmp_path / "scores.json"
+    write_whole(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(path, "new \ud800")
+    assert path.read_text() == "old"

@@ -1,0 +1,1 @@
+"""Settings to objects to runs: the only room that knows both."""

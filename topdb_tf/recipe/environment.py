@@ -1,0 +1,139 @@
+"""The machine of a run: backend, device, precision, versions."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+from topdb_tf import __version__
+
+_POLICIES = {
+    "float32": "float32",
+    "bfloat16": "mixed_bfloat16",
+    "float16": "mixed_float16",
+}
+_WORTHWHILE = 1.2  # a half precision must be this much faster to be chosen
+_PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy", "numba", "h5py", "pillow")
+
+
+def require_tensorflow() -> None:
+    """Checks that Keras runs on TensorFlow, before anything is built.
+
+    Raises:
+        ValueError: If Keras is configured for another backend.
+    """
+    import keras
+
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise ValueError(
+            "topdb-tf trains on TensorFlow, but Keras is configured for another "
+            'backend. Set KERAS_BACKEND=tensorflow, or "backend": "tensorflow" in '
+            f"~/.keras/keras.json. Received: backend={backend!r}"
+        )
+
+
+def set_precision(requested: str) -> str:
+    """Sets Keras's precision for the network and says what it is and why.
+
+    `auto` times a convolution, forward and backward, in float32 and in the half
+    precisions of the device, and takes the fastest if it is at least 1.2 times as
+    fast as float32.
+
+    Args:
+        requested: `auto`, `float32`, `bfloat16` or `float16`.
+
+    Returns:
+        One line for the log, beginning with the precision.
+    """
+    import keras
+
+    reason = "as asked"
+    if requested == "auto":
+        requested, reason = _fastest_precision()
+    keras.config.set_dtype_policy(_POLICIES[requested])
+    return f"{requested} ({reason})"
+
+
+def describe_device() -> str:
+    """Returns the devices that TensorFlow computes on, for people."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return f"CPU, {os.cpu_count()} cores"
+    names = [
+        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+        for gpu in gpus
+    ]
+    return ", ".join(names)
+
+
+def environment(**facts) -> dict:
+    """Returns the versions, device and source of a run, with further facts."""
+    return {
+        "topdb_tf": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": describe_device(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "git_commit": _git_commit(),
+        **facts,
+    }
+
+
+def _fastest_precision():
+    import tensorflow as tf
+
+    dtypes = ["float32", "bfloat16"]
+    if tf.config.list_physical_devices("GPU"):
+        dtypes.append("float16")
+    seconds = {dtype: _seconds_of_convolution(dtype) for dtype in dtypes}
+    best = min(seconds, key=seconds.get)
+    speedup = seconds["float32"] / seconds[best]
+    if speedup >= _WORTHWHILE:
+        return best, f"a convolution takes {speedup:.1f} x less time than in float32"
+    return "float32", "no half precision is worth its rounding on this device"
+
+
+def _seconds_of_convolution(dtype, repeats=5):
+    import tensorflow as tf
+
+    images = tf.ones((4, 24, 8, 512), dtype)
+    kernel = tf.ones((3, 3, 512, 512), dtype)
+
+    @tf.function
+    def forward_and_backward():
+        with tf.GradientTape() as tape:
+            tape.watch((images, kernel))
+            total = tf.reduce_sum(tf.nn.conv2d(images, kernel, 1, "SAME"))
+        return [tf.reduce_sum(part) for part in tape.gradient(total, (images, kernel))]
+
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        [part.numpy() for part in forward_and_backward()]
+        times.append(time.perf_counter() - start)
+    return sorted(times[1:])[repeats // 2]  # without the first, which compiles
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit():
+    """Returns the commit of the source tree, or nothing for an installed package."""
+    source = Path(__file__).parents[2]
+    if not (source / ".git").exists():
+        return None
+    command = ["git", "-C", str(source), "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()
