@@ -1,0 +1,257 @@
+"""The network: a backbone, the streams on its feature map, and the embedder."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+from keras import layers
+
+from topdb_tf.model.backbones import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    convolution,
+    kaiming_normal,
+)
+from topdb_tf.model.normalization import FusedBatchNormalization
+
+NECKS = ("none", "no_shift", "shift")
+"""What stands between features and logits: nothing, or a BNNeck (see there)."""
+
+HEAD_DTYPE = "float32"
+"""The precision behind the pooling: losses and embeddings are never half-precision."""
+
+
+class FeatureMaps(NamedTuple):
+    """The maps that a stream may start from, `(batch, height, width, channels)`.
+
+    Args:
+        backbone: The backbone's, F in the paper.
+        bottlenecks: What the bottlenecks make of it, G.
+        dropped: `bottlenecks` behind the drop block.
+    """
+
+    backbone: keras.KerasTensor
+    bottlenecks: keras.KerasTensor
+    dropped: keras.KerasTensor
+
+
+class Stream(NamedTuple):
+    """One stream of the network.
+
+    Args:
+        features: Function from `FeatureMaps` to features `(batch, dim)`, float32.
+        at_inference: Whether the stream is a part of the embedding.
+    """
+
+    features: Callable
+    at_inference: bool
+
+
+def build_network(
+    backbone,
+    *,
+    num_pids,
+    drop_block=None,
+    streams=("global", "top_drop", "regularization"),
+    mask_from="backbone",
+    num_bottlenecks=2,
+    neck="no_shift",
+):
+    """Returns Top-DB-Net, or one of its variants, for training.
+
+    The arguments make the variants: the network without regularization or without
+    dropping by `streams`, the BDB baseline by a `BatchDropBlock`, one bottleneck and
+    no neck. Pixels are normalised by the first layer. Everything behind the pooling
+    is float32 under every dtype policy. With ResNet-50, 751 persons and the neck
+    "shift" the network has 38,284,557 trainable parameters, as the authors' has;
+    "no_shift" leaves out 512 + 1024 + 2048 of them: 38,280,973.
+
+    Source: Quispe and Pedrini, Top-DB-Net: Top DropBlock for Activation Enhancement
+    in Person Re-Identification, ICPR 2020 (https://arxiv.org/abs/2010.05435).
+
+    Args:
+        backbone: `keras.Model` from normalised images to a feature map, as those in
+            `topdb_tf.model.backbones.BACKBONES`.
+        num_pids: Number of training identities.
+        drop_block: `TopDropBlock`, `BatchDropBlock` or `None`: nothing is dropped.
+        streams: Names in `STREAMS`.
+        mask_from: Where a `TopDropBlock` ranks the rows: on the map of the "backbone"
+            (the paper) or of the "bottlenecks" (the authors' code).
+        num_bottlenecks: Number of bottlenecks between the two maps.
+        neck: "none": features are embeddings; "no_shift": a batch normalisation
+            without shift, as in the paper; "shift": with one, as in the authors'
+            code, which trains it.
+
+    Returns:
+        `keras.Model` from RGB pixels, float32 in [0, 255] of shape
+        `(batch, height, width, 3)`, to `{stream: {"features": (batch, dim),
+        "logits": (batch, num_pids)}}`, float32.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    _check(num_pids, streams, mask_from, num_bottlenecks, neck)
+    pixels = keras.Input(backbone.input_shape[1:], name="pixels")
+    maps = _feature_maps(pixels, backbone, drop_block, mask_from, num_bottlenecks)
+    outputs = {}
+    for name in streams:
+        features = STREAMS[name].features(maps)
+        logits = _classifier(features, num_pids, neck, name)
+        outputs[name] = {"features": features, "logits": logits}
+    return keras.Model(pixels, outputs, name="topdb")
+
+
+def embedder(network):
+    """Returns the part of a network that makes embeddings; it shares its weights.
+
+    An embedding is the concatenation, in the order of `STREAMS`, of what the
+    classifiers see: the outputs of the necks, or the features where there is no neck.
+    The streams marked `at_inference` take part; if the network has only one of them,
+    all its streams do, as in the paper's network without dropping.
+
+    Args:
+        network: `keras.Model` made by `build_network`, or loaded from its file.
+
+    Returns:
+        `keras.Model` from RGB pixels, float32 in [0, 255] of shape
+        `(batch, height, width, 3)`, to embeddings of shape `(batch, dim)`, float32.
+    """
+    names = [name for name in STREAMS if name in network.output]
+    at_inference = [name for name in names if STREAMS[name].at_inference]
+    if len(at_inference) == 1:
+        at_inference = names
+    parts = [network.get_layer(f"{name}_classifier").input for name in at_inference]
+    concatenate = layers.Concatenate(dtype=HEAD_DTYPE, name="embedding")
+    return keras.Model(network.input, concatenate(parts), name="embedder")
+
+
+def global_features(maps):
+    """Returns the features of the average of the backbone's map.
+
+    Their number is a quarter of the map's channels: 512 of 2048 in the paper. (The
+    reduction is a 1x1 convolution there, which on an average is a dense layer.)
+    """
+    pooled = _average_pool(maps.backbone, "global_pool")
+    dim = pooled.shape[-1] // 4
+    return _reduction(pooled, dim, kaiming_normal(), "global")
+
+
+def top_drop_features(maps):
+    """Returns the features of the maximum of what the drop block leaves.
+
+    Their number is half of the map's channels: 1024 of 2048 in the paper.
+    """
+    pool = layers.GlobalMaxPooling2D(dtype=HEAD_DTYPE, name="top_drop_pool")
+    pooled = pool(maps.dropped)
+    dim = pooled.shape[-1] // 2
+    return _reduction(pooled, dim, _small_normal(), "top_drop")
+
+
+def regularization_features(maps):
+    """Returns the average of the bottlenecks' map, with nothing dropped."""
+    return _average_pool(maps.bottlenecks, "regularization_features")
+
+
+STREAMS = {
+    "global": Stream(global_features, at_inference=True),
+    "top_drop": Stream(top_drop_features, at_inference=True),
+    "regularization": Stream(regularization_features, at_inference=False),
+}
+"""The streams by name, in the order in which embeddings concatenate them."""
+
+
+def bottleneck(x, *, name):
+    """Returns a residual bottleneck block with an identity skip.
+
+    A 1x1 convolution to a quarter of the channels, a 3x3 one and a 1x1 one back, each
+    with batch normalisation; the input is added before the last ReLU.
+
+    Args:
+        x: Feature map of shape `(batch, height, width, channels)`.
+        name: Prefix of the names of the layers; the last one is `{name}_out`.
+
+    Returns:
+        Feature map of the same shape.
+    """
+    channels = x.shape[-1]
+    y = convolution(x, channels // 4, 1, name=f"{name}_1")
+    y = convolution(y, channels // 4, 3, name=f"{name}_2")
+    y = convolution(y, channels, 1, relu=False, name=f"{name}_3")
+    y = layers.Add(name=f"{name}_add")([x, y])
+    return layers.ReLU(name=f"{name}_out")(y)
+
+
+def _check(num_pids, streams, mask_from, num_bottlenecks, neck):
+    if num_pids < 1:
+        raise ValueError(f"`num_pids` must be positive. Received: num_pids={num_pids}")
+    unknown = [name for name in streams if name not in STREAMS]
+    if unknown or not streams or len(set(streams)) < len(streams):
+        raise ValueError(
+            f"`streams` must be one or more of {', '.join(STREAMS)}, each once. "
+            f"Received: streams={tuple(streams)}"
+        )
+    if mask_from not in FeatureMaps._fields[:2]:
+        raise ValueError(
+            '`mask_from` must be "backbone" or "bottlenecks". '
+            f"Received: mask_from={mask_from!r}"
+        )
+    if num_bottlenecks < 0:
+        raise ValueError(
+            "`num_bottlenecks` must not be negative. "
+            f"Received: num_bottlenecks={num_bottlenecks}"
+        )
+    if neck not in NECKS:
+        raise ValueError(
+            f"`neck` must be one of {', '.join(NECKS)}. Received: neck={neck!r}"
+        )
+
+
+def _feature_maps(pixels, backbone, drop_block, mask_from, num_bottlenecks):
+    normalize = layers.Normalization(
+        mean=[255 * mean for mean in IMAGENET_MEAN],
+        variance=[(255 * std) ** 2 for std in IMAGENET_STD],
+        dtype="float32",
+        name="normalize",
+    )
+    feature_map = layers.Identity(name="feature_map")(backbone(normalize(pixels)))
+    bottlenecks = feature_map
+    for index in range(1, num_bottlenecks + 1):
+        bottlenecks = bottleneck(bottlenecks, name=f"bottleneck{index}")
+    maps = FeatureMaps(feature_map, bottlenecks, dropped=bottlenecks)
+    if drop_block is None:
+        return maps
+    activation = getattr(maps, mask_from)
+    return maps._replace(dropped=drop_block(bottlenecks, activation=activation))
+
+
+def _average_pool(feature_map, name):
+    return layers.GlobalAveragePooling2D(dtype=HEAD_DTYPE, name=name)(feature_map)
+
+
+def _reduction(pooled, dim, initializer, stream):
+    x = layers.Dense(
+        dim,
+        kernel_initializer=initializer,
+        dtype=HEAD_DTYPE,
+        name=f"{stream}_reduction",
+    )(pooled)
+    x = FusedBatchNormalization(dtype=HEAD_DTYPE, name=f"{stream}_bn")(x)
+    return layers.ReLU(dtype=HEAD_DTYPE, name=f"{stream}_features")(x)
+
+
+def _classifier(features, num_pids, neck, stream):
+    """Returns the logits; between them and the features stands the BNNeck, if any."""
+    if neck != "none":
+        features = FusedBatchNormalization(
+            center=neck == "shift", dtype=HEAD_DTYPE, name=f"{stream}_neck"
+        )(features)
+    return layers.Dense(
+        num_pids,
+        kernel_initializer=_small_normal(),
+        dtype=HEAD_DTYPE,
+        name=f"{stream}_classifier",
+    )(features)
+
+
+def _small_normal():
+    return keras.initializers.RandomNormal(stddev=0.01)
