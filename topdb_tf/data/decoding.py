@@ -1,0 +1,144 @@
+"""Image files to RGB pixels: all at once into memory, or each time one is needed."""
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+MAX_NAMED_FILES = 5
+MESSAGES = {
+    FileNotFoundError: "Every image file must exist. datasets/README.md says how to "
+    "get the data.",
+    ValueError: "An image must be a whole JPEG or PNG file. Extract the data again; "
+    "datasets/README.md says how.",
+}
+
+
+class ImageFiles(Sequence):
+    """A sequence of images that reads a file whenever an image is asked for.
+
+    Args:
+        paths: The image files.
+
+    Raises:
+        FileNotFoundError, ValueError: When an image is asked for, as `decode_image`.
+    """
+
+    def __init__(self, paths: Sequence[Path | str]):
+        self.paths = tuple(paths)
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        return decode_image(self.paths[index])
+
+
+def decode_image(path: Path | str) -> np.ndarray:
+    """Returns the RGB pixels of a JPEG or PNG file, uint8 `(height, width, 3)`.
+
+    JPEG is decoded with the exact integer transform, as Pillow does. Grey images get
+    three equal channels, CMYK is converted, transparency is left out.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no image, or not a whole one.
+    """
+    try:
+        contents = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise _error(FileNotFoundError, [path]) from None
+    try:  # the operation reads PNG too
+        pixels = tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
+    except tf.errors.InvalidArgumentError:
+        raise _error(ValueError, [path]) from None
+    return pixels.numpy()
+
+
+def decode_images(
+    paths: Sequence[Path | str],
+    *,
+    cache_bytes: int | None = None,
+    num_threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Sequence[np.ndarray]:
+    """Decodes all images once and keeps them in memory where they fit.
+
+    Every file is read in any case, so that a damaged one is found before training
+    and not in the night.
+
+    Args:
+        paths: The image files.
+        cache_bytes: Memory for the pixels. Beyond it none are kept, and each image is
+            decoded whenever it is needed. Defaults to half of the free memory.
+        num_threads: Files decoded at a time. Defaults to the number of cores.
+        progress: Called with the number of files done and of all files.
+
+    Returns:
+        The images in the order of `paths`, each uint8 of shape `(height, width, 3)`:
+        a list, or an `ImageFiles` where they do not fit.
+
+    Raises:
+        FileNotFoundError: If files are missing; the first few are named.
+        ValueError: If files are damaged; the first few are named.
+    """
+    if cache_bytes is None:
+        cache_bytes = free_memory() // 2
+    images, failed, num_bytes = [], {FileNotFoundError: [], ValueError: []}, 0
+    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
+        results = _in_order(pool, paths)
+        for done, (path, result) in enumerate(zip(paths, results, strict=True), 1):
+            if isinstance(result, Exception):
+                failed[type(result)].append(path)
+            else:
+                num_bytes += result.nbytes
+                images.append(result)
+            if num_bytes > cache_bytes:
+                images.clear()
+            if progress is not None:
+                progress(done, len(paths))
+    for kind, failed_paths in failed.items():
+        if failed_paths:
+            raise _error(kind, failed_paths)
+    return ImageFiles(paths) if num_bytes > cache_bytes else images
+
+
+def free_memory() -> int:
+    """Returns the bytes of memory that are free, or 4 GiB where it cannot be read."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 4 * 2**30
+
+
+def _in_order(pool, paths):
+    """Yields what `_decoded_or_error` makes of each path, a few decoded ahead."""
+    paths = iter(paths)
+    pending = deque()
+    for path in itertools.islice(paths, 256):
+        pending.append(pool.submit(_decoded_or_error, path))
+    while pending:
+        yield pending.popleft().result()
+        for path in itertools.islice(paths, 1):
+            pending.append(pool.submit(_decoded_or_error, path))
+
+
+def _decoded_or_error(path):
+    try:
+        return decode_image(path)
+    except (FileNotFoundError, ValueError) as error:
+        return error
+
+
+def _error(kind, paths):
+    named = ", ".join(str(path) for path in paths[:MAX_NAMED_FILES])
+    others = len(paths) - MAX_NAMED_FILES
+    rest = f" and {others} more" if others > 0 else ""
+    return kind(f"{MESSAGES[kind]} Received: path={named}{rest}")

@@ -1,0 +1,275 @@
+"""tf.data: batches of P×K images for training, ordered batches for evaluation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from topdb_tf.data.augment import (
+    augmented_pixels,
+    check_probability,
+    random_erasing_boxes,
+    random_flips,
+    random_windows,
+)
+from topdb_tf.data.decoding import decode_images
+from topdb_tf.data.sampler import pk_batches
+
+
+@dataclass(frozen=True)
+class PixelOptions:
+    """What is done to the images of a training batch.
+
+    Args:
+        image_size: `(height, width)` of the batch, in pixels.
+        flip: Probability that an image is mirrored, in [0, 1].
+        zoom: Probability that an image is zoomed, in [0, 1].
+        erase: Probability that a box of an image is erased, in [0, 1].
+        dtype: "float32", which the network takes, or "uint8", a quarter of the bytes
+            on the way to an accelerator; they differ only in the colour of erased
+            boxes, by at most 0.4 grey levels.
+        num_threads: Batches made at a time. The result does not depend on it.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    image_size: tuple[int, int] = (384, 128)
+    flip: float = 0.5
+    zoom: float = 0.5
+    erase: float = 0.5
+    dtype: str = "float32"
+    num_threads: int = 4
+
+    def __post_init__(self):
+        _check_image_size(self.image_size)
+        for name in ("flip", "zoom", "erase"):
+            check_probability(name, getattr(self, name))
+        if self.dtype not in ("float32", "uint8"):
+            raise ValueError(
+                f'`dtype` must be "float32" or "uint8". Received: dtype={self.dtype!r}'
+            )
+        if self.num_threads < 1:
+            raise ValueError(
+                "`num_threads` must be at least 1. "
+                f"Received: num_threads={self.num_threads}"
+            )
+
+
+class TrainingBatches:
+    """The training batches of every epoch, the same for the same seed.
+
+    A batch depends on the seed, its epoch and its step alone: not on the number of
+    threads, nor on what was iterated before. All epochs have `num_batches` batches,
+    the length of the plan of epoch 0 (see `topdb_tf.data.sampler.pk_batches`),
+    because Keras asks for that once.
+
+    Args:
+        images: RGB images, each uint8 of shape `(height, width, 3)`; the result of
+            `topdb_tf.data.decoding.decode_images`.
+        labels: Identity of each image, 0 … num_pids - 1, shape `(num_images,)`.
+        options: What is done to the pixels.
+        pids_per_batch: P, the number of identities in a batch.
+        images_per_pid: K, the number of images of each.
+        seed: Seed of the plan and of the augmentation, not negative.
+
+    Attributes:
+        epoch: Index of the epoch that `dataset()` yields when it is next iterated.
+        num_batches: Number of batches of every epoch.
+
+    Raises:
+        ValueError: If there is not one label an image, or as `pk_batches`.
+
+    Example:
+        >>> import numpy as np
+        >>> from topdb_tf.data.pipeline import PixelOptions, TrainingBatches
+        >>> images = [np.zeros((20, 10, 3), np.uint8)] * 8
+        >>> labels = np.repeat(np.arange(2), 4)
+        >>> batches = TrainingBatches(
+        ...     images, labels, PixelOptions(), pids_per_batch=2, images_per_pid=4
+        ... )
+        >>> pixels, labels = next(iter(batches.dataset()))
+        >>> tuple(pixels.shape), tuple(labels.shape)
+        ((8, 384, 128, 3), (8,))
+    """
+
+    def __init__(
+        self,
+        images: Sequence[np.ndarray],
+        labels: np.ndarray,
+        options: PixelOptions,
+        *,
+        pids_per_batch: int = 16,
+        images_per_pid: int = 4,
+        seed: int = 0,
+    ):
+        if len(images) != len(labels):
+            raise ValueError(
+                "Every image must have a label. "
+                f"Received: {len(images)} images, {len(labels)} labels"
+            )
+        self.images = images
+        self.labels = np.asarray(labels)
+        self.options = options
+        self.pids_per_batch = pids_per_batch
+        self.images_per_pid = images_per_pid
+        self.seed = seed
+        self.epoch = 0
+        self.num_batches = None
+        self.num_batches = len(self.plan(0))
+
+    def plan(self, epoch: int) -> np.ndarray:
+        """Returns the image indices of an epoch, int64 `(num_batches, batch)`."""
+        return pk_batches(
+            self.labels,
+            pids_per_batch=self.pids_per_batch,
+            images_per_pid=self.images_per_pid,
+            seed=self.seed,
+            epoch=epoch,
+            num_batches=self.num_batches,
+        )
+
+    def dataset(self) -> tf.data.Dataset:
+        """Returns a data set that yields the epoch `self.epoch` when it is iterated.
+
+        For `fit`: set `epoch` in the callback `on_epoch_begin`.
+
+        Returns:
+            Batches `(pixels, labels)`: pixels in [0, 255] of shape `(batch, height,
+            width, 3)`, int32 labels of shape `(batch,)`.
+        """
+        return self._dataset(lambda: self.epoch, first_step=0)
+
+    def epoch_dataset(self, epoch: int, *, first_step: int = 0) -> tf.data.Dataset:
+        """Returns the batches of one epoch from a step on, as `dataset` does.
+
+        Raises:
+            ValueError: If the epoch has no batch `first_step`.
+        """
+        if not 0 <= first_step < self.num_batches:
+            raise ValueError(
+                "`first_step` must be a step of the epoch. "
+                f"Received: first_step={first_step}, num_batches={self.num_batches}"
+            )
+        return self._dataset(lambda: epoch, first_step=first_step)
+
+    def _dataset(self, epoch, *, first_step):
+        def steps():
+            current = epoch()
+            plan = self.plan(current)
+            for step in range(first_step, self.num_batches):
+                yield (self.seed, current), step, plan[step]
+
+        batch = self.pids_per_batch * self.images_per_pid
+        signature = tuple(
+            tf.TensorSpec(shape, tf.int64) for shape in [(2,), (), (batch,)]
+        )
+        dataset = tf.data.Dataset.from_generator(steps, output_signature=signature)
+        dataset = dataset.map(
+            self._batch,
+            num_parallel_calls=self.options.num_threads,
+            deterministic=True,
+        )
+        length = tf.data.experimental.assert_cardinality(self.num_batches - first_step)
+        return dataset.prefetch(2).apply(length)
+
+    def _batch(self, seed, step, indices):
+        size, batch = self.options.image_size, indices.shape[0]
+        seed = tf.random.fold_in(seed, step, alg="philox")
+        seeds = tf.unstack(tf.random.split(seed, 3, alg="philox"))
+        flips = random_flips(seeds[0], batch, probability=self.options.flip)
+        windows = random_windows(
+            seeds[1], batch, image_size=size, probability=self.options.zoom
+        )
+        boxes = random_erasing_boxes(
+            seeds[2], batch, image_size=size, probability=self.options.erase
+        )
+        pixels = tf.numpy_function(
+            self._pixels, [indices, windows, flips, boxes], self.options.dtype
+        )
+        labels = tf.gather(tf.constant(self.labels, tf.int32), indices)
+        return tf.ensure_shape(pixels, (batch, *size, 3)), labels
+
+    def _pixels(self, indices, windows, flips, boxes):
+        return augmented_pixels(
+            [self.images[index] for index in indices],
+            windows,
+            flips,
+            boxes,
+            image_size=self.options.image_size,
+            dtype=self.options.dtype,
+        )
+
+
+def evaluation_dataset(
+    images: Sequence[np.ndarray | Path | str],
+    *,
+    image_size: tuple[int, int],
+    batch_size: int,
+    num_threads: int = 4,
+) -> tf.data.Dataset:
+    """Returns batches of the images in their order, resized and nothing else.
+
+    Args:
+        images: Image files, which are decoded first (see `decode_images`), or what
+            `decode_images` returned, to keep it for the next evaluation.
+        image_size: `(height, width)` of the result, in pixels.
+        batch_size: Number of images in a batch; the last batch may be smaller.
+        num_threads: Images resized at a time.
+
+    Returns:
+        Batches of pixels, float32 in [0, 255] of shape `(batch, height, width, 3)`.
+
+    Raises:
+        FileNotFoundError: If files are missing.
+        ValueError: If files are damaged, if there is no image, or if a number is out
+            of range.
+    """
+    _check_image_size(image_size)
+    if len(images) == 0 or batch_size < 1:
+        raise ValueError(
+            "There must be an image, and one in a batch. "
+            f"Received: {len(images)} images, batch_size={batch_size}"
+        )
+    if isinstance(images[0], (str, Path)):
+        images = decode_images(images)
+
+    def resized(index):
+        pixels = tf.numpy_function(images.__getitem__, [index], tf.uint8)
+        return resize_pixels(tf.ensure_shape(pixels, (None, None, 3)), image_size)
+
+    dataset = tf.data.Dataset.range(len(images))
+    dataset = dataset.map(resized, num_parallel_calls=num_threads, deterministic=True)
+    return dataset.batch(batch_size).prefetch(2)
+
+
+def resize_pixels(pixels, image_size):
+    """Resizes images the way Pillow's bilinear filter does, antialiased.
+
+    Pixels are rounded to whole grey levels after the width and again after the
+    height, so the result is Pillow's but for rare ties.
+
+    Args:
+        pixels: uint8 or float32 in [0, 255], shape `(height, width, 3)` or `(batch,
+            height, width, 3)`.
+        image_size: `(height, width)` of the result, in pixels.
+
+    Returns:
+        float32 pixels in [0, 255] of that size.
+    """
+    height, width = image_size
+    rows = tf.shape(pixels)[-3]
+    pixels = tf.image.resize(pixels, (rows, width), antialias=True)
+    pixels = tf.floor(pixels + 0.5)
+    pixels = tf.image.resize(pixels, (height, width), antialias=True)
+    return tf.floor(pixels + 0.5)
+
+
+def _check_image_size(image_size):
+    if len(image_size) != 2 or min(image_size) < 1:
+        raise ValueError(
+            "`image_size` must be (height, width) in pixels. "
+            f"Received: image_size={image_size}"
+        )
