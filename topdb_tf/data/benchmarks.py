@@ -215,8 +215,8 @@ def _check_counts(split: Split, card: DatasetCard, data_root: Path) -> None:
     raise ValueError(
         f"{card.title} must be complete: {'; '.join(states)}. Extract it again: "
         f"{card.source} datasets/README.md shows the expected folders. To use a subset "
-        f"on purpose, pass check_counts=False. Received: name={split.name!r}, "
-        f"data_root={data_root}"
+        "on purpose, pass check_counts=False (--set data.check_counts=false). "
+        f"Received: name={split.name!r}, data_root={data_root}"
     )
 
 

@@ -203,5 +203,8 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
     from PIL import Image
 
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    Image.fromarray(pixels).save(unfinished, format="PNG", compress_level=1)
-    unfinished.replace(path)
+    try:
+        Image.fromarray(pixels).save(unfinished, format="PNG", compress_level=1)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
