@@ -25,6 +25,7 @@ class DataConfig:
     Args:
         split: Name of the data set, see `topdb-tf fit --help`.
         root: Folder that holds the data sets; none: $TOPDB_DATA, else `datasets/`.
+        check_counts: Whether the data set must be complete; `false` takes a subset.
         image_height: In pixels, after resizing.
         image_width: In pixels, after resizing.
         batch_size: Images a step; a multiple of `images_per_pid`.
@@ -32,11 +33,12 @@ class DataConfig:
         flip: Probability of a horizontal flip.
         zoom: Probability of enlarging by 1.125 and cropping back.
         erase: Probability of erasing a random rectangle.
-        threads: Threads of the input pipeline; 0 leaves the choice to tf.data.
+        threads: Batches made at a time; 0: as many as there are cores.
     """
 
     split: str = "market1501"
     root: str | None = None
+    check_counts: bool = True
     image_height: int = _at_least(1, 384)
     image_width: int = _at_least(1, 128)
     batch_size: int = 64
@@ -63,7 +65,7 @@ class ModelConfig:
 
     Args:
         backbone: `resnet50`, `mobilenet_v2` or `tiny`.
-        weights: Start of the backbone: `imagenet`, `none` or a file.
+        weights: Start of the backbone: `imagenet`, `none`, a preset or a file.
         streams: Names of the streams, of `topdb_tf.model.network.STREAMS`.
         drop: `top` (Top DropBlock) or `batch` (one random block a batch).
         height_ratio: Share of the rows that is dropped, in (0, 1).

@@ -2,11 +2,12 @@
 
 import json
 import math
-from pathlib import Path
+import time
 
 import keras
 
-from topdb_tf.run_folder import write_whole
+from topdb_tf.progress import duration_text
+from topdb_tf.run_folder import RunFolder, write_whole
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -35,20 +36,32 @@ class LearningRateByEpoch(keras.callbacks.Callback):
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
 
 
-class EpochProgress(keras.callbacks.ProgbarLogger):
-    """Keras's progress bar with the number of steps of each epoch.
+class TimeLeft(keras.callbacks.Callback):
+    """Says after every epoch what came of it and how long the rest will take.
 
     Args:
-        num_batches: Function from the epoch, counted from 0, to its number of steps.
+        say: Function that shows a line.
+        num_epochs: The last epoch, counted from 1.
     """
 
-    def __init__(self, num_batches):
+    def __init__(self, say, *, num_epochs):
         super().__init__()
-        self.num_batches = num_batches
+        self.say = say
+        self.num_epochs = num_epochs
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self.target = self.num_batches(epoch)
-        super().on_epoch_begin(epoch, logs)
+    def on_train_begin(self, logs=None):
+        self._start, self._epochs_done = time.monotonic(), 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._epochs_done += 1
+        seconds = (time.monotonic() - self._start) / self._epochs_done
+        figures = [f"loss {logs['loss']:.3f}", f"accuracy {logs['accuracy']:.3f}"]
+        if math.isfinite(logs.get("mean_ap", math.nan)):
+            figures.append(f"mAP {logs['mean_ap']:.1%}, rank-1 {logs['rank_1']:.1%}")
+        left = duration_text(seconds * (self.num_epochs - epoch - 1))
+        self.say(
+            f"epoch {epoch + 1}/{self.num_epochs}: {', '.join(figures)}; {left} left"
+        )
 
 
 class StopAtNonFinite(keras.callbacks.Callback):
@@ -104,39 +117,48 @@ class RetrievalScore(keras.callbacks.Callback):
 class KeepLastAndBest(keras.callbacks.Callback):
     """Writes the state after every epoch and keeps the best-scored one beside it.
 
-    `last.weights.h5` holds the weights and the optimizer, `last.json` the number of
-    epochs done and the log's figures; `best.*` are the same for the highest
-    `mean_ap`. Each file appears whole or not at all, so that an interrupted write
-    leaves the one before.
+    `checkpoints/last.weights.h5` holds the weights and the optimizer,
+    `checkpoints/last.json` the number of epochs done and the log's figures, and
+    `embedder.keras` what they are trained for. `checkpoints/best.*` and
+    `embedder_best.keras` are the same for the highest `mean_ap`. Each file appears
+    whole or not at all, so that an interrupted write leaves the one before.
 
     Args:
-        folder: Where the files are written; it is made if missing.
+        run: The run's folder.
+        embedder: Model that shares the trained weights.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, run: RunFolder, embedder):
         super().__init__()
-        self.folder = Path(folder)
+        self.run = run
+        self.embedder = embedder
         self.best_mean_ap = -math.inf
 
     def on_train_begin(self, logs=None):
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.run.checkpoints.mkdir(parents=True, exist_ok=True)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._write("last", epoch, logs)
+        self._write("last", self.run.embedder, epoch, logs)
         mean_ap = logs.get("mean_ap", math.nan)
         if mean_ap > self.best_mean_ap:
             self.best_mean_ap = mean_ap
-            self._write("best", epoch, logs)
+            self._write("best", self.run.best_embedder, epoch, logs)
 
-    def _write(self, name, epoch, logs):
-        # Keras refuses names that do not end in .weights.h5.
-        partial = self.folder / f"partial-{name}.weights.h5"
-        self.model.save_weights(partial)
-        partial.replace(self.folder / f"{name}.weights.h5")
+    def _write(self, name, embedder_path, epoch, logs):
+        _save_whole(
+            self.model.save_weights, self.run.checkpoints / f"{name}.weights.h5"
+        )
+        _save_whole(self.embedder.save, embedder_path)
         write_whole(
-            self.folder / f"{name}.json",
+            self.run.checkpoints / f"{name}.json",
             json.dumps({"epochs_done": epoch + 1, "log": _as_floats(logs)}, indent=2),
         )
+
+
+def _save_whole(save, path):
+    partial = path.with_name(f"partial-{path.name}")  # Keras looks at the suffix
+    save(partial)
+    partial.replace(path)
 
 
 def _as_floats(logs):

@@ -1,0 +1,180 @@
+"""Embedding the query and gallery of a split, and scoring them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from topdb_tf.config import Config
+from topdb_tf.data.benchmarks import data_root, read_split
+from topdb_tf.data.records import ImageRecord, Split, camids_of, pids_of
+from topdb_tf.progress import progress_bar
+from topdb_tf.retrieval.protocol import (
+    Reranking,
+    RetrievalResult,
+    RetrievalSet,
+    score,
+)
+from topdb_tf.run_folder import RunFolder, write_whole
+
+REPORTED_RANKS = (1, 5, 10, 20)
+
+
+class Embeddings:
+    """Makes the embeddings of a split's test images, decoding them only once.
+
+    Args:
+        split: The split whose query and gallery are embedded.
+        config: Settings of the images and the batch.
+    """
+
+    def __init__(self, split: Split, config: Config):
+        self.split = split
+        self.config = config
+        self._images = None
+
+    def retrieval_set(self, embedder) -> RetrievalSet:
+        """Returns the features of query and gallery with their pids and cameras."""
+        from topdb_tf.data.decoding import decode_images
+
+        split = self.split
+        if self._images is None:
+            with progress_bar("reading test images") as progress:
+                paths = [record.path for record in split.query + split.gallery]
+                self._images = decode_images(paths, progress=progress)
+        features = self._features(embedder)
+        return retrieval_set_of(features, split.query, split.gallery)
+
+    def _features(self, embedder):
+        from topdb_tf.data.pipeline import evaluation_dataset
+        from topdb_tf.model.extraction import extract_embeddings
+
+        batches = evaluation_dataset(
+            self._images,
+            image_size=tuple(embedder.input_shape[1:3]),
+            batch_size=self.config.evaluation.batch_size,
+        )
+        with progress_bar("embedding") as progress:
+            return extract_embeddings(
+                embedder, batches, num_images=len(self._images), progress=progress
+            )
+
+
+def retrieval_set_of(
+    features: np.ndarray,
+    query: tuple[ImageRecord, ...],
+    gallery: tuple[ImageRecord, ...],
+) -> RetrievalSet:
+    """Returns what is scored, from the features of the queries and then the gallery."""
+    return RetrievalSet(
+        query_features=features[: len(query)],
+        gallery_features=features[len(query) :],
+        query_pids=pids_of(query),
+        gallery_pids=pids_of(gallery),
+        query_camids=camids_of(query),
+        gallery_camids=camids_of(gallery),
+    )
+
+
+def score_set(retrieval_set: RetrievalSet, config: Config, *, rerank=False):
+    """Returns the result of one ranking under the settings of a run."""
+    with progress_bar("re-ranking" if rerank else "scoring") as progress:
+        return score(
+            retrieval_set,
+            metric=config.evaluation.metric,
+            rerank=Reranking() if rerank else None,
+            ignore_cameras=config.evaluation.ignore_cameras,
+            progress=progress,
+        )
+
+
+def evaluate(
+    run: RunFolder,
+    config: Config,
+    *,
+    dataset: str | None = None,
+    best: bool = False,
+    rerank: bool = False,
+) -> dict:
+    """Scores a run's model and writes the scores into its folder.
+
+    Args:
+        run: Folder of the run.
+        config: Its settings.
+        dataset: Another data set than the one it was trained on.
+        best: Whether to take the model of the best epoch instead of the last.
+        rerank: Whether to compute the re-ranked scores too.
+
+    Returns:
+        What `scores.json` holds: the result's fields, `dataset`, `model`, and
+        `reranked` with the fields of the re-ranked result.
+
+    Raises:
+        FileNotFoundError: If the run has no model yet, or the data is missing.
+    """
+    import keras
+
+    path = run.best_embedder if best else run.embedder
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{run.path} has no {path.name}: its first epoch has not ended."
+        )
+    dataset = dataset or config.data.split
+    split = read_data(dataset, config)
+    embedder = keras.models.load_model(path, compile=False)
+    retrieval_set = Embeddings(split, config).retrieval_set(embedder)
+    results = [score_set(retrieval_set, config)]
+    if rerank:
+        results.append(score_set(retrieval_set, config, rerank=True))
+    scores = scores_of(results, dataset=dataset, model=path.name)
+    own = dataset == config.data.split and not best
+    write_scores(run.scores if own else run.path / _scores_name(dataset, best), scores)
+    return scores
+
+
+def read_data(dataset: str, config: Config) -> Split:
+    """Returns the records of a data set below the data root of a run."""
+    root = data_root(Path(config.data.root) if config.data.root else None)
+    with progress_bar(f"looking at {dataset}") as progress:
+        return read_split(
+            dataset, root, check_counts=config.data.check_counts, progress=progress
+        )
+
+
+def scores_of(results: list[RetrievalResult], **facts) -> dict:
+    """Returns the fields of a plain and, if there is one, a re-ranked result."""
+    scores = {**facts, **results[0].to_dict()}
+    if len(results) > 1:
+        scores["reranked"] = results[1].to_dict()
+    return scores
+
+
+def write_scores(path: Path, scores: dict) -> None:
+    """Writes scores as JSON, whole or not at all."""
+    write_whole(path, json.dumps(scores, indent=2) + "\n")
+
+
+def score_lines(scores: dict) -> list[str]:
+    """Returns the scores for people: a line each for plain and re-ranked."""
+    lines = [_score_line("", scores)]
+    if "reranked" in scores:
+        lines.append(_score_line("re-ranked: ", scores["reranked"]))
+    return lines
+
+
+def _score_line(title, scores):
+    ranks = [f"rank-{rank} {_share(scores, rank)}" for rank in REPORTED_RANKS]
+    return (
+        f"{title}mAP {scores['mean_ap']:.1%}, mINP {scores['mean_inp']:.1%}, "
+        f"{', '.join(ranks)} ({scores['num_valid_queries']:,} valid queries)"
+    )
+
+
+def _share(scores, rank):
+    # A gallery smaller than the rank has found what it can before it ends.
+    ranks = [int(text) for text in scores["cmc"] if int(text) <= rank]
+    return f"{scores['cmc'][str(max(ranks))]:.1%}"
+
+
+def _scores_name(dataset, best):
+    return f"scores-{dataset}{'-best' if best else ''}.json"
