@@ -46,9 +46,9 @@ def random_camera(rng: np.random.Generator, camid: int) -> Camera:
     return Camera(
         scene=_random_scene(rng),
         yaws=(yaw, yaw + np.pi, yaw + np.pi / 2),
-        gain=rng.uniform(0.75, 1.2) * (1 + rng.uniform(0.15, 0.3) * cast),
-        gamma=rng.uniform(0.75, 1.35),
-        saturation=rng.uniform(0.6, 1.15),
+        gain=rng.uniform(0.9, 1.1) * (1 + rng.uniform(0.04, 0.08) * cast),
+        gamma=rng.uniform(0.9, 1.15),
+        saturation=rng.uniform(0.75, 1.1),
         sharpness=rng.uniform(0.5, 1.0),
         blur=rng.uniform(0.2, 0.8),
         noise=rng.uniform(2, 7),
@@ -73,7 +73,7 @@ def draw_background(rng: np.random.Generator, camera: Camera) -> np.ndarray:
 def draw_occluder(rng: np.random.Generator, canvas: np.ndarray) -> None:
     """Paints a thing that stands between camera and person, in place."""
     height, width = canvas.shape[:2]
-    colour = rng.uniform(0.1, 0.8, 3)
+    colour = _dull(rng)
     if rng.random() < 0.5:  # something low, such as a bench, a car or a hedge
         up = int(height * rng.uniform(0.62, 0.85))
         canvas[up:] = colour * _mottle(rng, (height - up, width), 0.2)
@@ -87,38 +87,53 @@ def take_photo(
     rng: np.random.Generator, camera: Camera, canvas: np.ndarray
 ) -> Image.Image:
     """Returns the image a camera takes of a canvas, RGB of `WIDTH` x `HEIGHT`."""
-    light = camera.gain * rng.uniform(0.8, 1.2) * rng.uniform(0.96, 1.04, 3)
-    colours = np.clip(canvas * light, 0, 1) ** camera.gamma
+    light = camera.gain * rng.uniform(0.75, 1.25) * rng.uniform(0.95, 1.05, 3)
+    sharpness = camera.sharpness * rng.uniform(0.8, 1.0)
+    corners = [canvas[i::ZOOM, j::ZOOM] for i in range(ZOOM) for j in range(ZOOM)]
+    pixels = sum(corners) / len(corners)  # (HEIGHT, WIDTH, 3)
+    colours = np.clip(pixels * light, 0, 1) ** camera.gamma
     grey = colours.mean(axis=-1, keepdims=True)
     colours = np.clip(grey + camera.saturation * (colours - grey), 0, 1)
     image = Image.fromarray(np.uint8(255 * colours + 0.5))
-    sharpness = camera.sharpness * rng.uniform(0.8, 1.0)
     sensor = (round(WIDTH * sharpness), round(HEIGHT * sharpness))
-    image = image.resize(sensor, Image.Resampling.BOX)
+    image = image.resize(sensor, Image.Resampling.BILINEAR)
     image = image.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
     image = image.filter(ImageFilter.GaussianBlur(camera.blur * rng.uniform(0.5, 1.5)))
-    noise = rng.normal(0, camera.noise, (HEIGHT, WIDTH, 3))
+    noise = rng.standard_normal((HEIGHT, WIDTH, 3), dtype=np.float32) * camera.noise
     return Image.fromarray(np.uint8(np.clip(np.asarray(image) + noise, 0, 255)))
 
 
 def _random_scene(rng: np.random.Generator) -> np.ndarray:
-    """Returns a wall with doors and windows above a paved or grown ground."""
+    """Returns walls with doors and windows above a paved or grown ground."""
     height, width = int(HEIGHT * ZOOM * 1.15), _SCENE_WIDTH * ZOOM
     scene = np.empty((height, width, 3), np.float32)
     horizon = int(height * rng.uniform(0.35, 0.8))
-    for rows, tiles in ((slice(0, horizon), 14), (slice(horizon, None), 24)):
-        area = scene[rows]
-        area[:] = rng.uniform(0.2, 0.8, 3) * _mottle(rng, area.shape[:2], 0.25)
-        across, down = rng.integers(8, tiles * 3, 2)
-        joint = rng.uniform(0.6, 1.3)
-        area[::down] *= joint
-        area[:, ::across] *= joint
+    left = 0
+    while left < width:
+        right = left + rng.integers(60, 240)
+        _tile(rng, scene[:horizon, left:right], 14)
+        left = right
+    _tile(rng, scene[horizon:], 24)
     for _ in range(rng.integers(14, 26)):
         left, up = rng.integers(width), rng.integers(horizon)
         across, down = rng.integers(10, 70), rng.integers(20, 160)
         window = scene[up : up + down, left : left + across]
-        window[:] = rng.uniform(0.05, 0.9, 3) * _mottle(rng, window.shape[:2], 0.15)
+        window[:] = _dull(rng) * _mottle(rng, window.shape[:2], 0.15)
     return np.clip(scene, 0, 1)
+
+
+def _tile(rng: np.random.Generator, area: np.ndarray, tiles: int) -> None:
+    """Fills an area with bricks, slabs or planks of one colour, in place."""
+    area[:] = _dull(rng) * _mottle(rng, area.shape[:2], 0.25)
+    across, down = rng.integers(8, tiles * 3, 2)
+    joint = rng.uniform(0.7, 1.2)
+    area[::down] *= joint
+    area[:, ::across] *= joint
+
+
+def _dull(rng: np.random.Generator) -> np.ndarray:
+    """Returns a colour of streets and houses: grey with a tint."""
+    return np.clip(rng.uniform(0.2, 0.75) + rng.normal(0, 0.04, 3), 0.05, 0.95)
 
 
 def _clutter(rng: np.random.Generator, canvas: np.ndarray) -> None:
@@ -127,14 +142,18 @@ def _clutter(rng: np.random.Generator, canvas: np.ndarray) -> None:
     x, y = rng.uniform(0, width), rng.uniform(0.2, 0.9) * height
     across, down = rng.uniform(4, 22), rng.uniform(12, 70)
     rows, columns = np.ogrid[:height, :width]
-    power = rng.choice((2, 8))  # an ellipse or nearly a rectangle
-    inside = ((columns - x) / across) ** power + ((rows - y) / down) ** power < 1
-    canvas[inside] = rng.uniform(0.05, 0.9, 3)
+    x, y = (columns - x) / across, (rows - y) / down
+    round_shape = rng.random() < 0.5
+    inside = x**2 + y**2 < 1 if round_shape else (abs(x) < 1) & (abs(y) < 1)
+    canvas[inside] = _dull(rng) + rng.uniform(-0.2, 0.2, 3)
 
 
 def _mottle(rng: np.random.Generator, shape: tuple, strength: float) -> np.ndarray:
     """Returns smooth random factors around 1, shape `(height, width, 1)`."""
     height, width = shape
-    coarse = rng.uniform(0, 1, (max(height // 8, 2), max(width // 8, 2)))
-    image = Image.fromarray(np.float32(coarse)).resize((width, height))
-    return 1 + strength * (2 * np.asarray(image)[..., None] - 1)
+    factors = np.ones((height, width), np.float32)
+    for cell in (6, 24):
+        coarse = rng.uniform(-1, 1, (height // cell + 2, width // cell + 2))
+        image = Image.fromarray(np.float32(coarse))
+        factors += strength / 2 * np.asarray(image.resize((width, height)))
+    return factors[..., None]

@@ -26,6 +26,13 @@ ACCENT_COLOURS = UPPER_COLOURS | {
     "pink": (0.85, 0.48, 0.60),
     "brown": (0.38, 0.24, 0.15),
 }
+SHOE_COLOURS = {
+    "black": (0.10, 0.10, 0.11),
+    "white": (0.88, 0.88, 0.86),
+    "brown": (0.38, 0.24, 0.15),
+    "grey": (0.48, 0.49, 0.50),
+    "red": (0.68, 0.13, 0.15),
+}
 HAIR_COLOURS = (
     (0.07, 0.06, 0.06),
     (0.25, 0.15, 0.09),
@@ -126,7 +133,7 @@ def random_outfit(rng: np.random.Generator) -> Outfit:
         torso=torso,
         upper_arm=upper_arm,
         forearm=forearm,
-        shoe=_plain(_pick(rng, ACCENT_COLOURS)),
+        shoe=_plain(_pick(rng, SHOE_COLOURS)),
         headwear=headwear,
         bags=bags,
         **lower,

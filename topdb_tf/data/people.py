@@ -114,19 +114,19 @@ def draw_person(
     """
     parts = body_parts(person, pose)
     cos, sin = np.cos(pose.yaw), np.sin(pose.yaw)
+    width = 1.2 * height  # boxes around people are brought to one shape
 
     def nearness(part):
         x, _, z = (np.add(part.top, part.bottom)) / 2
         return z * cos - x * sin + part.bias
 
     for part in sorted(parts, key=nearness):
-        ends = []
-        for x, y, z in (part.top, part.bottom):
-            across = x * cos + z * sin + pose.lean * y
-            # Cameras look down a little: what is nearer stands lower in the image.
-            up = y - 0.15 * (z * cos - x * sin)
-            ends.append((foot[0] + height * across, foot[1] - height * up))
-        radii = np.multiply(part.radii, height * np.hypot(cos, part.depth * sin))
+        x, y, z = np.transpose([part.top, part.bottom])
+        across = x * cos + z * sin + pose.lean * y
+        # Cameras look down a little: what is nearer stands lower in the image.
+        up = y - 0.15 * (z * cos - x * sin)
+        ends = np.stack([foot[0] + width * across, foot[1] - height * up], axis=-1)
+        radii = np.multiply(part.radii, width * np.hypot(cos, part.depth * sin))
         _paint(canvas, ends, radii, part.texture, pose)
 
 
@@ -221,30 +221,34 @@ def _arm(person: Person, pose: Pose, side: int) -> list[Part]:
 
 
 def _paint(
-    canvas: np.ndarray, ends: list, radii: np.ndarray, texture: np.ndarray, pose: Pose
+    canvas: np.ndarray,
+    ends: np.ndarray,
+    radii: np.ndarray,
+    texture: np.ndarray,
+    pose: Pose,
 ) -> None:
     """Paints one part between two points of the canvas."""
-    (ax, ay), (bx, by) = ends
-    reach = radii.max() + 1
-    left, right = int(max(min(ax, bx) - reach, 0)), int(max(ax, bx) + reach + 1)
-    up, down = int(max(min(ay, by) - reach, 0)), int(max(ay, by) + reach + 1)
-    window = canvas[up:down, left:right]
-    if window.size == 0:
-        return
+    overlap = 0.04 * (ends[1] - ends[0])  # closes bent elbows and knees
+    (ax, ay), (bx, by) = ends[0] - overlap, ends[1] + overlap
     length = max(np.hypot(bx - ax, by - ay), 1e-3)
     dx, dy = (bx - ax) / length, (by - ay) / length
+    reach_x, reach_y = radii.max() * abs(dy), radii.max() * abs(dx)
+    left, up = int(max(min(ax, bx) - reach_x, 0)), int(max(min(ay, by) - reach_y, 0))
+    right, down = int(max(ax, bx) + reach_x + 1), int(max(ay, by) + reach_y + 1)
+    window = canvas[up : max(down, 0), left : max(right, 0)]
+    if window.size == 0:
+        return
     x = np.arange(left, left + window.shape[1], dtype=np.float32)[None, :] + 0.5 - ax
     y = np.arange(up, up + window.shape[0], dtype=np.float32)[:, None] + 0.5 - ay
     along = (x * dx + y * dy) / length
     radius = np.interp(along, np.linspace(0, 1, len(radii)), radii, left=0, right=0)
-    across = (x * dy - y * dx) / np.maximum(radius, 1e-3)
-    rows, columns = np.nonzero(np.abs(across) < 1)
-    angle = np.arcsin(across[rows, columns])
+    across = x * dy - y * dx
+    inside = np.abs(across) < radius
+    along, across = along[inside], across[inside] / radius[inside]
+    angle = np.arcsin(across)
+    num_rows, num_columns = texture.shape[:2]
     turn = (angle - pose.yaw) / (2 * np.pi) + 0.5
-    texture_rows = (along[rows, columns] * texture.shape[0]).astype(int)
-    texture_columns = (turn % 1 * texture.shape[1]).astype(int)
-    texture_rows = np.clip(texture_rows, 0, texture.shape[0] - 1)
-    texture_columns %= texture.shape[1]
+    rows = (along * num_rows).astype(int).clip(0, num_rows - 1)
+    columns = (turn * num_columns).astype(int) % num_columns
     shade = 0.7 + 0.3 * np.cos(angle - pose.light)
-    colours = texture[texture_rows, texture_columns] * shade[:, None]
-    window[rows, columns] = colours
+    window[inside] = texture[rows, columns] * shade[:, None]

@@ -2,6 +2,8 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +20,7 @@ from topdb_tf.data.cameras import (
     random_camera,
     take_photo,
 )
-from topdb_tf.data.people import draw_person, random_person, random_pose
+from topdb_tf.data.people import Person, draw_person, random_person, random_pose
 
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 _MAX_PIDS = 4999  # pids have four digits; train pids are odd, test pids even
@@ -109,12 +111,13 @@ def write_synthetic(
         for camid in range(1, num_cameras + 1)
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".synthetic-", dir=folder.parent) as scratch:
+    with tempfile.TemporaryDirectory(
+        prefix=".synthetic-", dir=folder.parent
+    ) as scratch:
         written = Path(scratch) / folder.name
         for name in FOLDERS:
             (written / name).mkdir(parents=True)
-        for done, shot in enumerate(shots, start=1):
-            image = _draw(seed, shot, cameras[shot.camid])
+        for done, (shot, image) in enumerate(_draw(seed, shots, cameras), start=1):
             image.save(written / shot.folder / shot.name, quality=92)
             if progress is not None:
                 progress(done, len(shots))
@@ -167,9 +170,20 @@ def _other_shots(pid: int, first: int, count: int, num_cameras: int) -> Iterator
         yield _Shot("bounding_box_test", pid, first + i, 1, i % num_cameras + 1)
 
 
-def _draw(seed: int, shot: _Shot, camera: Camera) -> Image.Image:
-    person = random_person(np.random.default_rng([seed, shot.number]))
-    rng = np.random.default_rng([seed, shot.number, shot.index])
+def _draw(
+    seed: int, shots: list[_Shot], cameras: dict[int, Camera]
+) -> Iterator[tuple[_Shot, Image.Image]]:
+    """Yields the shots, one person's after the other's, with their images."""
+    for number, group in groupby(shots, key=attrgetter("number")):
+        person = random_person(np.random.default_rng([seed, number]))
+        for shot in group:
+            rng = np.random.default_rng([seed, number, shot.index])
+            yield shot, _draw_image(rng, shot, person, cameras[shot.camid])
+
+
+def _draw_image(
+    rng: np.random.Generator, shot: _Shot, person: Person, camera: Camera
+) -> Image.Image:
     canvas = draw_background(rng, camera)
     yaw = camera.yaws[rng.choice(len(camera.yaws), p=(0.6, 0.2, 0.2))]
     pose = random_pose(rng, yaw)
