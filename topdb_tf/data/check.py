@@ -151,8 +151,8 @@ def _one_camera(camid: int) -> Finding:
         "error",
         f"All queries and gallery images are of camera {camid}, so no query has a "
         "match seen by another camera: the camera ids look constant.",
-        "Give each image the number of its camera, or pass --ignore-cameras to count "
-        "matches of the same camera.",
+        "Give each image the number of its camera, or count matches of the same "
+        "camera: --ignore-cameras (fit: --set evaluation.ignore_cameras=true).",
     )
 
 
