@@ -1,0 +1,194 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.harness import check_layer, to_numpy
+from topdb_tf.model.layers import BatchDropBlock, TopDropBlock
+
+
+def feature_map(*rows):
+    """One image, one channel: a row of the map for each tuple of values."""
+    return np.array(rows, dtype="float32")[None, :, :, None]
+
+
+def random_maps(height=8, seed=0, batch=2):
+    rng = np.random.default_rng(seed)
+    return rng.uniform(0.1, 1, (batch, height, 3, 4)).astype("float32")
+
+
+def dropped_rows(outputs):
+    """Sets of the rows that are zero throughout, one an image."""
+    zero = (to_numpy(outputs) == 0).all(axis=(2, 3))
+    return [set(np.flatnonzero(rows)) for rows in zero]
+
+
+@pytest.mark.parametrize("relevance", ["mean", "max"])
+def test_top_drop_block_is_a_layer(relevance):
+    layer = TopDropBlock(0.3, relevance)
+    check_layer(layer, random_maps(), identity_at_inference=True)
+
+
+def test_top_drop_block_with_an_activation_is_a_layer():
+    layer = TopDropBlock(0.3, name="drop")
+    check_layer(layer, random_maps(), random_maps(seed=1), identity_at_inference=True)
+
+
+def test_batch_drop_block_is_a_layer():
+    layer = BatchDropBlock(0.3, width_ratio=0.7, seed=1)
+    check_layer(layer, random_maps(), identity_at_inference=True)
+
+
+def test_each_image_loses_its_own_rows():
+    images = np.concatenate(
+        [feature_map((1, 1), (2, 2), (3, 3)), feature_map((3, 3), (2, 2), (1, 1))]
+    )
+    outputs = TopDropBlock(0.33)(images, training=True).numpy()
+    np.testing.assert_array_equal(outputs[0], feature_map((1, 1), (2, 2), (0, 0))[0])
+    np.testing.assert_array_equal(outputs[1], feature_map((0, 0), (2, 2), (1, 1))[0])
+
+
+def test_paper_and_authors_rank_rows_differently():
+    # Energies: 16, 0; 9, 9; 1, 1. Means 8, 9, 1: row 1. Maxima 16, 9, 1: row 0.
+    images = feature_map((4, 0), (3, 3), (1, 1))
+    assert dropped_rows(TopDropBlock(0.33, "mean")(images, training=True)) == [{1}]
+    assert dropped_rows(TopDropBlock(0.33, "max")(images, training=True)) == [{0}]
+
+
+def test_energy_sums_the_squares_of_the_channels():
+    # Row 0: 3^2 + 0 = 9. Row 1: 2^2 + 2^2 = 8. Row 2: 0 + 2.5^2 = 6.25.
+    images = np.array([[3, 0], [2, 2], [0, 2.5]], "float32").reshape(1, 3, 1, 2)
+    np.testing.assert_array_equal(TopDropBlock(0.33).row_mask(images), [[0, 1, 1]])
+
+
+def test_rows_are_ranked_on_the_activation():
+    images, activation = feature_map((3,), (2,), (1,)), feature_map((0,), (5,), (0,))
+    layer = TopDropBlock(0.33)
+    assert dropped_rows(layer(images, activation=activation, training=True)) == [{1}]
+
+
+def test_dropped_rows_need_not_be_adjacent():
+    images = feature_map((5,), (1,), (2,), (4,), (3,))
+    assert dropped_rows(TopDropBlock(0.5)(images, training=True)) == [{0, 3}]
+
+
+def test_ties_drop_the_upper_row():
+    images = feature_map((1,), (2,), (2,), (2,))
+    assert dropped_rows(TopDropBlock(0.5)(images, training=True)) == [{1, 2}]
+
+
+# 0.3 * 24 = 7.2, 0.33 * 24 = 7.92; halves go to the even number: 2.5, 3.5, 0.5 * 7.
+@pytest.mark.parametrize(
+    ("ratio", "height", "num_dropped"),
+    [(0.3, 24, 7), (0.33, 24, 8), (0.5, 5, 2), (0.25, 14, 4), (0.5, 7, 4)],
+)
+def test_number_of_dropped_rows_is_rounded(ratio, height, num_dropped):
+    outputs = TopDropBlock(ratio)(random_maps(height), training=True)
+    assert [len(rows) for rows in dropped_rows(outputs)] == [num_dropped] * 2
+
+
+def test_kept_values_are_not_rescaled():
+    images = random_maps()
+    outputs = TopDropBlock(0.5)(images, training=True).numpy()
+    np.testing.assert_array_equal(outputs[outputs != 0], images[outputs != 0])
+
+
+@pytest.mark.parametrize("relevance", ["mean", "max"])
+@pytest.mark.parametrize("scale", [1e-6, 0.25, 3.0, 1e6])
+def test_mask_does_not_depend_on_a_positive_scale(relevance, scale):
+    layer, images = TopDropBlock(0.4, relevance), random_maps(24, batch=8)
+    scaled = (images * scale).astype("float32")
+    np.testing.assert_array_equal(layer.row_mask(scaled), layer.row_mask(images))
+
+
+def test_mask_does_not_depend_on_the_other_images():
+    layer, images = TopDropBlock(0.4), random_maps(batch=4)
+    alone = [layer.row_mask(images[i : i + 1])[0] for i in range(4)]
+    np.testing.assert_array_equal(layer.row_mask(images), alone)
+
+
+def test_no_gradient_flows_through_the_choice():
+    images, activation = tf.constant(random_maps()), tf.constant(random_maps(seed=1))
+    layer = TopDropBlock(0.4)
+    with tf.GradientTape() as tape:
+        tape.watch([images, activation])
+        outputs = layer(images, activation=activation, training=True)
+    of_images, of_activation = tape.gradient(outputs, [images, activation])
+    mask = layer.row_mask(activation)[:, :, None, None]
+    np.testing.assert_array_equal(of_images, mask * np.ones_like(images))
+    assert of_activation is None
+
+
+def test_float16_does_not_overflow():
+    # 300^2 and 400^2 are both infinite in float16, which would tie the rows.
+    images = feature_map((300,), (400,), (1,))
+    layer = TopDropBlock(0.33, dtype="mixed_float16")
+    assert dropped_rows(layer(images, training=True)) == [{1}]
+
+
+@pytest.mark.parametrize("height_ratio", [0, 1, 1.5, -0.1])
+def test_height_ratio_must_be_a_share(height_ratio):
+    for layer in (TopDropBlock, BatchDropBlock):
+        with pytest.raises(ValueError, match=r"height_ratio.*in \(0, 1\)"):
+            layer(height_ratio)
+
+
+def test_relevance_must_be_known():
+    with pytest.raises(ValueError, match="Received: relevance='median'"):
+        TopDropBlock(0.3, "median")
+
+
+@pytest.mark.parametrize(("ratio", "height"), [(0.3, 1), (0.1, 4), (0.9, 4)])
+def test_too_few_rows_are_refused(ratio, height):
+    for layer in (TopDropBlock(ratio), BatchDropBlock(ratio)):
+        with pytest.raises(ValueError, match="too few rows. Use a larger image"):
+            layer(random_maps(height))
+
+
+def test_unknown_height_is_refused():
+    with pytest.raises(ValueError, match="height of the feature map must be known"):
+        TopDropBlock(0.3)(keras.Input((None, 3, 4)))
+
+
+def test_activation_of_another_height_is_refused():
+    with pytest.raises(ValueError, match="must have the same height"):
+        TopDropBlock(0.3)(random_maps(8), activation=random_maps(4))
+
+
+def test_batch_drop_block_drops_one_rectangle_of_all_images():
+    images = np.ones((3, 8, 5, 2), "float32")
+    outputs = BatchDropBlock(0.4, width_ratio=0.5, seed=3)(images, training=True)
+    zero = outputs.numpy() == 0
+    assert (zero == zero[:1, :, :, :1]).all()
+    rows, columns = np.flatnonzero(zero[0, :, :, 0].any(1)), zero[0, :, :, 0].any(0)
+    assert len(rows) == 3  # 0.4 * 8 = 3.2
+    assert np.ptp(rows) == 2
+    assert np.count_nonzero(columns) == 2  # 0.5 * 5 = 2.5, half to even
+    assert zero[0, :, :, 0].sum() == 6
+
+
+def test_batch_drop_block_reaches_every_row_evenly():
+    # 3 of 8 rows go, from the starts 0 … 5: each start 100 times of 600.
+    layer, images = BatchDropBlock(0.4, seed=0), np.ones((1, 8, 2, 1), "float32")
+    starts = [min(dropped_rows(layer(images, training=True))[0]) for _ in range(600)]
+    counts = np.bincount(starts)
+    assert len(counts) == 6
+    assert counts.min() > 60
+
+
+def test_batch_drop_block_repeats_for_a_seed():
+    images = np.ones((1, 24, 8, 1), "float32")
+    first, second = BatchDropBlock(0.33, seed=5), BatchDropBlock(0.33, seed=5)
+    draws = [dropped_rows(layer(images, training=True)) for layer in (first, second)]
+    assert draws[0] == draws[1]
+    assert any(dropped_rows(first(images, training=True)) != draws[0] for _ in range(5))
+
+
+def test_width_ratio_must_be_a_share():
+    with pytest.raises(ValueError, match=r"width_ratio.*in \(0, 1\]"):
+        BatchDropBlock(0.3, width_ratio=1.1)
+
+
+def test_no_column_to_drop_is_refused():
+    with pytest.raises(ValueError, match="At least one column"):
+        BatchDropBlock(0.3, width_ratio=0.1)(random_maps())
