@@ -92,6 +92,23 @@ BACKBONES = {"resnet50": resnet50, "mobilenet_v2": mobilenet_v2, "tiny": tiny}
 """The backbones by name: functions from the image size to a `keras.Model`."""
 
 
+def build_backbone(name, image_size):
+    """Returns the backbone of that name, with random weights.
+
+    Args:
+        name: Name in `BACKBONES`.
+        image_size: Height and width of the images, in pixels.
+
+    Raises:
+        ValueError: If there is no backbone of that name.
+    """
+    if name not in BACKBONES:
+        raise ValueError(
+            f"The backbone must be one of {', '.join(BACKBONES)}. Received: {name!r}"
+        )
+    return BACKBONES[name](tuple(image_size))
+
+
 def resnet50_source(image_size, stackwise_num_strides=(1, 2, 2, 2)):
     """Returns KerasHub's ResNet-50 with random weights, by default strided as usual.
 
