@@ -289,9 +289,8 @@ def _carry(rng: np.random.Generator, torso: np.ndarray) -> tuple[Piece, ...]:
         torso[(np.abs(np.abs(ANGLE) - 0.6) < 0.14) & (DOWN < 0.6)] = colour
         return (Piece((0, 0.69, -0.11), 0.24 * size, 0.085 * size, 0.05, cloth),)
     if kind == "shoulder":
-        slope = np.where(np.abs(ANGLE) < np.pi / 2, ANGLE, np.sign(ANGLE) * np.pi)
-        slope = np.where(np.abs(ANGLE) < np.pi / 2, slope, slope - ANGLE)
-        torso[np.abs(slope * side - (DOWN - 0.4) * 2.6) < 0.17] = colour
+        across = np.arcsin(np.sin(ANGLE))  # the same line in front and behind
+        torso[np.abs(side * across - (DOWN - 0.4) * 2.6) < 0.17] = colour
         return (Piece((side * 0.12, 0.47, 0), 0.14 * size, 0.035, 0.085, cloth),)
     if kind == "handbag":
         return (Piece((side * 0.17, 0.37, 0.02), 0.13 * size, 0.04, 0.08, cloth),)

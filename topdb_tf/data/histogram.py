@@ -36,7 +36,9 @@ def color_histograms(
         float32 array of shape `(num_images, num_stripes * 8 * num_bins)`.
 
     Raises:
-        ValueError: If `num_stripes` or `num_bins` is out of its range.
+        ValueError: If `num_stripes` or `num_bins` is out of its range, or if an image
+            cannot be decoded.
+        FileNotFoundError: If there is no such image.
     """
     if not 1 <= num_stripes <= _SIZE[1]:
         raise ValueError(
@@ -62,8 +64,18 @@ def color_histograms(
 
 def _color_channels(path: Path) -> np.ndarray:
     """Returns the eight channels of an image, int64 of shape `(128, 64, 8)`."""
-    with Image.open(path) as file:
-        image = file.convert("RGB").resize(_SIZE, Image.Resampling.BILINEAR)
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB").resize(_SIZE, Image.Resampling.BILINEAR)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"The image must exist; see datasets/README.md. Received: path={path}"
+        ) from None
+    except OSError as error:
+        raise ValueError(
+            "The image must be complete; see datasets/README.md. "
+            f"Received: path={path} ({error})"
+        ) from error
     hue_saturation = np.asarray(image.convert("HSV"))[..., :2]
     luma_chroma = np.asarray(image.convert("YCbCr"))
     channels = (np.asarray(image), hue_saturation, luma_chroma)

@@ -1,10 +1,10 @@
 """The embedded data set: drawn people, written in the Market-1501 layout."""
 
-import tempfile
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -22,12 +22,14 @@ from topdb_tf.data.cameras import (
 )
 from topdb_tf.data.people import Person, draw_person, random_person, random_pose
 
-FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
+_FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 _MAX_PIDS = 4999  # pids have four digits; train pids are odd, test pids even
 _MAX_CAMERAS = 9  # cameras have one digit
 
-# Seeds of what has no pid of its own start above the pids.
-_DISTRACTOR, _JUNK, _CAMERA = 10_000, 20_000, 30_000
+# A person is drawn from [seed, number], its images from [seed, number, index] with
+# index 1, 2, …: NumPy pads short seeds with zeros, so 0 would repeat the person's. A
+# number is a pid, or starts here for what has no pid of its own.
+_DISTRACTORS, _JUNK, _CAMERAS = 10_000, 20_000, 30_000
 
 
 class _Shot(NamedTuple):
@@ -58,22 +60,18 @@ def write_synthetic(
 ) -> Path:
     """Draws a re-identification data set and writes it in the Market-1501 layout.
 
-    `folder` receives `bounding_box_train`, `query` and `bounding_box_test` with
-    JPEG files of 128 x 64 pixels (height x width). Training pids are odd and test
-    pids even. Every person is seen by every camera; of each test person the first
-    image a camera takes is a query if the camera takes a second one, and all other
-    images are the gallery, with as many distractors (pid 0: other people and empty
-    places) as there are test persons and half as many junk images (pid -1: boxes
-    that miss their person).
+    Training pids are odd, test pids even. All cameras see everybody. The first image
+    that a camera takes of a test person is a query if there is a second one; the
+    others are the gallery, with as many distractors (pid 0: strangers, empty places)
+    as test persons and half as many junk images (pid -1: boxes that miss a person).
 
     Many people wear the same colours and differ in cut, pattern, print, bag, hair
-    and build, and each camera has a light, colour cast, background, blur and
-    viewpoint of its own, so colour alone does not tell people apart.
+    and build; each camera has its own light, colour cast, background, blur and
+    viewpoint. Colours alone do not tell people apart.
 
-    The files are the same, byte by byte, for the same arguments and versions of
-    NumPy and Pillow, and a person does not change when the counts do. They are
-    drawn next to `folder` and moved there at the end: an interrupted call leaves
-    nothing behind.
+    Equal arguments and versions of NumPy and Pillow give equal files, and a person
+    stays the same when the counts change. An interrupted call leaves nothing behind:
+    the files are drawn next to `folder` and moved there at the end.
 
     Args:
         folder: Where the data set goes; must not exist, or be empty.
@@ -93,37 +91,26 @@ def write_synthetic(
     """
     folder = Path(folder)
     _check_counts(seed, num_train_pids, num_test_pids, images_per_pid, num_cameras)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(
-            "`folder` must not exist yet, or be empty. Delete it to draw the data set "
-            f"again. Received: folder={folder}"
-        )
-    train = [2 * i + 1 for i in range(num_train_pids)]
-    test = [2 * i + 2 for i in range(num_test_pids)]
+    _check_empty(folder)
     shots = [
-        *_person_shots(seed, train, images_per_pid, num_cameras, test=False),
-        *_person_shots(seed, test, images_per_pid, num_cameras, test=True),
-        *_other_shots(0, _DISTRACTOR, num_test_pids, num_cameras),
+        *_person_shots(seed, num_train_pids, images_per_pid, num_cameras, test=False),
+        *_person_shots(seed, num_test_pids, images_per_pid, num_cameras, test=True),
+        *_other_shots(0, _DISTRACTORS, num_test_pids, num_cameras),
         *_other_shots(-1, _JUNK, num_test_pids // 2, num_cameras),
     ]
-    cameras = {
-        camid: random_camera(np.random.default_rng([seed, _CAMERA + camid]), camid)
-        for camid in range(1, num_cameras + 1)
-    }
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=".synthetic-", dir=folder.parent
-    ) as scratch:
-        written = Path(scratch) / folder.name
-        for name in FOLDERS:
-            (written / name).mkdir(parents=True)
-        for done, (shot, image) in enumerate(_draw(seed, shots, cameras), start=1):
-            image.save(written / shot.folder / shot.name, quality=92)
+    with TemporaryDirectory(prefix=".synthetic-", dir=folder.parent) as scratch:
+        drawn = Path(scratch) / "drawn"
+        for name in _FOLDERS:
+            (drawn / name).mkdir(parents=True)
+        images = _draw(seed, shots, num_cameras)
+        for done, (shot, image) in enumerate(images, start=1):
+            image.save(drawn / shot.folder / shot.name, quality=92)
             if progress is not None:
                 progress(done, len(shots))
         if folder.exists():
             folder.rmdir()
-        written.rename(folder)
+        drawn.rename(folder)
     return folder
 
 
@@ -150,11 +137,19 @@ def _check_counts(
         )
 
 
+def _check_empty(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(
+            "`folder` must not exist yet, or be empty. Delete it to draw the data set "
+            f"again. Received: folder={folder}"
+        )
+
+
 def _person_shots(
-    seed: int, pids: list[int], images_per_pid: int, num_cameras: int, *, test: bool
+    seed: int, num_pids: int, images_per_pid: int, num_cameras: int, *, test: bool
 ) -> Iterator[_Shot]:
     """Yields the images of persons; the cameras take turns, in an order of theirs."""
-    for pid in pids:
+    for pid in range(2 if test else 1, 2 * num_pids + 1, 2):
         order = np.random.default_rng([seed, pid, 0, 1]).permutation(num_cameras) + 1
         for i in range(images_per_pid):
             camid = int(order[i % num_cameras])
@@ -171,9 +166,13 @@ def _other_shots(pid: int, first: int, count: int, num_cameras: int) -> Iterator
 
 
 def _draw(
-    seed: int, shots: list[_Shot], cameras: dict[int, Camera]
+    seed: int, shots: list[_Shot], num_cameras: int
 ) -> Iterator[tuple[_Shot, Image.Image]]:
-    """Yields the shots, one person's after the other's, with their images."""
+    """Yields each shot with its image."""
+    cameras = {
+        camid: random_camera(np.random.default_rng([seed, _CAMERAS + camid]), camid)
+        for camid in range(1, num_cameras + 1)
+    }
     for number, group in groupby(shots, key=attrgetter("number")):
         person = random_person(np.random.default_rng([seed, number]))
         for shot in group:
