@@ -170,77 +170,84 @@ def _uniform(seed, shape, low=0.0, high=1.0):
     return tf.random.stateless_uniform(shape, seed, low, high, alg="philox")
 
 
+# Loops over single numbers below: array expressions take Numba seconds to compile.
+
+
 @numba.njit(nogil=True)
 def _render(flat, sizes, windows, flips, boxes, fill, outputs):
     height, width = outputs.shape[1], outputs.shape[2] // 3
-    middle = np.empty((sizes[:, 0].max(), 3 * width), np.float32)
     start = 0
-    for image in range(len(outputs)):
-        rows, columns = sizes[image]
-        end = start + rows * columns * 3
-        source = flat[start:end].reshape(rows, columns, 3)
-        resized_height, resized_width, top, left = windows[image]
-        taps = _filter(columns, resized_width, left, width)
-        _resample_width(source, *taps, flips[image], middle)
-        taps = _filter(rows, resized_height, top, height)
-        _resample_height(middle, *taps, outputs[image])
-        top, left, box_height, box_width = boxes[image]
-        for row in range(top, top + box_height):
-            for column in range(left, left + box_width):
+    for image in range(outputs.shape[0]):
+        rows, columns = sizes[image, 0], sizes[image, 1]
+        taps = _filter(columns, windows[image, 1], windows[image, 3], width)
+        source = flat[start : start + rows * columns * 3].reshape(rows, columns * 3)
+        narrow = _resample_width(source, taps, flips[image])
+        taps = _filter(rows, windows[image, 0], windows[image, 2], height)
+        _resample_height(narrow, taps, outputs[image])
+        top, left = boxes[image, 0], boxes[image, 1]
+        for row in range(top, top + boxes[image, 2]):
+            for column in range(left, left + boxes[image, 3]):
                 for channel in range(3):
                     outputs[image, row, 3 * column + channel] = fill[channel]
-        start = end
+        start += rows * columns * 3
 
 
 @numba.njit(nogil=True)
 def _filter(size, resized_size, offset, num_outputs):
-    """Returns the first source pixel of each output pixel, and the weights from it."""
+    """Returns each output's first source pixel, number of them, and their weights."""
     scale = size / resized_size
     support = max(scale, 1.0)
     first = np.empty(num_outputs, np.int64)
     num_taps = np.empty(num_outputs, np.int64)
-    weights = np.empty((num_outputs, 2 * int(np.ceil(support)) + 1), np.float32)
+    weights = np.empty((num_outputs, 2 * int(support) + 3), np.float32)
     for output in range(num_outputs):
         center = (output + offset + 0.5) * scale
         low = max(int(center - support + 0.5), 0)
         high = min(int(center + support + 0.5), size)
         total = 0.0
-        for tap in range(low, high):
-            weight = max(1.0 - abs(tap + 0.5 - center) / support, 0.0)
-            weights[output, tap - low] = weight
+        for tap in range(high - low):
+            distance = abs(low + tap + 0.5 - center)
+            weight = max(1.0 - distance / support, 0.0)
+            weights[output, tap] = weight
             total += weight
-        weights[output, : high - low] /= total
+        for tap in range(high - low):
+            weights[output, tap] /= total
         first[output] = low
         num_taps[output] = high - low
     return first, num_taps, weights
 
 
 @numba.njit(nogil=True)
-def _resample_width(source, first, num_taps, weights, flip, middle):
-    width = len(first)
-    for row in range(len(source)):
+def _resample_width(source, taps, flip):
+    first, num_taps, weights = taps
+    rows, width = source.shape[0], first.shape[0]
+    result = np.empty((rows, 3 * width), np.float32)
+    for row in range(rows):
         for output in range(width):
             red, green, blue = np.float32(0.5), np.float32(0.5), np.float32(0.5)
             for tap in range(num_taps[output]):
-                weight = weights[output, tap]
-                pixel = source[row, first[output] + tap]
-                red += weight * pixel[0]
-                green += weight * pixel[1]
-                blue += weight * pixel[2]
+                weight, start = weights[output, tap], 3 * (first[output] + tap)
+                red += weight * source[row, start]
+                green += weight * source[row, start + 1]
+                blue += weight * source[row, start + 2]
             column = 3 * (width - 1 - output if flip else output)
-            middle[row, column] = np.floor(red)
-            middle[row, column + 1] = np.floor(green)
-            middle[row, column + 2] = np.floor(blue)
+            result[row, column] = np.floor(red)
+            result[row, column + 1] = np.floor(green)
+            result[row, column + 2] = np.floor(blue)
+    return result
 
 
 @numba.njit(nogil=True)
-def _resample_height(middle, first, num_taps, weights, output):
-    sums = np.empty(middle.shape[1], np.float32)
-    for row in range(len(output)):
-        sums[:] = 0.5
-        for tap in range(num_taps[row]):
-            weight, source = weights[row, tap], middle[first[row] + tap]
-            for column in range(len(sums)):
-                sums[column] += weight * source[column]
-        for column in range(len(sums)):
-            output[row, column] = np.floor(sums[column])
+def _resample_height(source, taps, result):
+    first, num_taps, weights = taps
+    sums = np.empty(source.shape[1], np.float32)
+    for row in range(first.shape[0]):
+        low, weight = first[row], weights[row, 0]
+        for column in range(sums.shape[0]):
+            sums[column] = np.float32(0.5) + weight * source[low, column]
+        for tap in range(1, num_taps[row]):
+            weight = weights[row, tap]
+            for column in range(sums.shape[0]):
+                sums[column] += weight * source[low + tap, column]
+        for column in range(sums.shape[0]):
+            result[row, column] = np.floor(sums[column])

@@ -80,7 +80,8 @@ class TrainingBatches:
         num_batches: Number of batches of every epoch.
 
     Raises:
-        ValueError: If there is not one label an image, or as `pk_batches`.
+        ValueError: If there is not one label an image, if the labels have gaps, or as
+            `pk_batches`.
 
     Example:
         >>> import numpy as np
@@ -117,8 +118,13 @@ class TrainingBatches:
         self.images_per_pid = images_per_pid
         self.seed = seed
         self.epoch = 0
-        self.num_batches = None
+        self.num_batches = None  # as many as are drawn
         self.num_batches = len(self.plan(0))
+        if set(self.labels) != set(range(self.labels.max() + 1)):
+            raise ValueError(
+                "`labels` must be 0 … num_pids - 1, as `labels_of` makes them. "
+                f"Received: {len(set(self.labels))} labels up to {self.labels.max()}"
+            )
 
     def plan(self, epoch: int) -> np.ndarray:
         """Returns the image indices of an epoch, int64 `(num_batches, batch)`."""
@@ -208,7 +214,7 @@ def evaluation_dataset(
     *,
     image_size: tuple[int, int],
     batch_size: int,
-    num_threads: int = 4,
+    num_threads: int | None = None,
 ) -> tf.data.Dataset:
     """Returns batches of the images in their order, resized and nothing else.
 
@@ -217,7 +223,7 @@ def evaluation_dataset(
             `decode_images` returned, to keep it for the next evaluation.
         image_size: `(height, width)` of the result, in pixels.
         batch_size: Number of images in a batch; the last batch may be smaller.
-        num_threads: Images resized at a time.
+        num_threads: Images resized at a time. Chosen by tf.data where it is `None`.
 
     Returns:
         Batches of pixels, float32 in [0, 255] of shape `(batch, height, width, 3)`.
@@ -241,7 +247,11 @@ def evaluation_dataset(
         return resize_pixels(tf.ensure_shape(pixels, (None, None, 3)), image_size)
 
     dataset = tf.data.Dataset.range(len(images))
-    dataset = dataset.map(resized, num_parallel_calls=num_threads, deterministic=True)
+    dataset = dataset.map(
+        resized,
+        num_parallel_calls=num_threads or tf.data.AUTOTUNE,
+        deterministic=True,
+    )
     return dataset.batch(batch_size).prefetch(2)
 
 
