@@ -1,0 +1,214 @@
+"""Pretrained weights for the backbones, from files and from the hubs."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import keras
+import numpy as np
+
+from topdb_tf.model.backbones import (
+    build_backbone,
+    mobilenet_v2_source,
+    resnet50_source,
+)
+
+LayerWeights = Mapping[str, list[np.ndarray]]
+"""Arrays of each layer, in the order of Keras, by the name of the layer."""
+
+
+class Source(NamedTuple):
+    """Where the weights of a backbone come from.
+
+    Args:
+        build: Function from the image size to the model that the weights are for.
+        fetch: Function from a name of weights to that model with them.
+        files: What to fetch by hand, and from where.
+        destination: Where to put it.
+    """
+
+    build: Callable
+    fetch: Callable
+    files: str
+    destination: str
+
+
+def load_backbone_weights(model, name, weights):
+    """Sets the weights of a backbone to pretrained ones.
+
+    "imagenet" are torchvision's first weights for `resnet50`, from which the authors
+    start (`hf://timm/resnet50.tv_in1k`, by KerasHub), and Keras's for `mobilenet_v2`.
+    A file is one of Keras: `.keras`, `.weights.h5` or the older `.h5`, of the
+    backbone here or of the model that it is made from, with or without its head. For
+    `resnet50` a folder is a KerasHub preset, or timm's `config.json` and
+    `model.safetensors`. Nothing is set unless every layer of the backbone fits.
+
+    Args:
+        model: The backbone, or a network made of it.
+        name: Name of the backbone, in `topdb_tf.model.backbones.BACKBONES`.
+        weights: "imagenet", "none" (leaves the model as it is), a path or, for
+            `resnet50`, a preset of KerasHub such as "resnet_50_imagenet".
+
+    Raises:
+        FileNotFoundError: If there is no such file or the weights cannot be fetched.
+        ValueError: If there are no such weights, or they do not fit the backbone.
+    """
+    if weights == "none":
+        return
+    if name not in SOURCES:
+        raise ValueError(
+            f"There are no pretrained weights for the backbone {name}. Go on without, "
+            f"by `--set model.weights=none`. Received: weights={weights!r}"
+        )
+    backbone = _backbone_of(model)
+    path = Path(weights).expanduser()
+    if weights != "imagenet" and path.exists():
+        saved = _read(path, backbone, name)
+    elif path.suffix in (".keras", ".h5"):
+        raise FileNotFoundError(
+            f"The file of weights does not exist. {_advice(name)} "
+            f"Received: weights={weights!r}"
+        )
+    else:
+        saved = _fetched(name, weights)
+    _assign(backbone, saved, weights)
+
+
+def _fetch_resnet50(weights):
+    import keras_hub
+
+    preset = "hf://timm/resnet50.tv_in1k" if weights == "imagenet" else weights
+    return keras_hub.models.ResNetBackbone.from_preset(preset)
+
+
+def _fetch_mobilenet_v2(weights):
+    return keras.applications.MobileNetV2(
+        input_shape=(224, 224, 3), include_top=False, weights=weights
+    )
+
+
+SOURCES = {
+    "resnet50": Source(
+        resnet50_source,
+        _fetch_resnet50,
+        "`config.json` and `model.safetensors` from "
+        "https://huggingface.co/timm/resnet50.tv_in1k",
+        "into one folder",
+    ),
+    "mobilenet_v2": Source(
+        mobilenet_v2_source,
+        _fetch_mobilenet_v2,
+        "`mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5` from "
+        "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/",
+        "into ~/.keras/models, or anywhere",
+    ),
+}
+"""Where the weights of each backbone come from, by its name."""
+
+
+def _advice(name):
+    source = SOURCES[name]
+    return (
+        f"Fetch {source.files}, put it {source.destination}, and pass its path with "
+        "`--set model.weights=PATH`; or go on without pretrained weights, by "
+        "`--set model.weights=none`."
+    )
+
+
+def _backbone_of(model):
+    names = [layer.name for layer in model.layers]
+    return model.get_layer("backbone") if "backbone" in names else model
+
+
+def _fetched(name, weights):
+    if weights != "imagenet" and name != "resnet50":
+        raise ValueError(
+            f'The weights of {name} must be "imagenet", "none" or the path of a file '
+            f"that exists. Received: weights={weights!r}"
+        )
+    try:
+        return _weights_by_layer(SOURCES[name].fetch(weights))
+    except Exception as error:  # each hub and each of its clients has its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FileNotFoundError(
+            f"The weights of {name} could not be fetched ({reason}). {_advice(name)} "
+            f"Received: weights={weights!r}"
+        ) from error
+
+
+def _read(path, backbone, name):
+    """Returns the weights in a file or folder.
+
+    Raises:
+        ValueError: If it cannot be read as weights of that backbone.
+    """
+    try:
+        if path.is_dir():
+            return _weights_by_layer(SOURCES[name].fetch(str(path)))
+        if path.suffix == ".keras":
+            return _weights_by_layer(keras.models.load_model(path, compile=False))
+        with h5py.File(path) as file:
+            group = file.get("model_weights", file)
+            if "layer_names" in group.attrs:
+                return _read_older(group, backbone)
+            is_ours = any("fused" in layer for layer in file.get("layers", ()))
+        image_size = backbone.input_shape[1:3]
+        build = SOURCES[name].build
+        model = build_backbone(name, image_size) if is_ours else build(image_size)
+        model.load_weights(path)
+        return _weights_by_layer(model)
+    except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
+        raise ValueError(
+            f"The file or folder must hold weights of {name}. {_advice(name)} "
+            f"Received: {path}, which says: {error}"
+        ) from error
+
+
+def _read_older(group, backbone):
+    """Returns the weights in a file of the format before Keras 3.
+
+    Some files, such as Keras's own of MobileNetV2, were written when its layers had
+    other names; then the layers follow each other as they do in the backbone.
+    """
+    saved = {}
+    for name in group.attrs["layer_names"]:
+        layer = group[name]
+        arrays = [np.asarray(layer[key]) for key in layer.attrs["weight_names"]]
+        if arrays:
+            saved[name.decode() if isinstance(name, bytes) else name] = arrays
+    names = [layer.name for layer in backbone.layers if layer.weights]
+    if not set(names) <= set(saved):
+        return dict(zip(names, saved.values(), strict=False))
+    return saved
+
+
+def _weights_by_layer(model):
+    """Returns the weights of the layers of a model, nested ones included."""
+    saved = {}
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            saved.update(_weights_by_layer(layer))
+        elif layer.weights:
+            saved[layer.name] = [weight.numpy() for weight in layer.weights]
+    return saved
+
+
+def _assign(backbone, saved, weights):
+    """Sets all layers of the backbone, or none.
+
+    Raises:
+        ValueError: If a layer is missing or has another shape; it names the first.
+    """
+    layers = [layer for layer in backbone.layers if layer.weights]
+    for layer in layers:
+        needed = [tuple(weight.shape) for weight in layer.weights]
+        found = [array.shape for array in saved.get(layer.name, [])]
+        if needed != found:
+            raise ValueError(
+                "The weights must fit the backbone. Pass those of the same network. "
+                f"Received: weights={str(weights)!r}, where the layer {layer.name} "
+                f"has the shapes {found} instead of {needed}"
+            )
+    for layer in layers:
+        layer.set_weights(saved[layer.name])
