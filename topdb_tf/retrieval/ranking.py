@@ -1,0 +1,287 @@
+"""CMC, mAP by both definitions and mINP; ranks are counted, never sorted."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from topdb_tf.retrieval.distances import MatrixDistances
+from topdb_tf.retrieval.matches import (
+    GalleryIndex,
+    Matches,
+    check_any_match,
+    check_identities,
+)
+from topdb_tf.retrieval.parallel import Buffer, Workers, compiled
+
+_BLOCK_BYTES = 64 << 20
+_MIN_ROWS, _MAX_ROWS = 16, 1024
+_GRAIN = 32
+_MANY_MATCHES = 256
+
+
+class QueryScores(NamedTuple):
+    """Scores of single queries; one column a draw if the gallery is drawn anew.
+
+    Args:
+        average_precision: Mean of the precision at each match, NaN without a match.
+        average_precision_trapezoid: Area by the trapezoid rule, the same.
+        inverse_negative_penalty: Share of matches up to the last one, the same.
+        first_match_rank: Rank of the first match, from 1; 0 without a match.
+    """
+
+    average_precision: np.ndarray
+    average_precision_trapezoid: np.ndarray
+    inverse_negative_penalty: np.ndarray
+    first_match_rank: np.ndarray
+
+
+class RetrievalScores(NamedTuple):
+    """Scores of a ranking, as shares in [0, 1], and those of its single queries.
+
+    Args:
+        cmc: Share of queries with a match among the first 1, 2, … images, shape
+            `(max_rank,)`.
+        mean_ap: Mean over the queries of the mean precision at each match.
+        mean_ap_trapezoid: Mean over the queries of the area under precision and
+            recall by the trapezoid rule, as the Market-1501 benchmark's own code.
+        mean_inp: Mean over the queries of the share of matches among the images up to
+            the last match.
+        num_valid_queries: Number of queries with a match; the others do not count.
+        queries: The scores of each query.
+    """
+
+    cmc: np.ndarray
+    mean_ap: float
+    mean_ap_trapezoid: float
+    mean_inp: float
+    num_valid_queries: int
+    queries: QueryScores
+
+
+def retrieval_scores(
+    distances: np.ndarray,
+    query_pids: np.ndarray,
+    gallery_pids: np.ndarray,
+    query_camids: np.ndarray,
+    gallery_camids: np.ndarray,
+    *,
+    max_rank: int = 50,
+    ignore_cameras: bool = False,
+) -> RetrievalScores:
+    """Ranks the gallery for every query and scores the rankings.
+
+    A gallery image of the query's own person seen by the query's own camera is not
+    ranked at all, nor is one of pid -1. Equal distances keep the order of the gallery.
+    A query without a match does not count. The CMC of ranks beyond the gallery is that
+    of its end.
+
+    Source: Zheng et al., Scalable Person Re-identification, ICCV 2015 (protocol); Ye
+    et al., Deep Learning for Person Re-identification, TPAMI 2021 (mINP,
+    https://arxiv.org/abs/2001.04193).
+
+    Args:
+        distances: Shape `(num_queries, num_gallery)`; smaller is more alike. Compared
+            as float32.
+        query_pids: Shape `(num_queries,)`.
+        gallery_pids: Shape `(num_gallery,)`.
+        query_camids: Shape `(num_queries,)`.
+        gallery_camids: Shape `(num_gallery,)`.
+        max_rank: Length of the CMC, at least 1.
+        ignore_cameras: Whether matches by the query's own camera count as well.
+
+    Returns:
+        The scores.
+
+    Raises:
+        ValueError: If shapes do not fit, distances are not finite, or no query has a
+            match.
+
+    Example:
+        >>> import numpy as np
+        >>> from topdb_tf.retrieval.ranking import retrieval_scores
+        >>> pids, camids = np.array([1]), np.array([1])
+        >>> scores = retrieval_scores(
+        ...     np.array([[0.1, 0.2, 0.3]]), pids, np.array([1, 2, 1]), camids,
+        ...     np.array([1, 1, 2]), max_rank=2)
+        >>> scores.cmc, scores.mean_ap  # the first image is by the query's camera
+        (array([0., 1.]), 0.5)
+    """
+    query_pids, gallery_pids = np.asarray(query_pids), np.asarray(gallery_pids)
+    query_camids, gallery_camids = np.asarray(query_camids), np.asarray(gallery_camids)
+    check_identities(query_pids, gallery_pids, query_camids, gallery_camids)
+    source = MatrixDistances(distances)
+    check_same_size(source, query_pids, gallery_pids)
+    index = GalleryIndex(gallery_pids, gallery_camids, ignore_cameras=ignore_cameras)
+    check_any_match(index, query_pids, query_camids)
+    with Workers() as workers:
+        judge = CountedRanks(index, query_pids, query_camids)
+        blocks = query_blocks(source, workers, _BLOCK_BYTES)
+        return summarize([judge(*block, workers) for block in blocks], max_rank)
+
+
+def check_same_size(source, query_pids, gallery_pids) -> None:
+    """Raises `ValueError` unless there is one pid an image of the distances."""
+    expected = source.num_queries, source.num_gallery
+    received = len(query_pids), len(gallery_pids)
+    if expected != received:
+        raise ValueError(
+            "There must be one pid an image. Received: "
+            f"{expected[0]} queries with {received[0]} pids, "
+            f"{expected[1]} gallery images with {received[1]} pids"
+        )
+
+
+def query_blocks(source, workers: Workers, memory: int):
+    """Yields the distances of some queries to the gallery, after one another.
+
+    Args:
+        source: What the distances come from, such as
+            `topdb_tf.retrieval.distances.FeatureDistances`.
+        workers: Threads that are used.
+        memory: Bytes that a block may take; it has at least 16 rows.
+
+    Yields:
+        `(start, block, finish)`: the first query, its unfinished rows, shape
+        `(num_rows, num_gallery)`, and a function of `start, stop` that finishes rows.
+        A block is gone when the next one is asked for.
+    """
+    num_queries, num_gallery = source.num_queries, source.num_gallery
+    height = int(np.clip(memory // (4 * num_gallery), _MIN_ROWS, _MAX_ROWS))
+    height = min(height, num_queries)
+    buffer = Buffer(height * num_gallery)
+    columns = slice(num_queries, source.num_images)
+    for start in range(0, num_queries, height):
+        rows = slice(start, min(start + height, num_queries))
+        block = source.begin(rows, columns, buffer)
+
+        def finish(first, last, block=block, rows=rows):
+            source.finish(first, last, block, rows, columns)
+
+        yield start, block, finish
+
+
+class CountedRanks:
+    """Scores queries by counting the gallery images nearer than each of their matches.
+
+    Args:
+        index: The gallery.
+        query_pids: Shape `(num_queries,)`.
+        query_camids: Shape `(num_queries,)`.
+    """
+
+    def __init__(self, index: GalleryIndex, query_pids, query_camids):
+        self._index = index
+        self._pids, self._camids = query_pids, query_camids
+
+    def __call__(self, start, block, finish, workers: Workers) -> QueryScores:
+        """Returns the scores of the queries of one block of `query_blocks`."""
+        rows = slice(start, start + len(block))
+        matches = self._index.matches(self._pids[rows], self._camids[rows])
+        ranks = np.empty(len(matches.match_ids), np.int64)
+
+        def rank(first, last):
+            finish(first, last)
+            _rank_matches(first, last, block, matches, ranks)
+
+        workers.run(rank, len(block), grain=_GRAIN)
+        return _query_scores(matches.match_ends, ranks, block.shape[1])
+
+
+def summarize(parts: list[QueryScores], max_rank: int) -> RetrievalScores:
+    """Returns the scores of all queries from those of consecutive ones.
+
+    Raises:
+        ValueError: If `max_rank` is below 1.
+    """
+    if max_rank < 1:
+        raise ValueError(f"`max_rank` must be at least 1. Received: {max_rank=}")
+    queries = QueryScores(*map(np.concatenate, zip(*parts, strict=True)))
+    found = queries.first_match_rank > 0
+    first = queries.first_match_rank[found]
+    hits = np.bincount(np.minimum(first, max_rank + 1), minlength=max_rank + 2)
+    return RetrievalScores(
+        np.cumsum(hits[1 : max_rank + 1]) / len(first),
+        float(queries.average_precision[found].mean()),
+        float(queries.average_precision_trapezoid[found].mean()),
+        float(queries.inverse_negative_penalty[found].mean()),
+        int(np.count_nonzero(found.reshape(len(found), -1).any(axis=1))),
+        queries,
+    )
+
+
+def _query_scores(ends, ranks, num_gallery) -> QueryScores:
+    """Scores queries by the ranks of their matches, from 0 and in any order."""
+    counts = np.diff(ends)
+    found = counts > 0
+    starts, counts = ends[:-1][found], counts[found]
+    offsets = np.repeat(np.arange(len(starts)) * num_gallery, counts)
+    ranks = np.sort(ranks + offsets) - offsets
+    hits = np.arange(1, len(ranks) + 1) - np.repeat(starts, counts)
+    precision = hits / (ranks + 1)
+    before = np.divide(hits - 1, ranks, out=np.ones(len(ranks)), where=ranks > 0)
+    scores = QueryScores(
+        *(np.full(len(found), np.nan) for _ in range(3)),
+        np.zeros(len(found), np.int64),
+    )
+    if len(starts):
+        scores[0][found] = np.add.reduceat(precision, starts) / counts
+        trapezoids = (precision + before) / 2
+        scores[1][found] = np.add.reduceat(trapezoids, starts) / counts
+        scores[2][found] = counts / (ranks[starts + counts - 1] + 1)
+        scores[3][found] = ranks[starts] + 1
+    return scores
+
+
+@compiled
+def _rank_matches(start, stop, block, matches, ranks):
+    for i in range(start, stop):
+        row = block[i]
+        first, last = matches.match_ends[i], matches.match_ends[i + 1]
+        if first == last:
+            continue
+        for j in matches.excluded:
+            row[j] = np.inf
+        ids, own_ranks = matches.match_ids[first:last], ranks[first:last]
+        if last - first > _MANY_MATCHES:
+            _rank_many(row, ids, own_ranks)
+        else:
+            for m in range(ids.size):
+                own_ranks[m] = _count_nearer(row, row[ids[m]], ids[m])
+        for k in range(matches.junk_ends[i], matches.junk_ends[i + 1]):
+            junk = matches.junk_ids[k]
+            for m in range(ids.size):
+                distance = row[ids[m]]
+                if row[junk] < distance or (row[junk] == distance and junk < ids[m]):
+                    own_ranks[m] -= 1
+
+
+@compiled
+def _count_nearer(row, distance, index):
+    """Counts values before `distance` at `index`: smaller, or equal and earlier."""
+    nearer = np.int32(0)
+    for j in range(index):
+        nearer = np.int32(nearer + (row[j] <= distance))
+    for j in range(index + 1, row.size):
+        nearer = np.int32(nearer + (row[j] < distance))
+    return nearer
+
+
+@compiled
+def _rank_many(row, ids, ranks):
+    """Counts as `_count_nearer` for each of many values, by bisection."""
+    order = np.argsort(row[ids], kind="mergesort")
+    counts = np.zeros(ids.size + 1, np.int64)
+    for j in range(row.size):
+        low, high = 0, ids.size
+        while low < high:
+            middle = (low + high) // 2
+            other = ids[order[middle]]
+            if row[other] < row[j] or (row[other] == row[j] and other < j):
+                low = middle + 1
+            else:
+                high = middle
+        counts[low] += 1
+    nearer = 0
+    for place in range(ids.size):
+        nearer += counts[place]
+        ranks[order[place]] = nearer - 1
