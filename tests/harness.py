@@ -95,7 +95,7 @@ def check_saving(model, inputs):
     Returns:
         The model that was loaded.
     """
-    with tempfile.TemporaryDirectory() as folder, _keras_deprecations_ignored():
+    with tempfile.TemporaryDirectory() as folder, keras_deprecations_ignored():
         path = Path(folder) / "model.keras"
         model.save(path)
         loaded = keras.models.load_model(path)
@@ -117,6 +117,15 @@ def to_numpy(tensor):
     return tensor.numpy()
 
 
+@contextlib.contextmanager
+def keras_deprecations_ignored():
+    """Ignores that Keras 3.15 calls `np.array` on TensorFlow's tensors to save them."""
+    with warnings.catch_warnings():
+        message = "__array__ implementation doesn't accept a copy keyword"
+        warnings.filterwarnings("ignore", message, DeprecationWarning)
+        yield
+
+
 def _check_gradients(layer, inputs):
     tensors = [tf.constant(x) for x in inputs]
     with tf.GradientTape() as tape:
@@ -126,12 +135,3 @@ def _check_gradients(layer, inputs):
     gradients = tape.gradient(total, [tensors[0], *layer.trainable_variables])
     for gradient in gradients:
         assert np.isfinite(to_numpy(gradient)).all()
-
-
-@contextlib.contextmanager
-def _keras_deprecations_ignored():
-    # Keras 3.15 calls `np.array` on TensorFlow's tensors when it saves.
-    with warnings.catch_warnings():
-        message = "__array__ implementation doesn't accept a copy keyword"
-        warnings.filterwarnings("ignore", message, DeprecationWarning)
-        yield
