@@ -73,6 +73,7 @@ class Buffer:
     """
 
     def __init__(self, num_values: int):
+        self.size = num_values
         self._values = np.empty(num_values, np.float32)
 
     def block(self, height: int, width: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from time import perf_counter
@@ -15,15 +16,25 @@ from topdb_tf.retrieval.distances import FeatureDistances, check_metric
 from topdb_tf.retrieval.matches import GalleryIndex, check_any_match, check_identities
 from topdb_tf.retrieval.parallel import Workers
 from topdb_tf.retrieval.ranking import (
+    MIN_ROWS,
     CountedRanks,
     RetrievalScores,
     check_same_size,
     query_blocks,
     summarize,
 )
+from topdb_tf.retrieval.reranking import RerankedDistances, Reranking
 
 MEMORY_LIMIT = 1 << 30
-_SCORE_BYTES = 64 << 20
+_BLOCK_BYTES = 64 << 20
+_SCORE_BYTES_AN_IMAGE = 256
+_RERANK_BYTES_A_NEIGHBOR = 64
+_RERANKED_METRICS = {
+    (False, "squared"): "sqeuclidean",
+    (False, "euclidean"): "euclidean",
+    (True, "squared"): "cosine",
+    (True, "euclidean"): "chord",
+}
 
 
 class RetrievalSet(NamedTuple):
@@ -147,6 +158,7 @@ def score(
     retrieval_set: RetrievalSet,
     *,
     metric: str = "sqeuclidean",
+    rerank: Reranking | None = None,
     ignore_cameras: bool = False,
     max_rank: int = 50,
     memory_limit: int = MEMORY_LIMIT,
@@ -155,14 +167,18 @@ def score(
     """Ranks the gallery for every query and scores the rankings.
 
     Distances, ranks and scores are computed for some queries at a time; see
-    `topdb_tf.retrieval.ranking.retrieval_scores` for what is ranked and how.
+    `topdb_tf.retrieval.ranking.retrieval_scores` for what is ranked and how, and
+    `topdb_tf.retrieval.reranking.RerankedDistances` for the re-ranking.
 
     Args:
         retrieval_set: Features and identities.
-        metric: One of `topdb_tf.retrieval.distances.METRICS`.
+        metric: One of `topdb_tf.retrieval.distances.METRICS`. Re-ranking starts from
+            the distances that `rerank.input` names, of normalised features if the
+            metric is `"cosine"`.
+        rerank: Parameters of the re-ranking. Defaults to none.
         ignore_cameras: Whether matches by the query's own camera count as well.
         max_rank: Length of the CMC, at least 1.
-        memory_limit: Bytes that may be taken above the features.
+        memory_limit: Bytes that may be taken above the features, as float32.
         progress: Called with the work done and all of it, in arbitrary units.
 
     Returns:
@@ -170,28 +186,30 @@ def score(
 
     Raises:
         ValueError: If the input does not fit together, holds NaN, or leaves every
-            query without a match.
+            query without a match, or if the memory does not suffice.
     """
     check_metric(metric)
     warm_up = perf_counter()
-    _compile_kernels()
+    _compile_kernels(rerank is not None)
     start = perf_counter()
-    index, source = _prepare(retrieval_set, metric, ignore_cameras)
-    judge = CountedRanks(index, retrieval_set.query_pids, retrieval_set.query_camids)
-    parts, total = [], source.num_queries
+    source, judge = _prepare(retrieval_set, metric, rerank, ignore_cameras)
+    memory = _block_memory(source, rerank, memory_limit)
+    advance = _Progress(source, rerank, progress).advance
+    parts = []
     with Workers() as workers:
-        for block in query_blocks(source, workers, min(memory_limit, _SCORE_BYTES)):
+        passed = {"workers": workers, "memory": memory, "advance": advance}
+        if rerank is not None:
+            source = RerankedDistances(source, rerank, **passed)
+        for block in query_blocks(source, **passed):
             parts.append(judge(*block, workers))
-            if progress is not None:
-                progress(block[0] + len(block[1]), total)
     scores = summarize(parts, max_rank)
     protocol = {
         "metric": metric,
         "mean_ap": "mean of the precision at each match",
         "mean_ap_trapezoid": "trapezoid rule, as in the Market-1501 benchmark's code",
         "ties": "equal distances keep the order of the gallery",
+        "reranking": None if rerank is None else asdict(rerank),
         "ignore_cameras": ignore_cameras,
-        "reranking": None,
         "num_queries": source.num_queries,
         "num_gallery": source.num_gallery,
         "num_valid_queries": scores.num_valid_queries,
@@ -200,14 +218,49 @@ def score(
     return RetrievalResult(scores, protocol, perf_counter() - start, start - warm_up)
 
 
-def _prepare(retrieval_set, metric, ignore_cameras):
+def _prepare(retrieval_set, metric, rerank, ignore_cameras):
     *features, query_pids, gallery_pids, query_camids, gallery_camids = retrieval_set
     check_identities(query_pids, gallery_pids, query_camids, gallery_camids)
+    if rerank is not None:
+        metric = _RERANKED_METRICS[metric == "cosine", rerank.input]
     source = FeatureDistances(*features, metric)
     check_same_size(source, query_pids, gallery_pids)
     index = GalleryIndex(gallery_pids, gallery_camids, ignore_cameras=ignore_cameras)
     check_any_match(index, query_pids, query_camids)
-    return index, source
+    return source, CountedRanks(index, query_pids, query_camids)
+
+
+def _block_memory(source, rerank, memory_limit) -> int:
+    """Returns the bytes for a block, after what grows with the number of images."""
+    linear = _SCORE_BYTES_AN_IMAGE * source.num_images
+    if rerank is not None:
+        linear += (rerank.k1 + 1) * _RERANK_BYTES_A_NEIGHBOR * source.num_images
+    least = linear + 4 * MIN_ROWS * source.num_images
+    if memory_limit < least:
+        raise ValueError(
+            f"`memory_limit` must be at least {least} bytes "
+            f"({least / 2**20:.0f} MiB) for {source.num_images} images. "
+            f"Received: {memory_limit=}"
+        )
+    return min(memory_limit - linear, _BLOCK_BYTES)
+
+
+class _Progress:
+    """Adds up work, and hands the sum to a callback."""
+
+    def __init__(self, source, rerank, callback):
+        num_images = source.num_images
+        self._done = 0
+        self._total = source.num_queries * source.num_gallery
+        if rerank is not None:
+            self._total += num_images * (num_images + 1) // 2
+        self._callback = callback
+
+    def advance(self, work: int) -> None:
+        """Counts distances that were computed."""
+        self._done += work
+        if self._callback is not None:
+            self._callback(min(self._done, self._total), self._total)
 
 
 def _split_hash(retrieval_set) -> str:
@@ -219,11 +272,13 @@ def _split_hash(retrieval_set) -> str:
 
 
 @cache
-def _compile_kernels():
+def _compile_kernels(rerank: bool) -> None:
     features, ids = np.eye(3, dtype=np.float32), np.arange(3)
     retrieval_set = RetrievalSet(features, features, ids, ids, ids, ids)
-    index, source = _prepare(retrieval_set, "sqeuclidean", True)
-    judge = CountedRanks(index, ids, ids)
+    source, judge = _prepare(retrieval_set, "sqeuclidean", None, True)
     with Workers(1) as workers:
-        for block in query_blocks(source, workers, 0):
+        passed = {"workers": workers, "memory": 1 << 10}
+        if rerank:
+            source = RerankedDistances(source, Reranking(), **passed)
+        for block in query_blocks(source, **passed):
             judge(*block, workers)

@@ -7,14 +7,13 @@ import numpy as np
 from topdb_tf.retrieval.distances import MatrixDistances
 from topdb_tf.retrieval.matches import (
     GalleryIndex,
-    Matches,
     check_any_match,
     check_identities,
 )
 from topdb_tf.retrieval.parallel import Buffer, Workers, compiled
 
 _BLOCK_BYTES = 64 << 20
-_MIN_ROWS, _MAX_ROWS = 16, 1024
+MIN_ROWS, _MAX_ROWS = 16, 1024
 _GRAIN = 32
 _MANY_MATCHES = 256
 
@@ -115,7 +114,7 @@ def retrieval_scores(
     check_any_match(index, query_pids, query_camids)
     with Workers() as workers:
         judge = CountedRanks(index, query_pids, query_camids)
-        blocks = query_blocks(source, workers, _BLOCK_BYTES)
+        blocks = query_blocks(source, workers=workers, memory=_BLOCK_BYTES)
         return summarize([judge(*block, workers) for block in blocks], max_rank)
 
 
@@ -131,7 +130,7 @@ def check_same_size(source, query_pids, gallery_pids) -> None:
         )
 
 
-def query_blocks(source, workers: Workers, memory: int):
+def query_blocks(source, *, workers: Workers, memory: int, advance=None):
     """Yields the distances of some queries to the gallery, after one another.
 
     Args:
@@ -139,6 +138,7 @@ def query_blocks(source, workers: Workers, memory: int):
             `topdb_tf.retrieval.distances.FeatureDistances`.
         workers: Threads that are used.
         memory: Bytes that a block may take; it has at least 16 rows.
+        advance: Called with the number of distances since its last call.
 
     Yields:
         `(start, block, finish)`: the first query, its unfinished rows, shape
@@ -146,7 +146,7 @@ def query_blocks(source, workers: Workers, memory: int):
         A block is gone when the next one is asked for.
     """
     num_queries, num_gallery = source.num_queries, source.num_gallery
-    height = int(np.clip(memory // (4 * num_gallery), _MIN_ROWS, _MAX_ROWS))
+    height = int(np.clip(memory // (4 * num_gallery), MIN_ROWS, _MAX_ROWS))
     height = min(height, num_queries)
     buffer = Buffer(height * num_gallery)
     columns = slice(num_queries, source.num_images)
@@ -158,6 +158,8 @@ def query_blocks(source, workers: Workers, memory: int):
             source.finish(first, last, block, rows, columns)
 
         yield start, block, finish
+        if advance is not None:
+            advance(block.size)
 
 
 class CountedRanks:

@@ -1,0 +1,145 @@
+"""The nearest images of every image, in one pass over half of all distances."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from topdb_tf.retrieval.parallel import Buffer, Workers, compiled
+
+_ROWS, _COLUMNS = 1024, 4096
+_CHUNK = 256  # columns that are compared before any is looked at
+_NARROW = 64
+
+
+class Neighbors(NamedTuple):
+    """The nearest images of every image, itself among them.
+
+    Images are ordered by the squares of their distances, so that distances which
+    rounding left below zero are in their place; equal ones keep their order.
+
+    Args:
+        ids: Numbers of images, queries first, nearest first; shape `(num_images, k)`.
+        squares: Squares of their distances, float32 of the same shape.
+        largest: The largest square in the row of each image, shape `(num_images,)`.
+    """
+
+    ids: np.ndarray
+    squares: np.ndarray
+    largest: np.ndarray
+
+
+def nearest_neighbors(
+    source, k: int, *, workers: Workers, memory: int, advance=None
+) -> Neighbors:
+    """Returns the `k` nearest images of every image, or all if there are fewer.
+
+    Every distance is computed once and serves both of its images. The pass keeps one
+    block of distances and `k` values an image.
+
+    Args:
+        source: Distances among all images, such as
+            `topdb_tf.retrieval.distances.FeatureDistances`.
+        k: Number of neighbours, at least 1, the image itself included.
+        workers: Threads that are used.
+        memory: Bytes that the block may take.
+        advance: Called with the number of distances computed since its last call.
+
+    Returns:
+        The neighbours.
+
+    Raises:
+        ValueError: If squares of distances overflow float32.
+    """
+    num_images = source.num_images
+    k = min(k, num_images)
+    neighbors = Neighbors(
+        np.full((num_images, k), -1, np.int32),
+        np.full((num_images, k), np.inf, np.float32),
+        np.zeros(num_images, np.float32),
+    )
+    limits = np.full(num_images, np.inf, np.float32)
+    height, width = block_shape(num_images, memory)
+    buffer = Buffer(height * width)
+    for top in range(0, num_images, height):
+        rows = slice(top, min(top + height, num_images))
+        block = source.distances(rows, rows, buffer, workers)
+        workers.run(_scan_rows, len(block), block, top, top, neighbors, limits)
+        for left in range(rows.stop, num_images, width):
+            columns = slice(left, min(left + width, num_images))
+            block = source.distances(rows, columns, buffer, workers)
+            workers.run(_scan_rows, len(block), block, top, left, neighbors, limits)
+            workers.run(
+                _scan_columns, block.shape[1], block, top, left, neighbors, limits
+            )
+        if advance is not None:
+            advance(len(block) * (num_images - top))
+    if not np.isfinite(neighbors.largest).all():
+        raise ValueError(
+            "Squares of distances must fit in float32. Scale the features down. "
+            f"Received: largest={neighbors.largest.max()}"
+        )
+    return neighbors
+
+
+def block_shape(num_images: int, memory: int) -> tuple[int, int]:
+    """Returns height and width, `height <= width`, of a block within the memory."""
+    values = max(1, memory // 4)
+    height = max(1, min(_ROWS, num_images, int(values**0.5)))
+    return height, max(height, min(_COLUMNS, num_images, values // height))
+
+
+@compiled(fastmath={"nnan", "nsz"})
+def _scan_rows(start, stop, block, top, left, neighbors, limits):
+    """Offers the images of the columns to those of the rows `start` to `stop`."""
+    width = block.shape[1]
+    for i in range(start, stop):
+        row, image = block[i], top + i
+        largest, limit = neighbors.largest[image], limits[image]
+        for first in range(0, width, _CHUNK):
+            last = min(first + _CHUNK, width)
+            nearer = np.int32(0)
+            for j in range(first, last):
+                square = row[j] * row[j]
+                nearer = np.int32(nearer + (square < limit))
+                largest = max(largest, square)
+            if nearer:
+                for j in range(first, last):
+                    square = row[j] * row[j]
+                    if square < limit:
+                        limit = _insert(neighbors, image, square, left + j)
+        neighbors.largest[image] = largest
+        limits[image] = limit
+
+
+@compiled(fastmath={"nnan", "nsz"})
+def _scan_columns(start, stop, block, top, left, neighbors, limits):
+    """Offers the images of the rows to those of the columns `start` to `stop`."""
+    for first in range(start, stop, _NARROW):
+        last = min(first + _NARROW, stop)
+        limit = limits[left + first : left + last]
+        largest = neighbors.largest[left + first : left + last]
+        for i in range(block.shape[0]):
+            row = block[i, first:last]
+            nearer = np.int32(0)
+            for j in range(row.size):
+                square = row[j] * row[j]
+                nearer = np.int32(nearer + (square < limit[j]))
+                largest[j] = max(largest[j], square)
+            if nearer:
+                for j in range(row.size):
+                    square = row[j] * row[j]
+                    if square < limit[j]:
+                        image = left + first + j
+                        limit[j] = _insert(neighbors, image, square, top + i)
+
+
+@compiled
+def _insert(neighbors, image, square, other):
+    """Puts an image in its place and returns the square it takes to be nearer."""
+    ids, squares = neighbors.ids[image], neighbors.squares[image]
+    place = ids.size - 1
+    while place > 0 and squares[place - 1] > square:
+        ids[place], squares[place] = ids[place - 1], squares[place - 1]
+        place -= 1
+    ids[place], squares[place] = other, square
+    return squares[-1]
