@@ -168,12 +168,12 @@ def test_batch_drop_block_drops_one_rectangle_of_all_images():
 
 
 def test_batch_drop_block_reaches_every_row_evenly():
-    # 3 of 8 rows go, from the starts 0 … 5: each start 100 times of 600.
+    # 3 of 8 rows go, from the starts 0 … 5: each start 25 times of 150.
     layer, images = BatchDropBlock(0.4, seed=0), np.ones((1, 8, 2, 1), "float32")
-    starts = [min(dropped_rows(layer(images, training=True))[0]) for _ in range(600)]
+    starts = [min(dropped_rows(layer(images, training=True))[0]) for _ in range(150)]
     counts = np.bincount(starts)
     assert len(counts) == 6
-    assert counts.min() > 60
+    assert counts.min() > 12
 
 
 def test_batch_drop_block_repeats_for_a_seed():
