@@ -5,6 +5,7 @@ bags), each wrapped in a texture whose columns run around the body. Turning a pe
 turns the textures, so a logo is seen from the front and a backpack from behind.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -229,26 +230,26 @@ def _paint(
 ) -> None:
     """Paints one part between two points of the canvas."""
     overlap = 0.04 * (ends[1] - ends[0])  # closes bent elbows and knees
-    (ax, ay), (bx, by) = ends[0] - overlap, ends[1] + overlap
-    length = max(np.hypot(bx - ax, by - ay), 1e-3)
+    ax, ay, bx, by = np.concatenate([ends[0] - overlap, ends[1] + overlap]).tolist()
+    length = max(math.hypot(bx - ax, by - ay), 1e-3)
     dx, dy = (bx - ax) / length, (by - ay) / length
-    reach_x, reach_y = radii.max() * abs(dy), radii.max() * abs(dx)
+    reach_x, reach_y = float(radii.max()) * abs(dy), float(radii.max()) * abs(dx)
     left, up = int(max(min(ax, bx) - reach_x, 0)), int(max(min(ay, by) - reach_y, 0))
     right, down = int(max(ax, bx) + reach_x + 1), int(max(ay, by) + reach_y + 1)
     window = canvas[up : max(down, 0), left : max(right, 0)]
     if window.size == 0:
         return
-    x = np.arange(left, left + window.shape[1], dtype=np.float32)[None, :] + 0.5 - ax
-    y = np.arange(up, up + window.shape[0], dtype=np.float32)[:, None] + 0.5 - ay
-    along = (x * dx + y * dy) / length
-    radius = np.interp(along, np.linspace(0, 1, len(radii)), radii, left=0, right=0)
-    across = x * dy - y * dx
+    x = np.arange(left, left + window.shape[1], dtype=np.float32) + (0.5 - ax)
+    y = np.arange(up, up + window.shape[0], dtype=np.float32)[:, None] + (0.5 - ay)
+    along, across = (x * dx + y * dy) / length, x * dy - y * dx  # (rows, columns)
+    knots = np.linspace(0, 1, len(radii))
+    radius = np.interp(along, knots, radii, left=0, right=0).astype(np.float32)
     inside = np.abs(across) < radius
-    along, across = along[inside], across[inside] / radius[inside]
-    angle = np.arcsin(across)
+    along, angle = along[inside], np.arcsin(across[inside] / radius[inside])
     num_rows, num_columns = texture.shape[:2]
-    turn = (angle - pose.yaw) / (2 * np.pi) + 0.5
-    rows = (along * num_rows).astype(int).clip(0, num_rows - 1)
-    columns = (turn * num_columns).astype(int) % num_columns
+    turn = angle / (2 * math.pi) + (1.5 - float(pose.yaw) / (2 * math.pi) % 1)
+    row = np.minimum((along * num_rows).astype(np.int32), num_rows - 1)
+    column = (turn * num_columns).astype(np.int32) % num_columns
+    colours = texture.reshape(-1, 3).take(row * num_columns + column, axis=0)
     shade = 0.7 + 0.3 * np.cos(angle - pose.light)
-    window[inside] = texture[rows, columns] * shade[:, None]
+    window[inside] = colours * shade[:, None]
