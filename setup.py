@@ -44,6 +44,7 @@ setup(
         "click>=8.1",
         "PyYAML>=6",
         "matplotlib>=3.8",
+        "tensorboard>=2.17",
         "rich>=13",
     ],
     extras_require={

@@ -15,6 +15,7 @@ from topdb_tf.data.records import (
     Split,
     load_card,
 )
+from topdb_tf.data.synthetic import write_synthetic
 
 PARTS = {
     "train": "bounding_box_train",
@@ -54,7 +55,7 @@ def read_split(
         check_counts: Whether the parts must hold as many images and identities as
             the card of the data set says. `False` accepts a subset.
         progress: Called with the numbers of images done and to do while images are
-            extracted, which only CUHK03 needs, and only once.
+            extracted (CUHK03) or drawn (synthetic), which is done only once.
 
     Raises:
         ValueError: If the name is unknown, a file name does not parse, or a part is
@@ -151,11 +152,31 @@ def read_cuhk03(
     return cuhk03.read_original(original, kind, card, progress=progress)
 
 
+def read_synthetic(
+    data_root: Path, card: DatasetCard, *, progress: Progress | None = None
+) -> Split:
+    """Reads the embedded data set of drawn people; draws it first if it is missing.
+
+    Args:
+        data_root: Folder of all data sets.
+        card: Card of the data set.
+        progress: Called with the numbers of images drawn and to draw.
+
+    Raises:
+        ValueError: If the folder holds something else.
+    """
+    folder = data_root / card.folders[0]
+    if not _holds_part(folder):
+        write_synthetic(folder, progress=progress)
+    return read_market_layout(folder, name=card.name)
+
+
 SPLITS = {
     "market1501": read_benchmark,
     "dukemtmc-reid": read_benchmark,
     "cuhk03-labeled": functools.partial(read_cuhk03, "labeled"),
     "cuhk03-detected": functools.partial(read_cuhk03, "detected"),
+    "synthetic": read_synthetic,
 }
 
 

@@ -211,6 +211,7 @@ def _train(trainer, embedder, batches, embeddings, config, run, say):
         trainer.fit(
             batches.dataset(),
             epochs=config.train.epochs,
+            shuffle=False,  # the plan of the batches has done it
             callbacks=_callbacks(score, batches, embedder, config, run, say),
         )
     write_scores(run.scores, scores)

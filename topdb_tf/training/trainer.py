@@ -41,6 +41,7 @@ class ReidTrainer(keras.Model):
         self._trackers = {
             name: keras.metrics.Mean(name=name) for name in ("loss", "accuracy", *names)
         }
+        self.built = True  # all weights are the network's
 
     @property
     def metrics(self):
