@@ -130,33 +130,49 @@ def _find_mutual(start, stop, ids, half, mutual):
 @compiled
 def _expand(start, stop, ids, half, mutual, ends, members):
     """Writes the expanded sets, or their sizes into `ends[1:]` if there is no room."""
-    reciprocal = np.full(len(ids), -1, np.int32)
-    taken = np.full(len(ids), -1, np.int32)
+    reciprocal, taken = np.zeros((2, len(ids)), np.int32)  # the last image + 1
     found = np.empty(ids.shape[1] * (half + 1), np.int32)
     for i in range(start, stop):
         size = 0
         for place in range(ids.shape[1]):
             if mutual[0, i, place]:
                 found[size] = ids[i, place]
-                reciprocal[found[size]] = taken[found[size]] = i
+                reciprocal[found[size]] = taken[found[size]] = i + 1
                 size += 1
-        for candidate in found[:size].copy():
-            others = ids[candidate][:half][mutual[1, candidate][:half]]
-            shared = 0
-            for other in others:
-                shared += reciprocal[other] == i
-            if 3 * shared > 2 * others.size:
-                for other in others:
-                    if taken[other] != i:
-                        taken[other] = i
+        for first in range(size):
+            candidate = found[first]
+            total = shared = 0
+            for place in range(min(half, ids.shape[1])):
+                if mutual[1, candidate, place]:
+                    total += 1
+                    shared += reciprocal[ids[candidate, place]] == i + 1
+            if 3 * shared > 2 * total:
+                for place in range(min(half, ids.shape[1])):
+                    other = ids[candidate, place]
+                    if mutual[1, candidate, place] and taken[other] != i + 1:
+                        taken[other] = i + 1
                         found[size] = other
                         size += 1
         if members.size:
-            own = members[ends[i] : ends[i + 1]]
-            own[:] = found[:size]
-            own.sort()
+            _write_sorted(found, size, members, ends[i])
         else:
             ends[i + 1] = size
+
+
+@compiled
+def _write_sorted(found, size, out, first):
+    """Writes the first `size` numbers in ascending order from `out[first]` on."""
+    for place in range(size):
+        out[first + place] = found[place]
+    gap = size // 2
+    while gap:
+        for place in range(gap, size):
+            value, target = out[first + place], place
+            while target >= gap and out[first + target - gap] > value:
+                out[first + target] = out[first + target - gap]
+                target -= gap
+            out[first + target] = value
+        gap //= 2
 
 
 @compiled
@@ -178,8 +194,8 @@ def _look_up(start, stop, neighbors, ends, members, squares):
 @compiled
 def _average(start, stop, matrix, ids, ends, columns, values):
     """Writes means of rows, or their sizes into `ends[1:]` if there is no room."""
-    sums = np.zeros(len(ids), np.float32)
-    taken = np.full(len(ids), -1, np.int32)
+    sums = np.empty(len(ids), np.float32)
+    taken = np.zeros(len(ids), np.int32)  # the last image + 1
     found = np.empty(len(ids), np.int32)
     count = np.float32(ids.shape[1])
     for i in range(start, stop):
@@ -187,18 +203,16 @@ def _average(start, stop, matrix, ids, ends, columns, values):
         for other in ids[i]:
             for place in range(matrix.ends[other], matrix.ends[other + 1]):
                 column = matrix.columns[place]
-                if taken[column] != i:
-                    taken[column] = i
+                if taken[column] != i + 1:
+                    taken[column] = i + 1
                     sums[column] = 0
                     found[size] = column
                     size += 1
                 sums[column] += matrix.values[place]
         if columns.size:
-            own = columns[ends[i] : ends[i + 1]]
-            own[:] = found[:size]
-            own.sort()
-            for place in range(size):
-                values[ends[i] + place] = sums[own[place]] / count
+            _write_sorted(found, size, columns, ends[i])
+            for place in range(ends[i], ends[i + 1]):
+                values[place] = sums[columns[place]] / count
         else:
             ends[i + 1] = size
 

@@ -91,22 +91,21 @@ def block_shape(num_images: int, memory: int) -> tuple[int, int]:
 @compiled(fastmath={"nnan", "nsz"})
 def _scan_rows(start, stop, block, top, left, neighbors, limits):
     """Offers the images of the columns to those of the rows `start` to `stop`."""
-    width = block.shape[1]
     for i in range(start, stop):
-        row, image = block[i], top + i
+        image = top + i
         largest, limit = neighbors.largest[image], limits[image]
-        for first in range(0, width, _CHUNK):
-            last = min(first + _CHUNK, width)
+        for first in range(0, block.shape[1], _CHUNK):
+            row = block[i, first : first + _CHUNK]
             nearer = np.int32(0)
-            for j in range(first, last):
+            for j in range(row.size):
                 square = row[j] * row[j]
                 nearer = np.int32(nearer + (square < limit))
                 largest = max(largest, square)
             if nearer:
-                for j in range(first, last):
+                for j in range(row.size):
                     square = row[j] * row[j]
                     if square < limit:
-                        limit = _insert(neighbors, image, square, left + j)
+                        limit = _insert(neighbors, image, square, left + first + j)
         neighbors.largest[image] = largest
         limits[image] = limit
 

@@ -15,7 +15,6 @@ from topdb_tf.retrieval.parallel import Buffer, Workers, compiled
 _BLOCK_BYTES = 64 << 20
 MIN_ROWS, _MAX_ROWS = 16, 1024
 _GRAIN = 32
-_MANY_MATCHES = 256
 
 
 class QueryScores(NamedTuple):
@@ -244,11 +243,8 @@ def _rank_matches(start, stop, block, matches, ranks):
         for j in matches.excluded:
             row[j] = np.inf
         ids, own_ranks = matches.match_ids[first:last], ranks[first:last]
-        if last - first > _MANY_MATCHES:
-            _rank_many(row, ids, own_ranks)
-        else:
-            for m in range(ids.size):
-                own_ranks[m] = _count_nearer(row, row[ids[m]], ids[m])
+        for m in range(ids.size):
+            own_ranks[m] = _count_nearer(row, row[ids[m]], ids[m])
         for k in range(matches.junk_ends[i], matches.junk_ends[i + 1]):
             junk = matches.junk_ids[k]
             for m in range(ids.size):
@@ -261,29 +257,9 @@ def _rank_matches(start, stop, block, matches, ranks):
 def _count_nearer(row, distance, index):
     """Counts values before `distance` at `index`: smaller, or equal and earlier."""
     nearer = np.int32(0)
-    for j in range(index):
-        nearer = np.int32(nearer + (row[j] <= distance))
-    for j in range(index + 1, row.size):
-        nearer = np.int32(nearer + (row[j] < distance))
+    earlier, later = row[:index], row[index + 1 :]  # slices are read without checks
+    for j in range(earlier.size):
+        nearer = np.int32(nearer + (earlier[j] <= distance))
+    for j in range(later.size):
+        nearer = np.int32(nearer + (later[j] < distance))
     return nearer
-
-
-@compiled
-def _rank_many(row, ids, ranks):
-    """Counts as `_count_nearer` for each of many values, by bisection."""
-    order = np.argsort(row[ids], kind="mergesort")
-    counts = np.zeros(ids.size + 1, np.int64)
-    for j in range(row.size):
-        low, high = 0, ids.size
-        while low < high:
-            middle = (low + high) // 2
-            other = ids[order[middle]]
-            if row[other] < row[j] or (row[other] == row[j] and other < j):
-                low = middle + 1
-            else:
-                high = middle
-        counts[low] += 1
-    nearer = 0
-    for place in range(ids.size):
-        nearer += counts[place]
-        ranks[order[place]] = nearer - 1

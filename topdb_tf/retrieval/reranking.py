@@ -167,7 +167,8 @@ def _rerank_rows(start, stop, block, top, encodings, inverted, largest, shares):
     jaccard_share, original_share = shares
     for i in range(start, stop):
         row, query = block[i], top + i
-        shared[:] = 0
+        for j in range(row.size):
+            shared[j] = 0
         for place in range(encodings.ends[query], encodings.ends[query + 1]):
             column, value = encodings.columns[place], encodings.values[place]
             for other in range(inverted.ends[column], inverted.ends[column + 1]):
