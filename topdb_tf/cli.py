@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -10,10 +9,6 @@ import click
 
 from topdb_tf import __version__
 from topdb_tf.recipe_files import read_config, read_recipe, recipes
-
-# TensorFlow's notes about libraries and instruction sets are no news to users.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 _EXPLAINED = (ValueError, FileNotFoundError, FileExistsError, ArithmeticError)
 
@@ -110,6 +105,62 @@ def evaluate(run, dataset, data_root, best, rerank, ignore_cameras, as_json):
     _say(f"{run.path} on {scores['dataset']}")
     lines = [json.dumps(scores, indent=2)] if as_json else score_lines(scores)
     click.echo("\n".join(lines))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--metric",
+    type=click.Choice(["sqeuclidean", "euclidean", "cosine"]),
+    default="sqeuclidean",
+    show_default=True,
+)
+@click.option("--rerank", is_flag=True, help="Re-rank by k-reciprocal encoding first.")
+@click.option(
+    "--rerank-input",
+    type=click.Choice(["squared", "euclidean"]),
+    default="squared",
+    show_default=True,
+    help="Distances that are re-ranked: squared as in the authors' code, or Euclidean "
+    "as in the paper of the re-ranking.",
+)
+@click.option("--k1", default=20, show_default=True, help="Of the re-ranking.")
+@click.option("--k2", default=6, show_default=True, help="Of the re-ranking.")
+@click.option("--lambda", "lambda_value", default=0.3, show_default=True)
+@click.option(
+    "--ignore-cameras", is_flag=True, help="Count matches of the query's own camera."
+)
+@click.option(
+    "--memory-limit",
+    metavar="MIB",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+    help="Memory above the features, in MiB.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+def score(file, metric, rerank, memory_limit, ignore_cameras, as_json, **parameters):
+    """Scores the features in FILE.npz, from whatever program they come.
+
+    The arrays are query_features, gallery_features, query_pids, gallery_pids,
+    query_camids and gallery_camids.
+
+    \b
+    topdb-tf score features.npz
+    topdb-tf score features.npz --metric cosine --rerank --json
+    """
+    from topdb_tf.recipe.scoring import score_file, score_line
+    from topdb_tf.retrieval.reranking import Reranking
+
+    parameters["input"] = parameters.pop("rerank_input")
+    scores = score_file(
+        file,
+        metric=metric,
+        rerank=Reranking(**parameters) if rerank else None,
+        ignore_cameras=ignore_cameras,
+        memory_limit=memory_limit << 20,
+    )
+    click.echo(json.dumps(scores, indent=2) if as_json else score_line("", scores))
 
 
 @main.command()

@@ -1,9 +1,12 @@
 """The machine of a run: backend, device, precision, versions."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,15 +21,23 @@ _WORTHWHILE = 1.2  # a half precision must be this much faster to be chosen
 _PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy", "numba", "h5py", "pillow")
 
 
-def require_tensorflow() -> None:
-    """Checks that Keras runs on TensorFlow, before anything is built.
+def load_tensorflow() -> None:
+    """Imports TensorFlow and Keras, and checks that they work together.
+
+    What TensorFlow writes about libraries and drivers while it starts is kept back,
+    unless `TF_CPP_MIN_LOG_LEVEL` is set: `describe_device` says what came of it.
 
     Raises:
         ValueError: If Keras is configured for another backend.
     """
-    import keras
+    with _without_notes():
+        import keras
 
-    backend = keras.backend.backend()
+        backend = keras.backend.backend()
+        if backend == "tensorflow":
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
     if backend != "tensorflow":
         raise ValueError(
             "topdb-tf trains on TensorFlow, but Keras is configured for another "
@@ -82,6 +93,27 @@ def environment(**facts) -> dict:
         "git_commit": _git_commit(),
         **facts,
     }
+
+
+@contextlib.contextmanager
+def _without_notes():
+    """Keeps back what native code writes to standard error, unless it fails."""
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        yield
+        return
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    with tempfile.TemporaryFile() as notes:
+        os.dup2(notes.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            notes.seek(0)
+            os.write(standard_error, notes.read())
+            raise
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
 
 
 def _fastest_precision():

@@ -15,7 +15,7 @@ from topdb_tf.progress import duration_text, progress_bar
 from topdb_tf.recipe.environment import (
     describe_device,
     environment,
-    require_tensorflow,
+    load_tensorflow,
     set_precision,
 )
 from topdb_tf.recipe.scoring import (
@@ -48,9 +48,9 @@ def fit(config: Config, run_dir: Path, *, say: Say) -> RunFolder:
         ValueError: If data or settings cannot be used.
         NonFiniteLossError: If a loss becomes NaN or infinite.
     """
+    load_tensorflow()
     import keras
 
-    require_tensorflow()
     run = new_run(run_dir)
     split = _checked_data(config, say)
     keras.utils.set_random_seed(config.train.seed)

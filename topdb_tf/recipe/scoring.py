@@ -1,6 +1,7 @@
 """Embedding the query and gallery of a split, and scoring them."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ from topdb_tf.config import Config
 from topdb_tf.data.benchmarks import data_root, read_split
 from topdb_tf.data.records import ImageRecord, Split, camids_of, pids_of
 from topdb_tf.progress import progress_bar
+from topdb_tf.recipe.environment import load_tensorflow
 from topdb_tf.retrieval.protocol import (
     Reranking,
     RetrievalResult,
     RetrievalSet,
+    load_retrieval_set,
     score,
 )
 from topdb_tf.run_folder import RunFolder, write_whole
@@ -112,6 +115,7 @@ def evaluate(
     Raises:
         FileNotFoundError: If the run has no model yet, or the data is missing.
     """
+    load_tensorflow()
     import keras
 
     path = run.best_embedder if best else run.embedder
@@ -130,6 +134,28 @@ def evaluate(
     own = dataset == config.data.split and not best
     write_scores(run.scores if own else run.path / _scores_name(dataset, best), scores)
     return scores
+
+
+def score_file(path: Path, **options) -> dict:
+    """Scores the features of an NPZ file, from whatever program they come.
+
+    Args:
+        path: File with the arrays of `topdb_tf.retrieval.protocol.RetrievalSet`.
+        **options: Keyword arguments of `topdb_tf.retrieval.protocol.score`.
+
+    Returns:
+        The fields of the result, with `load_seconds`, the seconds of reading.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the arrays cannot be scored.
+    """
+    start = time.perf_counter()
+    retrieval_set = load_retrieval_set(path)
+    load_seconds = time.perf_counter() - start
+    with progress_bar("scoring") as progress:
+        result = score(retrieval_set, progress=progress, **options)
+    return {**result.to_dict(), "load_seconds": load_seconds}
 
 
 def read_data(dataset: str, config: Config) -> Split:
@@ -156,13 +182,14 @@ def write_scores(path: Path, scores: dict) -> None:
 
 def score_lines(scores: dict) -> list[str]:
     """Returns the scores for people: a line each for plain and re-ranked."""
-    lines = [_score_line("", scores)]
+    lines = [score_line("", scores)]
     if "reranked" in scores:
-        lines.append(_score_line("re-ranked: ", scores["reranked"]))
+        lines.append(score_line("re-ranked: ", scores["reranked"]))
     return lines
 
 
-def _score_line(title, scores):
+def score_line(title: str, scores: dict) -> str:
+    """Returns one result for people, behind a title."""
     ranks = [f"rank-{rank} {_share(scores, rank)}" for rank in REPORTED_RANKS]
     return (
         f"{title}mAP {scores['mean_ap']:.1%}, mINP {scores['mean_inp']:.1%}, "
