@@ -145,6 +145,7 @@ def test_dropped_rows_in_every_precision(
     np.testing.assert_array_equal(np.flatnonzero(mask == 0) % 24, np.sort(top).ravel())
 
 
+# A bias before a batch normalisation has no gradient but rounding noise: hence `atol`.
 def test_gradient_norms_of_the_heads(results):
     for key, gradient in results.gradients.items():
         norm = np.linalg.norm(gradient)

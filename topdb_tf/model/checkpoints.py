@@ -1,5 +1,7 @@
 """Pretrained weights for the backbones, from files and from the hubs."""
 
+import contextlib
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -128,9 +130,10 @@ def _fetched(name, weights):
             f"that exists. Received: weights={weights!r}"
         )
     try:
-        return _weights_by_layer(SOURCES[name].fetch(weights))
+        with contextlib.redirect_stdout(sys.stderr):  # Keras prints its progress
+            return _weights_by_layer(SOURCES[name].fetch(weights))
     except Exception as error:  # each hub and each of its clients has its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
         raise FileNotFoundError(
             f"The weights of {name} could not be fetched ({reason}). {_advice(name)} "
             f"Received: weights={weights!r}"
