@@ -42,8 +42,7 @@ class ImageFiles(Sequence):
 def decode_image(path: Path | str) -> np.ndarray:
     """Returns the RGB pixels of a JPEG or PNG file, uint8 `(height, width, 3)`.
 
-    JPEG is decoded with the exact integer transform, as Pillow does. Grey images get
-    three equal channels, CMYK is converted, transparency is left out.
+    See `rgb_pixels`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -53,11 +52,26 @@ def decode_image(path: Path | str) -> np.ndarray:
         contents = Path(path).read_bytes()
     except FileNotFoundError:
         raise _error(FileNotFoundError, [path]) from None
-    try:  # the operation reads PNG too
-        pixels = tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
+    try:
+        return rgb_pixels(contents).numpy()
     except tf.errors.InvalidArgumentError:
         raise _error(ValueError, [path]) from None
-    return pixels.numpy()
+
+
+def rgb_pixels(contents):
+    """Decodes a JPEG or PNG file.
+
+    JPEG is decoded with the exact integer transform, as Pillow does. Grey images get
+    three equal channels, CMYK is converted, transparency is left out.
+
+    Args:
+        contents: The bytes of the file, a scalar string.
+
+    Returns:
+        uint8 tensor of shape `(height, width, 3)`.
+    """
+    # Despite its name the operation decodes PNG too.
+    return tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
 
 
 def decode_images(
@@ -75,7 +89,8 @@ def decode_images(
     Args:
         paths: The image files.
         cache_bytes: Memory for the pixels. Beyond it none are kept, and each image is
-            decoded whenever it is needed. Defaults to half of the free memory.
+            decoded whenever it is needed. Defaults to a quarter of the free memory, as
+            the data sets make a copy.
         num_threads: Files decoded at a time. Defaults to the number of cores.
         progress: Called with the number of files done and of all files.
 
@@ -88,7 +103,7 @@ def decode_images(
         ValueError: If files are damaged; the first few are named.
     """
     if cache_bytes is None:
-        cache_bytes = free_memory() // 2
+        cache_bytes = free_memory() // 4
     images, failed, num_bytes = [], {FileNotFoundError: [], ValueError: []}, 0
     with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
         results = _in_order(pool, paths)
@@ -106,6 +121,33 @@ def decode_images(
         if failed_paths:
             raise _error(kind, failed_paths)
     return ImageFiles(paths) if num_bytes > cache_bytes else images
+
+
+def pixel_reader(images: Sequence[np.ndarray]) -> Callable:
+    """Returns the TensorFlow function that gives the pixels of image `index`.
+
+    Args:
+        images: What `decode_images` returned; a list of arrays is copied into one
+            tensor.
+
+    Returns:
+        Function from a scalar index to uint8 pixels of shape `(height, width, 3)`.
+    """
+    if isinstance(images, ImageFiles):
+        paths = tf.constant([str(path) for path in images.paths])
+        return lambda index: rgb_pixels(tf.io.read_file(paths[index]))
+    with tf.device("CPU"):
+        values = tf.constant(np.concatenate([np.ravel(image) for image in images]))
+        shapes = tf.constant([image.shape for image in images], tf.int64)
+        ends = tf.cumsum(tf.reduce_prod(shapes, axis=1))
+
+    def read(index):
+        shape = shapes[index]
+        size = tf.reduce_prod(shape)
+        pixels = tf.slice(values, [ends[index] - size], [size])
+        return tf.ensure_shape(tf.reshape(pixels, shape), (None, None, 3))
+
+    return read
 
 
 def free_memory() -> int:

@@ -14,7 +14,7 @@ from topdb_tf.data.augment import (
     random_flips,
     random_windows,
 )
-from topdb_tf.data.decoding import decode_images
+from topdb_tf.data.decoding import decode_images, pixel_reader
 from topdb_tf.data.sampler import pk_batches
 
 
@@ -27,10 +27,9 @@ class PixelOptions:
         flip: Probability that an image is mirrored, in [0, 1].
         zoom: Probability that an image is zoomed, in [0, 1].
         erase: Probability that a box of an image is erased, in [0, 1].
-        dtype: "float32", which the network takes, or "uint8", a quarter of the bytes
-            on the way to an accelerator; they differ only in the colour of erased
-            boxes, by at most 0.4 grey levels.
-        num_threads: Batches made at a time. The result does not depend on it.
+        dtype: "float32", which the network takes, or "uint8": rounded to whole grey
+            levels, a quarter of the bytes on the way to an accelerator.
+        num_threads: Images made at a time. The result does not depend on it.
 
     Raises:
         ValueError: If a value is out of range.
@@ -111,13 +110,11 @@ class TrainingBatches:
                 "Every image must have a label. "
                 f"Received: {len(images)} images, {len(labels)} labels"
             )
-        self.images = images
         self.labels = np.asarray(labels)
         self.options = options
         self.pids_per_batch = pids_per_batch
         self.images_per_pid = images_per_pid
         self.seed = seed
-        self.epoch = 0
         self.num_batches = None  # as many as are drawn
         self.num_batches = len(self.plan(0))
         if set(self.labels) != set(range(self.labels.max() + 1)):
@@ -125,6 +122,21 @@ class TrainingBatches:
                 "`labels` must be 0 … num_pids - 1, as `labels_of` makes them. "
                 f"Received: {len(set(self.labels))} labels up to {self.labels.max()}"
             )
+        self._read = pixel_reader(images)
+        # Variables, because a data set reads them anew in each iteration. A Python
+        # callback would do so too, but can block the end of the process.
+        with tf.device("CPU"):
+            self._epoch = tf.Variable(0, dtype=tf.int64)
+            self._plan = tf.Variable(self.plan(0))
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
+    @epoch.setter
+    def epoch(self, epoch: int):
+        self._plan.assign(self.plan(epoch))
+        self._epoch.assign(epoch)
 
     def plan(self, epoch: int) -> np.ndarray:
         """Returns the image indices of an epoch, int64 `(num_batches, batch)`."""
@@ -146,7 +158,11 @@ class TrainingBatches:
             Batches `(pixels, labels)`: pixels in [0, 255] of shape `(batch, height,
             width, 3)`, int32 labels of shape `(batch,)`.
         """
-        return self._dataset(lambda: self.epoch, first_step=0)
+        # Read once an iteration, when its first batch is asked for.
+        start = tf.data.Dataset.range(1).map(
+            lambda _: (self._epoch.read_value(), self._plan.read_value())
+        )
+        return self._dataset(start, first_step=0)
 
     def epoch_dataset(self, epoch: int, *, first_step: int = 0) -> tf.data.Dataset:
         """Returns the batches of one epoch from a step on, as `dataset` does.
@@ -159,31 +175,29 @@ class TrainingBatches:
                 "`first_step` must be a step of the epoch. "
                 f"Received: first_step={first_step}, num_batches={self.num_batches}"
             )
-        return self._dataset(lambda: epoch, first_step=first_step)
+        start = tf.data.Dataset.from_tensors((np.int64(epoch), self.plan(epoch)))
+        return self._dataset(start, first_step=first_step)
 
-    def _dataset(self, epoch, *, first_step):
-        def steps():
-            current = epoch()
-            plan = self.plan(current)
-            for step in range(first_step, self.num_batches):
-                yield (self.seed, current), step, plan[step]
+    def _dataset(self, start, *, first_step):
+        def draws(epoch, plan):
+            steps = tf.data.Dataset.range(first_step, self.num_batches)
+            return steps.map(lambda step: self._draws(epoch, step, plan[step]))
 
-        batch = self.pids_per_batch * self.images_per_pid
-        signature = tuple(
-            tf.TensorSpec(shape, tf.int64) for shape in [(2,), (), (batch,)]
-        )
-        dataset = tf.data.Dataset.from_generator(steps, output_signature=signature)
+        dataset = start.flat_map(draws).unbatch()
         dataset = dataset.map(
-            self._batch,
+            self._image,
             num_parallel_calls=self.options.num_threads,
             deterministic=True,
         )
+        batch = self.pids_per_batch * self.images_per_pid
+        dataset = dataset.batch(batch, drop_remainder=True).prefetch(2)
         length = tf.data.experimental.assert_cardinality(self.num_batches - first_step)
-        return dataset.prefetch(2).apply(length)
+        return dataset.apply(length)
 
-    def _batch(self, seed, step, indices):
+    def _draws(self, epoch, step, indices):
+        """Returns what is done to the images of one batch, each of shape `(batch,)`."""
         size, batch = self.options.image_size, indices.shape[0]
-        seed = tf.random.fold_in(seed, step, alg="philox")
+        seed = tf.random.fold_in([self.seed, epoch], step, alg="philox")
         seeds = tf.unstack(tf.random.split(seed, 3, alg="philox"))
         flips = random_flips(seeds[0], batch, probability=self.options.flip)
         windows = random_windows(
@@ -192,21 +206,16 @@ class TrainingBatches:
         boxes = random_erasing_boxes(
             seeds[2], batch, image_size=size, probability=self.options.erase
         )
-        pixels = tf.numpy_function(
-            self._pixels, [indices, windows, flips, boxes], self.options.dtype
-        )
         labels = tf.gather(tf.constant(self.labels, tf.int32), indices)
-        return tf.ensure_shape(pixels, (batch, *size, 3)), labels
+        return indices, labels, windows, flips, boxes
 
-    def _pixels(self, indices, windows, flips, boxes):
-        return augmented_pixels(
-            [self.images[index] for index in indices],
-            windows,
-            flips,
-            boxes,
-            image_size=self.options.image_size,
-            dtype=self.options.dtype,
+    def _image(self, index, label, window, flip, box):
+        pixels = augmented_pixels(
+            self._read(index), window, flip, box, image_size=self.options.image_size
         )
+        if self.options.dtype == "uint8":
+            pixels = tf.cast(pixels + 0.5, tf.uint8)
+        return pixels, label
 
 
 def evaluation_dataset(
@@ -241,14 +250,9 @@ def evaluation_dataset(
         )
     if isinstance(images[0], (str, Path)):
         images = decode_images(images)
-
-    def resized(index):
-        pixels = tf.numpy_function(images.__getitem__, [index], tf.uint8)
-        return resize_pixels(tf.ensure_shape(pixels, (None, None, 3)), image_size)
-
-    dataset = tf.data.Dataset.range(len(images))
-    dataset = dataset.map(
-        resized,
+    read = pixel_reader(images)
+    dataset = tf.data.Dataset.range(len(images)).map(
+        lambda index: resize_pixels(read(index), image_size),
         num_parallel_calls=num_threads or tf.data.AUTOTUNE,
         deterministic=True,
     )
