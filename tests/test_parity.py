@@ -50,7 +50,13 @@ def backbone():
     return resnet50((384, 128))
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=[] if name == "topdb" else [pytest.mark.slow])
+        for name in VARIANTS
+    ],
+)
 def results(request, backbone):
     golden = golden_figures(request.param)
     options = {
