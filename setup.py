@@ -46,10 +46,11 @@ setup(
         "matplotlib>=3.8",
         "tensorboard>=2.17",
         "rich>=13",
+        "safetensors>=0.4",  # KerasHub reads timm's weights with it
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.19"],
-        "torch": ["torch>=2.4", "safetensors>=0.4"],
+        "torch": ["torch>=2.4"],
         "serving": ["tensorflow-serving-api>=2.19"],
         "test": [
             "pytest>=8",

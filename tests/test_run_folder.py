@@ -5,9 +5,14 @@ import pytest
 from topdb_tf.run_folder import new_run, open_run, write_whole
 
 
-def test_a_new_run_gets_an_empty_folder(tmp_path):
+def test_a_new_run_leaves_nothing_before_it_begins(tmp_path):
     run = new_run(tmp_path / "runs" / "first")
-    assert run.path.is_dir()
+    assert run.config.parts[-3:] == ("runs", "first", "config.yaml")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_folder_can_be_used(tmp_path):
+    assert new_run(tmp_path).path == tmp_path
 
 
 def test_a_folder_that_holds_something_is_never_overwritten(tmp_path):
@@ -20,6 +25,7 @@ def test_a_folder_that_holds_something_is_never_overwritten(tmp_path):
 def test_the_newest_run_is_opened_when_none_is_named(tmp_path):
     for age, name in ((30, "b"), (10, "a"), (20, "c")):
         run = new_run(tmp_path / name)
+        run.path.mkdir()
         run.config.write_text("")
         os.utime(run.config, (1_000_000 - age, 1_000_000 - age))
     assert open_run(None, runs=tmp_path).path.name == "a"

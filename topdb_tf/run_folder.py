@@ -56,7 +56,7 @@ class RunFolder(NamedTuple):
 
 
 def new_run(path: Path) -> RunFolder:
-    """Makes the folder of a new run.
+    """Returns the folder of a new run; it is made when the run begins.
 
     Raises:
         FileExistsError: If the folder already holds anything.
@@ -67,7 +67,6 @@ def new_run(path: Path) -> RunFolder:
             f"{path} already exists and is not empty; a run is never overwritten. "
             "Choose another --run-dir, or remove it."
         )
-    path.mkdir(parents=True, exist_ok=True)
     return RunFolder(path)
 
 

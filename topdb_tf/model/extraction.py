@@ -1,9 +1,48 @@
-"""Embeddings of many images, in their order."""
+"""The embedder at work: loading it, and embedding many images in their order."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
+
+# Loading a model needs the layers that these modules register.
+from topdb_tf.model import layers, normalization  # noqa: F401
+
+
+def load_embedder(path: Path | str):
+    """Returns the model in a file that `fit` wrote, `embedder.keras` of a run.
+
+    Args:
+        path: The `.keras` file.
+
+    Returns:
+        `keras.Model` from RGB pixels, float32 in [0, 255] of shape
+        `(batch, height, width, 3)`, to embeddings of shape `(batch, dim)`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no model of pixels to embeddings.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model at {path}.")
+    try:
+        embedder = keras.models.load_model(path, compile=False)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{path} must be a .keras file that `topdb-tf fit` wrote. "
+            f"Received: {reason}"
+        ) from error
+    shape = getattr(embedder, "input_shape", None)
+    if not (isinstance(shape, tuple) and len(shape) == 4 and shape[-1] == 3):
+        raise ValueError(
+            f"{path} must hold a model of pixels (batch, height, width, 3). "
+            f"Received: input_shape={shape}"
+        )
+    return embedder
 
 
 def extract_embeddings(

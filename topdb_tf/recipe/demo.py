@@ -26,13 +26,15 @@ def demo(config: Config, run_dir: Path, *, say: Callable[[str], None]) -> dict:
     Returns:
         `run`, `seconds`, and `rows`: for each way its `name`, `rank_1` and `mean_ap`.
     """
-    import keras
-
     start = time.monotonic()
     run = fit(config, run_dir, say=say)
+    import keras
+
+    from topdb_tf.model.extraction import load_embedder
+
     split = read_data(config.data.split, config)
     embeddings = Embeddings(split, config)
-    trained = keras.models.load_model(run.embedder, compile=False)
+    trained = load_embedder(run.embedder)
     untrained = keras.models.clone_model(trained)
     histograms = color_histograms(
         [record.path for record in split.query + split.gallery]

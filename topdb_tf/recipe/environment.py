@@ -31,9 +31,7 @@ def load_tensorflow() -> None:
         ValueError: If Keras is configured for another backend.
     """
     with _without_notes():
-        import keras
-
-        backend = keras.backend.backend()
+        backend = _keras_backend()
         if backend == "tensorflow":
             import tensorflow as tf
 
@@ -93,6 +91,16 @@ def environment(**facts) -> dict:
         "git_commit": _git_commit(),
         **facts,
     }
+
+
+def _keras_backend():
+    try:
+        import keras
+    except ModuleNotFoundError as error:
+        if error.name in ("jax", "torch", "openvino"):  # its backend, not installed
+            return error.name
+        raise
+    return keras.backend.backend()
 
 
 @contextlib.contextmanager

@@ -64,6 +64,7 @@ def fit(config: Config, run_dir: Path, *, say: Say) -> RunFolder:
     }
     _describe(config, split, facts, say)
     batches = _training_batches(config, split)
+    run.path.mkdir(parents=True, exist_ok=True)
     write_whole(run.config, config.to_yaml())
     write_whole(run.environment, json.dumps(environment(**facts), indent=2) + "\n")
     _train(trainer, embedder, batches, Embeddings(split, config), config, run, say)

@@ -116,7 +116,7 @@ def evaluate(
         FileNotFoundError: If the run has no model yet, or the data is missing.
     """
     load_tensorflow()
-    import keras
+    from topdb_tf.model.extraction import load_embedder
 
     path = run.best_embedder if best else run.embedder
     if not path.is_file():
@@ -125,7 +125,7 @@ def evaluate(
         )
     dataset = dataset or config.data.split
     split = read_data(dataset, config)
-    embedder = keras.models.load_model(path, compile=False)
+    embedder = load_embedder(path)
     retrieval_set = Embeddings(split, config).retrieval_set(embedder)
     results = [score_set(retrieval_set, config)]
     if rerank:

@@ -78,10 +78,11 @@ class FeatureDistances:
     """
 
     def __init__(self, query_features, gallery_features, metric="sqeuclidean"):
-        self._parts = [
-            np.ascontiguousarray(features, dtype=np.float32)
-            for features in (query_features, gallery_features)
-        ]
+        with np.errstate(over="ignore"):  # reported with the norms
+            self._parts = [
+                np.ascontiguousarray(features, dtype=np.float32)
+                for features in (query_features, gallery_features)
+            ]
         _check_shapes(*self._parts)
         self._kind = _KINDS[metric]
         self.num_queries, self.num_gallery = map(len, self._parts)
@@ -102,7 +103,7 @@ class FeatureDistances:
             columns: The same.
             buffer: Where the block is put.
         """
-        left, right = self._features(rows), self._features(columns)
+        left, right = self.features(rows), self.features(columns)
         return _product(left, right, buffer)
 
     def finish(self, start, stop, block, rows, columns) -> None:
@@ -127,7 +128,8 @@ class FeatureDistances:
                     f"{len(bad)} rows. Received: {name}_features, rows {_some(bad)}"
                 )
 
-    def _features(self, images):
+    def features(self, images) -> np.ndarray:
+        """Returns the features of images, given by a slice or ascending numbers."""
         parts = [
             self._parts[part][own] for part, _, own in _split(images, self.num_queries)
         ]

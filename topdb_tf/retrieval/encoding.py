@@ -40,7 +40,7 @@ def encode(source, neighbors: Neighbors, k1: int, *, workers, memory) -> Sparse:
         memory: Bytes that a block of distances may take.
     """
     half = round(k1 / 2) + 1
-    ids = neighbors.ids[:, : k1 + 1]
+    ids = np.ascontiguousarray(neighbors.ids[:, : k1 + 1])
     num_images = len(ids)
     mutual = np.empty((2, *ids.shape), bool)
     workers.run(_find_mutual, num_images, ids, half, mutual)
@@ -53,7 +53,7 @@ def encode(source, neighbors: Neighbors, k1: int, *, workers, memory) -> Sparse:
     squares = np.empty(len(members), np.float32)
     workers.run(_look_up, num_images, neighbors, ends, members, squares)
     _compute_missing(source, ends, members, squares, workers, memory)
-    largest = np.where(neighbors.largest > 0, neighbors.largest, 1)
+    largest = np.where(neighbors.largest > 0, neighbors.largest, np.float32(1))
     np.divide(squares, np.repeat(largest, np.diff(ends)), out=squares)
     np.exp(np.negative(squares, out=squares), out=squares)
     for first, last in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
@@ -69,7 +69,7 @@ def average_rows(matrix: Sparse, ids: np.ndarray, workers: Workers) -> Sparse:
         ids: Shape `(num_images, k2)`.
         workers: Threads that are used.
     """
-    num_images = len(ids)
+    num_images, ids = len(ids), np.ascontiguousarray(ids)
     ends = np.zeros(num_images + 1, np.int64)
     columns, values = np.empty(0, np.int32), np.empty(0, np.float32)
     workers.run(_average, num_images, matrix, ids, ends, columns, values)

@@ -98,6 +98,18 @@ def check_identities(query_pids, gallery_pids, query_camids, gallery_camids) -> 
             )
 
 
+def check_same_size(source, query_pids, gallery_pids) -> None:
+    """Raises `ValueError` unless there is one pid an image of the distances."""
+    expected = source.num_queries, source.num_gallery
+    received = len(query_pids), len(gallery_pids)
+    if expected != received:
+        raise ValueError(
+            "There must be one pid an image. Received: "
+            f"{expected[0]} queries with {received[0]} pids, "
+            f"{expected[1]} gallery images with {received[1]} pids"
+        )
+
+
 def check_any_match(index: GalleryIndex, query_pids, query_camids) -> None:
     """Raises `ValueError` unless at least one query has a match that is ranked."""
     matches = index.matches(query_pids, query_camids)

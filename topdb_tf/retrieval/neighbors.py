@@ -72,7 +72,8 @@ def nearest_neighbors(
                 _scan_columns, block.shape[1], block, top, left, neighbors, limits
             )
         if advance is not None:
-            advance(len(block) * (num_images - top))
+            height = len(block)
+            advance(sum(num_images - image for image in range(top, rows.stop)))
     if not np.isfinite(neighbors.largest).all():
         raise ValueError(
             "Squares of distances must fit in float32. Scale the features down. "

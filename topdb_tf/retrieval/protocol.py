@@ -2,32 +2,49 @@
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
-from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.retrieval.distances import FeatureDistances, check_metric
-from topdb_tf.retrieval.matches import GalleryIndex, check_any_match, check_identities
+from topdb_tf.retrieval.distances import check_metric
+from topdb_tf.retrieval.features import (
+    RetrievalSet,
+    checked_distances,
+    load_retrieval_set,
+    validate,
+)
+from topdb_tf.retrieval.matches import GalleryIndex, check_any_match
 from topdb_tf.retrieval.parallel import Workers
 from topdb_tf.retrieval.ranking import (
     MIN_ROWS,
     CountedRanks,
     RetrievalScores,
-    check_same_size,
     query_blocks,
     summarize,
 )
 from topdb_tf.retrieval.reranking import RerankedDistances, Reranking
+from topdb_tf.retrieval.single_shot import DrawnRanks, SingleShot
+
+__all__ = [
+    "MEMORY_LIMIT",
+    "Reranking",
+    "RetrievalResult",
+    "RetrievalSet",
+    "SingleShot",
+    "load_retrieval_set",
+    "score",
+    "validate",
+]
 
 MEMORY_LIMIT = 1 << 30
 _BLOCK_BYTES = 64 << 20
+_MAX_RANK = 50
 _SCORE_BYTES_AN_IMAGE = 256
+_RERANK_BYTES = 32 << 20
 _RERANK_BYTES_A_NEIGHBOR = 64
 _RERANKED_METRICS = {
     (False, "squared"): "sqeuclidean",
@@ -35,26 +52,6 @@ _RERANKED_METRICS = {
     (True, "squared"): "cosine",
     (True, "euclidean"): "chord",
 }
-
-
-class RetrievalSet(NamedTuple):
-    """Features and identities of queries and gallery.
-
-    Args:
-        query_features: Shape `(num_queries, dim)`, any float type.
-        gallery_features: Shape `(num_gallery, dim)`, any float type.
-        query_pids: Shape `(num_queries,)`, whole numbers.
-        gallery_pids: Shape `(num_gallery,)`; images of pid -1 are never ranked.
-        query_camids: Shape `(num_queries,)`, whole numbers.
-        gallery_camids: Shape `(num_gallery,)`.
-    """
-
-    query_features: np.ndarray
-    gallery_features: np.ndarray
-    query_pids: np.ndarray
-    gallery_pids: np.ndarray
-    query_camids: np.ndarray
-    gallery_camids: np.ndarray
 
 
 class RetrievalResult(NamedTuple):
@@ -92,75 +89,13 @@ class RetrievalResult(NamedTuple):
         return json.dumps(self.to_dict(), indent=2)
 
 
-def load_retrieval_set(path: Path | str) -> RetrievalSet:
-    """Returns the arrays of an NPZ file, checked.
-
-    Args:
-        path: File with the arrays that `RetrievalSet` names; others are not read.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no NPZ file, if an array is missing or holds Python
-            objects, or as `validate`.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"No file of features at {path}. What it must hold: datasets/README.md"
-        )
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            missing = [name for name in RetrievalSet._fields if name not in arrays]
-            if missing:
-                raise ValueError(
-                    f"{path} must hold the arrays {', '.join(RetrievalSet._fields)} "
-                    f"(datasets/README.md). Missing: {', '.join(missing)}"
-                )
-            retrieval_set = RetrievalSet(*(arrays[n] for n in RetrievalSet._fields))
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(
-            f"{path} must be an NPZ file (datasets/README.md). Received: {error}"
-        ) from error
-    except ValueError as error:
-        if "allow_pickle" in str(error):
-            raise ValueError(
-                f"{path} must be an NPZ file of numbers, not of Python objects "
-                "(datasets/README.md); pickled objects are not read, since they can "
-                "run code."
-            ) from error
-        raise
-    validate(retrieval_set)
-    return retrieval_set
-
-
-def validate(retrieval_set: RetrievalSet) -> None:
-    """Raises `ValueError` unless features and identities fit together.
-
-    Whether features are finite is found with their norms, by `score`.
-
-    Raises:
-        ValueError: If features are not of a float type, if shapes do not fit, if
-            features overflowed in float16, or if there are no queries or the gallery
-            is empty.
-    """
-    features = retrieval_set.query_features, retrieval_set.gallery_features
-    for name, array in zip(RetrievalSet._fields, features, strict=False):
-        if array.dtype.kind != "f":
-            raise ValueError(
-                f"`{name}` must be of a float type. Received: type {array.dtype}"
-            )
-    pids = retrieval_set.query_pids, retrieval_set.gallery_pids
-    check_identities(*pids, retrieval_set.query_camids, retrieval_set.gallery_camids)
-    check_same_size(FeatureDistances(*features), *pids)
-
-
 def score(
     retrieval_set: RetrievalSet,
     *,
     metric: str = "sqeuclidean",
     rerank: Reranking | None = None,
     ignore_cameras: bool = False,
-    max_rank: int = 50,
+    single_shot: SingleShot | None = None,
     memory_limit: int = MEMORY_LIMIT,
     progress: Callable[[int, int], None] | None = None,
 ) -> RetrievalResult:
@@ -177,7 +112,8 @@ def score(
             metric is `"cosine"`.
         rerank: Parameters of the re-ranking. Defaults to none.
         ignore_cameras: Whether matches by the query's own camera count as well.
-        max_rank: Length of the CMC, at least 1.
+        single_shot: How often one gallery image a person is drawn, for the classic
+            protocol of CUHK03. Defaults to all images at once.
         memory_limit: Bytes that may be taken above the features, as float32.
         progress: Called with the work done and all of it, in arbitrary units.
 
@@ -192,7 +128,7 @@ def score(
     warm_up = perf_counter()
     _compile_kernels(rerank is not None)
     start = perf_counter()
-    source, judge = _prepare(retrieval_set, metric, rerank, ignore_cameras)
+    source, judge = _prepare(retrieval_set, metric, rerank, ignore_cameras, single_shot)
     memory = _block_memory(source, rerank, memory_limit)
     advance = _Progress(source, rerank, progress).advance
     parts = []
@@ -202,13 +138,14 @@ def score(
             source = RerankedDistances(source, rerank, **passed)
         for block in query_blocks(source, **passed):
             parts.append(judge(*block, workers))
-    scores = summarize(parts, max_rank)
+    scores = summarize(parts, _MAX_RANK)
     protocol = {
         "metric": metric,
         "mean_ap": "mean of the precision at each match",
         "mean_ap_trapezoid": "trapezoid rule, as in the Market-1501 benchmark's code",
         "ties": "equal distances keep the order of the gallery",
         "reranking": None if rerank is None else asdict(rerank),
+        "single_shot": None if single_shot is None else asdict(single_shot),
         "ignore_cameras": ignore_cameras,
         "num_queries": source.num_queries,
         "num_gallery": source.num_gallery,
@@ -218,23 +155,28 @@ def score(
     return RetrievalResult(scores, protocol, perf_counter() - start, start - warm_up)
 
 
-def _prepare(retrieval_set, metric, rerank, ignore_cameras):
-    *features, query_pids, gallery_pids, query_camids, gallery_camids = retrieval_set
-    check_identities(query_pids, gallery_pids, query_camids, gallery_camids)
+def _prepare(retrieval_set, metric, rerank, ignore_cameras, single_shot):
     if rerank is not None:
         metric = _RERANKED_METRICS[metric == "cosine", rerank.input]
-    source = FeatureDistances(*features, metric)
-    check_same_size(source, query_pids, gallery_pids)
+    source = checked_distances(retrieval_set, metric)
+    _, _, query_pids, gallery_pids, query_camids, gallery_camids = retrieval_set
     index = GalleryIndex(gallery_pids, gallery_camids, ignore_cameras=ignore_cameras)
     check_any_match(index, query_pids, query_camids)
-    return source, CountedRanks(index, query_pids, query_camids)
+    if single_shot is None:
+        return source, CountedRanks(index, query_pids, query_camids)
+    return source, DrawnRanks(
+        index, query_pids, gallery_pids, query_camids, single_shot
+    )
 
 
 def _block_memory(source, rerank, memory_limit) -> int:
     """Returns the bytes for a block, after what grows with the number of images."""
     linear = _SCORE_BYTES_AN_IMAGE * source.num_images
     if rerank is not None:
-        linear += (rerank.k1 + 1) * _RERANK_BYTES_A_NEIGHBOR * source.num_images
+        linear += (
+            _RERANK_BYTES
+            + (rerank.k1 + 1) * _RERANK_BYTES_A_NEIGHBOR * source.num_images
+        )
     least = linear + 4 * MIN_ROWS * source.num_images
     if memory_limit < least:
         raise ValueError(
@@ -275,7 +217,7 @@ def _split_hash(retrieval_set) -> str:
 def _compile_kernels(rerank: bool) -> None:
     features, ids = np.eye(3, dtype=np.float32), np.arange(3)
     retrieval_set = RetrievalSet(features, features, ids, ids, ids, ids)
-    source, judge = _prepare(retrieval_set, "sqeuclidean", None, True)
+    source, judge = _prepare(retrieval_set, "sqeuclidean", None, True, None)
     with Workers(1) as workers:
         passed = {"workers": workers, "memory": 1 << 10}
         if rerank:

@@ -9,6 +9,7 @@ from topdb_tf.retrieval.matches import (
     GalleryIndex,
     check_any_match,
     check_identities,
+    check_same_size,
 )
 from topdb_tf.retrieval.parallel import Buffer, Workers, compiled
 
@@ -115,18 +116,6 @@ def retrieval_scores(
         judge = CountedRanks(index, query_pids, query_camids)
         blocks = query_blocks(source, workers=workers, memory=_BLOCK_BYTES)
         return summarize([judge(*block, workers) for block in blocks], max_rank)
-
-
-def check_same_size(source, query_pids, gallery_pids) -> None:
-    """Raises `ValueError` unless there is one pid an image of the distances."""
-    expected = source.num_queries, source.num_gallery
-    received = len(query_pids), len(gallery_pids)
-    if expected != received:
-        raise ValueError(
-            "There must be one pid an image. Received: "
-            f"{expected[0]} queries with {received[0]} pids, "
-            f"{expected[1]} gallery images with {received[1]} pids"
-        )
 
 
 def query_blocks(source, *, workers: Workers, memory: int, advance=None):

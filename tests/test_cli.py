@@ -1,0 +1,264 @@
+"""The commands, run as a user runs them, on a handful of drawn people."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from topdb_tf.cli import main
+from topdb_tf.data.synthetic import write_synthetic
+
+SMALL = [
+    "data.check_counts=false",
+    "data.image_height=32",
+    "data.image_width=16",
+    "data.batch_size=8",
+    "data.images_per_pid=2",
+    "train.epochs=2",
+    "train.warmup_epochs=1",
+]
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    write_synthetic(
+        root / "synthetic",
+        num_train_pids=5,
+        num_test_pids=3,
+        images_per_pid=4,
+        num_cameras=2,
+    )
+    return root
+
+
+@pytest.fixture
+def own_data_root(data_root, tmp_path):
+    """A copy of the data set that a test may spoil."""
+    import shutil
+
+    shutil.copytree(data_root, tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="module")
+def run(data_root, tmp_path_factory):
+    """A finished run of two epochs."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    answer = fit(data_root, folder)
+    assert answer.exit_code == 0, answer.output
+    assert answer.stdout == f"{folder}\n"
+    return folder
+
+
+def topdb(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def fit(data_root, run_dir, *settings, recipe="demo"):
+    sets = [part for setting in (*SMALL, *settings) for part in ("--set", setting)]
+    paths = ["--data-root", data_root, "--run-dir", run_dir]
+    return topdb("fit", "--recipe", recipe, *paths, *sets)
+
+
+def refused(answer, *words):
+    """Checks for one line of explanation with the words, and no traceback."""
+    assert answer.exit_code != 0
+    line = answer.stderr.strip().splitlines()[-1]
+    assert line.startswith("Error: ")
+    assert isinstance(answer.exception, SystemExit)
+    for word in words:
+        assert word in line
+
+
+def test_a_run_leaves_all_its_files(run):
+    for name in (
+        "config.yaml",
+        "environment.json",
+        "log.csv",
+        "embedder.keras",
+        "embedder_best.keras",
+        "scores.json",
+        "checkpoints/last.weights.h5",
+        "checkpoints/last.json",
+        "checkpoints/best.weights.h5",
+    ):
+        assert (run / name).is_file(), name
+    assert list((run / "tensorboard").rglob("events*"))
+    header, *rows = (run / "log.csv").read_text().splitlines()
+    assert len(rows) == 2
+    for stream in ("global", "top_drop", "regularization"):
+        assert f"{stream}_cross_entropy" in header
+        assert f"{stream}_triplet" in header
+
+
+def test_evaluate_repeats_the_scores_of_fit_as_json_alone(run):
+    trained = json.loads((run / "scores.json").read_text())
+    answer = topdb("evaluate", run, "--rerank", "--json")
+    scores = json.loads(answer.stdout)
+    assert scores["mean_ap"] == trained["mean_ap"]
+    assert scores["cmc"] == trained["cmc"]
+    assert scores["protocol"] == trained["protocol"]
+    assert 0 <= scores["reranked"]["mean_ap"] <= 1
+    assert json.loads((run / "scores.json").read_text()) == scores
+
+
+def test_evaluate_prints_the_scores_for_people(run):
+    answer = topdb("evaluate", run, "--best")
+    for word in ("mAP", "mINP", "rank-1", "rank-20", "6 valid queries"):
+        assert word in answer.stdout
+    assert (run / "scores-synthetic-best.json").is_file()
+
+
+def test_evaluate_takes_the_newest_run(run, monkeypatch):
+    (run.parent / "runs").mkdir()
+    (run.parent / "runs" / "link").symlink_to(run)
+    monkeypatch.chdir(run.parent)
+    assert json.loads(topdb("evaluate", "--json").stdout)["num_valid_queries"] == 6
+
+
+def test_info_tells_settings_progress_and_scores(run):
+    answer = topdb("info", run)
+    for word in ("2 of 2 done", "train.epochs=2", "float32", "mAP"):
+        assert word in answer.stdout
+    facts = json.loads(topdb("info", run, "--json").stdout)
+    assert facts["settings"]["model.backbone"] == "tiny"
+    assert facts["environment"]["seed"] == 1
+
+
+def test_the_same_seed_gives_the_same_model(run, data_root, tmp_path):
+    answer = fit(data_root, tmp_path / "again")
+    assert answer.exit_code == 0
+    first, second = (
+        np.genfromtxt(folder / "log.csv", delimiter=",", names=True)["loss"]
+        for folder in (run, tmp_path / "again")
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("recipe", ["bdb", "no_drop", "no_reg", "authors"])
+def test_every_variant_trains(recipe, data_root, tmp_path):
+    settings = ["data.split=synthetic", "model.backbone=tiny", "model.weights=none"]
+    settings += ["train.epochs=1", "train.precision=float32"]
+    answer = fit(data_root, tmp_path / "run", *settings, recipe=recipe)
+    assert answer.exit_code == 0, answer.output
+
+
+def test_score_reads_features_of_other_programs(tmp_path):
+    # Query 0 at 0: its match at 1 comes first. Query 1 at 10: the other's image at 9
+    # comes before its match at 12. AP 1 and 1/2, so mAP 3/4 and rank-1 1/2.
+    path = tmp_path / "features.npz"
+    np.savez(
+        path,
+        query_features=np.array([[0.0], [10.0]]),
+        gallery_features=np.array([[1.0], [9.0], [12.0]]),
+        query_pids=[1, 2],
+        gallery_pids=[1, 3, 2],
+        query_camids=[1, 1],
+        gallery_camids=[2, 2, 2],
+    )
+    scores = json.loads(topdb("score", path, "--json").stdout)
+    assert scores["mean_ap"] == 0.75
+    assert scores["cmc"]["1"] == 0.5
+    assert scores["load_seconds"] > 0
+    assert "mAP 75.0%" in topdb("score", path).stdout
+    assert topdb("score", path, "--rerank", "--k1", 1, "--k2", 1).exit_code == 0
+
+
+def test_score_explains_what_it_cannot_read(tmp_path):
+    refused(topdb("score", tmp_path / "none.npz"), "none.npz")
+    np.savez(tmp_path / "half.npz", query_features=np.zeros((1, 2)))
+    refused(topdb("score", tmp_path / "half.npz"), "gallery_features")
+
+
+def test_a_data_set_that_is_missing_is_explained(tmp_path):
+    answer = fit(tmp_path, tmp_path / "run", "data.split=market1501")
+    refused(answer, "Market-1501-v15.09.15", "datasets/README.md", "--data-root")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_data_set_that_is_half_extracted_is_counted(data_root, tmp_path):
+    answer = fit(data_root, tmp_path / "run", "data.check_counts=true")
+    refused(
+        answer, "20 images of 5", "expected 1,440 of 120", "data.check_counts=false"
+    )
+
+
+def test_a_truncated_image_is_named(own_data_root, tmp_path):
+    path = sorted((own_data_root / "synthetic/bounding_box_train").iterdir())[3]
+    path.write_bytes(path.read_bytes()[:400])
+    refused(fit(own_data_root, tmp_path / "run"), path.name)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_camera_alone_is_explained(own_data_root, tmp_path):
+    for path in (own_data_root / "synthetic").rglob("*_c2*"):
+        path.unlink()
+    refused(fit(own_data_root, tmp_path / "run"), "camera 1", "--ignore-cameras")
+
+
+def test_an_identity_with_one_image_is_warned_of(own_data_root, tmp_path):
+    for path in (own_data_root / "synthetic/bounding_box_train").glob("0001_*_0[1-9]*"):
+        path.unlink()
+    answer = fit(own_data_root, tmp_path / "run", "train.epochs=1")
+    assert answer.exit_code == 0
+    assert "have a single image (pid 1)" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("data.split=market", ["market1501", "Did you mean"]),
+        ("train.epoch=1", ["Did you mean `train.epochs`"]),
+        ("data.batch_size=7", ["multiple of `data.images_per_pid`"]),
+        ("data.batch_size=12", ["pids_per_batch"]),
+        ("data.image_height=8", ["row", "height"]),
+        ("model.backbone=resnet18", ["resnet50", "resnet18"]),
+        ("model.streams=[global, part]", ["part", "top_drop"]),
+        ("model.weights=imagenet", ["tiny", "model.weights=none"]),
+    ],
+)
+def test_a_setting_that_cannot_be_is_explained(setting, words, data_root, tmp_path):
+    refused(fit(data_root, tmp_path / "run", setting), *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_recipe_names_the_nearest(data_root, tmp_path):
+    refused(fit(data_root, tmp_path / "run", recipe="demos"), "Did you mean `demo`")
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(run, data_root):
+    before = (run / "embedder.keras").read_bytes()
+    refused(fit(data_root, run), "already exists", "--run-dir")
+    assert (run / "embedder.keras").read_bytes() == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(data_root, tmp_path):
+    # Epoch 1 runs at the peak of 1e30 / 128 * 8, and throws the weights away.
+    settings = ["train.learning_rate=1e30", "train.warmup_epochs=0"]
+    answer = fit(data_root, tmp_path / "run", *settings)
+    refused(answer, "The loss is not finite at step", "train.learning_rate")
+    assert not (tmp_path / "run" / "embedder.keras").exists()
+
+
+def test_evaluate_without_a_run_is_explained(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(topdb("evaluate"), "topdb-tf fit")
+    refused(topdb("evaluate", tmp_path), "not the folder of a run")
+
+
+def test_a_run_whose_first_epoch_has_not_ended_is_explained(run, tmp_path):
+    (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
+    refused(topdb("evaluate", tmp_path), "no embedder.keras")
+
+
+def test_help_needs_no_heavy_import():
+    code = (
+        "import sys, topdb_tf.cli; "
+        "heavy = {'tensorflow', 'keras', 'numba', 'matplotlib'} & set(sys.modules); "
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,57 @@
+import keras
+import numpy as np
+import pytest
+
+from topdb_tf.model.backbones import build_backbone
+from topdb_tf.model.extraction import extract_embeddings, load_embedder
+from topdb_tf.model.layers import TopDropBlock
+from topdb_tf.model.network import build_network, embedder
+
+
+def small_embedder():
+    network = build_network(
+        build_backbone("tiny", (32, 16)), num_pids=3, drop_block=TopDropBlock(0.3)
+    )
+    return embedder(network)
+
+
+def test_embeddings_keep_the_order_over_batches_of_any_size():
+    model = small_embedder()
+    pixels = np.random.default_rng(0).uniform(0, 255, (5, 32, 16, 3)).astype("float32")
+    seen = []
+    embeddings = extract_embeddings(
+        model,
+        [pixels[:3], pixels[3:]],
+        num_images=5,
+        progress=lambda *state: seen.append(state),
+    )
+    one_by_one = np.concatenate([model(pixels[i : i + 1]) for i in range(5)])
+    np.testing.assert_allclose(embeddings, one_by_one, rtol=1e-4, atol=1e-5)
+    assert embeddings.dtype == np.float32
+    assert seen == [(3, 5), (5, 5)]
+
+
+def test_a_saved_embedder_gives_the_same_embeddings(tmp_path):
+    model, path = small_embedder(), tmp_path / "embedder.keras"
+    model.save(path)
+    pixels = np.full((2, 32, 16, 3), 100.0, "float32")
+    np.testing.assert_array_equal(load_embedder(path)(pixels), model(pixels))
+
+
+def test_a_missing_model_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.keras"):
+        load_embedder(tmp_path / "none.keras")
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path):
+    path = tmp_path / "text.keras"
+    path.write_text("not a model")
+    with pytest.raises(ValueError, match=r"text.keras must be a .keras file"):
+        load_embedder(path)
+
+
+def test_a_model_of_something_else_is_refused(tmp_path):
+    path = tmp_path / "dense.keras"
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(path)
+    with pytest.raises(ValueError, match=r"pixels.*input_shape=\(None, 2\)"):
+        load_embedder(path)
