@@ -173,10 +173,8 @@ def _block_memory(source, rerank, memory_limit) -> int:
     """Returns the bytes for a block, after what grows with the number of images."""
     linear = _SCORE_BYTES_AN_IMAGE * source.num_images
     if rerank is not None:
-        linear += (
-            _RERANK_BYTES
-            + (rerank.k1 + 1) * _RERANK_BYTES_A_NEIGHBOR * source.num_images
-        )
+        bytes_an_image = (rerank.k1 + 1) * _RERANK_BYTES_A_NEIGHBOR
+        linear += _RERANK_BYTES + bytes_an_image * source.num_images
     least = linear + 4 * MIN_ROWS * source.num_images
     if memory_limit < least:
         raise ValueError(
@@ -219,7 +217,7 @@ def _compile_kernels(rerank: bool) -> None:
     retrieval_set = RetrievalSet(features, features, ids, ids, ids, ids)
     source, judge = _prepare(retrieval_set, "sqeuclidean", None, True, None)
     with Workers(1) as workers:
-        passed = {"workers": workers, "memory": 1 << 10}
+        passed = {"workers": workers, "memory": 1 << 6}  # several blocks
         if rerank:
             source = RerankedDistances(source, Reranking(), **passed)
         for block in query_blocks(source, **passed):

@@ -1,0 +1,306 @@
+import json
+import subprocess
+import sys
+
+import numba
+import numpy as np
+import pytest
+
+from topdb_tf.retrieval import (
+    distances,
+    encoding,
+    neighbors,
+    parallel,
+    ranking,
+    reranking,
+)
+from topdb_tf.retrieval.distances import pairwise_distances
+from topdb_tf.retrieval.protocol import (
+    Reranking,
+    RetrievalSet,
+    SingleShot,
+    load_retrieval_set,
+    score,
+)
+from topdb_tf.retrieval.ranking import retrieval_scores
+
+JSON_KEYS = [
+    "mean_ap",
+    "mean_ap_trapezoid",
+    "mean_inp",
+    "cmc",
+    "num_valid_queries",
+    "protocol",
+    "seconds",
+    "warmup_seconds",
+]
+
+
+def random_set(num_queries=40, num_gallery=300, dim=24, num_pids=15, seed=0):
+    rng = np.random.default_rng(seed)
+    centers = rng.standard_normal((num_pids, dim))
+
+    def part(num_images):
+        pids = rng.integers(0, num_pids, num_images)
+        features = centers[pids] + 1.2 * rng.standard_normal((num_images, dim))
+        return features.astype("float32"), pids, rng.integers(0, 4, num_images)
+
+    query, gallery = part(num_queries), part(num_gallery)
+    return RetrievalSet(*(part[i] for i in range(3) for part in (query, gallery)))
+
+
+def assert_same_scores(one, other):
+    for before, after in zip(one.queries, other.queries, strict=True):
+        np.testing.assert_array_equal(before, after)
+    np.testing.assert_array_equal(one.cmc, other.cmc)
+
+
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean", "cosine"])
+def test_features_score_as_their_distances(metric):
+    query, gallery, *identities = retrieval_set = random_set()
+    matrix = pairwise_distances(query, gallery, metric=metric)
+    result = score(retrieval_set, metric=metric)
+    assert_same_scores(result.scores, retrieval_scores(matrix, *identities))
+
+
+@pytest.mark.parametrize("rerank", [None, Reranking()])
+def test_memory_for_blocks_changes_nothing(rerank):
+    retrieval_set = random_set()
+    plain = score(retrieval_set, rerank=rerank)
+    with pytest.raises(ValueError, match="at least") as refusal:
+        score(retrieval_set, rerank=rerank, memory_limit=1)
+    least = int(str(refusal.value).split("at least ")[1].split()[0])
+    tight = score(retrieval_set, rerank=rerank, memory_limit=least)
+    assert_same_scores(plain.scores, tight.scores)
+
+
+def test_order_of_gallery_and_queries_changes_nothing():
+    query, gallery, *identities = random_set()
+    rng = np.random.default_rng(1)
+    rows, columns = rng.permutation(len(query)), rng.permutation(len(gallery))
+    moved = [query[rows], gallery[columns]]
+    orders = rows, columns, rows, columns
+    moved += [pids[order] for pids, order in zip(identities, orders, strict=True)]
+    for rerank in (None, Reranking()):
+        plain = score(RetrievalSet(query, gallery, *identities), rerank=rerank)
+        other = score(RetrievalSet(*moved), rerank=rerank)
+        for before, after in zip(
+            plain.scores.queries, other.scores.queries, strict=True
+        ):
+            np.testing.assert_array_equal(before[rows], after)
+
+
+@pytest.mark.parametrize(
+    ("metric", "given", "equivalent"),
+    [
+        ("sqeuclidean", "squared", "sqeuclidean"),
+        ("sqeuclidean", "euclidean", "euclidean"),
+        ("cosine", "squared", "cosine"),
+    ],
+)
+def test_reranking_starts_from_the_named_distances(metric, given, equivalent):
+    query, gallery, *identities = retrieval_set = random_set()
+    matrices = [
+        pairwise_distances(left, right, metric=equivalent)
+        for left, right in ((query, gallery), (query, query), (gallery, gallery))
+    ]
+    matrix = reranking.rerank_distances(*matrices)
+    result = score(retrieval_set, metric=metric, rerank=Reranking(input=given))
+    assert_same_scores(result.scores, retrieval_scores(matrix, *identities))
+
+
+def test_reranking_by_cosine_equals_that_of_unit_vectors():
+    retrieval_set = random_set()
+    units = [
+        features / np.linalg.norm(features, axis=1, keepdims=True)
+        for features in retrieval_set[:2]
+    ]
+    for given in ("squared", "euclidean"):
+        rerank = Reranking(input=given)
+        plain = score(RetrievalSet(*units, *retrieval_set[2:]), rerank=rerank)
+        cosine = score(retrieval_set, metric="cosine", rerank=rerank)
+        assert cosine.scores.mean_ap == pytest.approx(plain.scores.mean_ap, abs=1e-3)
+
+
+def test_result_as_json():
+    result = score(random_set(), rerank=Reranking())
+    record = json.loads(result.to_json())
+    assert list(record) == JSON_KEYS
+    assert list(record["cmc"]) == [str(rank) for rank in range(1, 51)]
+    assert record["protocol"]["metric"] == "sqeuclidean"
+    assert record["protocol"]["reranking"] == {
+        "k1": 20,
+        "k2": 6,
+        "lambda_value": 0.3,
+        "input": "squared",
+    }
+    for key in JSON_KEYS[:3]:
+        assert 0 < record[key] <= 1
+
+
+def test_hash_tells_splits_apart():
+    retrieval_set = random_set()
+    plain = score(retrieval_set).protocol["split_sha256"]
+    narrow = retrieval_set._replace(query_pids=retrieval_set.query_pids.astype("int32"))
+    assert score(narrow).protocol["split_sha256"] == plain
+    other = retrieval_set._replace(query_camids=retrieval_set.query_camids + 1)
+    assert score(other).protocol["split_sha256"] != plain
+
+
+@pytest.mark.parametrize("rerank", [None, Reranking()])
+def test_progress_ends_at_its_total(rerank):
+    reports = []
+    score(random_set(), rerank=rerank, progress=lambda *report: reports.append(report))
+    done = [report[0] for report in reports]
+    assert done == sorted(done)
+    assert done[-1] == reports[-1][1]
+
+
+def test_warm_up_leaves_nothing_to_compile():
+    code = (
+        "from tests.test_protocol import *\n"
+        "protocol._compile_kernels(True)\n"
+        "before = num_signatures()\n"
+        "score(random_set(num_gallery=2500), rerank=Reranking())\n"
+        "assert before == num_signatures(), (before, num_signatures())"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert score(random_set(), rerank=Reranking()).warmup_seconds < 0.01
+
+
+def num_signatures():
+    modules = distances, encoding, neighbors, ranking, reranking
+    kernels = [value for module in modules for value in vars(module).values()]
+    return {
+        kernel.__name__: len(kernel.signatures)
+        for kernel in kernels
+        if isinstance(kernel, numba.core.registry.CPUDispatcher)
+    }
+
+
+def test_kernels_compile_where_nothing_can_be_kept(monkeypatch):
+    njit = numba.njit
+
+    def without_folder(*arguments, cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(*arguments, **options)
+
+    monkeypatch.setattr(numba, "njit", without_folder)
+    assert parallel.compiled(lambda number: number + 1)(1) == 2
+    assert parallel.compiled(fastmath=True)(lambda number: number + 1)(1) == 2
+
+
+def test_single_shot_by_hand():
+    # The query's match is at 2. Person 2 is at 1 and 3, of which one is drawn: the
+    # first rank is 2 if it is 1, else 1. Junk at 0 and pid -1 at 0 are never drawn.
+    gallery = np.array([[2.0], [1.0], [3.0], [0.0], [0.0]], "float32")
+    result = score(
+        RetrievalSet(
+            np.zeros((1, 1), "float32"),
+            gallery,
+            np.array([1]),
+            np.array([1, 2, 2, 1, -1]),
+            np.array([1]),
+            np.array([2, 2, 2, 1, 2]),
+        ),
+        single_shot=SingleShot(num_draws=400, seed=1),
+    )
+    first = result.scores.queries.first_match_rank
+    assert first.shape == (1, 400)
+    assert set(first.ravel().tolist()) == {1, 2}
+    share = np.mean(first == 1)
+    assert 0.4 < share < 0.6
+    assert result.scores.cmc[0] == share
+    assert result.scores.mean_ap == pytest.approx(share + (1 - share) / 2)
+    assert result.protocol["single_shot"] == {"num_draws": 400, "seed": 1}
+
+
+def test_single_shot_is_repeatable_and_independent_of_memory():
+    retrieval_set = random_set()
+    options = {"single_shot": SingleShot(num_draws=3, seed=5)}
+    plain = score(retrieval_set, **options)
+    tight = score(retrieval_set, memory_limit=250_000, **options)
+    assert_same_scores(plain.scores, tight.scores)
+    assert plain.scores.num_valid_queries == 40
+    with pytest.raises(ValueError, match="num_draws=0"):
+        SingleShot(num_draws=0)
+
+
+def test_a_file_scores_as_its_arrays(tmp_path):
+    retrieval_set = random_set()
+    for dtype in ("float16", "float32", "float64"):
+        arrays = [array.astype(dtype) for array in retrieval_set[:2]]
+        arrays = RetrievalSet(*arrays, *retrieval_set[2:])
+        np.savez(tmp_path / "set.npz", extra=np.zeros(1), **arrays._asdict())
+        read = score(load_retrieval_set(tmp_path / "set.npz"))
+        assert_same_scores(read.scores, score(arrays).scores)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"query_pids": None}, "Missing: query_pids"),
+        (
+            {"query_pids": np.array(["a"] * 40, object)},
+            "`query_pids` must be numbers, not Python",
+        ),
+        ({"query_pids": np.zeros(3, int)}, "one entry an image|one pid an image"),
+        ({"query_features": np.zeros((40, 24), int)}, "float type"),
+        ({"query_features": np.zeros((40, 23))}, r"gallery_features \(300, 24\)"),
+        ({"query_features": np.full((40, 24), np.nan)}, "query_features, rows 0, 1"),
+        ({"query_features": np.full((40, 24), np.inf, "float16")}, "float16"),
+        (
+            {
+                "gallery_features": np.zeros((0, 24)),
+                "gallery_pids": np.zeros(0, int),
+                "gallery_camids": np.zeros(0, int),
+            },
+            "gallery must have at least one image",
+        ),
+    ],
+)
+def test_bad_files_are_refused(tmp_path, changes, message):
+    arrays = {**random_set()._asdict(), **changes}
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    np.savez(tmp_path / "set.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        load_retrieval_set(tmp_path / "set.npz")
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.npz.*datasets/README.md"):
+        load_retrieval_set(tmp_path / "none.npz")
+    (tmp_path / "text.npz").write_text("no archive")
+    with pytest.raises(ValueError, match="text.npz must be an NPZ file"):
+        load_retrieval_set(tmp_path / "text.npz")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    with pytest.raises(ValueError, match="array.npy must be an NPZ file"):
+        load_retrieval_set(tmp_path / "array.npy")
+
+
+def test_arrays_in_memory_are_checked_as_well():
+    retrieval_set = random_set()
+    broken = retrieval_set.gallery_features.copy()
+    broken[[4, 70], 2] = np.nan
+    with pytest.raises(ValueError, match="2 rows.*gallery_features, rows 4, 70"):
+        score(retrieval_set._replace(gallery_features=broken))
+    with pytest.raises(ValueError, match="every query's matches.*--ignore-cameras"):
+        score(
+            retrieval_set._replace(
+                query_camids=np.zeros(40, int), gallery_camids=np.zeros(300, int)
+            )
+        )
+    with pytest.raises(ValueError, match="`memory_limit` must be at least"):
+        score(retrieval_set, memory_limit=1000)
+    with pytest.raises(ValueError, match="`metric` must be one of"):
+        score(retrieval_set, metric="l1")
+
+
+def test_the_engine_stands_on_its_own():
+    code = (
+        "import sys, topdb_tf.retrieval.protocol, topdb_tf.retrieval.verification\n"
+        "heavy = {'keras', 'tensorflow', 'sklearn'} & set(sys.modules)\n"
+        "sys.exit(', '.join(heavy))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

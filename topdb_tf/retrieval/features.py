@@ -1,0 +1,107 @@
+"""Features and identities of queries and gallery, read from files and checked."""
+
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from topdb_tf.retrieval.distances import FeatureDistances
+from topdb_tf.retrieval.matches import check_identities, check_same_size
+
+
+class RetrievalSet(NamedTuple):
+    """Features and identities of queries and gallery.
+
+    Args:
+        query_features: Shape `(num_queries, dim)`, any float type.
+        gallery_features: Shape `(num_gallery, dim)`, any float type.
+        query_pids: Shape `(num_queries,)`, whole numbers.
+        gallery_pids: Shape `(num_gallery,)`; images of pid -1 are never ranked.
+        query_camids: Shape `(num_queries,)`, whole numbers.
+        gallery_camids: Shape `(num_gallery,)`.
+    """
+
+    query_features: np.ndarray
+    gallery_features: np.ndarray
+    query_pids: np.ndarray
+    gallery_pids: np.ndarray
+    query_camids: np.ndarray
+    gallery_camids: np.ndarray
+
+
+def load_retrieval_set(path: Path | str) -> RetrievalSet:
+    """Returns the arrays of an NPZ file, checked.
+
+    Args:
+        path: File with the arrays that `RetrievalSet` names; others are not read.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no NPZ file, if an array is missing or holds Python
+            objects, or as `validate`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"No file of features at {path}. What it must hold: datasets/README.md"
+        )
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path} must be an NPZ file, as `np.savez` writes it (datasets/README.md)"
+        )
+    with np.load(path, allow_pickle=False) as arrays:
+        missing = [name for name in RetrievalSet._fields if name not in arrays]
+        if missing:
+            raise ValueError(
+                f"{path} must hold the arrays {', '.join(RetrievalSet._fields)} "
+                f"(datasets/README.md). Missing: {', '.join(missing)}"
+            )
+        retrieval_set = RetrievalSet(
+            *(_read_numbers(arrays, name, path) for name in RetrievalSet._fields)
+        )
+    validate(retrieval_set)
+    return retrieval_set
+
+
+def validate(retrieval_set: RetrievalSet) -> None:
+    """Raises `ValueError` unless features and identities fit together.
+
+    Raises:
+        ValueError: As `checked_distances`.
+    """
+    checked_distances(retrieval_set, "sqeuclidean")
+
+
+def checked_distances(retrieval_set: RetrievalSet, metric: str) -> FeatureDistances:
+    """Returns the distances among the images of a set that holds together.
+
+    Args:
+        retrieval_set: Features and identities.
+        metric: As of `topdb_tf.retrieval.distances.FeatureDistances`.
+
+    Raises:
+        ValueError: If features are not of a float type, hold NaN or overflowed in
+            float16, if shapes do not fit, or if there are no queries or the gallery
+            is empty.
+    """
+    query_features, gallery_features, *identities = retrieval_set
+    for name, array in zip(RetrievalSet._fields, retrieval_set[:2], strict=False):
+        if array.dtype.kind != "f":
+            raise ValueError(
+                f"`{name}` must be of a float type. Received: type {array.dtype}"
+            )
+    check_identities(*identities)
+    source = FeatureDistances(query_features, gallery_features, metric)
+    check_same_size(source, *identities[:2])
+    return source
+
+
+def _read_numbers(arrays, name, path):
+    try:
+        return arrays[name]
+    except ValueError as error:  # an array of objects
+        raise ValueError(
+            f"`{name}` must be numbers, not Python objects: those are not read, since "
+            f"they can run code. Received: {path} (datasets/README.md); {error}"
+        ) from error

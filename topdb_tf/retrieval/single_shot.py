@@ -1,0 +1,89 @@
+"""The classic protocol of CUHK03: one gallery image a person, drawn repeatedly."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from topdb_tf.retrieval.matches import GalleryIndex
+from topdb_tf.retrieval.parallel import Workers
+from topdb_tf.retrieval.ranking import QueryScores
+
+
+@dataclass(frozen=True)
+class SingleShot:
+    """How often the gallery is drawn, and from which seed.
+
+    Args:
+        num_draws: Number of galleries over which scores are averaged, at least 1.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: If `num_draws` is below 1.
+    """
+
+    num_draws: int = 10
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.num_draws < 1:
+            raise ValueError(
+                f"`num_draws` must be at least 1. Received: num_draws={self.num_draws}"
+            )
+
+
+class DrawnRanks:
+    """Scores queries against galleries of one image a person.
+
+    For each draw the gallery images are put in random order, and each person is
+    represented by their first image; the query's own person by the first that is a
+    match, so that a draw never loses a query. Equal distances keep the order of the
+    gallery.
+
+    Source: Li et al., DeepReID, CVPR 2014 (protocol of CUHK03).
+
+    Args:
+        index: The gallery.
+        query_pids: Shape `(num_queries,)`.
+        gallery_pids: Shape `(num_gallery,)`.
+        query_camids: Shape `(num_queries,)`.
+        single_shot: How often is drawn.
+    """
+
+    def __init__(self, index, query_pids, gallery_pids, query_camids, single_shot):
+        self._index: GalleryIndex = index
+        self._pids, self._camids = query_pids, query_camids
+        self._gallery_pids = gallery_pids
+        self._rng_seed, self._num_draws = single_shot.seed, single_shot.num_draws
+
+    def __call__(self, start, block, finish, workers: Workers) -> QueryScores:
+        """Returns the scores of the queries of one block, one column a draw."""
+        workers.run(finish, len(block))
+        rows = slice(start, start + len(block))
+        pids = self._pids[rows]
+        matches = self._index.matches(pids, self._camids[rows])
+        rng = np.random.default_rng(self._rng_seed)
+        first_rank = np.zeros((len(block), self._num_draws), np.int64)
+        found = np.diff(matches.match_ends) > 0
+        starts = matches.match_ends[:-1][found]
+        for draw in range(self._num_draws if len(starts) else 0):
+            order = rng.permutation(block.shape[1])
+            places = np.empty_like(order)
+            places[order] = np.arange(len(order))
+            own = order[np.minimum.reduceat(places[matches.match_ids], starts)]
+            first_rank[found, draw] = 1 + self._count(block, found, pids, own, order)
+        precision = np.full(first_rank.shape, np.nan)
+        np.divide(1, first_rank, out=precision, where=first_rank > 0)
+        before = np.where(first_rank == 1, 1, 0)
+        trapezoid = (precision + before) / 2
+        return QueryScores(precision, trapezoid, precision, first_rank)
+
+    def _count(self, block, found, pids, own, order):
+        """Counts the drawn images of other persons that are nearer than `own`."""
+        _, firsts = np.unique(self._gallery_pids[order], return_index=True)
+        drawn = order[firsts]
+        drawn = drawn[self._gallery_pids[drawn] != -1]
+        others, limits = block[found][:, drawn], block[found, own][:, None]
+        nearer = others < limits
+        nearer |= (others == limits) & (drawn < own[:, None])
+        nearer &= self._gallery_pids[drawn] != pids[found][:, None]
+        return nearer.sum(axis=1)
