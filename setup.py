@@ -54,10 +54,10 @@ setup(
         "serving": ["tensorflow-serving-api>=2.19"],
         "test": [
             "pytest>=8",
-            "pytest-timeout>=2.3",
             "hypothesis>=6.100",
             "ruff>=0.9",
             "build>=1.2",
+            "setuptools>=77",
         ],
     },
     entry_points={"console_scripts": ["topdb-tf = topdb_tf.cli:main"]},

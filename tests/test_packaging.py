@@ -1,0 +1,75 @@
+"""The wheel, built from a copy of the tree and used from another folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = ["topdb_tf", "configs", "datasets"]
+FILES = ["setup.py", "pyproject.toml", "README.md", "LICENSE"]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder into which the built wheel was installed, without dependencies."""
+    folder = tmp_path_factory.mktemp("package")
+    source = folder / "source"
+    source.mkdir()
+    for name in SOURCES:
+        # The data set folders below datasets/ are the user's, not the package's.
+        ignore = shutil.ignore_patterns("__pycache__", "synthetic", "*.egg-info")
+        shutil.copytree(ROOT / name, source / name, ignore=ignore)
+    for name in FILES:
+        shutil.copy(ROOT / name, source / name)
+    build = ["-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source]
+    run(*build, cwd=folder)
+    (wheel,) = folder.glob("*.whl")
+    install = ["-m", "pip", "install", "--no-deps", "--quiet", "--target"]
+    run(*install, folder / "site", wheel, cwd=folder)
+    return folder / "site"
+
+
+def run(*arguments, cwd, path=None):
+    environment = {**os.environ, "PYTHONPATH": str(path or "")}
+    answer = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+def test_the_wheel_carries_recipes_and_cards_and_works_anywhere(installed, tmp_path):
+    code = (
+        "import topdb_tf, topdb_tf.recipe_files as files\n"
+        "from topdb_tf.data.benchmarks import SPLITS\n"
+        "from topdb_tf.data.records import load_card\n"
+        "print(topdb_tf.__file__)\n"
+        "print(files.recipes())\n"
+        "print([load_card(name).title for name in SPLITS])\n"
+        "print(files.read_recipe('authors').model.mask_from)\n"
+    )
+    where, recipes, cards, mask_from = run(
+        "-c", code, cwd=tmp_path, path=installed
+    ).splitlines()
+    assert where.startswith(str(installed))
+    assert "'paper'" in recipes
+    assert "Market-1501" in cards
+    assert mask_from == "bottlenecks"
+
+
+def test_the_installed_command_gives_its_help(installed, tmp_path):
+    text = run("-m", "topdb_tf.cli", "fit", "--help", cwd=tmp_path, path=installed)
+    assert "authors" in text
+
+
+def test_the_wheel_holds_the_package_alone(installed):
+    names = {path.name for path in installed.iterdir()}
+    assert {name for name in names if "dist-info" not in name} <= {"topdb_tf", "bin"}
