@@ -190,9 +190,9 @@ class TrainingBatches:
             deterministic=True,
         )
         batch = self.pids_per_batch * self.images_per_pid
-        dataset = dataset.batch(batch, drop_remainder=True).prefetch(2)
         length = tf.data.experimental.assert_cardinality(self.num_batches - first_step)
-        return dataset.apply(length)
+        # The prefetch is last, or tf.data adds one without a bound.
+        return dataset.batch(batch, drop_remainder=True).apply(length).prefetch(2)
 
     def _draws(self, epoch, step, indices):
         """Returns what is done to the images of one batch, each of shape `(batch,)`."""
