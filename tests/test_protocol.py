@@ -10,7 +10,6 @@ from topdb_tf.retrieval import (
     distances,
     encoding,
     neighbors,
-    parallel,
     ranking,
     reranking,
 )
@@ -18,8 +17,6 @@ from topdb_tf.retrieval.distances import pairwise_distances
 from topdb_tf.retrieval.protocol import (
     Reranking,
     RetrievalSet,
-    SingleShot,
-    load_retrieval_set,
     score,
 )
 from topdb_tf.retrieval.ranking import retrieval_scores
@@ -177,107 +174,6 @@ def num_signatures():
         for kernel in kernels
         if isinstance(kernel, numba.core.registry.CPUDispatcher)
     }
-
-
-def test_kernels_compile_where_nothing_can_be_kept(monkeypatch):
-    njit = numba.njit
-
-    def without_folder(*arguments, cache=False, **options):
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return njit(*arguments, **options)
-
-    monkeypatch.setattr(numba, "njit", without_folder)
-    assert parallel.compiled(lambda number: number + 1)(1) == 2
-    assert parallel.compiled(fastmath=True)(lambda number: number + 1)(1) == 2
-
-
-def test_single_shot_by_hand():
-    # The query's match is at 2. Person 2 is at 1 and 3, of which one is drawn: the
-    # first rank is 2 if it is 1, else 1. Junk at 0 and pid -1 at 0 are never drawn.
-    gallery = np.array([[2.0], [1.0], [3.0], [0.0], [0.0]], "float32")
-    result = score(
-        RetrievalSet(
-            np.zeros((1, 1), "float32"),
-            gallery,
-            np.array([1]),
-            np.array([1, 2, 2, 1, -1]),
-            np.array([1]),
-            np.array([2, 2, 2, 1, 2]),
-        ),
-        single_shot=SingleShot(num_draws=400, seed=1),
-    )
-    first = result.scores.queries.first_match_rank
-    assert first.shape == (1, 400)
-    assert set(first.ravel().tolist()) == {1, 2}
-    share = np.mean(first == 1)
-    assert 0.4 < share < 0.6
-    assert result.scores.cmc[0] == share
-    assert result.scores.mean_ap == pytest.approx(share + (1 - share) / 2)
-    assert result.protocol["single_shot"] == {"num_draws": 400, "seed": 1}
-
-
-def test_single_shot_is_repeatable_and_independent_of_memory():
-    retrieval_set = random_set()
-    options = {"single_shot": SingleShot(num_draws=3, seed=5)}
-    plain = score(retrieval_set, **options)
-    tight = score(retrieval_set, memory_limit=250_000, **options)
-    assert_same_scores(plain.scores, tight.scores)
-    assert plain.scores.num_valid_queries == 40
-    with pytest.raises(ValueError, match="num_draws=0"):
-        SingleShot(num_draws=0)
-
-
-def test_a_file_scores_as_its_arrays(tmp_path):
-    retrieval_set = random_set()
-    for dtype in ("float16", "float32", "float64"):
-        arrays = [array.astype(dtype) for array in retrieval_set[:2]]
-        arrays = RetrievalSet(*arrays, *retrieval_set[2:])
-        np.savez(tmp_path / "set.npz", extra=np.zeros(1), **arrays._asdict())
-        read = score(load_retrieval_set(tmp_path / "set.npz"))
-        assert_same_scores(read.scores, score(arrays).scores)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"query_pids": None}, "Missing: query_pids"),
-        (
-            {"query_pids": np.array(["a"] * 40, object)},
-            "numbers, not Python objects",
-        ),
-        ({"query_pids": np.zeros(3, int)}, "one entry an image|one pid an image"),
-        ({"query_features": np.zeros((40, 24), int)}, "float type"),
-        ({"query_features": np.zeros((40, 23))}, r"gallery_features \(300, 24\)"),
-        ({"query_features": np.full((40, 24), np.nan)}, "query_features, rows 0, 1"),
-        ({"query_features": np.full((40, 24), np.inf, "float16")}, "float16"),
-        (
-            {
-                "gallery_features": np.zeros((0, 24)),
-                "gallery_pids": np.zeros(0, int),
-                "gallery_camids": np.zeros(0, int),
-            },
-            "gallery must have at least one image",
-        ),
-    ],
-)
-def test_bad_files_are_refused(tmp_path, changes, message):
-    arrays = {**random_set()._asdict(), **changes}
-    arrays = {name: array for name, array in arrays.items() if array is not None}
-    np.savez(tmp_path / "set.npz", **arrays)
-    with pytest.raises(ValueError, match=message):
-        load_retrieval_set(tmp_path / "set.npz")
-
-
-def test_other_files_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="none.npz.*datasets/README.md"):
-        load_retrieval_set(tmp_path / "none.npz")
-    (tmp_path / "text.npz").write_text("no archive")
-    with pytest.raises(ValueError, match="text.npz must be an NPZ file"):
-        load_retrieval_set(tmp_path / "text.npz")
-    np.save(tmp_path / "array.npy", np.zeros(3))
-    with pytest.raises(ValueError, match="array.npy must be an NPZ file"):
-        load_retrieval_set(tmp_path / "array.npy")
 
 
 def test_arrays_in_memory_are_checked_as_well():

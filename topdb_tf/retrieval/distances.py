@@ -150,10 +150,11 @@ class MatrixDistances:
     """
 
     def __init__(self, query_gallery, query_query=None, gallery_gallery=None):
-        if np.ndim(query_gallery) != 2:
+        query_gallery = np.asarray(query_gallery)
+        if query_gallery.ndim != 2:
             raise ValueError(
                 "Distances must have the shape (num_queries, num_gallery). "
-                f"Received: shape={np.shape(query_gallery)}"
+                f"Received: shape={query_gallery.shape}"
             )
         self.num_queries, self.num_gallery = query_gallery.shape
         self.num_images = self.num_queries + self.num_gallery

@@ -105,8 +105,11 @@ class RerankedDistances:
         """Makes re-ranked distances of the rows `start` to `stop`, in place."""
         self._source.finish(start, stop, block, rows, columns)
         shares = np.float32(1 - self._lambda), np.float32(self._lambda)
-        arrays = self._encodings, self._inverted, self._largest
-        _rerank_rows(start, stop, block, rows.start, *arrays, shares)
+        own = self._encodings._replace(
+            ends=self._encodings.ends[rows.start : rows.stop + 1]
+        )
+        largest = self._largest[rows]
+        _rerank_rows(start, stop, block, own, self._inverted, largest, shares)
 
 
 def rerank_distances(
@@ -161,19 +164,19 @@ def rerank_distances(
 
 
 @compiled
-def _rerank_rows(start, stop, block, top, encodings, inverted, largest, shares):
+def _rerank_rows(start, stop, block, encodings, inverted, largest, shares):
     """Replaces distances by final ones, adding up in the order of the columns."""
     shared = np.empty(block.shape[1], np.float32)
     jaccard_share, original_share = shares
     for i in range(start, stop):
-        row, query = block[i], top + i
+        row = block[i]
         for j in range(row.size):
             shared[j] = 0
-        for place in range(encodings.ends[query], encodings.ends[query + 1]):
+        for place in range(encodings.ends[i], encodings.ends[i + 1]):
             column, value = encodings.columns[place], encodings.values[place]
             for other in range(inverted.ends[column], inverted.ends[column + 1]):
                 shared[inverted.columns[other]] += min(value, inverted.values[other])
         for j in range(row.size):
             jaccard = np.float32(1) - shared[j] / (np.float32(2) - shared[j])
-            original = row[j] * row[j] / largest[query]
+            original = row[j] * row[j] / largest[i]
             row[j] = jaccard * jaccard_share + original * original_share

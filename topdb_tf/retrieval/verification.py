@@ -223,7 +223,7 @@ def _count_impostors(source, index, queries, thresholds, passed):
     num_cells = 4 * len(thresholds)
     scale = (num_cells - 1) / (high - low) if high > low else 0.0
     cells = ((thresholds.astype(np.float64) - low) * scale).astype(np.int64)
-    table = np.searchsorted(cells, np.arange(num_cells + 1))
+    grid = np.searchsorted(cells, np.arange(num_cells + 1)), scale
     totals = np.zeros((2, len(thresholds) + 1), np.int64)
     lock = Lock()
     for start, block, finish in query_blocks(source, **passed):
@@ -236,7 +236,7 @@ def _count_impostors(source, index, queries, thresholds, passed):
             finish(first, last)
             block[first:last][nobody[first:last]] = np.inf
             counts = np.zeros_like(totals)
-            _bin_rows(first, last, block, matches, thresholds, table, scale, counts)
+            _bin_rows(first, last, block, matches, thresholds, grid, counts)
             with lock:
                 np.add(totals, counts, out=totals)
 
@@ -245,9 +245,10 @@ def _count_impostors(source, index, queries, thresholds, passed):
 
 
 @compiled
-def _bin_rows(start, stop, block, matches, thresholds, table, scale, counts):
+def _bin_rows(start, stop, block, matches, thresholds, grid, counts):
     """Counts distances up to the last threshold; equal ones in the second row, too."""
     low, high = np.float64(thresholds[0]), thresholds[-1]
+    table, scale = grid
     for i in range(start, stop):
         row = block[i]
         for j in matches.excluded:

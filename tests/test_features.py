@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from tests.test_protocol import assert_same_scores, random_set
+from topdb_tf.retrieval.features import RetrievalSet, load_retrieval_set
+from topdb_tf.retrieval.protocol import score
+
+
+def test_a_file_scores_as_its_arrays(tmp_path):
+    retrieval_set = random_set()
+    for dtype in ("float16", "float32", "float64"):
+        arrays = [array.astype(dtype) for array in retrieval_set[:2]]
+        arrays = RetrievalSet(*arrays, *retrieval_set[2:])
+        np.savez(tmp_path / "set.npz", extra=np.zeros(1), **arrays._asdict())
+        read = score(load_retrieval_set(tmp_path / "set.npz"))
+        assert_same_scores(read.scores, score(arrays).scores)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"query_pids": None}, "Missing: query_pids"),
+        (
+            {"query_pids": np.array(["a"] * 40, object)},
+            "numbers, not Python objects",
+        ),
+        ({"query_pids": np.zeros(3, int)}, "one entry an image|one pid an image"),
+        ({"query_features": np.zeros((40, 24), int)}, "float type"),
+        ({"query_features": np.zeros((40, 23))}, r"gallery_features \(300, 24\)"),
+        ({"query_features": np.full((40, 24), np.nan)}, "query_features, rows 0, 1"),
+        ({"query_features": np.full((40, 24), np.inf, "float16")}, "float16"),
+        (
+            {
+                "gallery_features": np.zeros((0, 24)),
+                "gallery_pids": np.zeros(0, int),
+                "gallery_camids": np.zeros(0, int),
+            },
+            "gallery must have at least one image",
+        ),
+    ],
+)
+def test_bad_files_are_refused(tmp_path, changes, message):
+    arrays = {**random_set()._asdict(), **changes}
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    np.savez(tmp_path / "set.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        load_retrieval_set(tmp_path / "set.npz")
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.npz.*datasets/README.md"):
+        load_retrieval_set(tmp_path / "none.npz")
+    (tmp_path / "text.npz").write_text("no archive")
+    with pytest.raises(ValueError, match="text.npz must be an NPZ file"):
+        load_retrieval_set(tmp_path / "text.npz")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    with pytest.raises(ValueError, match="array.npy must be an NPZ file"):
+        load_retrieval_set(tmp_path / "array.npy")
