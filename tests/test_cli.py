@@ -168,6 +168,34 @@ def test_score_reads_features_of_other_programs(tmp_path):
     assert topdb("score", path, "--rerank", "--k1", 1, "--k2", 1).exit_code == 0
 
 
+def test_score_judges_pairs_and_averages_neighbours(tmp_path):
+    # Genuine pairs are at 1 and 4, impostors at 144, 81, 81 and 1: one of four comes
+    # as near as the first genuine pair, so FPR 0.25 and FNR 0.5 there, 0.25 and 0 at
+    # the second. Between them false positives equal false negatives at 0.25.
+    path = tmp_path / "features.npz"
+    np.savez(
+        path,
+        query_features=np.array([[0.0], [10.0]]),
+        gallery_features=np.array([[1.0], [9.0], [12.0]]),
+        query_pids=[1, 2],
+        gallery_pids=[1, 3, 2],
+        query_camids=[1, 1],
+        gallery_camids=[2, 2, 2],
+    )
+    answer = topdb("score", path, "--verify", "--expand", 1, "--json")
+    scores = json.loads(answer.stdout)
+    assert scores["mean_ap"] == 0.75  # each image's nearest is itself
+    assert scores["protocol"]["query_expansion"] == 1
+    verification = scores["verification"]
+    assert verification["equal_error_rate"] == pytest.approx(0.25)
+    assert verification["num_genuine"] == 2
+    assert verification["num_impostors"] == 4
+    assert verification["threshold_at_fpr"]["0.01"] is None
+    assert "equal error rate 25.00%" in topdb("score", path, "--verify").stdout
+    draws = topdb("score", path, "--single-shot", 3, "--json")
+    assert json.loads(draws.stdout)["num_valid_queries"] == 2
+
+
 def test_score_explains_what_it_cannot_read(tmp_path):
     refused(topdb("score", tmp_path / "none.npz"), "none.npz")
     np.savez(tmp_path / "half.npz", query_features=np.zeros((1, 2)))

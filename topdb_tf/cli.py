@@ -138,8 +138,21 @@ def evaluate(run, dataset, data_root, best, rerank, ignore_cameras, as_json):
     show_default=True,
     help="Memory above the features, in MiB.",
 )
+@click.option(
+    "--expand",
+    metavar="K",
+    type=int,
+    help="First average each image's K nearest (AQE).",
+)
+@click.option(
+    "--single-shot",
+    metavar="DRAWS",
+    type=int,
+    help="Draw one gallery image a person this often, as in CUHK03's classic protocol.",
+)
+@click.option("--verify", is_flag=True, help="Add equal error rate and TPR at FPRs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
-def score(file, metric, rerank, memory_limit, ignore_cameras, as_json, **parameters):
+def score(file, as_json, **options):
     """Scores the features in FILE.npz, from whatever program they come.
 
     The arrays are query_features, gallery_features, query_pids, gallery_pids,
@@ -149,18 +162,13 @@ def score(file, metric, rerank, memory_limit, ignore_cameras, as_json, **paramet
     topdb-tf score features.npz
     topdb-tf score features.npz --metric cosine --rerank --json
     """
-    from topdb_tf.recipe.scoring import score_file, score_line
-    from topdb_tf.retrieval.reranking import Reranking
+    from topdb_tf.recipe.features import score_file
+    from topdb_tf.recipe.scoring import score_lines
 
-    parameters["input"] = parameters.pop("rerank_input")
-    scores = score_file(
-        file,
-        metric=metric,
-        rerank=Reranking(**parameters) if rerank else None,
-        ignore_cameras=ignore_cameras,
-        memory_limit=memory_limit << 20,
-    )
-    click.echo(json.dumps(scores, indent=2) if as_json else score_line("", scores))
+    options["memory_limit"] <<= 20
+    scores = score_file(file, **options)
+    lines = [json.dumps(scores, indent=2)] if as_json else score_lines(scores)
+    click.echo("\n".join(lines))
 
 
 @main.command()

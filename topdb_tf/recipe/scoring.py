@@ -1,7 +1,6 @@
 """Embedding the query and gallery of a split, and scoring them."""
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from topdb_tf.retrieval.protocol import (
     Reranking,
     RetrievalResult,
     RetrievalSet,
-    load_retrieval_set,
     score,
 )
 from topdb_tf.run_folder import RunFolder, write_whole
@@ -136,28 +134,6 @@ def evaluate(
     return scores
 
 
-def score_file(path: Path, **options) -> dict:
-    """Scores the features of an NPZ file, from whatever program they come.
-
-    Args:
-        path: File with the arrays of `topdb_tf.retrieval.protocol.RetrievalSet`.
-        **options: Keyword arguments of `topdb_tf.retrieval.protocol.score`.
-
-    Returns:
-        The fields of the result, with `load_seconds`, the seconds of reading.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the arrays cannot be scored.
-    """
-    start = time.perf_counter()
-    retrieval_set = load_retrieval_set(path)
-    load_seconds = time.perf_counter() - start
-    with progress_bar("scoring") as progress:
-        result = score(retrieval_set, progress=progress, **options)
-    return {**result.to_dict(), "load_seconds": load_seconds}
-
-
 def read_data(dataset: str, config: Config) -> Split:
     """Returns the records of a data set below the data root of a run."""
     root = data_root(Path(config.data.root) if config.data.root else None)
@@ -181,15 +157,20 @@ def write_scores(path: Path, scores: dict) -> None:
 
 
 def score_lines(scores: dict) -> list[str]:
-    """Returns the scores for people: a line each for plain and re-ranked."""
-    lines = [score_line("", scores)]
+    """Returns the scores for people: a line for each kind of them."""
+    lines = [_score_line("", scores)]
     if "reranked" in scores:
-        lines.append(score_line("re-ranked: ", scores["reranked"]))
+        lines.append(_score_line("re-ranked: ", scores["reranked"]))
+    if "verification" in scores:
+        verification = scores["verification"]
+        rates = verification["tpr_at_fpr"].items()
+        shares = ", ".join(f"TPR {tpr:.1%} at FPR {fpr}" for fpr, tpr in rates)
+        rate = verification["equal_error_rate"]
+        lines.append(f"same person or not: equal error rate {rate:.2%}, {shares}")
     return lines
 
 
-def score_line(title: str, scores: dict) -> str:
-    """Returns one result for people, behind a title."""
+def _score_line(title, scores):
     ranks = [f"rank-{rank} {_share(scores, rank)}" for rank in REPORTED_RANKS]
     return (
         f"{title}mAP {scores['mean_ap']:.1%}, mINP {scores['mean_inp']:.1%}, "
