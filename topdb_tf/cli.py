@@ -54,13 +54,18 @@ def main(traceback):
     help="New folder of the run.  [default: runs/DATASET-RECIPE-TIME]",
 )
 @click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    help="auto times the device and takes what pays.  [default: the recipe's]",
+)
+@click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
     help="Another setting, such as train.epochs=1; may be repeated.",
 )
-def fit(dataset, recipe, data_root, run_dir, overrides):
+def fit(dataset, recipe, data_root, run_dir, precision, overrides):
     """Trains a network and scores it.
 
     \b
@@ -69,7 +74,9 @@ def fit(dataset, recipe, data_root, run_dir, overrides):
     """
     from topdb_tf.recipe.fit import fit as fit_recipe
 
-    config = read_recipe(recipe, [*_data_overrides(dataset, data_root), *overrides])
+    options = _data_overrides(dataset, data_root)
+    options += [f"train.precision={precision}"] if precision else []
+    config = read_recipe(recipe, [*options, *overrides])
     name = f"{config.data.split}-{Path(recipe).stem}"
     click.echo(fit_recipe(config, run_dir or _new_run_dir(name), say=_say).path)
 
