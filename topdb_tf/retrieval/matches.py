@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 _JUNK_PID = -1
+_FEW = 256
 
 
 class Matches(NamedTuple):
@@ -112,10 +113,14 @@ def check_same_size(source, query_pids, gallery_pids) -> None:
 
 def check_any_match(index: GalleryIndex, query_pids, query_camids) -> None:
     """Raises `ValueError` unless at least one query has a match that is ranked."""
-    matches = index.matches(query_pids, query_camids)
-    if len(matches.match_ids):
-        return
-    if len(matches.junk_ids):
+    any_junk = False
+    for start in range(0, len(query_pids), _FEW):
+        few = slice(start, start + _FEW)
+        matches = index.matches(query_pids[few], query_camids[few])
+        if len(matches.match_ids):
+            return
+        any_junk |= len(matches.junk_ids) > 0
+    if any_junk:
         raise ValueError(
             "At least one query needs a match by another camera, but every query's "
             "matches were taken by its own camera. Camera ids look constant, or are "

@@ -13,9 +13,9 @@ from topdb_tf.retrieval.matches import (
 )
 from topdb_tf.retrieval.parallel import Buffer, Workers, compiled
 
-_BLOCK_BYTES = 64 << 20
-MIN_ROWS, _MAX_ROWS = 16, 1024
-_GRAIN = 32
+_BLOCK_BYTES = 128 << 20
+MIN_ROWS, _MAX_ROWS = 16, 704
+_CACHED_ROWS = 16  # finished and ranked while they are in the cache
 
 
 class QueryScores(NamedTuple):
@@ -135,7 +135,7 @@ def query_blocks(source, *, workers: Workers, memory: int, advance=None):
     """
     num_queries, num_gallery = source.num_queries, source.num_gallery
     height = int(np.clip(memory // (4 * num_gallery), MIN_ROWS, _MAX_ROWS))
-    height = min(height, num_queries)
+    height = -(-num_queries // -(-num_queries // height))  # blocks of equal size
     buffer = Buffer(height * num_gallery)
     columns = slice(num_queries, source.num_images)
     for start in range(0, num_queries, height):
@@ -170,10 +170,12 @@ class CountedRanks:
         ranks = np.empty(len(matches.match_ids), np.int64)
 
         def rank(first, last):
-            finish(first, last)
-            _rank_matches(first, last, block, matches, ranks)
+            for row in range(first, last, _CACHED_ROWS):
+                few = row, min(row + _CACHED_ROWS, last)
+                finish(*few)
+                _rank_matches(*few, block, matches, ranks)
 
-        workers.run(rank, len(block), grain=_GRAIN)
+        workers.run(rank, len(block))
         return _query_scores(matches.match_ends, ranks, block.shape[1])
 
 

@@ -17,7 +17,7 @@ from topdb_tf.retrieval.matches import (
 from topdb_tf.retrieval.parallel import Workers, compiled
 from topdb_tf.retrieval.ranking import query_blocks
 
-_BLOCK_BYTES = 64 << 20
+_BLOCK_BYTES = 128 << 20
 
 
 class RocCurve(NamedTuple):
