@@ -21,6 +21,11 @@ class Batches:
     epoch = None
 
 
+class Accuracy(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        logs["accuracy"] = 0.5
+
+
 def small_model():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile(optimizer="sgd", loss="mse", jit_compile=False)
@@ -103,12 +108,22 @@ def test_a_state_after_a_loss_that_is_not_finite_is_never_written(tmp_path):
 
 def test_the_time_left_is_said_after_every_epoch():
     lines = []
-
-    class Accuracy(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            logs["accuracy"] = 0.5
-
     fit(small_model(), [Accuracy(), TimeLeft(lines.append, num_epochs=2)], epochs=2)
     assert len(lines) == 2
     assert lines[0].startswith("epoch 1/2: loss")
     assert lines[1].endswith("; 0.0 s left")
+
+
+def test_a_log_gets_lines_within_an_epoch():
+    lines = []
+    fit(
+        small_model(),
+        [Accuracy(), TimeLeft(lines.append, num_epochs=2, every=0)],
+        targets=(0.0, 0.0, 0.0),
+    )
+    assert [line.split(":")[0] for line in lines] == [
+        "epoch 1/2, step 1/3",
+        "epoch 1/2, step 2/3",
+        "epoch 1/2, step 3/3",
+        "epoch 1/2",
+    ]

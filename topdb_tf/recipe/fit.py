@@ -29,6 +29,7 @@ from topdb_tf.recipe.scoring import (
 from topdb_tf.run_folder import RunFolder, new_run, write_whole
 
 Say = Callable[[str], None]
+_SECONDS_BETWEEN_LINES = 60
 
 
 def fit(config: Config, run_dir: Path, *, say: Say) -> RunFolder:
@@ -207,12 +208,13 @@ def _train(trainer, embedder, batches, embeddings, config, run, say):
         return {"mean_ap": scores["mean_ap"], "rank_1": scores["cmc"]["1"]}
 
     start = time.monotonic()
-    # Keras's bar goes to standard output, which is for results.
+    # Keras's bar goes to standard output, which is for results; a file gets lines.
     with contextlib.redirect_stdout(sys.stderr):
         trainer.fit(
             batches.dataset(),
             epochs=config.train.epochs,
             shuffle=False,  # the plan of the batches has done it
+            verbose=1 if sys.stderr.isatty() else 0,
             callbacks=_callbacks(score, batches, embedder, config, run, say),
         )
     write_scores(run.scores, scores)
@@ -238,7 +240,11 @@ def _callbacks(score, batches, embedder, config, run, say):
         callbacks.KeepLastAndBest(run, embedder),
         keras.callbacks.CSVLogger(run.log),
         keras.callbacks.TensorBoard(run.tensorboard, write_graph=False),
-        callbacks.TimeLeft(say, num_epochs=epochs),
+        callbacks.TimeLeft(
+            say,
+            num_epochs=epochs,
+            every=None if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES,
+        ),
     ]
 
 

@@ -37,31 +37,55 @@ class LearningRateByEpoch(keras.callbacks.Callback):
 
 
 class TimeLeft(keras.callbacks.Callback):
-    """Says after every epoch what came of it and how long the rest will take.
+    """Says how far the training is, what came of it, and how long the rest will take.
 
     Args:
         say: Function that shows a line.
         num_epochs: The last epoch, counted from 1.
+        every: Seconds between lines within an epoch, for logs without a progress bar;
+            `None` says something after each epoch alone.
     """
 
-    def __init__(self, say, *, num_epochs):
+    def __init__(self, say, *, num_epochs, every=None):
         super().__init__()
         self.say = say
         self.num_epochs = num_epochs
+        self.every = math.inf if every is None else every
 
     def on_train_begin(self, logs=None):
-        self._start, self._epochs_done = time.monotonic(), 0
+        self._start = self._said = time.monotonic()
+        self._first_epoch = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        if self._first_epoch is None:
+            self._first_epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        now, steps = time.monotonic(), self.params["steps"]
+        if now - self._said < self.every or not steps:
+            return
+        self._said = now
+        left = self._time_left(self._epoch + (batch + 1) / steps)
+        self.say(
+            f"epoch {self._epoch + 1}/{self.num_epochs}, step {batch + 1}/{steps}: "
+            f"loss {float(logs['loss']):.3f}; {left} left"
+        )
 
     def on_epoch_end(self, epoch, logs=None):
-        self._epochs_done += 1
-        seconds = (time.monotonic() - self._start) / self._epochs_done
+        self._said = time.monotonic()
         figures = [f"loss {logs['loss']:.3f}", f"accuracy {logs['accuracy']:.3f}"]
         if math.isfinite(logs.get("mean_ap", math.nan)):
             figures.append(f"mAP {logs['mean_ap']:.1%}, rank-1 {logs['rank_1']:.1%}")
-        left = duration_text(seconds * (self.num_epochs - epoch - 1))
+        left = self._time_left(epoch + 1)
         self.say(
             f"epoch {epoch + 1}/{self.num_epochs}: {', '.join(figures)}; {left} left"
         )
+
+    def _time_left(self, epochs_done):
+        seconds = time.monotonic() - self._start
+        share = seconds / (epochs_done - self._first_epoch)
+        return duration_text(share * (self.num_epochs - epochs_done))
 
 
 class StopAtNonFinite(keras.callbacks.Callback):
