@@ -10,6 +10,7 @@ from topdb_tf.run_folder import RunFolder
 from topdb_tf.training.callbacks import (
     KeepLastAndBest,
     LearningRateByEpoch,
+    LogFile,
     NonFiniteLossError,
     RetrievalScore,
     StopAtNonFinite,
@@ -127,3 +128,19 @@ def test_a_log_gets_lines_within_an_epoch():
         "epoch 1/2, step 3/3",
         "epoch 1/2",
     ]
+
+
+def test_the_log_file_has_a_row_an_epoch_and_survives_a_stop(tmp_path):
+    path = tmp_path / "log.csv"
+    scores = RetrievalScore(
+        lambda: {"mean_ap": 0.5, "rank_1": 1.0}, every=2, num_epochs=2
+    )
+    fit(small_model(), [scores, LogFile(path)], epochs=2)
+    with pytest.raises(NonFiniteLossError):
+        fit(small_model(), [StopAtNonFinite(), LogFile(path)], targets=(math.nan,))
+    header, first, second = path.read_text().splitlines()
+    assert header == "epoch,loss,mean_ap,rank_1"
+    assert first.startswith("1,")
+    assert first.endswith(",,")  # no score in the first epoch
+    assert second.startswith("2,")
+    assert second.endswith(",0.5,1.0")

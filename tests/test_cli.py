@@ -1,6 +1,7 @@
 """The commands, run as a user runs them, on a handful of drawn people."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -38,8 +39,6 @@ def data_root(tmp_path_factory):
 @pytest.fixture
 def own_data_root(data_root, tmp_path):
     """A copy of the data set that a test may spoil."""
-    import shutil
-
     shutil.copytree(data_root, tmp_path / "data")
     return tmp_path / "data"
 
@@ -52,6 +51,21 @@ def run(data_root, tmp_path_factory):
     assert answer.exit_code == 0, answer.output
     assert answer.stdout == f"{folder}\n"
     return folder
+
+
+@pytest.fixture
+def features(tmp_path):
+    """Features of two queries and three gallery images on a line."""
+    np.savez(
+        tmp_path / "features.npz",
+        query_features=np.array([[0.0], [10.0]]),
+        gallery_features=np.array([[1.0], [9.0], [12.0]]),
+        query_pids=[1, 2],
+        gallery_pids=[1, 3, 2],
+        query_camids=[1, 1],
+        gallery_camids=[2, 2, 2],
+    )
+    return tmp_path / "features.npz"
 
 
 def topdb(*arguments):
@@ -147,42 +161,22 @@ def test_every_variant_trains(recipe, data_root, tmp_path):
     assert answer.exit_code == 0, answer.output
 
 
-def test_score_reads_features_of_other_programs(tmp_path):
+def test_score_reads_features_of_other_programs(features):
     # Query 0 at 0: its match at 1 comes first. Query 1 at 10: the other's image at 9
     # comes before its match at 12. AP 1 and 1/2, so mAP 3/4 and rank-1 1/2.
-    path = tmp_path / "features.npz"
-    np.savez(
-        path,
-        query_features=np.array([[0.0], [10.0]]),
-        gallery_features=np.array([[1.0], [9.0], [12.0]]),
-        query_pids=[1, 2],
-        gallery_pids=[1, 3, 2],
-        query_camids=[1, 1],
-        gallery_camids=[2, 2, 2],
-    )
-    scores = json.loads(topdb("score", path, "--json").stdout)
+    scores = json.loads(topdb("score", features, "--json").stdout)
     assert scores["mean_ap"] == 0.75
     assert scores["cmc"]["1"] == 0.5
     assert scores["load_seconds"] > 0
-    assert "mAP 75.0%" in topdb("score", path).stdout
-    assert topdb("score", path, "--rerank", "--k1", 1, "--k2", 1).exit_code == 0
+    assert "mAP 75.0%" in topdb("score", features).stdout
+    assert topdb("score", features, "--rerank", "--k1", 1, "--k2", 1).exit_code == 0
 
 
-def test_score_judges_pairs_and_averages_neighbours(tmp_path):
+def test_score_judges_pairs_and_averages_neighbours(features):
     # Genuine pairs are at 1 and 4, impostors at 144, 81, 81 and 1: one of four comes
     # as near as the first genuine pair, so FPR 0.25 and FNR 0.5 there, 0.25 and 0 at
     # the second. Between them false positives equal false negatives at 0.25.
-    path = tmp_path / "features.npz"
-    np.savez(
-        path,
-        query_features=np.array([[0.0], [10.0]]),
-        gallery_features=np.array([[1.0], [9.0], [12.0]]),
-        query_pids=[1, 2],
-        gallery_pids=[1, 3, 2],
-        query_camids=[1, 1],
-        gallery_camids=[2, 2, 2],
-    )
-    answer = topdb("score", path, "--verify", "--expand", 1, "--json")
+    answer = topdb("score", features, "--verify", "--expand", 1, "--json")
     scores = json.loads(answer.stdout)
     assert scores["mean_ap"] == 0.75  # each image's nearest is itself
     assert scores["protocol"]["query_expansion"] == 1
@@ -191,8 +185,8 @@ def test_score_judges_pairs_and_averages_neighbours(tmp_path):
     assert verification["num_genuine"] == 2
     assert verification["num_impostors"] == 4
     assert verification["threshold_at_fpr"]["0.01"] is None
-    assert "equal error rate 25.00%" in topdb("score", path, "--verify").stdout
-    draws = topdb("score", path, "--single-shot", 3, "--json")
+    assert "equal error rate 25.00%" in topdb("score", features, "--verify").stdout
+    draws = topdb("score", features, "--single-shot", 3, "--json")
     assert json.loads(draws.stdout)["num_valid_queries"] == 2
 
 

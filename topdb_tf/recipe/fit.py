@@ -238,7 +238,7 @@ def _callbacks(score, batches, embedder, config, run, say):
             score, every=config.train.evaluate_every, num_epochs=epochs
         ),
         callbacks.KeepLastAndBest(run, embedder),
-        keras.callbacks.CSVLogger(run.log),
+        callbacks.LogFile(run.log),
         keras.callbacks.TensorBoard(run.tensorboard, write_graph=False),
         callbacks.TimeLeft(
             say,

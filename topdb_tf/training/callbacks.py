@@ -1,8 +1,10 @@
 """What happens around the steps: rate, retrieval score, checkpoints, stop at NaN."""
 
+import csv
 import json
 import math
 import time
+from pathlib import Path
 
 import keras
 
@@ -136,6 +138,30 @@ class RetrievalScore(keras.callbacks.Callback):
         due = done == self.num_epochs or (self.every and done % self.every == 0)
         scores = self.score() if due else {}
         logs.update({name: scores.get(name, math.nan) for name in self.names})
+
+
+class LogFile(keras.callbacks.Callback):
+    """Appends the figures of every epoch to a CSV file; NaN leaves a field empty.
+
+    The file is closed between epochs, so that whatever stops the training leaves it
+    whole. (Keras's `CSVLogger` keeps it open.)
+
+    Args:
+        path: The file; its first line names the figures, `epoch` counted from 1.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = path
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {"epoch": epoch + 1, **_as_floats(logs)}
+        is_new = not self.path.exists()
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, row)
+            if is_new:
+                writer.writeheader()
+            writer.writerow(row)
 
 
 class KeepLastAndBest(keras.callbacks.Callback):
