@@ -1,8 +1,6 @@
 """Checks that every layer, every loss and every saved model must pass."""
 
-import contextlib
 import tempfile
-import warnings
 from pathlib import Path
 
 import keras
@@ -95,7 +93,7 @@ def check_saving(model, inputs):
     Returns:
         The model that was loaded.
     """
-    with tempfile.TemporaryDirectory() as folder, keras_deprecations_ignored():
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         model.save(path)
         loaded = keras.models.load_model(path)
@@ -115,15 +113,6 @@ def to_numpy(tensor):
     if tensor.dtype in HALF_PRECISIONS:
         tensor = tf.cast(tensor, "float32")
     return tensor.numpy()
-
-
-@contextlib.contextmanager
-def keras_deprecations_ignored():
-    """Ignores that Keras 3.15 calls `np.array` on TensorFlow's tensors to save them."""
-    with warnings.catch_warnings():
-        message = "__array__ implementation doesn't accept a copy keyword"
-        warnings.filterwarnings("ignore", message, DeprecationWarning)
-        yield
 
 
 def _check_gradients(layer, inputs):

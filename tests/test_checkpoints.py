@@ -3,7 +3,6 @@ import keras
 import numpy as np
 import pytest
 
-from tests.harness import keras_deprecations_ignored
 from topdb_tf.model import checkpoints
 from topdb_tf.model.backbones import mobilenet_v2, resnet50, resnet50_source, tiny
 from topdb_tf.model.checkpoints import load_backbone_weights
@@ -67,16 +66,14 @@ def assert_loaded(backbone, source):
 
 def test_weights_of_the_current_format_are_loaded(tmp_path, source, backbone):
     path = tmp_path / "source.weights.h5"
-    with keras_deprecations_ignored():
-        source.save_weights(path)
+    source.save_weights(path)
     load_backbone_weights(backbone, NAME, str(path))
     assert_loaded(backbone, source)
 
 
 def test_a_whole_saved_model_is_loaded(tmp_path, source, backbone):
     path = tmp_path / "source.keras"
-    with keras_deprecations_ignored():
-        source.save(path)
+    source.save(path)
     load_backbone_weights(backbone, NAME, path)
     assert_loaded(backbone, source)
 
@@ -94,8 +91,7 @@ def test_weights_of_the_older_format_are_loaded(
 
 def test_weights_of_our_own_backbone_are_loaded(tmp_path, backbone):
     path, expected = tmp_path / "ours.weights.h5", backbone.get_weights()
-    with keras_deprecations_ignored():
-        backbone.save_weights(path)
+    backbone.save_weights(path)
     backbone.set_weights([np.zeros_like(array) for array in expected])
     load_backbone_weights(backbone, NAME, path)
     for old, new in zip(expected, backbone.get_weights(), strict=True):
@@ -209,8 +205,7 @@ def test_tiny_has_no_pretrained_weights():
 @pytest.mark.slow
 def test_a_preset_folder_of_kerashub_is_loaded(tmp_path):
     source, backbone = resnet50_source((64, 32)), resnet50((64, 32))
-    with keras_deprecations_ignored():
-        source.save_to_preset(str(tmp_path / "preset"))
+    source.save_to_preset(str(tmp_path / "preset"))
     load_backbone_weights(backbone, "resnet50", tmp_path / "preset")
     assert_loaded(backbone, source)
 

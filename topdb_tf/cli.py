@@ -110,8 +110,7 @@ def evaluate(run, dataset, data_root, best, rerank, ignore_cameras, as_json):
     config = read_config(run.config, overrides)
     scores = evaluate_recipe(run, config, dataset=dataset, best=best, rerank=rerank)
     _say(f"{run.path} on {scores['dataset']}")
-    lines = [json.dumps(scores, indent=2)] if as_json else score_lines(scores)
-    click.echo("\n".join(lines))
+    _show(scores, score_lines, as_json)
 
 
 @main.command()
@@ -174,8 +173,7 @@ def score(file, as_json, **options):
 
     options["memory_limit"] <<= 20
     scores = score_file(file, **options)
-    lines = [json.dumps(scores, indent=2)] if as_json else score_lines(scores)
-    click.echo("\n".join(lines))
+    _show(scores, score_lines, as_json)
 
 
 @main.command()
@@ -191,11 +189,11 @@ def demo(data_root, run_dir, overrides, as_json):
     Draws the synthetic data set on first use; takes a few minutes on two cores.
     """
     from topdb_tf.recipe.demo import demo as run_demo
-    from topdb_tf.recipe.demo import table_text
+    from topdb_tf.recipe.demo import table_lines
 
     config = read_recipe("demo", [*_data_overrides(None, data_root), *overrides])
     table = run_demo(config, run_dir or _new_run_dir("demo"), say=_say)
-    click.echo(json.dumps(table, indent=2) if as_json else table_text(table))
+    _show(table, table_lines, as_json)
 
 
 @main.command()
@@ -206,8 +204,7 @@ def info(run, as_json):
     from topdb_tf.recipe.info import info_lines, run_info
     from topdb_tf.run_folder import open_run
 
-    facts = run_info(open_run(run))
-    click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(info_lines(facts)))
+    _show(run_info(open_run(run)), info_lines, as_json)
 
 
 def _data_overrides(dataset, data_root):
@@ -217,6 +214,11 @@ def _data_overrides(dataset, data_root):
 
 def _new_run_dir(name):
     return Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _show(result, lines_of, as_json):
+    text = json.dumps(result, indent=2) if as_json else "\n".join(lines_of(result))
+    click.echo(text)
 
 
 def _say(line):

@@ -1,5 +1,6 @@
 """The demo: a small network on drawn people, beside what needs no training."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,23 +34,20 @@ def demo(config: Config, run_dir: Path, *, say: Callable[[str], None]) -> dict:
     from topdb_tf.model.extraction import load_embedder
 
     split = read_data(config.data.split, config)
-    embeddings = Embeddings(split, config)
-    trained = load_embedder(run.embedder)
-    untrained = keras.models.clone_model(trained)
+    untrained = keras.models.clone_model(load_embedder(run.embedder))
     histograms = color_histograms(
         [record.path for record in split.query + split.gallery]
     )
     sets = {
         "colour histogram": retrieval_set_of(histograms, split.query, split.gallery),
-        "same network, untrained": embeddings.retrieval_set(untrained),
-        "trained network": embeddings.retrieval_set(trained),
+        "same network, untrained": Embeddings(split, config).retrieval_set(untrained),
     }
-    rows = []
-    for name, retrieval_set in sets.items():
-        result = score_set(retrieval_set, config).to_dict()
-        rows.append(
-            {"name": name, "rank_1": result["cmc"]["1"], "mean_ap": result["mean_ap"]}
-        )
+    scores = {name: score_set(s, config).to_dict() for name, s in sets.items()}
+    scores["trained network"] = json.loads(run.scores.read_text(encoding="utf-8"))
+    rows = [
+        {"name": name, "rank_1": result["cmc"]["1"], "mean_ap": result["mean_ap"]}
+        for name, result in scores.items()
+    ]
     return {
         "run": str(run.path),
         "seconds": time.monotonic() - start,
@@ -57,7 +55,7 @@ def demo(config: Config, run_dir: Path, *, say: Callable[[str], None]) -> dict:
     }
 
 
-def table_text(table: dict) -> str:
+def table_lines(table: dict) -> list[str]:
     """Returns the demo's table for people."""
     lines = [f"{'ranked by':26}{'rank-1':>8}{'mAP':>8}"]
     lines += [
@@ -65,4 +63,4 @@ def table_text(table: dict) -> str:
         for row in table["rows"]
     ]
     lines.append(f"{table['seconds']:.0f} s in all; the run is in {table['run']}")
-    return "\n".join(lines)
+    return lines
