@@ -19,6 +19,7 @@ ALLOWED = {
     "data": {"data"},
     "model": {"model"},
     "retrieval": {"retrieval"},
+    "serving": {"serving", "model", "data", "progress"},
     "training": {"training", "model", "data", "run_folder", "progress"},
 }
 # Rooms whose every module does without these libraries.
@@ -27,6 +28,7 @@ FORBIDDEN = {
     "config": {"tensorflow", "keras", "numpy"},
     "data": {"keras", "keras_hub", "click"},
     "model": {"click"},
+    "serving": {"click"},
     "training": {"click"},
 }
 

@@ -1,0 +1,40 @@
+"""The command line: parse, call the recipe, print."""
+
+import click
+
+from topdb_tf import __version__
+from topdb_tf.cli import scoring, training
+
+_EXPLAINED = (ValueError, FileNotFoundError, FileExistsError, ArithmeticError)
+
+
+class _Commands(click.Group):
+    """Turns what a user can mend into one line and a non-zero status."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except _EXPLAINED as error:
+            if ctx.params.get("traceback"):
+                raise
+            raise click.ClickException(" ".join(str(error).split())) from error
+
+
+@click.group(cls=_Commands)
+@click.version_option(__version__)
+@click.option("--traceback", is_flag=True, help="Show where an error came from.")
+def main(traceback):
+    """Trains, evaluates and serves Top-DB-Net for person re-identification.
+
+    Progress and messages go to standard error, results to standard output.
+    """
+
+
+for _command in (
+    training.fit,
+    training.demo,
+    training.info,
+    scoring.evaluate,
+    scoring.score,
+):
+    main.add_command(_command)

@@ -1,0 +1,85 @@
+"""Commands that train, and that tell what was trained."""
+
+from pathlib import Path
+
+import click
+
+from topdb_tf.cli.output import data_overrides, new_run_dir, say, show
+from topdb_tf.recipe_files import read_recipe, recipes
+
+
+@click.command()
+@click.option(
+    "--dataset",
+    help="market1501, dukemtmc-reid, cuhk03-labeled, cuhk03-detected or synthetic.  "
+    "[default: the recipe's]",
+)
+@click.option(
+    "--recipe",
+    default="paper",
+    show_default=True,
+    help=f"{', '.join(recipes())}, or a YAML file.",
+)
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data.")
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    help="New folder of the run.  [default: runs/DATASET-RECIPE-TIME]",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    help="auto times the device and takes what pays.  [default: the recipe's]",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another setting, such as train.epochs=1; may be repeated.",
+)
+def fit(dataset, recipe, data_root, run_dir, precision, overrides):
+    """Trains a network and scores it.
+
+    \b
+    topdb-tf fit --dataset market1501
+    topdb-tf fit --dataset cuhk03-labeled --recipe authors --set train.seed=2
+    """
+    from topdb_tf.recipe.fit import fit as fit_recipe
+
+    options = data_overrides(dataset, data_root)
+    options += [f"train.precision={precision}"] if precision else []
+    config = read_recipe(recipe, [*options, *overrides])
+    name = f"{config.data.split}-{Path(recipe).stem}"
+    click.echo(fit_recipe(config, run_dir or new_run_dir(name), say=say).path)
+
+
+@click.command()
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data.")
+@click.option(
+    "--run-dir", type=click.Path(path_type=Path), help="New folder of the run."
+)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+def demo(data_root, run_dir, overrides, as_json):
+    """Trains on drawn people and compares with what needs no training.
+
+    Draws the synthetic data set on first use; takes a few minutes on two cores.
+    """
+    from topdb_tf.recipe.demo import demo as run_demo
+    from topdb_tf.recipe.demo import table_lines
+
+    config = read_recipe("demo", [*data_overrides(None, data_root), *overrides])
+    table = run_demo(config, run_dir or new_run_dir("demo"), say=say)
+    show(table, table_lines, as_json)
+
+
+@click.command()
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+def info(run, as_json):
+    """Tells what RUN, or the newest run, is and how far it came."""
+    from topdb_tf.recipe.info import info_lines, run_info
+    from topdb_tf.run_folder import open_run
+
+    show(run_info(open_run(run)), info_lines, as_json)

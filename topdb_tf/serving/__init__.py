@@ -1,0 +1,1 @@
+"""Weights to a service: exports for TensorFlow Serving and others, clients."""
