@@ -3,12 +3,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.addons.batches import MARGINS, NO_NEGATIVES, NOT_COMPARED, batches
+from tests.addons.compare import ATOL, FIGURES, RTOL
 from tests.harness import check_loss
 from topdb_tf.training.losses import (
     BatchHardTripletLoss,
     LabelSmoothedCrossEntropy,
     euclidean_distances,
 )
+
+COMPARED = [
+    (batch, margin)
+    for batch in batches()
+    for margin in MARGINS
+    if batch not in NO_NEGATIVES and (batch, margin) not in NOT_COMPARED
+]
 
 
 def slow_batch_hard(labels, features, margin):
@@ -88,6 +97,40 @@ def test_batch_hard_does_not_depend_on_the_order_of_the_batch():
         np.asarray(loss(labels, features))[order],
         rtol=1e-5,
     )
+
+
+def test_a_lone_image_is_at_distance_zero_of_itself_however_large():
+    # Float32 rounds squared norms of 8e6 by 0.5, whose root is no small distance.
+    rng = np.random.default_rng(3)
+    features = (1000 * rng.normal(size=(8, 8))).astype("float32")
+    loss = BatchHardTripletLoss(margin=1e4, reduction=None)(np.arange(8), features)
+    between = np.linalg.norm(features[:, None] - features.astype("f8"), axis=2)
+    nearest = np.where(np.eye(8, dtype=bool), np.inf, between).min(axis=1)
+    np.testing.assert_allclose(loss, 1e4 - nearest, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("batch", "margin"), COMPARED)
+def test_losses_and_gradients_are_those_of_tensorflow_addons(batch, margin):
+    with np.load(FIGURES) as figures:
+        labels, features = figures[f"{batch}/labels"], figures[f"{batch}/features"]
+        expected = figures[f"{batch}/{margin}/loss"]
+        gradient = figures[f"{batch}/{margin}/gradient"]
+    variable = tf.Variable(features)
+    with tf.GradientTape() as tape:
+        loss = BatchHardTripletLoss(MARGINS[margin])(labels, variable)
+    np.testing.assert_allclose(loss, expected, rtol=RTOL, atol=ATOL)
+    np.testing.assert_allclose(
+        tape.gradient(loss, variable), gradient, rtol=RTOL, atol=ATOL
+    )
+
+
+def test_the_soft_margin_of_a_far_outlier_is_finite():
+    # Pid 0 at 0 and 1000, pid 1 alone at 1. Differences: 1000 - 1, 1000 - 999, 0 - 1.
+    # ln(1 + e^999) is 999, though e^999 overflows.
+    features = np.array([[0.0], [1000.0], [1.0]], dtype="float32")
+    loss = BatchHardTripletLoss("soft", reduction=None)
+    expected = [999, np.log1p(np.e), np.log1p(1 / np.e)]
+    np.testing.assert_allclose(loss(np.array([0, 0, 1]), features), expected, rtol=1e-6)
 
 
 def test_a_batch_of_one_identity_has_no_triplet():

@@ -106,7 +106,10 @@ class BatchHardTripletLoss(keras.losses.Loss):
         labels = ops.cast(y_true, "int32")
         distances = euclidean_distances(y_pred)  # (batch, batch)
         same = ops.equal(labels[:, None], labels[None, :])
-        positive = ops.max(ops.where(same, distances, 0.0), axis=1)  # (batch,)
+        # An image's distance to itself is zero, but for rounding.
+        itself = ops.eye(ops.shape(labels)[0], dtype="bool")
+        positives = ops.where(ops.logical_and(same, ~itself), distances, 0.0)
+        positive = ops.max(positives, axis=1)  # (batch,)
         negative = ops.min(ops.where(same, float("inf"), distances), axis=1)
         difference = positive - negative
         if self.margin == "soft":
