@@ -23,8 +23,8 @@ PARTS = {
     "gallery": "bounding_box_test",
 }
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+JUNK_PID = -1  # detections of too low quality
 
-_JUNK_PID = -1
 _NAME_PATTERN = re.compile(r"(-1|\d+)_c(\d+)(?!\d)")
 
 Progress = Callable[[int, int], None]
@@ -171,6 +171,27 @@ def read_synthetic(
     return read_market_layout(folder, name=card.name)
 
 
+def is_image(path: Path) -> bool:
+    """Returns whether a file is an image by its name, and not a hidden one."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def record_of(path: Path) -> ImageRecord:
+    """Returns the person and the camera that the name of an image tells.
+
+    Raises:
+        ValueError: If it does not tell them.
+    """
+    match = _NAME_PATTERN.match(path.name)
+    if match is None:
+        raise ValueError(
+            "The name of an image must start with <pid>_c<camid>, as in "
+            "0002_c1s1_000451_03.jpg. Rename or remove it; datasets/README.md shows "
+            f"the expected folders. Received: path={path}"
+        )
+    return ImageRecord(path, pid=int(match[1]), camid=int(match[2]))
+
+
 SPLITS = {
     "market1501": read_benchmark,
     "dukemtmc-reid": read_benchmark,
@@ -187,24 +208,9 @@ def _holds_part(folder: Path) -> bool:
 def _read_folder(folder: Path) -> tuple[ImageRecord, ...]:
     if not folder.is_dir():
         return ()
-    paths = sorted(path for path in folder.iterdir() if _is_image(path))
-    records = (_record_of(path) for path in paths)
-    return tuple(record for record in records if record.pid != _JUNK_PID)
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-
-
-def _record_of(path: Path) -> ImageRecord:
-    match = _NAME_PATTERN.match(path.name)
-    if match is None:
-        raise ValueError(
-            "The name of an image must start with <pid>_c<camid>, as in "
-            "0002_c1s1_000451_03.jpg. Rename or remove it; datasets/README.md shows "
-            f"the expected folders. Received: path={path}"
-        )
-    return ImageRecord(path, pid=int(match[1]), camid=int(match[2]))
+    paths = sorted(path for path in folder.iterdir() if is_image(path))
+    records = (record_of(path) for path in paths)
+    return tuple(record for record in records if record.pid != JUNK_PID)
 
 
 def _first_folder(data_root: Path, card: DatasetCard) -> Path | None:
