@@ -217,6 +217,9 @@ def _train(trainer, embedder, batches, embeddings, config, run, say):
             verbose=1 if sys.stderr.isatty() else 0,
             callbacks=_callbacks(score, batches, embedder, config, run, say),
         )
+    if config.evaluation.rerank:
+        reranked = score_set(embeddings.retrieval_set(embedder), config, rerank=True)
+        scores["reranked"] = reranked.to_dict()
     write_scores(run.scores, scores)
     duration = duration_text(time.monotonic() - start)
     say(f"trained and scored in {duration}: {run.path}")
