@@ -99,8 +99,8 @@ class ServingClient:
             progress: Called with the number of files done and of all.
 
         Raises:
-            BadImageError: If an image is bad, with the first one's name; or if all
-                of them are.
+            BadImageError: If an image is bad; it names the first. With `skip_bad`, if
+                all of them are.
             ServingError: If the server does not answer, or not in time.
             ValueError: If there is no path.
         """
@@ -165,8 +165,13 @@ class _Task:
         self.skip_bad = skip_bad
         self.deadline = deadline
         self.stop = threading.Event()
+        self.first_failed = float("inf")  # where the batch starts
+        self._lock = threading.Lock()
 
-    def ask(self, request):
+    def ask(self, request, start=0):
+        # What comes before the failure goes on, so that the first one is reported.
+        if start > self.first_failed:
+            raise ServingError("The request was given up: one before it failed.")
         return ask(
             request,
             retries=self.client.retries,
@@ -177,42 +182,52 @@ class _Task:
 
     def embed(self, paths, start):
         """Returns the embeddings of the batch of files that starts there."""
-        failures, images, indices = [], [], []
+        try:
+            return self._embed(paths, start)
+        except BaseException:
+            with self._lock:
+                self.first_failed = min(self.first_failed, start)
+            raise
+
+    def _embed(self, paths, start):
+        failures, images, indices = {}, [], []
         for index in range(start, min(start + self.client.batch_size, len(paths))):
             try:
                 images.append(_contents(paths[index]))
                 indices.append(index)
             except BadImageError as error:
-                self._note(failures, error.failure)
+                self._note(failures, index, error.failure)
         embeddings = None
         for _ in range(len(images) + self.client.retries.attempts):
             if not images:
                 break
             try:
-                embeddings = self._checked(images)
+                embeddings = self._checked(images, start)
                 break
             except RefusedError as error:
-                position, reason = self._culprit(images, error)
+                position, reason = self._culprit(images, start, error)
             if position is not None:
-                path = Path(paths[indices.pop(position)])
+                index = indices.pop(position)
                 del images[position]
-                self._note(failures, Failure(path, reason))
+                failure = Failure(Path(paths[index]), reason)
+                self._note(failures, index, failure)
         if images and embeddings is None:
             raise ServingError(
                 "The server refuses images that it takes alone: it puts bad images of "
                 "others into the same batch. Ask it not to batch requests."
             )
-        return Embedded(embeddings, np.array(indices, np.int64), tuple(failures))
+        in_order = tuple(failures[index] for index in sorted(failures))
+        return Embedded(embeddings, np.array(indices, np.int64), in_order)
 
-    def _note(self, failures, failure):
+    def _note(self, failures, index, failure):
         if not self.skip_bad:
             raise BadImageError(failure)
-        failures.append(failure)
+        failures[index] = failure
 
-    def _checked(self, images):
+    def _checked(self, images, start):
         """Returns the embeddings of the contents of images, if they are any."""
         embeddings = self.ask(
-            lambda timeout: self.client.connection.predict(images, timeout)
+            lambda timeout: self.client.connection.predict(images, timeout), start
         )
         shape = embeddings.shape
         if len(shape) != 2 or shape[0] != len(images) or not shape[1]:
@@ -222,7 +237,7 @@ class _Task:
             )
         return embeddings
 
-    def _culprit(self, images, error):
+    def _culprit(self, images, start, error):
         """Returns position and reason of an image that is refused, if there is one.
 
         A server that batches the requests of its clients counts in the whole batch,
@@ -237,7 +252,7 @@ class _Task:
         positions = sorted(range(len(images)), key=lambda position: position != named)
         for position in positions:
             try:
-                self._checked([images[position]])
+                self._checked([images[position]], start)
             except RefusedError as refusal:
                 if refusal.position == 0:
                     return position, refusal.reason
