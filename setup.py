@@ -50,7 +50,7 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.19"],
-        "torch": ["torch>=2.4"],
+        "torch": ["torch>=2.6"],
         "serving": ["tensorflow-serving-api>=2.19"],
         "test": [
             "pytest>=8",

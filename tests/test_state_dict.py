@@ -1,41 +1,26 @@
 import keras
 import numpy as np
 import pytest
-from keras import layers
 
-from tests.golden_rules import golden_figures, golden_value
+from tests.checkpoint_files import (
+    BDB_NAMES,
+    TORCHVISION_NAMES,
+    golden_weights,
+    renamed,
+    small_backbone,
+    state_dict_of,
+)
 from topdb_tf.model.layers import TopDropBlock
 from topdb_tf.model.network import build_network
-from topdb_tf.model.normalization import FusedBatchNormalization
-from topdb_tf.model.state_dict import load_state_dict, variable_of
+from topdb_tf.model.state_dict import describe_state_dict, load_state_dict
+
+NORMALIZATION = ("weight", "bias", "running_mean", "running_var")
 
 
 def small_network(**options):
     """A network whose backbone is the first convolution of ResNet-50 alone."""
-    images = keras.Input((16, 8, 3))
-    x = layers.Conv2D(64, 7, strides=2, use_bias=False, name="conv1_conv")(
-        layers.ZeroPadding2D(3)(images)
-    )
-    backbone = keras.Model(images, FusedBatchNormalization(name="conv1_bn")(x))
-    backbone.name = "backbone"
     options = {"neck": "shift", "drop_block": TopDropBlock(0.3), **options}
-    return build_network(backbone, num_pids=7, **options)
-
-
-def state_dict_of(network, variant="topdb"):
-    """The authors' keys that have a place, with values in the authors' layout."""
-    state_dict = {}
-    for line in golden_figures(variant)["keys"]:
-        key = str(line).split(" ")[0]
-        variable = variable_of(network, key)
-        if variable is not None:
-            shape = tuple(variable.shape)
-            order = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[len(shape)]
-            shape = tuple(shape[axis] for axis in order)
-            if key == "reduction_global.0.weight":
-                shape = (*shape, 1, 1)
-            state_dict[key] = golden_value(key, shape)
-    return state_dict
+    return build_network(small_backbone((16, 8)), num_pids=7, **options)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +82,7 @@ def test_a_key_without_a_place_is_named_and_nothing_is_set(network):
 def test_a_weight_without_a_key_is_named(network):
     state_dict = state_dict_of(network)
     del state_dict["classifier_db.bias"]
-    with pytest.raises(ValueError, match="Missing: top_drop_classifier/bias and 0"):
+    with pytest.raises(ValueError, match="Missing: classifier_db.bias and 0"):
         load_state_dict(network, state_dict)
 
 
@@ -135,3 +120,60 @@ def test_the_index_of_a_single_bottleneck_is_left_out_by_the_authors():
         streams=("global", "top_drop"), num_bottlenecks=1, neck="none"
     )
     load_state_dict(network, state_dict_of(network, "bdb"))
+
+
+def test_the_names_of_the_authors_of_bdb_lead_to_the_same_places():
+    options = {"streams": ("global", "top_drop"), "num_bottlenecks": 1, "neck": "none"}
+    ours, theirs = small_network(**options), small_network(**options)
+    state_dict = state_dict_of(ours, "bdb")
+    load_state_dict(ours, state_dict)
+    load_state_dict(theirs, renamed(state_dict, BDB_NAMES))
+    for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_missing_key_is_named_as_the_file_would_name_it():
+    network = small_network(
+        streams=("global", "top_drop"), num_bottlenecks=1, neck="none"
+    )
+    state_dict = renamed(state_dict_of(network, "bdb"), BDB_NAMES)
+    del state_dict["res_part2.bn2.running_mean"]
+    with pytest.raises(
+        ValueError, match=r"Missing: res_part2\.bn2\.running_mean and 0"
+    ):
+        load_state_dict(network, state_dict)
+
+
+def test_two_keys_for_one_place_are_refused(network):
+    state_dict = state_dict_of(network)
+    state_dict["module.base.0.weight"] = state_dict["base.0.weight"]
+    with pytest.raises(ValueError, match="Received: module.base.0.weight beside"):
+        load_state_dict(network, state_dict)
+
+
+def test_a_backbone_takes_the_names_of_torchvision():
+    backbone, weight = small_backbone((16, 8)), np.ones((64, 3, 7, 7), "float32")
+    vectors = {key: np.full(64, value) for value, key in enumerate(NORMALIZATION)}
+    state_dict = {"conv1.weight": weight, **{f"bn1.{k}": v for k, v in vectors.items()}}
+    load_state_dict(backbone, state_dict)
+    statistics = [weights[0] for weights in backbone.get_layer("conv1_bn").weights]
+    np.testing.assert_array_equal(statistics, [0, 1, 2, 3])
+    del state_dict["bn1.running_var"]
+    with pytest.raises(ValueError, match=r"Missing: bn1\.running_var and 0"):
+        load_state_dict(backbone, state_dict)
+
+
+@pytest.mark.parametrize("variant", ["topdb", "no_reg", "no_drop", "bdb"])
+def test_the_keys_tell_the_variant_and_the_identities(variant):
+    weights = golden_weights(variant)
+    assert describe_state_dict(weights) == (variant, 7)
+    prefixed = {f"module.{key}": value for key, value in weights.items()}
+    assert describe_state_dict(prefixed) == (variant, 7)
+    if variant == "bdb":
+        assert describe_state_dict(renamed(weights, BDB_NAMES)) == ("bdb", 7)
+
+
+def test_keys_of_another_network_are_named():
+    base = {k: v for k, v in golden_weights("bdb").items() if k.startswith("base.")}
+    with pytest.raises(ValueError, match=r"Missing: classifier_global.* conv1\.weight"):
+        describe_state_dict(renamed(base, TORCHVISION_NAMES))

@@ -3,7 +3,7 @@
 import click
 
 from topdb_tf import __version__
-from topdb_tf.cli import scoring, training
+from topdb_tf.cli import checkpoints, scoring, training
 
 _EXPLAINED = (ValueError, FileNotFoundError, FileExistsError, ArithmeticError)
 
@@ -36,5 +36,6 @@ for _command in (
     training.info,
     scoring.evaluate,
     scoring.score,
+    checkpoints.convert,
 ):
     main.add_command(_command)

@@ -1,85 +1,151 @@
-"""Weights of the authors' PyTorch networks, brought into ours by their names."""
+"""Weights of PyTorch networks, brought into ours by their names."""
 
 import re
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import keras
 import numpy as np
 
-_LAYER_OF_MODULE = {
-    "base.0": "conv1_conv",
-    "base.1": "conv1_bn",
-    "reduction_global.0": "global_reduction",
-    "reduction_global.1": "global_bn",
-    "bottleneck_global": "global_neck",
-    "classifier_global": "global_classifier",
-    "reduction_db.0": "top_drop_reduction",
-    "reduction_db.1": "top_drop_bn",
-    "bottleneck_db": "top_drop_neck",
-    "classifier_db": "top_drop_classifier",
-    "bottleneck_drop_bottleneck_features": "regularization_neck",
-    "classifier_drop_bottleneck": "regularization_classifier",
-    "bottleneck_regularization": "regularization_neck",
-    "classifier_regularization": "regularization_classifier",
+_MODULE_OF_LAYER = {
+    "conv1_conv": "base.0",
+    "conv1_bn": "base.1",
+    "global_reduction": "reduction_global.0",
+    "global_bn": "reduction_global.1",
+    "global_neck": "bottleneck_global",
+    "global_classifier": "classifier_global",
+    "top_drop_reduction": "reduction_db.0",
+    "top_drop_bn": "reduction_db.1",
+    "top_drop_neck": "bottleneck_db",
+    "top_drop_classifier": "classifier_db",
+    "regularization_neck": "bottleneck_drop_bottleneck_features",
+    "regularization_classifier": "classifier_drop_bottleneck",
 }
+_BACKBONE_LAYER = re.compile(r"stack(\d)_block(\d+)_(\d)_(conv|bn)")
+_BOTTLENECK_LAYER = re.compile(r"bottleneck(\d+)_(\d)_(conv|bn)")
 
-_BACKBONE_BLOCK = re.compile(
-    r"base\.([4-7])\.(\d+)\.(?:(conv|bn)([123])|downsample\.([01]))"
-)
-_BOTTLENECK = re.compile(
-    r"(?:batch_drop\.drop_batch_bottleneck|reduction_regularization)"
-    r"(?:\.(\d+))?\.(conv|bn)([123])"
-)
-
-_VARIABLES_OF_NORMALIZATION = {
-    "weight": "gamma",
-    "bias": "beta",
-    "running_mean": "moving_mean",
-    "running_var": "moving_variance",
+_BOTTLENECKS = "batch_drop.drop_batch_bottleneck."
+_REGULARIZATION_NECK = "bottleneck_drop_bottleneck_features."
+_OTHER_NAMES = {
+    "no_drop": {
+        "reduction_regularization.": _BOTTLENECKS,
+        "bottleneck_regularization.": _REGULARIZATION_NECK,
+        "classifier_regularization.": "classifier_drop_bottleneck.",
+    },
+    "bdb": {
+        f"{_BOTTLENECKS}conv": f"{_BOTTLENECKS}0.conv",
+        f"{_BOTTLENECKS}bn": f"{_BOTTLENECKS}0.bn",
+    },
+    "bdb of its own authors": {
+        "backbone.": "base.",
+        "res_part.": "base.7.",
+        "res_part2.": f"{_BOTTLENECKS}0.",
+        "global_reduction.": "reduction_global.",
+        "global_softmax.": "classifier_global.",
+        "reduction.": "reduction_db.",
+        "softmax.": "classifier_db.",
+    },
+    "torchvision and timm": {
+        "conv1.": "base.0.",
+        "bn1.": "base.1.",
+        **{f"layer{stage}.": f"base.{stage + 3}." for stage in range(1, 5)},
+    },
 }
-_VARIABLES_OF_PRODUCT = {"weight": "kernel", "bias": "bias"}
+"""Beginnings of keys, by whose names they are, and what the full network has there."""
+
+_NORMALIZATION = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+_PRODUCT = {"kernel": "weight", "bias": "bias"}
+
+
+class Checkpoint(NamedTuple):
+    """What the keys of a state dict tell about its network.
+
+    Args:
+        variant: "topdb" (the full network), "no_reg", "no_drop" or "bdb".
+        num_pids: Number of training identities.
+    """
+
+    variant: str
+    num_pids: int
+
+
+def describe_state_dict(state_dict: Mapping) -> Checkpoint:
+    """Returns the variant whose streams and necks the keys name, and its identities.
+
+    Raises:
+        ValueError: If the keys are those of no variant; it names what is missing.
+    """
+    values = {_full_name(key): value for key, value in state_dict.items()}
+    classifier = "classifier_global.weight"
+    shape = np.shape(values.get(classifier))
+    drops = "classifier_db.weight" in values
+    regularizes = "classifier_drop_bottleneck.weight" in values
+    if len(shape) != 2 or not (drops or regularizes):
+        missing = "classifier_db.weight" if len(shape) == 2 else classifier
+        raise ValueError(
+            "The keys must be those of Top-DB-Net, of one of its variants or of BDB. "
+            f"Missing: {missing} among {len(values)} keys such as "
+            f"{next(iter(state_dict), None)}"
+        )
+    if drops and regularizes:
+        return Checkpoint("topdb", shape[0])
+    if regularizes:
+        return Checkpoint("no_drop", shape[0])
+    has_neck = "bottleneck_global.weight" in values
+    return Checkpoint("no_reg" if has_neck else "bdb", shape[0])
 
 
 def load_state_dict(network, state_dict):
-    """Sets the weights of a network to those of the authors' PyTorch network.
+    """Sets the weights of a network, or of a backbone, to those of a PyTorch network.
 
-    Every key must have its place and every weight its key, or nothing is set. A
-    prefix `module.`, which parallel training leaves, is taken off. Two kinds of keys
-    have no place here and are left out: `num_batches_tracked`, and the neck of the
-    regularization stream where that stream has no classifier (the authors' network
-    without regularization carries one, unused). A shift of a neck must be zero to fit
-    a network built with the neck "no_shift".
+    The keys are those of the authors' networks, of BDB's authors or, for a backbone,
+    of torchvision and timm. Every key must have its place and every weight its key, or
+    nothing is set. A prefix `module.`, which parallel training leaves, is taken off.
+    Two kinds of keys have no place here and are left out: `num_batches_tracked`, and
+    the neck of the regularization stream where that stream has no classifier (the
+    authors' network without regularization carries one, unused). A shift of a neck
+    must be zero to fit a network built with the neck "no_shift".
 
     Args:
-        network: `keras.Model` made by `build_network` on the backbone `resnet50`.
-        state_dict: Arrays by the authors' key.
+        network: `keras.Model` made by `build_network` on the backbone `resnet50`, or
+            that backbone.
+        state_dict: Arrays by key.
 
     Raises:
         ValueError: If a key or a shape does not fit, or a weight has no key; it names
             the first.
     """
-    variables = _variables_by_key(network)
-    state_dict = {
-        key.removeprefix("module."): value for key, value in _used(state_dict)
-    }
+    variables = _variables_by_name(network)
     values = {}
-    for key, value in state_dict.items():
-        variable = variables.get(_place(key))
-        if variable is not None:
-            values[variable.path] = _converted(key, np.asarray(value), variable)
+    for key, value in _used(state_dict, variables).items():
+        name = _full_name(key)
+        if name in values:
+            raise ValueError(
+                "Every weight of the checkpoint must have a place of its own. "
+                f"Received: {key} beside another key for {name}"
+            )
+        if name in variables:
+            values[name] = _converted(key, np.asarray(value), variables[name])
         elif not _is_absent_shift(key, value, variables):
             raise ValueError(
                 "Every weight of the checkpoint must have a place in the network. "
                 "Build the variant that the checkpoint was trained as. "
                 f"Received: {key} of shape {np.shape(value)}"
             )
-    missing = [v.path for v in variables.values() if v.path not in values]
+    missing = [name for name in variables if name not in values]
     if missing:
         raise ValueError(
             "The checkpoint must hold every weight of the network. Build the variant "
-            f"that it was trained as. Missing: {missing[0]} and {len(missing) - 1} more"
+            f"that it was trained as. Missing: {_name_in(state_dict, missing[0])} and "
+            f"{len(missing) - 1} more"
         )
-    for variable in variables.values():
-        variable.assign(values[variable.path])
+    for name, variable in variables.items():
+        variable.assign(values[name])
 
 
 def variable_of(network, key):
@@ -92,58 +158,72 @@ def variable_of(network, key):
     Returns:
         `keras.Variable`, or `None` if the network has none for that key.
     """
-    return _variables_by_key(network).get(_place(key))
+    return _variables_by_name(network).get(_full_name(key))
 
 
-def _used(state_dict):
+def _full_name(key):
+    """Returns the name that the authors' full network has for a key of any network."""
+    key = key.removeprefix("module.")
+    for names in _OTHER_NAMES.values():
+        for beginning, full_beginning in names.items():
+            if key.startswith(beginning):
+                return full_beginning + key.removeprefix(beginning)
+    return key
+
+
+def _name_in(state_dict, name):
+    """Returns a name of the full network as the other keys of a state dict have it."""
+    keys = [key.removeprefix("module.") for key in state_dict]
+    for names in _OTHER_NAMES.values():
+        if not any(key.startswith(tuple(names)) for key in keys):
+            continue
+        for beginning, full_beginning in reversed(names.items()):
+            if name.startswith(full_beginning):
+                return beginning + name.removeprefix(full_beginning)
+    return name
+
+
+def _used(state_dict, variables):
     """Returns the keys and values that a network can have a place for."""
-    items = {key.removeprefix("module."): value for key, value in state_dict.items()}
-    unused = ["num_batches_tracked"]
-    if "classifier_drop_bottleneck.weight" not in items:
-        unused.append("bottleneck_drop_bottleneck_features.")
-    return [
-        (key, value)
-        for key, value in items.items()
-        if not any(part in key for part in unused)
-    ]
+    names = {_full_name(key) for key in [*state_dict, *variables]}
+    regularizes = "classifier_drop_bottleneck.weight" in names
+    return {
+        key: value
+        for key, value in state_dict.items()
+        if not key.endswith(".num_batches_tracked")
+        and (regularizes or not _full_name(key).startswith(_REGULARIZATION_NECK))
+    }
 
 
-def _variables_by_key(model):
-    """Returns the variables of a model, nested ones included, by layer and name."""
+def _variables_by_name(model):
+    """Returns the variables of a model, nested ones included, by the full name."""
     variables = {}
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            variables.update(_variables_by_key(layer))
-        elif isinstance(layer, keras.layers.BatchNormalization):
-            for name in _VARIABLES_OF_NORMALIZATION.values():
-                variables[layer.name, name] = getattr(layer, name)
-        elif layer.trainable_weights:
-            for name in _VARIABLES_OF_PRODUCT.values():
-                variables[layer.name, name] = getattr(layer, name)
-    return {key: value for key, value in variables.items() if value is not None}
+            variables.update(_variables_by_name(layer))
+            continue
+        if isinstance(layer, keras.layers.BatchNormalization):
+            leaves = _NORMALIZATION
+        else:
+            leaves = _PRODUCT if layer.trainable_weights else {}
+        for name, leaf in leaves.items():
+            if (variable := getattr(layer, name)) is not None:
+                variables[f"{_module_of(layer.name)}.{leaf}"] = variable
+    return variables
 
 
-def _place(key):
-    """Returns our layer and variable for a key of the authors, or `None`."""
-    module, _, leaf = key.rpartition(".")
-    layer = _layer_of(module)
-    if layer is None:
-        return None
-    is_normalization = layer.endswith(("_bn", "_neck"))
-    names = _VARIABLES_OF_NORMALIZATION if is_normalization else _VARIABLES_OF_PRODUCT
-    return layer, names.get(leaf)
-
-
-def _layer_of(module):
-    if match := _BACKBONE_BLOCK.fullmatch(module):
-        stage, block, kind, number, downsample = match.groups()
-        if downsample is not None:
-            kind, number = ("conv", "bn")[int(downsample)], 0
-        return f"stack{int(stage) - 4}_block{block}_{number}_{kind}"
-    if match := _BOTTLENECK.fullmatch(module):
-        index, kind, number = match.groups()
-        return f"bottleneck{int(index or 0) + 1}_{number}_{kind}"
-    return _LAYER_OF_MODULE.get(module)
+def _module_of(layer):
+    """Returns the authors' name for a layer of ours, or its own if they have none."""
+    if match := _BACKBONE_LAYER.fullmatch(layer):
+        stage, block, number, kind = match.groups()
+        part = f"{kind}{number}"
+        if number == "0":
+            part = "downsample.0" if kind == "conv" else "downsample.1"
+        return f"base.{int(stage) + 4}.{block}.{part}"
+    if match := _BOTTLENECK_LAYER.fullmatch(layer):
+        index, number, kind = match.groups()
+        return f"{_BOTTLENECKS}{int(index) - 1}.{kind}{number}"
+    return _MODULE_OF_LAYER.get(layer, layer)
 
 
 def _converted(key, value, variable):
@@ -166,8 +246,9 @@ def _converted(key, value, variable):
 
 
 def _is_absent_shift(key, value, variables):
-    layer, name = _place(key) or (None, None)
-    if name != "beta" or (layer, "gamma") not in variables:
+    module, _, leaf = _full_name(key).rpartition(".")
+    scale = variables.get(f"{module}.weight")
+    if leaf != "bias" or scale is None or scale.name != "gamma":
         return False
     if np.any(value):
         raise ValueError(

@@ -1,0 +1,137 @@
+"""State dicts in files of PyTorch and of safetensors; nothing in them is ever run."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".tar")
+"""How the names of such files end; PyTorch's own may end in anything."""
+
+_PICKLED_FUNCTION = re.compile(r"GLOBAL (\S+)")
+
+
+class TorchFile(NamedTuple):
+    """What a file of weights holds.
+
+    Args:
+        state_dict: float32 or integer arrays by key, in the order of the file.
+        epoch: Epoch that the file says it was written after, if it does.
+        rank_1: Rank-1 that the file says the weights score, in [0, 1], if it does.
+    """
+
+    state_dict: dict[str, np.ndarray]
+    epoch: int | None
+    rank_1: float | None
+
+
+def read_torch_file(path: Path | str) -> TorchFile:
+    """Returns the weights in a `.safetensors` file or in one of `torch.save`.
+
+    A file of `torch.save`, of the current or the older format, holds a state dict, or
+    a dictionary with one under "state_dict"; whatever else is there is left out, the
+    state of the optimizer too. It may hold tensors, numbers and texts alone: PyTorch's
+    restricted unpickler reads it, which calls no function that the file names.
+
+    Args:
+        path: The file; any that does not end in `.safetensors` is read by PyTorch.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no such file, if it is cut short, if it asks for a
+            function, or if PyTorch is needed and missing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file of weights at {path}.")
+    content = _read_safetensors(path) if _is_safetensors(path) else _read_pickled(path)
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path} must hold a state dict, or a dictionary with one under "
+            f'"state_dict". Received: {type(content).__name__}'
+        )
+    state_dict = content.get("state_dict", content)
+    if not isinstance(state_dict, dict) or not state_dict:
+        raise ValueError(f"{path} must hold the weights of a network; it has none.")
+    return TorchFile(
+        {key: _array(path, key, value) for key, value in state_dict.items()},
+        _number(content.get("epoch"), int),
+        _number(content.get("rank1"), float),
+    )
+
+
+def _is_safetensors(path):
+    return path.suffix == ".safetensors"
+
+
+def _read_safetensors(path):
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path} must be a whole .safetensors file. Received: {error}"
+        ) from error
+
+
+def _read_pickled(path):
+    torch = _torch(path)
+    with path.open("rb") as file:
+        is_zip = file.read(4) == b"PK\x03\x04"  # else the format before PyTorch 1.6
+    try:
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            # A mapped file takes memory for what is used: not for the optimizer.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except Exception as error:  # each format and each kind of damage has its own
+        if asked := _PICKLED_FUNCTION.search(str(error)):
+            raise ValueError(
+                f"{path} must hold tensors, numbers and texts alone; nothing else is "
+                f"loaded, as it could run any code. Received: {asked[1].rstrip('.')}"
+            ) from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{path} must be a whole file of `torch.save` or end in .safetensors. "
+            f"Received: {reason}"
+        ) from error
+
+
+def _torch(path):
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"Reading {path} needs PyTorch: pip install 'topdb-tf[torch]'. A file that "
+            "ends in .safetensors needs none."
+        ) from error
+    return torch
+
+
+def _numpy_scalars():
+    """Returns what a pickled NumPy number is made of, as NumPy 1 and 2 call it."""
+    scalar = np.float32(0).__reduce__()[0]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    numbers = [type(np.dtype(name)) for name in ("float32", "float64")]
+    return [*((scalar, name) for name in names), np.dtype, *numbers]
+
+
+def _array(path, key, value):
+    """Returns a tensor of either library as an array."""
+    is_tensor = isinstance(value, np.ndarray) or hasattr(value, "is_floating_point")
+    if not is_tensor or not isinstance(key, str):
+        raise ValueError(
+            f"{path} must hold nothing but tensors by their names in its state dict. "
+            f"Received: {key!r} of the type {type(value).__name__}"
+        )
+    if not isinstance(value, np.ndarray):
+        value = value.detach()
+        value = (value.float() if value.is_floating_point() else value).numpy()
+    is_integer = np.issubdtype(value.dtype, np.integer)
+    return value if is_integer else value.astype("float32", copy=False)
+
+
+def _number(value, kind):
+    is_number = isinstance(value, int | float | np.number)
+    return kind(value) if is_number and not isinstance(value, bool) else None
