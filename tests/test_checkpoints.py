@@ -3,10 +3,19 @@ import keras
 import numpy as np
 import pytest
 
+from tests.checkpoint_files import (
+    TORCHVISION_NAMES,
+    golden_weights,
+    renamed,
+    small_backbone,
+    write_safetensors,
+    write_torch,
+)
 from topdb_tf.model import checkpoints
 from topdb_tf.model.backbones import mobilenet_v2, resnet50, resnet50_source, tiny
 from topdb_tf.model.checkpoints import load_backbone_weights
 from topdb_tf.model.network import build_network
+from topdb_tf.model.state_dict import load_state_dict
 
 NAME = "mobilenet_v2"
 IMAGE_SIZE = (64, 32)
@@ -200,6 +209,82 @@ def test_a_preset_needs_a_backbone_of_kerashub(backbone):
 def test_tiny_has_no_pretrained_weights():
     with pytest.raises(ValueError, match="no pretrained weights for the backbone tiny"):
         load_backbone_weights(tiny(IMAGE_SIZE), "tiny", "imagenet")
+
+
+@pytest.fixture(scope="module")
+def base_weights():
+    """The backbone of the authors' network, by their names."""
+    weights = golden_weights("topdb").items()
+    return {key: value for key, value in weights if key.startswith("base.")}
+
+
+def torchvision_weights(base_weights):
+    """The same by the names of torchvision, with a classifier."""
+    head = {
+        "fc.weight": np.ones((9, 2048), "float32"),
+        "fc.bias": np.ones(9, "float32"),
+    }
+    return {**renamed(base_weights, TORCHVISION_NAMES), **head}
+
+
+def test_the_names_of_torchvision_give_the_same_feature_map(tmp_path, base_weights):
+    path, backbone = tmp_path / "resnet50.safetensors", resnet50(IMAGE_SIZE)
+    images = np.random.default_rng(0).standard_normal((2, *IMAGE_SIZE, 3), "float32")
+    load_state_dict(backbone, base_weights)
+    expected = backbone(images).numpy()
+    backbone.set_weights([np.full_like(w, 0.5) for w in backbone.get_weights()])
+    write_safetensors(path, torchvision_weights(base_weights))
+    load_backbone_weights(build_network(backbone, num_pids=3), "resnet50", path)
+    np.testing.assert_array_equal(backbone(images).numpy(), expected)
+
+
+def small_weights():
+    norms = {f"bn1.{leaf}": np.full(64, 2.0) for leaf in ("weight", "bias")}
+    norms |= {f"bn1.running_{leaf}": np.full(64, 2.0) for leaf in ("mean", "var")}
+    return {"conv1.weight": np.full((64, 3, 7, 7), 2.0), **norms}
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_a_checkpoint_of_pytorch_is_loaded(tmp_path, is_zip):
+    torch = pytest.importorskip("torch")
+    path, backbone = tmp_path / "model.pth.tar", small_backbone(IMAGE_SIZE)
+    weights = {**small_weights(), "fc.bias": np.ones(9)}
+    write_torch(torch, path, weights, prefix="module.", is_zip=is_zip, epoch=90)
+    load_backbone_weights(backbone, "resnet50", str(path))
+    for array in backbone.get_weights():
+        np.testing.assert_array_equal(array, np.full_like(array, 2))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"layer9.0.weight": np.zeros(2)}, "Received: layer9.0.weight of shape"),
+        (
+            {"conv1.weight": np.zeros((64, 3, 3, 3))},
+            r"conv1\.weight of shape \(64, 3, 3",
+        ),
+    ],
+)
+def test_a_state_dict_that_does_not_fit_changes_nothing(tmp_path, change, words):
+    path, backbone = tmp_path / "other.safetensors", small_backbone(IMAGE_SIZE)
+    before = backbone.get_weights()
+    write_safetensors(path, {**small_weights(), **change})
+    with pytest.raises(ValueError, match=f"other.safetensors must hold .* {words}"):
+        load_backbone_weights(backbone, "resnet50", path)
+    for old, new in zip(before, backbone.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_a_state_dict_is_for_resnet50_alone(tmp_path, backbone):
+    path = tmp_path / "model.safetensors"
+    write_safetensors(path, small_weights())
+    with pytest.raises(ValueError, match="read for resnet50 alone"):
+        load_backbone_weights(backbone, NAME, path)
+
+
+def test_a_missing_state_dict_is_named():
+    with pytest.raises(FileNotFoundError, match="nowhere.pth"):
+        load_backbone_weights(small_backbone(IMAGE_SIZE), "resnet50", "nowhere.pth")
 
 
 @pytest.mark.slow

@@ -15,6 +15,8 @@ from topdb_tf.model.backbones import (
     mobilenet_v2_source,
     resnet50_source,
 )
+from topdb_tf.model.state_dict import load_state_dict
+from topdb_tf.model.torch_files import SUFFIXES, read_torch_file
 
 LayerWeights = Mapping[str, list[np.ndarray]]
 """Arrays of each layer, in the order of Keras, by the name of the layer."""
@@ -44,7 +46,9 @@ def load_backbone_weights(model, name, weights):
     A file is one of Keras: `.keras`, `.weights.h5` or the older `.h5`, of the
     backbone here or of the model that it is made from, with or without its head. For
     `resnet50` a folder is a KerasHub preset, or timm's `config.json` and
-    `model.safetensors`. Nothing is set unless every layer of the backbone fits.
+    `model.safetensors`; and a file may be a state dict by the names of torchvision and
+    timm, `.safetensors`, `.pth`, `.pt` or `.tar`, whose classifier `fc` is left out.
+    Nothing is set unless every layer of the backbone fits.
 
     Args:
         model: The backbone, or a network made of it.
@@ -66,8 +70,11 @@ def load_backbone_weights(model, name, weights):
     backbone = _backbone_of(model)
     path = Path(weights).expanduser()
     if weights != "imagenet" and path.exists():
+        if path.is_file() and path.suffix in SUFFIXES:
+            _load_torch_file(backbone, name, path)
+            return
         saved = _read(path, backbone, name)
-    elif path.suffix in (".keras", ".h5"):
+    elif path.suffix in (".keras", ".h5", *SUFFIXES):
         raise FileNotFoundError(
             f"The file of weights does not exist. {_advice(name)} "
             f"Received: weights={weights!r}"
@@ -137,6 +144,25 @@ def _fetched(name, weights):
         raise FileNotFoundError(
             f"The weights of {name} could not be fetched ({reason}). {_advice(name)} "
             f"Received: weights={weights!r}"
+        ) from error
+
+
+def _load_torch_file(backbone, name, path):
+    if name != "resnet50":
+        raise ValueError(
+            f"Files of PyTorch are read for resnet50 alone. {_advice(name)} "
+            f"Received: {path}"
+        )
+    weights = {
+        key: value
+        for key, value in read_torch_file(path).state_dict.items()
+        if not key.removeprefix("module.").startswith("fc.")
+    }
+    try:
+        load_state_dict(backbone, weights)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} must hold a ResNet-50 by the names of torchvision. {error}"
         ) from error
 
 
