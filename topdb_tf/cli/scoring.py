@@ -5,11 +5,16 @@ from pathlib import Path
 import click
 
 from topdb_tf.cli.output import data_overrides, say, show
-from topdb_tf.recipe_files import read_config
+from topdb_tf.recipe_files import read_config, read_recipe
 
 
 @click.command()
 @click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="A .keras file instead of a run; needs --dataset, writes nothing.",
+)
 @click.option("--dataset", help="Another data set than the run's own.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data.")
 @click.option(
@@ -19,25 +24,37 @@ from topdb_tf.recipe_files import read_config
 @click.option(
     "--ignore-cameras", is_flag=True, help="Count matches of the query's own camera."
 )
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
 @click.option("--json", "as_json", is_flag=True, help="Print scores.json alone.")
-def evaluate(run, dataset, data_root, best, rerank, ignore_cameras, as_json):
-    """Scores the model of RUN, or of the newest run, on query and gallery.
+def evaluate(
+    run, weights, dataset, data_root, best, rerank, ignore_cameras, overrides, as_json
+):
+    """Scores the model of RUN, of the newest run or of a file, on query and gallery.
 
     \b
     topdb-tf evaluate
     topdb-tf evaluate runs/market1501 --rerank --json
+    topdb-tf evaluate --weights topdb.keras --dataset market1501
     """
-    from topdb_tf.recipe.scoring import evaluate as evaluate_recipe
-    from topdb_tf.recipe.scoring import score_lines
+    from topdb_tf.recipe import scoring
     from topdb_tf.run_folder import open_run
 
-    run = open_run(run)
-    overrides = data_overrides(None, data_root)
+    overrides = [*data_overrides(None, data_root), *overrides]
     overrides += ["evaluation.ignore_cameras=true"] * ignore_cameras
-    config = read_config(run.config, overrides)
-    scores = evaluate_recipe(run, config, dataset=dataset, best=best, rerank=rerank)
-    say(f"{run.path} on {scores['dataset']}")
-    show(scores, score_lines, as_json)
+    options = {"dataset": dataset, "rerank": rerank}
+    if weights is not None:
+        if run is not None or best or dataset is None:
+            raise ValueError(
+                "--weights stands instead of RUN and --best, and needs --dataset."
+            )
+        config = read_recipe("paper", overrides)
+        scores = scoring.evaluate_weights(weights, config, **options)
+    else:
+        run = open_run(run)
+        config = read_config(run.config, overrides)
+        scores = scoring.evaluate(run, config, best=best, **options)
+    say(f"{weights or run.path} on {scores['dataset']}")
+    show(scores, scoring.score_lines, as_json)
 
 
 @click.command()

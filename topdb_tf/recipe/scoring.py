@@ -113,25 +113,45 @@ def evaluate(
     Raises:
         FileNotFoundError: If the run has no model yet, or the data is missing.
     """
-    load_tensorflow()
-    from topdb_tf.model.extraction import load_embedder
-
     path = run.best_embedder if best else run.embedder
     if not path.is_file():
         raise FileNotFoundError(
             f"{run.path} has no {path.name}: its first epoch has not ended."
         )
     dataset = dataset or config.data.split
+    scores = evaluate_weights(path, config, dataset=dataset, rerank=rerank)
+    own = dataset == config.data.split and not best
+    write_scores(run.scores if own else run.path / _scores_name(dataset, best), scores)
+    return scores
+
+
+def evaluate_weights(
+    weights: Path, config: Config, *, dataset: str, rerank: bool = False
+) -> dict:
+    """Returns the scores of a model in a file, as `evaluate` does; writes nothing.
+
+    Args:
+        weights: The `.keras` file of an embedder, which has its image size too.
+        config: Settings of the data and the evaluation.
+        dataset: Name of the data set.
+        rerank: Whether to compute the re-ranked scores too.
+
+    Raises:
+        FileNotFoundError: If the file or the data is missing.
+        ValueError: If the file holds no embedder.
+    """
+    if not weights.is_file():
+        raise FileNotFoundError(f"There is no model at {weights}.")
+    load_tensorflow()
+    from topdb_tf.model.extraction import load_embedder
+
     split = read_data(dataset, config)
-    embedder = load_embedder(path)
+    embedder = load_embedder(weights)
     retrieval_set = Embeddings(split, config).retrieval_set(embedder)
     results = [score_set(retrieval_set, config)]
     if rerank:
         results.append(score_set(retrieval_set, config, rerank=True))
-    scores = scores_of(results, dataset=dataset, model=path.name)
-    own = dataset == config.data.split and not best
-    write_scores(run.scores if own else run.path / _scores_name(dataset, best), scores)
-    return scores
+    return scores_of(results, dataset=dataset, model=weights.name)
 
 
 def read_data(dataset: str, config: Config) -> Split:
