@@ -3,9 +3,16 @@
 import click
 
 from topdb_tf import __version__
-from topdb_tf.cli import checkpoints, scoring, training
+from topdb_tf.cli import checkpoints, embedding, scoring, training
+from topdb_tf.serving.errors import ServingError
 
-_EXPLAINED = (ValueError, FileNotFoundError, FileExistsError, ArithmeticError)
+_EXPLAINED = (
+    ValueError,
+    FileNotFoundError,
+    FileExistsError,
+    ArithmeticError,
+    ServingError,
+)
 
 
 class _Commands(click.Group):
@@ -36,6 +43,7 @@ for _command in (
     training.info,
     scoring.evaluate,
     scoring.score,
+    embedding.embed,
     checkpoints.convert,
 ):
     main.add_command(_command)

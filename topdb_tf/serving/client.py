@@ -48,6 +48,9 @@ class ServingClient:
         retries: How often a request is repeated.
         request_timeout: Most seconds for the answer to one request.
 
+    Attributes:
+        version: Number of the version that answers, after the first call, if known.
+
     Raises:
         ValueError: If a number is out of range.
     """
@@ -72,6 +75,7 @@ class ServingClient:
         self.max_in_flight = max_in_flight
         self.retries = retries or Retries()
         self.request_timeout = request_timeout
+        self.version = None
 
     def __enter__(self):
         return self
@@ -107,7 +111,7 @@ class ServingClient:
         if not len(paths):
             raise ValueError("There must be an image to embed. Received: no paths")
         task = _Task(self, skip_bad, Deadline(timeout))
-        task.ask(self.connection.resolve_version)
+        self.version = task.ask(self.connection.resolve_version)
         starts = range(0, len(paths), self.batch_size)
         parts, done = [], 0
         pool = ThreadPoolExecutor(self.max_in_flight)

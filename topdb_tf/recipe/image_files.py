@@ -1,0 +1,59 @@
+"""The image files that a user names."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from topdb_tf.data.benchmarks import is_image
+
+
+class ImageList(NamedTuple):
+    """Image files, and what lay among them.
+
+    Args:
+        paths: The images, sorted within each folder.
+        skipped: Files that are no images by their names.
+    """
+
+    paths: tuple[Path, ...]
+    skipped: tuple[Path, ...]
+
+
+def checked_places(images, query, gallery) -> tuple[Path, ...]:
+    """Returns the images, or query and gallery where those are named instead.
+
+    Raises:
+        ValueError: If there are both, or neither.
+    """
+    pair = (query, gallery)
+    if bool(images) == any(pair) or (any(pair) and not all(pair)):
+        raise ValueError(
+            "Name either images or both --query and --gallery. "
+            f"Received: {len(images)} images, query={query}, gallery={gallery}"
+        )
+    return tuple(images) or pair
+
+
+def list_images(places: Sequence[Path]) -> ImageList:
+    """Returns the image files in files and folders, the latter with all below them.
+
+    A file given twice is taken once.
+
+    Raises:
+        FileNotFoundError: If a place does not exist.
+        ValueError: If there is no image in all of them.
+    """
+    found = []
+    for place in map(Path, places):
+        if not place.exists():
+            raise FileNotFoundError(f"There is no image file or folder {place}.")
+        inside = sorted(place.rglob("*")) if place.is_dir() else [place]
+        found += [path for path in inside if not path.is_dir()]
+    found = list(dict.fromkeys(found))
+    paths = tuple(path for path in found if is_image(path))
+    if not paths:
+        raise ValueError(
+            "There must be a JPEG or PNG file (.jpg, .jpeg, .png) to embed. "
+            f"Received: {', '.join(str(place) for place in places) or 'nothing'}"
+        )
+    return ImageList(paths, tuple(path for path in found if not is_image(path)))
