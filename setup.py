@@ -55,6 +55,7 @@ setup(
         "test": [
             "pytest>=8",
             "hypothesis>=6.100",
+            "tensorflow-serving-api>=2.19",
             "ruff>=0.9",
             "build>=1.2",
             "setuptools>=77",
