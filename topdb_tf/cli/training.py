@@ -1,5 +1,6 @@
 """Commands that train, and that tell what was trained."""
 
+import json
 from pathlib import Path
 
 import click
@@ -38,20 +39,35 @@ from topdb_tf.recipe_files import read_recipe, recipes
     metavar="KEY=VALUE",
     help="Another setting, such as train.epochs=1; may be repeated.",
 )
-def fit(dataset, recipe, data_root, run_dir, precision, overrides):
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Train from N seeds, a folder each, and sum up; the same --run-dir goes on.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON alone.")
+def fit(dataset, recipe, data_root, run_dir, precision, overrides, seeds, as_json):
     """Trains a network and scores it.
 
     \b
     topdb-tf fit --dataset market1501
     topdb-tf fit --dataset cuhk03-labeled --recipe authors --set train.seed=2
+    topdb-tf fit --dataset market1501 --seeds 5 --run-dir runs/market1501
     """
     from topdb_tf.recipe.fit import fit as fit_recipe
+    from topdb_tf.recipe.seeds import fit_seeds, seeds_lines
 
     options = data_overrides(dataset, data_root)
     options += [f"train.precision={precision}"] if precision else []
     config = read_recipe(recipe, [*options, *overrides])
-    name = f"{config.data.split}-{Path(recipe).stem}"
-    click.echo(fit_recipe(config, run_dir or new_run_dir(name), say=say).path)
+    run_dir = run_dir or new_run_dir(f"{config.data.split}-{Path(recipe).stem}")
+    if seeds is None:
+        run = fit_recipe(config, run_dir, say=say)
+        scores = json.loads(run.scores.read_text(encoding="utf-8"))
+        show({"run": str(run.path), **scores}, lambda _: [str(run.path)], as_json)
+    else:
+        summary = fit_seeds(config, run_dir, num_seeds=seeds, say=say)
+        show(summary, seeds_lines, as_json)
 
 
 @click.command()

@@ -1,0 +1,198 @@
+"""Training from several seeds: one folder each, gone on with, summed up."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.test_cli import SMALL, refused
+from topdb_tf.cli import main
+from topdb_tf.data.synthetic import write_synthetic
+from topdb_tf.recipe.seeds import fit_seeds, seeds_lines, spread, spread_text
+from topdb_tf.recipe_files import read_config, read_recipe
+from topdb_tf.run_folder import new_run
+
+# One stream, one epoch: every fit builds and compiles a network anew.
+SETTINGS = [*SMALL, "model.streams=global", "train.epochs=1", "train.warmup_epochs=0"]
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    write_synthetic(
+        root / "synthetic",
+        num_train_pids=5,
+        num_test_pids=4,
+        images_per_pid=6,
+        num_cameras=2,
+    )
+    return root
+
+
+@pytest.fixture(scope="module")
+def two_seeds(data_root, tmp_path_factory):
+    """Folder and answer of a training from two seeds."""
+    folder = tmp_path_factory.mktemp("runs") / "seeds"
+    return folder, fit(data_root, folder, "--seeds", 2)
+
+
+@pytest.fixture
+def own_seeds(two_seeds, tmp_path):
+    """A copy of the folder that a test may change."""
+    shutil.copytree(two_seeds[0], tmp_path / "seeds")
+    return tmp_path / "seeds"
+
+
+class Fitted:
+    """Stands for the training: seed n scores n / 100, re-ranked n / 10."""
+
+    def __init__(self):
+        self.seeds, self.lines = [], []
+
+    def say(self, line):
+        self.lines.append(line)
+
+    def fit(self, config, run_dir, *, say):
+        run, seed = new_run(run_dir), config.train.seed
+        self.seeds.append(seed)
+        run.path.mkdir(parents=True)
+        run.config.write_text(config.to_yaml())
+        scores = scores_of(seed / 100, 0.5, reranked=scores_of(seed / 10, 0.75))
+        run.scores.write_text(json.dumps(scores))
+
+
+@pytest.fixture
+def fitted(monkeypatch):
+    fitted = Fitted()
+    monkeypatch.setattr("topdb_tf.recipe.seeds.fit", fitted.fit)
+    return fitted
+
+
+def fit(data_root, run_dir, *options, settings=()):
+    sets = [part for setting in (*SETTINGS, *settings) for part in ("--set", setting)]
+    paths = ["--data-root", data_root, "--run-dir", run_dir]
+    arguments = ["fit", "--recipe", "demo", *paths, *sets, *options]
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def losses_of(run):
+    return np.genfromtxt(run / "log.csv", delimiter=",", names=True)["loss"]
+
+
+def scores_of(mean_ap, rank_1, reranked=None):
+    scores = {"mean_ap": mean_ap, "cmc": {"1": rank_1}}
+    return {**scores, "reranked": reranked} if reranked else scores
+
+
+@pytest.mark.slow
+def test_each_seed_is_a_run_of_its_own(two_seeds, data_root, tmp_path):
+    folder, answer = two_seeds
+    alone = fit(data_root, tmp_path / "alone", settings=["train.seed=2"])
+    assert alone.exit_code == 0, alone.output
+    # Whatever seed 1 left behind in the process has no part in seed 2.
+    assert losses_of(folder / "seed-2") == losses_of(tmp_path / "alone")
+
+
+def test_seeds_differ(two_seeds):
+    folder, answer = two_seeds
+    assert answer.exit_code == 0, answer.output
+    assert losses_of(folder / "seed-1") != losses_of(folder / "seed-2")
+
+
+def test_the_summary_is_written_and_printed(two_seeds):
+    folder, answer = two_seeds
+    summary = json.loads((folder / "seeds.json").read_text())
+    scores = [
+        json.loads((folder / f"seed-{n}/scores.json").read_text()) for n in (1, 2)
+    ]
+    mean_aps = [record["mean_ap"] for record in scores]
+    assert summary["mean_ap"]["mean"] == pytest.approx(sum(mean_aps) / 2)
+    # Of two values the sample deviation is their difference over the root of 2.
+    assert summary["mean_ap"]["deviation"] == pytest.approx(
+        abs(mean_aps[0] - mean_aps[1]) / 2**0.5
+    )
+    rank_1s = [record["reranked"]["cmc"]["1"] for record in scores]
+    assert summary["reranked"]["rank_1"]["mean"] == pytest.approx(sum(rank_1s) / 2)
+    assert [record["seed"] for record in summary["seeds"]] == [1, 2]
+    for word in ("seed 2: mAP", "mean of 2 seeds ± sample standard deviation", "re-"):
+        assert word in answer.stdout
+
+
+def test_finished_seeds_are_skipped(own_seeds, data_root):
+    before = {path: path.stat().st_mtime_ns for path in own_seeds.rglob("*.keras")}
+    answer = fit(data_root, own_seeds, "--seeds", 2)
+    assert answer.exit_code == 0, answer.output
+    assert answer.stderr.count("is finished already") == 2
+    assert before == {p: p.stat().st_mtime_ns for p in own_seeds.rglob("*.keras")}
+
+
+def test_an_interrupted_seed_is_finished_and_more_can_be_added(tmp_path, fitted):
+    config, folder = read_recipe("demo", ["train.seed=4"]), tmp_path / "seeds"
+    fit_seeds(config, folder, num_seeds=2, say=fitted.say)
+    (folder / "seed-5" / "scores.json").unlink()
+    fitted.seeds.clear()
+    summary = fit_seeds(config, folder, num_seeds=3, say=fitted.say)
+    assert fitted.seeds == [5, 6]
+    assert any("seed-5 was interrupted" in line for line in fitted.lines)
+    # Seeds 4, 5 and 6 scored 0.04, 0.05 and 0.06: squares 0.0001, 0, 0.0001, over 2.
+    assert summary["mean_ap"]["mean"] == pytest.approx(0.05)
+    assert summary["mean_ap"]["deviation"] == pytest.approx(0.01)
+    assert summary["reranked"]["mean_ap"]["mean"] == pytest.approx(0.5)
+
+
+def test_the_scores_of_seeds_are_re_ranked_too(tmp_path, fitted):
+    config = read_recipe("demo")
+    assert not config.evaluation.rerank
+    fit_seeds(config, tmp_path / "seeds", num_seeds=1, say=fitted.say)
+    assert read_config(tmp_path / "seeds/seed-1/config.yaml").evaluation.rerank
+
+
+def test_other_settings_in_the_folder_are_named(own_seeds, data_root):
+    answer = fit(data_root, own_seeds, "--seeds", 3, settings=["train.l2=0"])
+    refused(answer, "seed-1", "train.l2=0.0005 there, 0.0 now", "--run-dir")
+    assert not (own_seeds / "seed-3").exists()
+
+
+def test_a_single_run_is_not_taken_for_a_folder_of_seeds(two_seeds, data_root):
+    refused(fit(data_root, two_seeds[0] / "seed-1", "--seeds", 2), "single run")
+
+
+def test_a_folder_with_something_else_is_left_alone(data_root, tmp_path):
+    note = tmp_path / "runs" / "seed-2" / "note"
+    note.parent.mkdir(parents=True)
+    note.write_text("mine")
+    refused(fit(data_root, tmp_path / "runs", "--seeds", 2), "seed-2", "no run")
+    assert note.read_text() == "mine"
+    assert not (tmp_path / "runs" / "seed-1").exists()
+
+
+def test_the_number_of_seeds_is_at_least_one(data_root, tmp_path):
+    assert fit(data_root, tmp_path / "runs", "--seeds", 0).exit_code != 0
+
+
+def test_the_deviation_is_that_of_a_sample():
+    # 0.1, 0.2, 0.6: mean 0.3; squares 0.04 + 0.01 + 0.09 = 0.14, over 2: 0.07.
+    result = spread([0.1, 0.2, 0.6])
+    assert result["mean"] == pytest.approx(0.3)
+    assert result["deviation"] == pytest.approx(0.07**0.5)
+    assert spread_text(result) == "30.0 ± 26.5"  # 0.07 ** 0.5 = 0.26458
+
+
+def test_one_seed_has_no_deviation():
+    summary = {
+        "run": "runs/x",
+        "seeds": [
+            {
+                "seed": 7,
+                "mean_ap": 0.5,
+                "rank_1": 0.75,
+                "reranked": {"mean_ap": 0.625, "rank_1": 0.875},
+            }
+        ],
+    }
+    assert seeds_lines(summary) == [
+        "seed 7: mAP 50.0, rank-1 75.0; re-ranked: mAP 62.5, rank-1 87.5",
+        "all in percent; the runs are in runs/x",
+    ]
