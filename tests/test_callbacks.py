@@ -1,4 +1,3 @@
-import json
 import math
 
 import keras
@@ -6,16 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from topdb_tf.run_folder import RunFolder
 from topdb_tf.training.callbacks import (
-    KeepLastAndBest,
     LearningRateByEpoch,
     LogFile,
     NonFiniteLossError,
     RetrievalScore,
     StopAtNonFinite,
     TimeLeft,
+    WarnOfCollapse,
 )
+from topdb_tf.training.checkpoint_files import Position
 
 
 class Batches:
@@ -59,6 +58,31 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step():
         fit(small_model(), [StopAtNonFinite()], targets=(0.0, math.nan, 0.0))
 
 
+def test_a_gradient_that_is_not_finite_is_named():
+    stop = StopAtNonFinite(lambda: "conv/kernel")
+    with pytest.raises(NonFiniteLossError, match="gradient of conv/kernel.*at step 1"):
+        fit(small_model(), [stop], targets=(math.nan,))
+
+
+def test_a_resumed_training_names_steps_of_the_whole_epoch():
+    stop = StopAtNonFinite(start=Position(0, 40))
+    with pytest.raises(NonFiniteLossError, match="step 42 of epoch 1"):
+        fit(small_model(), [stop], targets=(0.0, math.nan))
+
+
+@pytest.mark.parametrize(("spread", "num_lines"), [(0.001, 1), (0.2, 0)])
+def test_a_collapse_of_the_features_is_warned_of(spread, num_lines):
+    lines = []
+
+    class Spread(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["spread"] = spread
+
+    fit(small_model(), [Spread(), WarnOfCollapse(lines.append)])
+    assert len(lines) == num_lines
+    assert all("warning: the features have collapsed in epoch 1" in s for s in lines)
+
+
 def test_a_finite_loss_goes_on():
     fit(small_model(), [StopAtNonFinite()], epochs=2)
 
@@ -70,41 +94,6 @@ def test_scores_are_made_every_few_epochs_and_after_the_last():
     )
     history = fit(small_model(), [callback], epochs=3).history
     np.testing.assert_array_equal(history["mean_ap"], [math.nan, 0.25, 0.5])
-
-
-def test_the_last_and_the_best_state_are_kept(tmp_path):
-    run, model = RunFolder(tmp_path), small_model()
-    best_weights = {}
-
-    def score():
-        epoch = len(best_weights)
-        best_weights[epoch] = model.get_weights()
-        return {"mean_ap": [0.1, 0.9, 0.3][epoch], "rank_1": 0.0}
-
-    callbacks = [
-        RetrievalScore(score, every=1, num_epochs=3),
-        KeepLastAndBest(run, model),
-    ]
-    fit(model, callbacks, epochs=3)
-    best = keras.models.load_model(run.best_embedder).get_weights()
-    last = keras.models.load_model(run.embedder).get_weights()
-    np.testing.assert_array_equal(best[0], best_weights[1][0])
-    np.testing.assert_array_equal(last[0], best_weights[2][0])
-    state = json.loads((run.checkpoints / "best.json").read_text())
-    assert state["epochs_done"] == 2
-    assert state["log"]["mean_ap"] == 0.9
-    assert not list(tmp_path.rglob("*partial*"))
-
-
-def test_a_state_after_a_loss_that_is_not_finite_is_never_written(tmp_path):
-    run, model = RunFolder(tmp_path), small_model()
-    callbacks = [StopAtNonFinite(), KeepLastAndBest(run, model)]
-    fit(model, callbacks)
-    good = (run.checkpoints / "last.weights.h5").read_bytes()
-    with pytest.raises(NonFiniteLossError):
-        fit(model, callbacks, targets=(math.nan,))
-    assert (run.checkpoints / "last.weights.h5").read_bytes() == good
-    assert np.isfinite(keras.models.load_model(run.embedder).get_weights()[0]).all()
 
 
 def test_the_time_left_is_said_after_every_epoch():
@@ -127,6 +116,17 @@ def test_a_log_gets_lines_within_an_epoch():
         "epoch 1/2, step 2/3",
         "epoch 1/2, step 3/3",
         "epoch 1/2",
+    ]
+
+
+def test_a_resumed_training_counts_the_steps_of_the_whole_epoch():
+    lines = []
+    left = TimeLeft(lines.append, num_epochs=1, every=0, start=Position(0, 2))
+    fit(small_model(), [Accuracy(), left], targets=(0.0, 0.0))
+    assert [line.split(":")[0] for line in lines] == [
+        "epoch 1/1, step 3/4",
+        "epoch 1/1, step 4/4",
+        "epoch 1/1",
     ]
 
 

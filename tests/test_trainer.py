@@ -8,7 +8,7 @@ from topdb_tf.model.layers import TopDropBlock
 from topdb_tf.model.network import build_network
 from topdb_tf.training.losses import BatchHardTripletLoss, LabelSmoothedCrossEntropy
 from topdb_tf.training.optimizer import AdamWithL2
-from topdb_tf.training.trainer import ReidTrainer
+from topdb_tf.training.trainer import ReidTrainer, _spread
 
 NUM_PIDS = 4
 
@@ -51,7 +51,7 @@ def test_the_loss_is_the_sum_of_the_two_losses_of_every_stream():
     figures = trainer.train_step((pixels, labels))
     for name, value in expected.items():
         np.testing.assert_allclose(figures[name], value, rtol=1e-5, err_msg=name)
-    assert set(figures) == {*expected, "accuracy"}
+    assert set(figures) == {*expected, "accuracy", "spread"}
 
 
 def test_every_trained_weight_moves():
@@ -117,14 +117,66 @@ def test_half_precision_trains_with_losses_in_float32(policy):
     assert last < first
 
 
-def test_float16_skips_a_step_whose_gradient_overflows_and_lowers_the_scale():
+def test_float16_trains_on_after_an_overflow_that_changes_no_weight():
     trainer, data = in_half_precision("mixed_float16"), batch()
     optimizer = trainer.optimizer
     assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-    trainer.train_step(data)
+    step = tf.function(lambda *data: trainer.train_step(data))
+    step(*data)
     optimizer.dynamic_scale.assign(1e30)
     weights = [weight.numpy() for weight in trainer.network.trainable_variables]
-    trainer.train_step(data)
+    figures = step(*data)
+    assert np.isfinite(figures["loss"])
     assert float(optimizer.dynamic_scale) == pytest.approx(0.5e30)
     for weight, old in zip(trainer.network.trainable_variables, weights, strict=True):
         np.testing.assert_array_equal(weight, old)
+    optimizer.dynamic_scale.assign(256.0)
+    done = int(optimizer.iterations)
+    step(*data)
+    assert int(optimizer.iterations) == done + 1
+    assert (trainer.network.trainable_variables[0].numpy() != weights[0]).any()
+
+
+def spoil(trainer, layer):
+    """Makes the gradients before a layer infinite, and those alone."""
+
+    @tf.custom_gradient
+    def spoiled(inputs):
+        return tf.identity(inputs), lambda gradient: gradient * np.inf
+
+    call = trainer.network.get_layer(layer).call
+    trainer.network.get_layer(layer).call = lambda *args, **options: call(
+        spoiled(args[0]), **options
+    )
+
+
+def test_a_gradient_that_is_not_finite_makes_the_loss_so_and_is_named():
+    trainer, data = small_trainer(), batch()
+    trainer.train_step(data)
+    assert trainer.non_finite_gradient() is None
+    spoil(trainer, "regularization_neck")
+    figures = trainer.train_step(data)
+    assert np.isnan(figures["loss"])
+    assert np.isfinite(figures["regularization_cross_entropy"])
+    # What only the other streams see is well; the bottlenecks before it are not.
+    assert trainer.non_finite_gradient().startswith("bottleneck2_3_bn/")
+
+
+def test_a_float16_gradient_that_no_scale_mends_makes_the_loss_nan():
+    trainer, data = in_half_precision("mixed_float16"), batch()
+    spoil(trainer, "regularization_neck")
+    trainer.train_step(data)
+    for scale, expected in ((2.0, True), (1.0, False)):
+        trainer.reset_metrics()
+        trainer.optimizer.dynamic_scale.assign(scale)  # is halved
+        assert np.isfinite(trainer.train_step(data)["loss"]) == expected
+
+
+def test_the_spread_is_the_deviation_of_the_features_relative_to_their_length():
+    # Features (3, 0) and (3, 4): mean (3, 2), deviations of length 2; squares of the
+    # lengths 9 and 25, mean 17. Spread 2 / sqrt(17), whatever the unit.
+    features = np.array([[3.0, 0.0], [3.0, 4.0]], "float32")
+    for unit in (1.0, 100.0):
+        assert float(_spread(unit * features)) == pytest.approx(2 / np.sqrt(17))
+    assert float(_spread(np.ones((4, 3), "float32"))) == 0
+    assert float(_spread(np.zeros((4, 3), "float32"))) == 0

@@ -105,7 +105,12 @@ class TrainConfig:
         precision: `auto`, `float32`, `bfloat16` or `float16`.
         xla: Whether the step is compiled by XLA.
         seed: Of weights, batches and augmentation.
+        deterministic: Whether a GPU computes the same bits each time, which is slower;
+            a CPU does anyway.
         evaluate_every: Epochs between retrieval scores; 0: after the last alone.
+        checkpoint_minutes: Minutes between checkpoints within an epoch; 0: none. There
+            is one after every epoch.
+        keep_checkpoints: How many of the newest are kept, beside the best.
     """
 
     epochs: int = _at_least(1, 400)
@@ -120,7 +125,10 @@ class TrainConfig:
     precision: str = _one_of("auto", "float32", "bfloat16", "float16")
     xla: bool = False
     seed: int = _at_least(0, 1)
+    deterministic: bool = False
     evaluate_every: int = _at_least(0, 30)
+    checkpoint_minutes: float = _at_least(0, 15.0)
+    keep_checkpoints: int = _at_least(1, 2)
 
 
 @dataclass(frozen=True)

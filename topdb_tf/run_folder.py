@@ -1,6 +1,8 @@
 """The folder of a run: its files, the newest one, whole writes."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +38,7 @@ class RunFolder(NamedTuple):
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the training state, last and best."""
+        """Folder of the training state: the newest checkpoints and the best."""
         return self.path / "checkpoints"
 
     @property
@@ -90,6 +92,31 @@ def open_run(path: Path | None, *, runs: Path = Path("runs")) -> RunFolder:
             "or name the folder of a run."
         )
     return RunFolder(configs[-1].parent)
+
+
+@contextlib.contextmanager
+def held(run: RunFolder) -> Iterator[None]:
+    """Holds a run's folder for this process while it trains, where the system can.
+
+    Raises:
+        ValueError: If another process is training in it.
+    """
+    with contextlib.ExitStack() as stack:
+        if os.name == "posix":
+            import fcntl
+
+            descriptor = os.open(run.path, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ValueError(
+                    f"Another process is training in {run.path}. Wait for its end, or "
+                    "end it with Ctrl-C or SIGTERM."
+                ) from error
+            except OSError:
+                pass  # some network file systems have no locks
+        yield
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -5,12 +5,18 @@ import click
 from topdb_tf import __version__
 from topdb_tf.cli import checkpoints, embedding, scoring, training
 from topdb_tf.serving.errors import ServingError
+from topdb_tf.training.errors import (
+    CheckpointError,
+    NonFiniteLossError,
+    TrainingInterrupted,
+)
 
 _EXPLAINED = (
     ValueError,
     FileNotFoundError,
     FileExistsError,
-    ArithmeticError,
+    NonFiniteLossError,
+    CheckpointError,
     ServingError,
 )
 
@@ -25,6 +31,10 @@ class _Commands(click.Group):
             if ctx.params.get("traceback"):
                 raise
             raise click.ClickException(" ".join(str(error).split())) from error
+        except TrainingInterrupted as stop:
+            click.echo(stop, err=True)
+            # As the shell has it for a process that a signal ended: 130 for Ctrl-C.
+            ctx.exit(128 + stop.signal_number)
 
 
 @click.group(cls=_Commands)

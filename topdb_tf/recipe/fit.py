@@ -1,35 +1,37 @@
 """Training: from settings to a run's folder."""
 
-import contextlib
+import hashlib
 import json
 import os
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from topdb_tf.config import Config
 from topdb_tf.data.check import check_split
 from topdb_tf.data.records import labels_of
-from topdb_tf.progress import duration_text, progress_bar
+from topdb_tf.progress import progress_bar
 from topdb_tf.recipe.environment import (
     describe_device,
     environment,
     load_tensorflow,
     set_precision,
 )
-from topdb_tf.recipe.scoring import (
-    Embeddings,
-    read_data,
-    score_lines,
-    score_set,
-    scores_of,
-    write_scores,
+from topdb_tf.recipe.loop import Training, peak_rate, rate_of_epoch, train
+from topdb_tf.recipe.resume import (
+    as_begun,
+    check_same_settings,
+    fitting,
+    is_finished,
+    restore_log,
+    warn_of_another_machine,
 )
-from topdb_tf.run_folder import RunFolder, new_run, write_whole
+from topdb_tf.recipe.scoring import Embeddings, read_data
+from topdb_tf.recipe_files import read_config
+from topdb_tf.run_folder import RunFolder, held, new_run, open_run, write_whole
+from topdb_tf.training.checkpoint_files import newest_checkpoint
+from topdb_tf.training.state import restore
 
 Say = Callable[[str], None]
-_SECONDS_BETWEEN_LINES = 60
 
 
 def fit(config: Config, run_dir: Path, *, say: Say) -> RunFolder:
@@ -47,28 +49,63 @@ def fit(config: Config, run_dir: Path, *, say: Say) -> RunFolder:
         FileExistsError: If the folder holds something already.
         FileNotFoundError: If data or weights are missing.
         ValueError: If data or settings cannot be used.
-        NonFiniteLossError: If a loss becomes NaN or infinite.
+        NonFiniteLossError: If a loss or gradient becomes NaN or infinite.
+        CheckpointError: If the state of the training cannot be written.
+        TrainingInterrupted: At Ctrl-C or SIGTERM, when the state is saved.
     """
-    load_tensorflow()
-    import keras
-
     run = new_run(run_dir)
-    split = _checked_data(config, say)
-    keras.utils.set_random_seed(config.train.seed)
-    precision = set_precision(config.train.precision)
-    trainer, embedder = build_trainer(config, num_pids=split.num_pids)
-    facts = {
-        "seed": config.train.seed,
-        "precision": precision,
-        "trainable_parameters": _count(trainer.network.trainable_weights),
-        "embedding_dim": embedder.output_shape[-1],
-    }
-    _describe(config, split, facts, say)
-    batches = _training_batches(config, split)
+    training = _prepared(config, run, say)
     run.path.mkdir(parents=True, exist_ok=True)
-    write_whole(run.config, config.to_yaml())
-    write_whole(run.environment, json.dumps(environment(**facts), indent=2) + "\n")
-    _train(trainer, embedder, batches, Embeddings(split, config), config, run, say)
+    with held(run):
+        write_whole(run.config, config.to_yaml())
+        facts = json.dumps(environment(**_facts_of_network(training)), indent=2)
+        write_whole(run.environment, facts + "\n")
+        train(training)
+    return run
+
+
+def resume(
+    run_dir: Path, *, overrides: Iterable[str] = (), force: bool = False, say: Say
+) -> RunFolder:
+    """Goes on with a run from its newest whole checkpoint, to the same end.
+
+    On the CPU, with as many cores, weights, log and scores are to the bit those of a
+    run that was never interrupted; on a GPU they are with `train.deterministic`. A
+    finished run is left as it is.
+
+    Args:
+        run_dir: The run's folder.
+        overrides: Settings `section.key=value` to go on with. Those that change the
+            result need `force`.
+        force: Whether other settings or training images are accepted.
+        say: Function that shows a line.
+
+    Raises:
+        FileNotFoundError: If there is no run, or no checkpoint in it.
+        ValueError: If the settings or the training images are others, if the
+            checkpoint is of another network, or if another process trains there.
+    """
+    run = open_run(run_dir)
+    config = read_config(run.config, overrides)
+    own = read_config(run.config)
+    check_same_settings(own, config, force=force)
+    if is_finished(run, config):
+        say(f"{run.path} is finished: all {config.train.epochs} epochs are done.")
+        return run
+    with held(run):
+        checkpoint = newest_checkpoint(run.checkpoints, say=say)
+        training = _prepared(as_begun(config, own, checkpoint), run, say)
+        num_steps = training.batches.num_batches
+        checkpoint = fitting(
+            checkpoint, training.facts, num_steps=num_steps, force=force
+        )
+        restore(training.trainer, checkpoint.arrays)
+        restore_log(run, checkpoint)
+        warn_of_another_machine(run, say)
+        write_whole(run.config, config.to_yaml())
+        epoch, step = checkpoint.position
+        say(f"resumed after {epoch} epochs and {step} of {num_steps} steps")
+        train(training, resumed=checkpoint)
     return run
 
 
@@ -95,38 +132,41 @@ def build_trainer(config: Config, *, num_pids: int):
         triplet=BatchHardTripletLoss(config.train.margin),
     )
     trainer.compile(
-        optimizer=AdamWithL2(_peak_rate(config), l2=config.train.l2),
+        optimizer=AdamWithL2(peak_rate(config), l2=config.train.l2),
         jit_compile=config.train.xla,
     )
     return trainer, embedder(network)
 
 
-def rate_of_epoch(config: Config) -> Callable[[int], float]:
-    """Returns the function from an epoch, counted from 1, to its learning rate."""
-    from topdb_tf.training.schedules import learning_rate_at
+def _prepared(config, run, say):
+    """Reads the data and builds the trainer; nothing is written yet."""
+    load_tensorflow()
+    import keras
+    import tensorflow as tf
 
-    train, peak = config.train, _peak_rate(config)
-
-    def rate(epoch):
-        return learning_rate_at(
-            epoch,
-            peak=peak,
-            warmup=train.warmup,
-            warmup_epochs=train.warmup_epochs,
-            drop_epochs=train.drop_epochs,
-        )
-
-    return rate
-
-
-def _peak_rate(config):
-    from topdb_tf.training.schedules import scaled_learning_rate
-
-    return scaled_learning_rate(
-        config.train.learning_rate,
-        batch_size=config.data.batch_size,
-        reference_batch_size=config.train.reference_batch_size,
+    split = _checked_data(config, say)
+    keras.utils.set_random_seed(config.train.seed)
+    if config.train.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    precision = set_precision(config.train.precision)
+    trainer, embedder = build_trainer(config, num_pids=split.num_pids)
+    # Keras would do so in the first step, but a state is restored before it.
+    trainer.optimizer.build(trainer.network.trainable_variables)
+    training = Training(
+        config=config,
+        run=run,
+        say=say,
+        trainer=trainer,
+        embedder=embedder,
+        batches=_training_batches(config, split),
+        embeddings=Embeddings(split, config),
+        facts={
+            "precision": precision,
+            "training_images": _sum_of_records(split.train),
+        },
     )
+    _describe(training, split)
+    return training
 
 
 def _build_network(config, num_pids):
@@ -197,67 +237,15 @@ def _training_batches(config, split):
     )
 
 
-def _train(trainer, embedder, batches, embeddings, config, run, say):
-    scores = {}
-
-    def score():
-        results = [score_set(embeddings.retrieval_set(embedder), config)]
-        scores.update(
-            scores_of(results, dataset=config.data.split, model=run.embedder.name)
-        )
-        return {"mean_ap": scores["mean_ap"], "rank_1": scores["cmc"]["1"]}
-
-    start = time.monotonic()
-    # Keras's bar goes to standard output, which is for results; a file gets lines.
-    with contextlib.redirect_stdout(sys.stderr):
-        trainer.fit(
-            batches.dataset(),
-            epochs=config.train.epochs,
-            shuffle=False,  # the plan of the batches has done it
-            verbose=1 if sys.stderr.isatty() else 0,
-            callbacks=_callbacks(score, batches, embedder, config, run, say),
-        )
-    if config.evaluation.rerank:
-        reranked = score_set(embeddings.retrieval_set(embedder), config, rerank=True)
-        scores["reranked"] = reranked.to_dict()
-    write_scores(run.scores, scores)
-    duration = duration_text(time.monotonic() - start)
-    say(f"trained and scored in {duration}: {run.path}")
-    for line in score_lines(scores):
-        say(line)
-
-
-def _callbacks(score, batches, embedder, config, run, say):
-    import keras
-
-    from topdb_tf.training import callbacks
-
-    epochs = config.train.epochs
-    # The order matters: each one sees what those before it put into the log.
-    return [
-        callbacks.LearningRateByEpoch(rate_of_epoch(config), batches),
-        callbacks.StopAtNonFinite(),
-        callbacks.RetrievalScore(
-            score, every=config.train.evaluate_every, num_epochs=epochs
-        ),
-        callbacks.KeepLastAndBest(run, embedder),
-        callbacks.LogFile(run.log),
-        keras.callbacks.TensorBoard(run.tensorboard, write_graph=False),
-        callbacks.TimeLeft(
-            say,
-            num_epochs=epochs,
-            every=None if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES,
-        ),
-    ]
-
-
-def _describe(config, split, facts, say):
+def _describe(training, split):
+    config, say = training.config, training.say
     data, rate = config.data, rate_of_epoch(config)
     say(
         f"{split.name}: {len(split.train):,} training images of {split.num_pids:,} "
         f"identities, {len(split.query):,} queries, {len(split.gallery):,} in the "
         "gallery"
     )
+    facts = _facts_of_network(training)
     say(
         f"{config.model.backbone}, {data.image_height} x {data.image_width}: "
         f"{facts['trainable_parameters']:,} trainable parameters, embedding of "
@@ -274,5 +262,18 @@ def _describe(config, split, facts, say):
     )
 
 
-def _count(weights):
-    return sum(weight.value.shape.num_elements() for weight in weights)
+def _facts_of_network(training):
+    weights = training.trainer.network.trainable_weights
+    return {
+        "seed": training.config.train.seed,
+        "precision": training.facts["precision"],
+        "trainable_parameters": sum(
+            weight.value.shape.num_elements() for weight in weights
+        ),
+        "embedding_dim": training.embedder.output_shape[-1],
+    }
+
+
+def _sum_of_records(records):
+    names = [(record.path.name, record.pid, record.camid) for record in records]
+    return hashlib.sha256(repr(names).encode()).hexdigest()

@@ -6,6 +6,7 @@ from topdb_tf.config import Config
 from topdb_tf.recipe.scoring import score_lines
 from topdb_tf.recipe_files import read_config
 from topdb_tf.run_folder import RunFolder
+from topdb_tf.training.checkpoint_files import positions, read_facts
 
 
 def run_info(run: RunFolder) -> dict:
@@ -21,8 +22,7 @@ def run_info(run: RunFolder) -> dict:
         "settings": _differences(config),
         "epochs": config.train.epochs,
         "environment": _read_json(run.environment),
-        "last": _read_json(run.checkpoints / "last.json"),
-        "best": _read_json(run.checkpoints / "best.json"),
+        **_progress(run),
         "scores": _read_json(run.scores),
         "files": sorted(
             str(path.relative_to(run.path))
@@ -36,12 +36,13 @@ def info_lines(facts: dict) -> list[str]:
     """Returns the facts of a run for people."""
     environment = facts["environment"] or {}
     settings = [f"{key}={value}" for key, value in facts["settings"].items()]
-    done = (facts["last"] or {}).get("epochs_done", 0)
+    last = facts["last"] or {"epochs_done": 0, "steps_done": 0}
+    steps = f", {last['steps_done']} steps" if last["steps_done"] else ""
     lines = [
         f"run         {facts['run']}",
         f"data set    {facts['split']}",
         f"settings    {', '.join(settings) or 'all as in the paper'}",
-        f"epochs      {done} of {facts['epochs']} done",
+        f"epochs      {last['epochs_done']} of {facts['epochs']} done{steps}",
         f"precision   {environment.get('precision')}",
         f"parameters  {environment.get('trainable_parameters', 0):,} trainable, "
         f"embedding of {environment.get('embedding_dim')}",
@@ -51,10 +52,22 @@ def info_lines(facts: dict) -> list[str]:
     if facts["best"]:
         best = facts["best"]
         lines.append(
-            f"best        epoch {best['epochs_done']}, mAP {best['log']['mean_ap']:.1%}"
+            f"best        epoch {best['epochs_done']}, mAP {best['mean_ap']:.1%}"
         )
     scores = score_lines(facts["scores"]) if facts["scores"] else ["none yet"]
     return lines + [f"scores      {line}" for line in scores]
+
+
+def _progress(run):
+    """Returns how far the newest checkpoint is, and the best epoch before it."""
+    done = positions(run.checkpoints)
+    if not done:
+        return {"last": None, "best": None}
+    epochs, steps = done[0]
+    return {
+        "last": {"epochs_done": epochs, "steps_done": steps},
+        "best": read_facts(run.checkpoints, done[0])["best"],
+    }
 
 
 def _differences(config):

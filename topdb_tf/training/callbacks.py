@@ -1,19 +1,18 @@
-"""What happens around the steps: rate, retrieval score, checkpoints, stop at NaN."""
+"""What happens around the steps: rate, retrieval score, log, stop at NaN."""
 
 import csv
-import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
 
 from topdb_tf.progress import duration_text
-from topdb_tf.run_folder import RunFolder, write_whole
+from topdb_tf.training.checkpoint_files import START, explained
+from topdb_tf.training.errors import NonFiniteLossError
 
-
-class NonFiniteLossError(ArithmeticError):
-    """A loss became NaN or infinite; the training was stopped there."""
+_LEAST_SPREAD = 0.01  # of random weights it is 0.1 and more
 
 
 class LearningRateByEpoch(keras.callbacks.Callback):
@@ -46,31 +45,34 @@ class TimeLeft(keras.callbacks.Callback):
         num_epochs: The last epoch, counted from 1.
         every: Seconds between lines within an epoch, for logs without a progress bar;
             `None` says something after each epoch alone.
+        start: Where the training begins.
     """
 
-    def __init__(self, say, *, num_epochs, every=None):
+    def __init__(self, say, *, num_epochs, every=None, start=START):
         super().__init__()
         self.say = say
         self.num_epochs = num_epochs
         self.every = math.inf if every is None else every
-
-    def on_train_begin(self, logs=None):
-        self._start = self._said = time.monotonic()
-        self._first_epoch = None
+        self.start = start
+        self._begun = None
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
-        if self._first_epoch is None:
-            self._first_epoch = epoch
+        self._first_step = self.start.first_step(epoch)
+        self._num_steps = self._first_step + (self.params.get("steps") or 0)
+        if self._begun is None:
+            self._begun = self._said = time.monotonic()
+            self._done_before = epoch + self._first_step / max(self._num_steps, 1)
 
     def on_train_batch_end(self, batch, logs=None):
-        now, steps = time.monotonic(), self.params["steps"]
+        now, steps = time.monotonic(), self._num_steps
         if now - self._said < self.every or not steps:
             return
         self._said = now
-        left = self._time_left(self._epoch + (batch + 1) / steps)
+        step = self._first_step + batch + 1
+        left = self._time_left(self._epoch + step / steps)
         self.say(
-            f"epoch {self._epoch + 1}/{self.num_epochs}, step {batch + 1}/{steps}: "
+            f"epoch {self._epoch + 1}/{self.num_epochs}, step {step}/{steps}: "
             f"loss {float(logs['loss']):.3f}; {left} left"
         )
 
@@ -85,34 +87,75 @@ class TimeLeft(keras.callbacks.Callback):
         )
 
     def _time_left(self, epochs_done):
-        seconds = time.monotonic() - self._start
-        share = seconds / (epochs_done - self._first_epoch)
-        return duration_text(share * (self.num_epochs - epochs_done))
+        seconds = time.monotonic() - self._begun
+        done = epochs_done - self._done_before
+        if done <= 0:  # nothing but the end of an epoch was made up for
+            return "an unknown time"
+        return duration_text(seconds / done * (self.num_epochs - epochs_done))
 
 
 class StopAtNonFinite(keras.callbacks.Callback):
-    """Stops the training with an error as soon as a loss is NaN or infinite.
+    """Stops the training with an error when a loss or a gradient is NaN or infinite.
 
-    The checkpoints of the epochs before are left as they are.
+    The checkpoints before are left as they are.
+
+    Args:
+        gradient: Function without arguments to the name of the weight whose gradient
+            was not finite in the last step, or `None`.
+        start: Where the training begins.
 
     Raises:
-        NonFiniteLossError: Names the epoch, the step and the losses concerned.
+        NonFiniteLossError: Names the epoch, the step, and the losses or the weight
+            concerned.
     """
+
+    def __init__(self, gradient=lambda: None, *, start=START):
+        super().__init__()
+        self.gradient = gradient
+        self.start = start
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
+        self._first_step = self.start.first_step(epoch)
 
     def on_train_batch_end(self, batch, logs=None):
         if math.isfinite(logs["loss"]):
             return
-        names = [name for name, value in logs.items() if not math.isfinite(value)]
+        step = f"step {self._first_step + batch + 1} of epoch {self._epoch + 1}"
+        losses = [
+            name
+            for name, value in logs.items()
+            if name != "loss" and not math.isfinite(value)
+        ]
+        if losses or not self.gradient():
+            what = f"The loss is not finite at {step} ({', '.join(losses)})"
+        else:
+            what = f"The gradient of {self.gradient()} is not finite at {step}"
         raise NonFiniteLossError(
-            f"The loss is not finite at step {batch + 1} of epoch {self._epoch + 1} "
-            f"({', '.join(name for name in names if name != 'loss')}). The checkpoints "
-            "of the epochs before are kept. Try a lower `train.learning_rate`, a "
-            "longer warm-up, or `train.precision=float32`. "
-            f"Received: loss={float(logs['loss'])}"
+            f"{what}. The checkpoints before are kept: go on from the newest with "
+            "`topdb-tf fit --resume RUN --force` and a lower `train.learning_rate`, a "
+            "longer `train.warmup_epochs` or `train.precision=float32`."
         )
+
+
+class WarnOfCollapse(keras.callbacks.Callback):
+    """Warns after an epoch in which all images had nearly the same features.
+
+    Args:
+        say: Function that shows a line.
+    """
+
+    def __init__(self, say: Callable[[str], None]):
+        super().__init__()
+        self.say = say
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs["spread"] < _LEAST_SPREAD:
+            self.say(
+                f"warning: the features have collapsed in epoch {epoch + 1}: in a "
+                f"batch they are within {logs['spread']:.2g} of their length of one "
+                "another. Try a lower `train.learning_rate` or a longer warm-up."
+            )
 
 
 class RetrievalScore(keras.callbacks.Callback):
@@ -133,10 +176,12 @@ class RetrievalScore(keras.callbacks.Callback):
         self.num_epochs = num_epochs
         self.names = names
 
+    def is_due(self, epoch: int) -> bool:
+        """Returns whether an epoch, counted from 1, is scored."""
+        return epoch == self.num_epochs or bool(self.every and epoch % self.every == 0)
+
     def on_epoch_end(self, epoch, logs=None):
-        done = epoch + 1
-        due = done == self.num_epochs or (self.every and done % self.every == 0)
-        scores = self.score() if due else {}
+        scores = self.score() if self.is_due(epoch + 1) else {}
         logs.update({name: scores.get(name, math.nan) for name in self.names})
 
 
@@ -157,58 +202,12 @@ class LogFile(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch + 1, **_as_floats(logs)}
         is_new = not self.path.exists()
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, row)
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
-
-
-class KeepLastAndBest(keras.callbacks.Callback):
-    """Writes the state after every epoch and keeps the best-scored one beside it.
-
-    `checkpoints/last.weights.h5` holds the weights and the optimizer,
-    `checkpoints/last.json` the number of epochs done and the log's figures, and
-    `embedder.keras` what they are trained for. `checkpoints/best.*` and
-    `embedder_best.keras` are the same for the highest `mean_ap`. Each file appears
-    whole or not at all, so that an interrupted write leaves the one before.
-
-    Args:
-        run: The run's folder.
-        embedder: Model that shares the trained weights.
-    """
-
-    def __init__(self, run: RunFolder, embedder):
-        super().__init__()
-        self.run = run
-        self.embedder = embedder
-        self.best_mean_ap = -math.inf
-
-    def on_train_begin(self, logs=None):
-        self.run.checkpoints.mkdir(parents=True, exist_ok=True)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._write("last", self.run.embedder, epoch, logs)
-        mean_ap = logs.get("mean_ap", math.nan)
-        if mean_ap > self.best_mean_ap:
-            self.best_mean_ap = mean_ap
-            self._write("best", self.run.best_embedder, epoch, logs)
-
-    def _write(self, name, embedder_path, epoch, logs):
-        _save_whole(
-            self.model.save_weights, self.run.checkpoints / f"{name}.weights.h5"
-        )
-        _save_whole(self.embedder.save, embedder_path)
-        write_whole(
-            self.run.checkpoints / f"{name}.json",
-            json.dumps({"epochs_done": epoch + 1, "log": _as_floats(logs)}, indent=2),
-        )
-
-
-def _save_whole(save, path):
-    partial = path.with_name(f"partial-{path.name}")  # Keras looks at the suffix
-    save(partial)
-    partial.replace(path)
+        with explained(self.path):
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, row)
+                if is_new:
+                    writer.writeheader()
+                writer.writerow(row)
 
 
 def _as_floats(logs):

@@ -12,9 +12,16 @@ class ReidTrainer(keras.Model):
 
     The loss is the sum over the streams of a cross-entropy on the logits and a
     triplet loss on the features. Each of them is logged as a figure of its own,
-    averaged over the epoch, beside the whole `loss` and the `accuracy` of the first
-    stream's logits. Compile it with an optimizer alone; under a float16 policy Keras
-    wraps that in dynamic loss scaling.
+    averaged over the epoch, beside the whole `loss`, the `accuracy` of the first
+    stream's logits, and `spread`: how far the features of a batch are from their
+    mean, relative to their length, in the stream where that is least (0 where all
+    images have the same features). Compile it with an optimizer alone; under a
+    float16 policy Keras wraps that in dynamic loss scaling.
+
+    Where the losses are finite and a gradient is not, `loss` is NaN, so that one
+    figure tells of both; `non_finite_gradient` names the layer. A float16 gradient
+    that overflows is no such case, as loss scaling skips that step, unless the scale
+    has fallen below 1.
 
     Source: Quispe and Pedrini, Top-DB-Net, ICPR 2020
     (https://arxiv.org/abs/2010.05435).
@@ -39,8 +46,16 @@ class ReidTrainer(keras.Model):
             for loss in ("cross_entropy", "triplet")
         ]
         self._trackers = {
-            name: keras.metrics.Mean(name=name) for name in ("loss", "accuracy", *names)
+            name: keras.metrics.Mean(name=name)
+            for name in ("loss", "accuracy", "spread", *names)
         }
+        # int64, as int32 variables of a GPU are kept by the host.
+        self._bad_gradient = tf.Variable(
+            -1,
+            dtype=tf.int64,
+            trainable=False,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
         self.built = True  # all weights are the network's
 
     @property
@@ -62,6 +77,14 @@ class ReidTrainer(keras.Model):
             )
         return figures
 
+    def non_finite_gradient(self) -> str | None:
+        """Returns the weight whose gradient was not finite in the last step, if any.
+
+        Of several it is the one nearest to the losses, where the trouble began.
+        """
+        index = int(self._bad_gradient)
+        return None if index < 0 else self.network.trainable_variables[index].path
+
     def train_step(self, data):
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
@@ -70,11 +93,35 @@ class ReidTrainer(keras.Model):
             loss = ops.sum(ops.stack(list(figures.values())))
             scaled_loss = self.optimizer.scale_loss(loss)
         weights = self.network.trainable_variables
-        self.optimizer.apply(tape.gradient(scaled_loss, weights), weights)
+        gradients = tape.gradient(scaled_loss, weights)
+        self.optimizer.apply(gradients, weights)
+        bad_gradient = self._last_non_finite(gradients)
+        self._bad_gradient.assign(bad_gradient)
         guesses = ops.argmax(outputs[self.streams[0]]["logits"], axis=-1)
         correct = ops.equal(guesses, ops.cast(labels, guesses.dtype))
         figures["accuracy"] = ops.mean(ops.cast(correct, "float32"))
-        figures["loss"] = loss
+        figures["spread"] = ops.min(
+            [_spread(outputs[stream]["features"]) for stream in self.streams]
+        )
+        figures["loss"] = ops.where(bad_gradient < 0, loss, float("nan"))
         for name, tracker in self._trackers.items():
             tracker.update_state(figures[name])
         return {name: tracker.result() for name, tracker in self._trackers.items()}
+
+    def _last_non_finite(self, gradients):
+        """Returns the index of the last gradient with NaN or infinity, else -1."""
+        # A sum is finite where all its terms are, and costs one reading of them.
+        sums = ops.stack([0.0 if g is None else ops.sum(g) for g in gradients])
+        indices = ops.arange(1, len(gradients) + 1, dtype="int64")
+        last = ops.max(ops.where(ops.isfinite(sums), 0, indices)) - 1
+        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            return last
+        return ops.where(self.optimizer.dynamic_scale < 1, last, -1)
+
+
+def _spread(features):
+    features = ops.cast(ops.stop_gradient(features), "float32")
+    deviations = features - ops.mean(features, axis=0, keepdims=True)
+    lengths = ops.mean(ops.sum(ops.square(features), axis=-1))
+    variance = ops.mean(ops.sum(ops.square(deviations), axis=-1))
+    return ops.sqrt(variance / ops.maximum(lengths, 1e-12))

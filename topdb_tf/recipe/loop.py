@@ -1,0 +1,191 @@
+"""The training loop of a run: its callbacks, where it begins, what it leaves."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from topdb_tf.config import Config
+from topdb_tf.progress import duration_text
+from topdb_tf.recipe.scoring import (
+    Embeddings,
+    score_lines,
+    score_set,
+    scores_of,
+    write_scores,
+)
+from topdb_tf.run_folder import RunFolder
+from topdb_tf.training.checkpoint_files import START, Checkpoint
+
+_SECONDS_BETWEEN_LINES = 60
+
+
+class Training(NamedTuple):
+    """What a training works with.
+
+    Args:
+        config: Settings of the run.
+        run: The run's folder.
+        say: Function that shows a line.
+        trainer: The compiled trainer, its optimizer built.
+        embedder: Model that shares the trained weights.
+        batches: The `TrainingBatches`.
+        embeddings: Makes the embeddings of the test images.
+        facts: What every checkpoint says beside how far it is.
+    """
+
+    config: Config
+    run: RunFolder
+    say: Callable[[str], None]
+    trainer: Any
+    embedder: Any
+    batches: Any
+    embeddings: Embeddings
+    facts: dict
+
+
+def train(training: Training, *, resumed: Checkpoint | None = None) -> None:
+    """Trains to the last epoch and writes the scores.
+
+    Args:
+        training: What it works with.
+        resumed: The checkpoint to go on from; the trainer is in its state.
+
+    Raises:
+        NonFiniteLossError: If a loss or gradient becomes NaN or infinite.
+        CheckpointError: If the state cannot be written.
+        TrainingInterrupted: At Ctrl-C or SIGTERM, when the state is saved.
+    """
+    from topdb_tf.training.saving import Interruption
+
+    config, run, say = training.config, training.run, training.say
+    last = {}
+
+    def score():
+        last["set"] = training.embeddings.retrieval_set(training.embedder)
+        last["result"] = score_set(last["set"], config)
+        scores = last["result"].scores
+        return {"mean_ap": scores.mean_ap, "rank_1": scores.cmc[0]}
+
+    start = time.monotonic()
+    # Keras's bar goes to standard output, which is for results; a file gets lines.
+    with Interruption(f"go on with `topdb-tf fit --resume {run.path}`") as interruption:
+        callbacks = _callbacks(training, score, interruption, resumed)
+        with contextlib.redirect_stdout(sys.stderr):
+            _fit(training, callbacks, resumed.position if resumed else START)
+    if not last:  # the last epoch was done, its scores were not written
+        score()
+    results = [last["result"]]
+    if config.evaluation.rerank:
+        results.append(score_set(last["set"], config, rerank=True))
+    scores = scores_of(results, dataset=config.data.split, model=run.embedder.name)
+    write_scores(run.scores, scores)
+    duration = duration_text(time.monotonic() - start)
+    say(f"trained and scored in {duration}: {run.path}")
+    for line in score_lines(scores):
+        say(line)
+
+
+def rate_of_epoch(config: Config) -> Callable[[int], float]:
+    """Returns the function from an epoch, counted from 1, to its learning rate."""
+    from topdb_tf.training.schedules import learning_rate_at
+
+    train, peak = config.train, peak_rate(config)
+
+    def rate(epoch):
+        return learning_rate_at(
+            epoch,
+            peak=peak,
+            warmup=train.warmup,
+            warmup_epochs=train.warmup_epochs,
+            drop_epochs=train.drop_epochs,
+        )
+
+    return rate
+
+
+def peak_rate(config: Config) -> float:
+    """Returns the learning rate after the warm-up, at the batch size of the run."""
+    from topdb_tf.training.schedules import scaled_learning_rate
+
+    return scaled_learning_rate(
+        config.train.learning_rate,
+        batch_size=config.data.batch_size,
+        reference_batch_size=config.train.reference_batch_size,
+    )
+
+
+def _fit(training, callbacks, start):
+    """Runs Keras's `fit`: first for the rest of an epoch, where one was begun."""
+    trainer, batches = training.trainer, training.batches
+    epochs, epoch = training.config.train.epochs, start.epoch
+    options = {
+        "shuffle": False,  # the plan of the batches has done it
+        "verbose": 1 if sys.stderr.isatty() else 0,
+        "callbacks": callbacks,
+    }
+    if 0 < start.step < batches.num_batches:
+        rest = batches.epoch_dataset(epoch, first_step=start.step)
+        trainer.fit(rest, initial_epoch=epoch, epochs=epoch + 1, **options)
+    elif start.step:
+        _end_epoch(trainer, callbacks, epoch)
+    epoch += start.step > 0
+    if epoch < epochs:
+        trainer.fit(batches.dataset(), initial_epoch=epoch, epochs=epochs, **options)
+
+
+def _end_epoch(trainer, callbacks, epoch):
+    """Does what follows the steps of an epoch, which are all done."""
+    import keras
+
+    callback_list = keras.callbacks.CallbackList(callbacks, model=trainer)
+    callback_list.on_train_begin()
+    callback_list.on_epoch_begin(epoch)
+    callback_list.on_epoch_end(epoch, dict(trainer.get_metrics_result()))
+    callback_list.on_train_end()
+
+
+def _callbacks(training, score, interruption, resumed):
+    import keras
+
+    from topdb_tf.training import callbacks, saving
+
+    config, run, say = training.config, training.run, training.say
+    settings, start = config.train, resumed.position if resumed else START
+    scoring = callbacks.RetrievalScore(
+        score, every=settings.evaluate_every, num_epochs=settings.epochs
+    )
+    models = saving.KeepModels(
+        run, training.embedder, best=resumed.facts["best"] if resumed else None
+    )
+    # The order matters: each one sees what those before it put into the log.
+    return [
+        callbacks.LearningRateByEpoch(rate_of_epoch(config), training.batches),
+        callbacks.StopAtNonFinite(training.trainer.non_finite_gradient, start=start),
+        callbacks.WarnOfCollapse(say),
+        scoring,
+        models,
+        callbacks.LogFile(run.log),
+        keras.callbacks.TensorBoard(run.tensorboard, write_graph=False),
+        saving.Checkpoints(
+            run,
+            lambda: {**training.facts, "best": models.best, "log": _log(run)},
+            num_steps=training.batches.num_batches,
+            interruption=interruption,
+            scored=scoring.is_due,
+            minutes=settings.checkpoint_minutes,
+            keep=settings.keep_checkpoints,
+            resumed=resumed,
+        ),
+        callbacks.TimeLeft(
+            say,
+            num_epochs=settings.epochs,
+            every=None if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES,
+            start=start,
+        ),
+    ]
+
+
+def _log(run):
+    return run.log.read_text(encoding="utf-8") if run.log.exists() else None

@@ -1,0 +1,117 @@
+"""What must hold when a run is gone on with."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+
+from topdb_tf.config import Config
+from topdb_tf.recipe.environment import environment
+from topdb_tf.run_folder import RunFolder, write_whole
+from topdb_tf.training.checkpoint_files import Checkpoint, Position, positions
+
+# Settings that do not change the result.
+_FREE = (
+    "data.root",
+    "data.threads",
+    "train.checkpoint_minutes",
+    "train.keep_checkpoints",
+)
+_SAME_TO_THE_BIT = ("topdb_tf", "python", "platform", "device", "packages")
+
+
+def check_same_settings(own: Config, config: Config, *, force: bool) -> None:
+    """Checks that a run goes on with its own settings, but for free ones.
+
+    Args:
+        own: Settings of the run.
+        config: Those to go on with.
+        force: Whether others are accepted.
+
+    Raises:
+        ValueError: If settings that change the result differ; all are named.
+    """
+    before, now = _settings(own), _settings(config)
+    changed = [
+        f"{key} (the run's {before[key]!r}, now {now[key]!r})"
+        for key in before
+        if before[key] != now[key] and key not in _FREE
+    ]
+    if changed and not force:
+        raise ValueError(
+            "A run is resumed with its own settings. Leave out those that differ, or "
+            f"pass --force to go on with them. Received: {', '.join(changed)}"
+        )
+
+
+def is_finished(run: RunFolder, config: Config) -> bool:
+    """Returns whether all epochs of a run are done and scored."""
+    done = positions(run.checkpoints)
+    return bool(done) and done[0].epoch >= config.train.epochs and run.scores.is_file()
+
+
+def as_begun(config: Config, own: Config, checkpoint: Checkpoint) -> Config:
+    """Returns the settings that build the network whose state a checkpoint holds.
+
+    No weights are fetched for the backbone, and the precision is the one that `auto`
+    chose when the run began.
+    """
+    model = dataclasses.replace(config.model, weights="none")
+    train = config.train
+    if train.precision == own.train.precision:
+        precision = checkpoint.facts["precision"].split()[0]
+        train = dataclasses.replace(train, precision=precision)
+    return dataclasses.replace(config, model=model, train=train)
+
+
+def fitting(
+    checkpoint: Checkpoint, facts: dict, *, num_steps: int, force: bool
+) -> Checkpoint:
+    """Returns a checkpoint at a step that the epochs have.
+
+    Args:
+        checkpoint: The checkpoint.
+        facts: What the next checkpoint would say of the training images.
+        num_steps: Steps of an epoch.
+        force: Whether other training images are accepted.
+
+    Raises:
+        ValueError: If the training images are not those of the checkpoint.
+    """
+    if checkpoint.facts["training_images"] != facts["training_images"] and not force:
+        raise ValueError(
+            "The training images are not those that the run began with (names, "
+            "identities or cameras differ). Restore them, or pass --force."
+        )
+    epoch, step = checkpoint.position
+    return checkpoint._replace(position=Position(epoch, min(step, num_steps)))
+
+
+def restore_log(run: RunFolder, checkpoint: Checkpoint) -> None:
+    """Writes the log as it was at the checkpoint: later rows will come again."""
+    text = checkpoint.facts["log"]
+    if text is None:
+        run.log.unlink(missing_ok=True)
+    else:
+        write_whole(run.log, text)
+
+
+def warn_of_another_machine(run: RunFolder, say: Callable[[str], None]) -> None:
+    """Says where the rest of a run may not be what it would have been, to the bit."""
+    if not run.environment.is_file():
+        return
+    began = json.loads(run.environment.read_text(encoding="utf-8"))
+    now = environment()
+    changed = [key for key in _SAME_TO_THE_BIT if began.get(key) != now.get(key)]
+    if changed:
+        say(
+            f"warning: the run began elsewhere ({', '.join(changed)} differ: see "
+            f"{run.environment}), so rounding may differ from here on"
+        )
+
+
+def _settings(config):
+    return {
+        f"{section}.{key}": value
+        for section, settings in dataclasses.asdict(config).items()
+        for key, value in settings.items()
+    }

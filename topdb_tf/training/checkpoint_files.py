@@ -1,0 +1,247 @@
+"""The files of a checkpoint: written whole or not at all, checked when they are read.
+
+A checkpoint is a folder `EPOCHS-STEPS` with `arrays.npz`, `facts.json` and a
+`manifest.json` of the sizes and SHA-256 sums of both. No TensorFlow is needed here.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from topdb_tf.training.errors import CheckpointError
+
+_ARRAYS, _FACTS, _MANIFEST = "arrays.npz", "facts.json", "manifest.json"
+_PARTIAL = "partial-"
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
+
+
+class Position(NamedTuple):
+    """How far a training is.
+
+    Args:
+        epoch: Number of whole epochs.
+        step: Number of steps of the epoch after them.
+    """
+
+    epoch: int = 0
+    step: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name of the checkpoint's folder; names sort as positions do."""
+        return f"{self.epoch:05d}-{self.step:07d}"
+
+    def first_step(self, epoch: int) -> int:
+        """Returns the step at which the training enters the epoch, from 0."""
+        return self.step if epoch == self.epoch else 0
+
+
+START = Position()
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint holds.
+
+    Args:
+        position: How far the training was.
+        facts: What can be told in JSON.
+        arrays: State by name.
+    """
+
+    position: Position
+    facts: dict
+    arrays: dict[str, np.ndarray]
+
+
+def positions(folder: Path) -> list[Position]:
+    """Returns the positions of the complete checkpoints of a folder, newest first."""
+    found = []
+    for path in folder.glob("*-*"):
+        epoch, _, step = path.name.partition("-")
+        if epoch.isdecimal() and step.isdecimal() and path.is_dir():
+            found.append(Position(int(epoch), int(step)))
+    return sorted(found, reverse=True)
+
+
+def write_checkpoint(
+    folder: Path,
+    position: Position,
+    facts: dict,
+    arrays: Iterable[tuple[str, np.ndarray]],
+) -> None:
+    """Writes a checkpoint; it appears under its name when all of it is on the disk.
+
+    Raises:
+        CheckpointError: If it cannot be written. Nothing is left of it then.
+    """
+    path = folder / position.name
+    if path.is_dir():
+        return  # the same state
+    partial = folder / f"{_PARTIAL}{position.name}"
+    with explained(path):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            _write_arrays(partial / _ARRAYS, arrays)
+            _write_json(partial / _FACTS, facts)
+            manifest = {name: _sum_of(partial / name) for name in (_ARRAYS, _FACTS)}
+            _write_json(partial / _MANIFEST, manifest)
+            sync(partial)
+            partial.rename(path)
+            sync(folder)
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def sync(path: Path) -> None:
+    """Makes a file, or the names in a folder, durable, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Says of an error while a file of a run is written what can be done.
+
+    Raises:
+        CheckpointError: For an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        free = _free_bytes(path)
+        raise CheckpointError(
+            f"{path} could not be written: {error.strerror or error}. "
+            f"{free / 2**20:,.0f} MiB are free there. The checkpoints before it are "
+            "whole: make room, and go on with `topdb-tf fit --resume`."
+        ) from error
+
+
+def read_checkpoint(folder: Path, position: Position) -> Checkpoint:
+    """Reads a checkpoint and checks it against its manifest.
+
+    Raises:
+        ValueError: If a file is missing or damaged.
+    """
+    path = folder / position.name
+    try:
+        manifest = _read_json(path / _MANIFEST)
+        for name in (_ARRAYS, _FACTS):
+            if manifest[name] != _sum_of(path / name):
+                raise ValueError(f"{name} is not what was written")
+        with np.load(path / _ARRAYS, allow_pickle=False) as arrays:
+            return Checkpoint(position, _read_json(path / _FACTS), dict(arrays))
+    except _UNREADABLE as error:
+        raise ValueError(f"The checkpoint {path} is damaged ({error}).") from error
+
+
+def read_facts(folder: Path, position: Position) -> dict:
+    """Returns the facts of a checkpoint alone.
+
+    Raises:
+        ValueError: If they cannot be read.
+    """
+    path = folder / position.name
+    try:
+        return _read_json(path / _FACTS)
+    except _UNREADABLE as error:
+        raise ValueError(f"The checkpoint {path} is damaged ({error}).") from error
+
+
+def newest_checkpoint(folder: Path, *, say: Callable[[str], None]) -> Checkpoint:
+    """Returns the newest checkpoint that is whole; damaged newer ones are removed.
+
+    Args:
+        folder: Folder of the checkpoints.
+        say: Function that shows a line, here about a damaged one.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    damaged = []
+    for position in positions(folder):
+        try:
+            checkpoint = read_checkpoint(folder, position)
+        except ValueError as error:
+            damaged.append(position)
+            say(f"warning: {error}")
+            continue
+        for other in damaged:
+            _remove(folder / other.name)
+            say(f"removed {folder / other.name}: going on from {position.name}")
+        return checkpoint
+    state = "only damaged checkpoints" if damaged else "no checkpoint"
+    raise FileNotFoundError(
+        f"{folder} holds {state}, so there is nothing to resume. Start anew with "
+        "`topdb-tf fit`."
+    )
+
+
+def prune(folder: Path, *, keep: int, also: Iterable[Position] = ()) -> None:
+    """Removes all but the newest checkpoints, and what broken writes left.
+
+    Args:
+        folder: Folder of the checkpoints.
+        keep: How many of the newest stay.
+        also: Positions of others that stay.
+    """
+    for position in positions(folder)[keep:]:
+        if position not in set(also):
+            _remove(folder / position.name)
+    for path in folder.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove(path):
+    # A removal that is broken off must not leave what looks like a checkpoint.
+    doomed = path.with_name(f"{_PARTIAL}{path.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _write_arrays(path, arrays):
+    """Writes what `np.savez` would, one array in memory at a time."""
+    with path.open("wb") as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for name, array in arrays:
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, array, allow_pickle=False)
+    sync(path)
+
+
+def _write_json(path, value):
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2)
+    sync(path)
+
+
+def _read_json(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _sum_of(path):
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def _free_bytes(path):
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free

@@ -1,0 +1,24 @@
+"""Why a training ended before its last epoch."""
+
+import signal
+
+
+class NonFiniteLossError(ArithmeticError):
+    """A loss or a gradient became NaN or infinite; the training was stopped there."""
+
+
+class CheckpointError(OSError):
+    """A file of the run could not be written; those before it are whole."""
+
+
+class TrainingInterrupted(Exception):  # noqa: N818 - asked for, and no error
+    """A signal ended the training, after its state was saved.
+
+    Args:
+        message: What was saved and how to go on.
+        signal_number: The signal, such as `signal.SIGTERM`.
+    """
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.signal_number = signal.Signals(signal_number)

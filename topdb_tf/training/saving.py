@@ -1,0 +1,194 @@
+"""Callbacks that keep the state of a training, and end it cleanly when asked."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import keras
+
+from topdb_tf.run_folder import RunFolder
+from topdb_tf.training.checkpoint_files import (
+    START,
+    Checkpoint,
+    Position,
+    explained,
+    prune,
+    sync,
+    write_checkpoint,
+)
+from topdb_tf.training.errors import TrainingInterrupted
+from topdb_tf.training.state import restore_figures, state_arrays
+
+
+class Interruption:
+    """Turns Ctrl-C and SIGTERM into a wish, within its `with` block.
+
+    The first signal is noted, for the end of the step; while `stop_at_once` is set it
+    raises instead. A second signal ends the process, as if this were not here. Outside
+    the main thread, where Python takes no signals, it does nothing.
+
+    Args:
+        how_to_resume: The end of what `TrainingInterrupted` says.
+
+    Attributes:
+        signal_number: The signal that came, or `None`.
+        stop_at_once: Whether the state is saved already.
+    """
+
+    def __init__(self, how_to_resume: str):
+        self.how_to_resume = how_to_resume
+        self.signal_number = None
+        self.stop_at_once = False
+        self._handlers = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exception):
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def end(self):
+        """Raises the error that ends the training.
+
+        Raises:
+            TrainingInterrupted: Always.
+        """
+        name = signal.Signals(self.signal_number).name
+        message = f"Stopped by {name}, the state is saved: {self.how_to_resume}"
+        raise TrainingInterrupted(message, self.signal_number)
+
+    def _note(self, number, frame):
+        self.signal_number = number
+        for other in self._handlers:
+            signal.signal(other, signal.SIG_DFL)
+        if self.stop_at_once:
+            self.end()
+
+
+class KeepModels(keras.callbacks.Callback):
+    """Writes the embedder after every epoch, and the best-scored one beside it.
+
+    `embedder.keras` is the newest and `embedder_best.keras` that of the highest
+    `mean_ap`. Each appears whole or not at all.
+
+    Args:
+        run: The run's folder.
+        embedder: Model that shares the trained weights.
+        best: `best` of an earlier part of this run.
+
+    Attributes:
+        best: `epochs_done` and `mean_ap` of the best epoch, or `None`.
+
+    Raises:
+        CheckpointError: If a file cannot be written.
+    """
+
+    def __init__(self, run: RunFolder, embedder, *, best: dict | None = None):
+        super().__init__()
+        self.run = run
+        self.embedder = embedder
+        self.best = best
+
+    def on_epoch_end(self, epoch, logs=None):
+        _save_whole(self.embedder, self.run.embedder)
+        mean_ap = float(logs.get("mean_ap", math.nan))
+        if mean_ap > (self.best["mean_ap"] if self.best else -math.inf):
+            self.best = {"epochs_done": epoch + 1, "mean_ap": mean_ap}
+            _save_whole(self.embedder, self.run.best_embedder)
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves the state after every epoch, every few minutes, and before it is ended.
+
+    It must come after those that stop at a bad state, score and log, because what it
+    saves says that they are done. Before the scores of an epoch it saves too, as they
+    may take long.
+
+    Args:
+        run: The run's folder.
+        facts: Function without arguments to what is saved beside the arrays; the
+            checkpoint of the epoch in its `best`, if any, is kept.
+        num_steps: Number of steps of a whole epoch.
+        interruption: Tells of a signal.
+        scored: Function from the epoch, counted from 1, to whether it is scored.
+        minutes: Time between checkpoints within an epoch; 0 for none.
+        keep: How many of the newest stay.
+        resumed: The checkpoint that the training goes on from.
+
+    Raises:
+        CheckpointError: If a checkpoint cannot be written.
+        TrainingInterrupted: If there was a signal, when the state is saved.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        facts: Callable[[], dict],
+        *,
+        num_steps: int,
+        interruption: Interruption,
+        scored: Callable[[int], bool] = lambda epoch: False,
+        minutes: float = 15,
+        keep: int = 2,
+        resumed: Checkpoint | None = None,
+    ):
+        super().__init__()
+        self.run = run
+        self.facts = facts
+        self.num_steps = num_steps
+        self.interruption = interruption
+        self.scored = scored
+        self.seconds = minutes * 60 or math.inf
+        self.keep = keep
+        self.resumed = resumed or Checkpoint(START, {}, {})
+
+    def on_train_begin(self, logs=None):
+        self._saved = time.monotonic()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        self._first_step = self.resumed.position.first_step(epoch)
+        if self._first_step:
+            restore_figures(self.model, self.resumed.arrays)
+
+    def on_train_batch_end(self, batch, logs=None):
+        position = Position(self._epoch, self._first_step + batch + 1)
+        to_score = position.step == self.num_steps and self.scored(self._epoch + 1)
+        is_due = time.monotonic() - self._saved >= self.seconds
+        if is_due or to_score or self.interruption.signal_number:
+            self._save(position)
+        self.interruption.stop_at_once = to_score
+        if to_score and self.interruption.signal_number:  # came since the save
+            self.interruption.end()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.interruption.stop_at_once = False
+        self._save(Position(epoch + 1))
+
+    def _save(self, position):
+        facts = self.facts()
+        arrays = state_arrays(self.model)
+        write_checkpoint(self.run.checkpoints, position, facts, arrays)
+        best = facts.get("best")
+        also = [Position(best["epochs_done"])] if best else []
+        prune(self.run.checkpoints, keep=self.keep, also=also)
+        self._saved = time.monotonic()
+        if self.interruption.signal_number:
+            self.interruption.end()
+
+
+def _save_whole(model, path):
+    partial = path.with_name(f"partial-{path.name}")  # Keras looks at the suffix
+    with explained(path):
+        try:
+            model.save(partial)
+            sync(partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,62 @@
+"""The state of a training: everything that the next step depends on."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+
+def state_arrays(trainer) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the name and value of every variable of a built trainer.
+
+    These are the network's weights, moving statistics and seed generators, the
+    optimizer's moments, iterations, learning rate and loss scale, and the running
+    means of the epoch's figures.
+    """
+    for group in ("network", "optimizer", "figures"):
+        for name, variable in _variables(trainer, group):
+            yield name, np.asarray(variable)
+
+
+def restore(trainer, arrays: dict[str, np.ndarray]) -> None:
+    """Sets every variable of a built trainer to what `state_arrays` gave.
+
+    Raises:
+        ValueError: If the arrays are those of another network or optimizer.
+    """
+    groups = ("network", "optimizer", "figures")
+    targets = dict(pair for group in groups for pair in _variables(trainer, group))
+    odd = [
+        name
+        for name in sorted(targets.keys() | arrays.keys())
+        if name not in targets
+        or name not in arrays
+        or tuple(targets[name].shape) != arrays[name].shape
+    ]
+    if odd:
+        raise ValueError(
+            "The checkpoint must be one of this network and optimizer. Take the "
+            "settings and the data that the run began with, or start a new run. "
+            f"Received: {len(odd)} arrays that do not fit, such as {odd[0]}"
+        )
+    for name, variable in targets.items():
+        variable.assign(arrays[name])
+
+
+def restore_figures(trainer, arrays: dict[str, np.ndarray]) -> None:
+    """Sets the running means of the epoch's figures alone.
+
+    Keras forgets them whenever it begins an epoch, also in the middle of one.
+    """
+    for name, variable in _variables(trainer, "figures"):
+        variable.assign(arrays[name])
+
+
+def _variables(trainer, group):
+    # Counted, because Keras numbers its names anew for each model of a process.
+    variables = {
+        "network": trainer.network.variables,
+        "optimizer": trainer.optimizer.variables,
+        "figures": trainer.metrics_variables,
+    }[group]
+    for index, variable in enumerate(variables):
+        yield f"{group}/{index:04d}/{variable.name}", variable
