@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from topdb_tf.cli.output import data_overrides, new_run_dir, say, show
 from topdb_tf.recipe_files import read_recipe, recipes
@@ -45,26 +46,53 @@ from topdb_tf.recipe_files import read_recipe, recipes
     metavar="N",
     help="Train from N seeds, a folder each, and sum up; the same --run-dir goes on.",
 )
+@click.option(
+    "--resume",
+    "resumed",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Go on with the interrupted run of this folder.",
+)
+@click.option("--force", is_flag=True, help="Resume with settings that are not its.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON alone.")
-def fit(dataset, recipe, data_root, run_dir, precision, overrides, seeds, as_json):
+@click.pass_context
+def fit(
+    context,
+    dataset,
+    recipe,
+    data_root,
+    run_dir,
+    precision,
+    overrides,
+    seeds,
+    resumed,
+    force,
+    as_json,
+):
     """Trains a network and scores it.
 
     \b
     topdb-tf fit --dataset market1501
     topdb-tf fit --dataset cuhk03-labeled --recipe authors --set train.seed=2
     topdb-tf fit --dataset market1501 --seeds 5 --run-dir runs/market1501
+    topdb-tf fit --resume runs/market1501
     """
     from topdb_tf.recipe.fit import fit as fit_recipe
+    from topdb_tf.recipe.fit import resume
     from topdb_tf.recipe.seeds import fit_seeds, seeds_lines
 
     options = data_overrides(dataset, data_root)
     options += [f"train.precision={precision}"] if precision else []
-    config = read_recipe(recipe, [*options, *overrides])
+    options += overrides
+    if resumed is not None:
+        _refuse_beside_resume(context, ("recipe", "run_dir", "seeds"))
+        run = resume(resumed, overrides=options, force=force, say=say)
+        _show_run(run, as_json)
+        return
+    config = read_recipe(recipe, options)
     run_dir = run_dir or new_run_dir(f"{config.data.split}-{Path(recipe).stem}")
     if seeds is None:
-        run = fit_recipe(config, run_dir, say=say)
-        scores = json.loads(run.scores.read_text(encoding="utf-8"))
-        show({"run": str(run.path), **scores}, lambda _: [str(run.path)], as_json)
+        _show_run(fit_recipe(config, run_dir, say=say), as_json)
     else:
         summary = fit_seeds(config, run_dir, num_seeds=seeds, say=say)
         show(summary, seeds_lines, as_json)
@@ -99,3 +127,17 @@ def info(run, as_json):
     from topdb_tf.run_folder import open_run
 
     show(run_info(open_run(run)), info_lines, as_json)
+
+
+def _show_run(run, as_json):
+    scores = json.loads(run.scores.read_text(encoding="utf-8"))
+    show({"run": str(run.path), **scores}, lambda _: [str(run.path)], as_json)
+
+
+def _refuse_beside_resume(context, names):
+    for name in names:
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(
+                f"--resume goes on with a run as it is. Leave out {option}."
+            )
