@@ -1,18 +1,29 @@
 """The clients, against the stand-in: batches, order, faults, deadlines, bad files."""
 
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 
+import grpc
 import numpy as np
 import pytest
 
-from tests.serving.stand_in import Code
+from tests.serving.stand_in import Code, serve_grpc
+from tests.serving.stand_in_rest import serve_rest
 from tests.serving.tiny_model import embedding_of, image_bytes
 from topdb_tf.serving.address import ModelChoice, parse_address
-from topdb_tf.serving.client import ServingClient, connect
-from topdb_tf.serving.errors import BadImageError, RefusedError, ServingError
+from topdb_tf.serving.client import ServingClient
+from topdb_tf.serving.connections import connect
+from topdb_tf.serving.errors import (
+    BadImageError,
+    RefusedError,
+    ServingError,
+    UnavailableError,
+)
 from topdb_tf.serving.retries import Deadline, Retries, ask
 
 QUICK = Retries(attempts=4, first_delay=0.01, max_delay=0.02)
@@ -353,10 +364,6 @@ def test_numbers_out_of_range_are_refused(paths):
 
 
 def test_a_request_is_given_up_when_another_has_failed():
-    import threading
-
-    from topdb_tf.serving.errors import UnavailableError
-
     stop = threading.Event()
     stop.set()
 
@@ -371,7 +378,8 @@ def test_a_request_is_given_up_when_another_has_failed():
 def test_rest_does_without_tensorflow():
     code = (
         "import sys\n"
-        "from topdb_tf.serving.client import connect\n"
+        "from topdb_tf.serving import client\n"
+        "from topdb_tf.serving.connections import connect\n"
         "connect('http://localhost:1')\n"
         "sys.exit(str({'tensorflow', 'grpc'} & set(sys.modules) or ''))"
     )
@@ -386,3 +394,46 @@ def test_grpc_without_its_package_is_explained(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
     with pytest.raises(ValueError, match=r"topdb-tf\[serving\]"):
         connect("grpc://localhost:1")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate of 127.0.0.1 that nobody trusts unasked, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    folder = tmp_path_factory.mktemp("certificate")
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=test"
+    command += " -addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
+    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def test_rest_over_tls_trusts_the_given_certificate_alone(stand_in, certificate, paths):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    server, port = serve_rest(stand_in.stand_in, context)
+    address = f"https://127.0.0.1:{port}"
+    with ServingClient(connect(address, ca_file=certificate[0])) as client:
+        np.testing.assert_array_equal(client.embed(paths).embeddings, expected())
+    with (
+        ServingClient(connect(address), retries=QUICK) as client,
+        pytest.raises(ServingError, match=r"certificate verify failed(?!.*attempts)"),
+    ):
+        client.embed(paths)
+    server.shutdown()
+    server.server_close()
+
+
+def test_grpc_over_tls_trusts_the_given_certificate_alone(stand_in, certificate, paths):
+    cert, key = (path.read_bytes() for path in certificate)
+    credentials = grpc.ssl_server_credentials([(key, cert)])
+    server, port = serve_grpc(stand_in.stand_in, credentials)
+    address = f"grpcs://127.0.0.1:{port}"
+    with ServingClient(connect(address, ca_file=certificate[0])) as client:
+        np.testing.assert_array_equal(client.embed(paths).embeddings, expected())
+    with (
+        ServingClient(connect(address), retries=QUICK) as client,
+        pytest.raises(ServingError, match="cannot be reached"),
+    ):
+        client.embed(paths)
+    server.stop(None).wait()

@@ -13,7 +13,8 @@ from topdb_tf.progress import progress_bar
 from topdb_tf.recipe.image_files import list_images
 from topdb_tf.run_folder import RunFolder
 from topdb_tf.serving.address import ModelChoice
-from topdb_tf.serving.client import Embedded, ServingClient, connect
+from topdb_tf.serving.client import Embedded, ServingClient
+from topdb_tf.serving.connections import connect
 
 _MAX_NAMED_FILES = 5
 

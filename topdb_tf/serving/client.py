@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.serving.address import ModelChoice, parse_address
 from topdb_tf.serving.errors import (
     BadImageError,
     Failure,
@@ -41,8 +40,8 @@ class ServingClient:
     model, and all others go to the same.
 
     Args:
-        connection: What answers the requests: see `connect`, and
-            `topdb_tf.serving.local` for models without a server.
+        connection: What answers the requests: see `topdb_tf.serving.connections` for
+            servers, and `topdb_tf.serving.local` for models without one.
         batch_size: Number of images in a request.
         max_in_flight: Number of requests at a time.
         retries: How often a request is repeated.
@@ -125,40 +124,6 @@ class ServingClient:
             task.stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
         return _joined(parts)
-
-
-def connect(
-    server: str,
-    *,
-    protocol: str | None = None,
-    model: ModelChoice | None = None,
-    ca_file: Path | None = None,
-):
-    """Returns a connection to a server, for `ServingClient`. Nothing is sent yet.
-
-    Args:
-        server: As of `topdb_tf.serving.address.parse_address`.
-        protocol: "rest" or "grpc", where the address does not say it.
-        model: Which model of the server is asked; "topdb" if it is `None`.
-        ca_file: Certificates (PEM) to trust, for TLS.
-
-    Raises:
-        ValueError: If the address cannot be one, or gRPC is not installed.
-    """
-    address = parse_address(server, protocol)
-    model = model or ModelChoice()
-    if address.protocol == "rest":
-        from topdb_tf.serving.rest import RestConnection
-
-        return RestConnection(address, model, ca_file=ca_file)
-    try:
-        from topdb_tf.serving.rpc import GrpcConnection
-    except ImportError as error:
-        raise ValueError(
-            "gRPC needs tensorflow-serving-api: pip install 'topdb-tf[serving]', or "
-            f"use REST (http://HOST:8501). Received: server={server!r}; {error}"
-        ) from error
-    return GrpcConnection(address, model, ca_file=ca_file)
 
 
 class _Task:

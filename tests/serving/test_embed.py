@@ -1,0 +1,224 @@
+"""`topdb-tf embed`, by servers and by models here, up to the score."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.serving.stand_in import Code
+from tests.serving.tiny_model import embedding_of, image_bytes, write_tiny_model
+from tests.test_extraction import small_embedder
+from topdb_tf.cli import main
+from topdb_tf.data.pipeline import evaluation_dataset
+from topdb_tf.model.extraction import extract_embeddings
+
+PHOTOS = {"a.jpg": (200, 0, 0), "b.PNG": (0, 150, 0), "deep/c.jpeg": (10, 20, 30)}
+# Name and colour of the images of two people, seen by two cameras, and of a distractor
+# and a detection that is junk.
+QUERY = {"0001_c1s1_01_00.png": (100, 0, 0), "0002_c1s1_02_00.png": (0, 100, 0)}
+GALLERY = {
+    "-1_c1s1_03_00.png": (0, 0, 0),
+    "0000_c2s1_04_00.png": (90, 0, 0),
+    "0001_c2s1_05_00.png": (70, 0, 0),
+    "0002_c2s1_06_00.png": (0, 90, 0),
+}
+
+
+def topdb(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def refused(answer, *words):
+    """Checks for status 1 and one line of explanation with the words."""
+    assert answer.exit_code == 1, answer.output
+    line = answer.stderr.strip().splitlines()[-1]
+    assert line.startswith("Error: ")
+    for word in words:
+        assert word in line
+
+
+def write_images(folder, colours):
+    for name, colour in colours.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image_bytes(colour))
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = write_images(tmp_path / "photos", PHOTOS)
+    for name in ("Thumbs.db", ".hidden.jpg", "deep/notes.txt"):
+        (folder / name).write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """The options that name query and gallery."""
+    query = write_images(tmp_path / "query", QUERY)
+    gallery = write_images(tmp_path / "gallery", GALLERY)
+    return "--query", query, "--gallery", gallery
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "features.npz"
+
+
+@pytest.fixture(params=["rest", "grpc", "model"])
+def where(request, stand_in, model_folder):
+    """The options that name the model, in each way; version 2 in all of them."""
+    if request.param == "model":
+        return "--model", model_folder
+    scheme = {"rest": "http", "grpc": "grpc"}[request.param]
+    return "--server", f"{scheme}://{getattr(stand_in, request.param)}"
+
+
+def test_images_in_files_and_folders_become_features(where, photos, out):
+    answer = topdb("embed", photos / "b.PNG", photos, *where, "--out", out)
+    assert answer.exit_code == 0, answer.output
+    *lines, last = answer.stdout.splitlines()
+    assert lines == ["skipped, as no images: .hidden.jpg, Thumbs.db, notes.txt"]
+    for word in ("3 images, 4 numbers each", "model version 2", "images/s, 0 left out"):
+        assert word in last
+    with np.load(out) as arrays:
+        assert set(arrays) == {"features", "paths"}
+        names = ["b.PNG", "a.jpg", "deep/c.jpeg"]  # as given, each once
+        assert arrays["paths"].tolist() == [str(photos / name) for name in names]
+        assert arrays["features"].dtype == np.float32
+        expected = [embedding_of(PHOTOS[name], 10.0) for name in names]
+        np.testing.assert_allclose(arrays["features"], expected, rtol=1e-6)
+
+
+def test_query_and_gallery_become_what_score_reads(where, parts, out):
+    answer = topdb("embed", *parts, *where, "--out", out, "--batch-size", 4, "--json")
+    result = json.loads(answer.stdout)
+    assert result["num_images"] == 5
+    assert result["failures"] == []
+    with np.load(out) as arrays:
+        assert arrays["query_pids"].tolist() == [1, 2]
+        assert arrays["gallery_pids"].tolist() == [0, 1, 2]
+        assert arrays["query_camids"].tolist() == [1, 1]
+        assert arrays["gallery_camids"].tolist() == [2, 2, 2]
+        colours = list(QUERY.values())
+        expected = [embedding_of(colour, 10.0) for colour in colours]
+        np.testing.assert_allclose(arrays["query_features"], expected, rtol=1e-6)
+    # Person 1's distractor, 10 off, comes before its match, 30 off; person 2's match
+    # comes first. AP 1/2 and 1, so mAP 3/4 and rank-1 1/2.
+    scores = json.loads(topdb("score", out, "--json").stdout)
+    assert scores["mean_ap"] == 0.75
+    assert scores["cmc"]["1"] == 0.5
+
+
+def test_names_that_tell_person_and_camera_are_read(where, parts, out):
+    assert topdb("embed", parts[1], *where, "--out", out).exit_code == 0
+    with np.load(out) as arrays:
+        assert arrays["pids"].tolist() == [1, 2]
+        assert arrays["camids"].tolist() == [1, 1]
+
+
+def test_a_bad_image_ends_it_and_leaves_the_older_file(where, photos, out):
+    out.write_bytes(b"older")
+    (photos / "deep/c.jpeg").write_bytes(b"no image")
+    answer = topdb("embed", photos, *where, "--out", out)
+    refused(answer, "deep/c.jpeg", "JPEG or PNG", "--skip-bad")
+    assert out.read_bytes() == b"older"
+    assert not list(out.parent.glob("*.partial"))
+
+
+def test_bad_images_are_left_out_on_demand_and_listed(where, parts, out):
+    (parts[3] / "0000_c2s1_04_00.png").write_bytes(b"no image")
+    answer = topdb("embed", *parts, *where, "--out", out, "--skip-bad")
+    assert answer.exit_code == 0, answer.output
+    assert "left out: " in answer.stdout
+    assert "0000_c2s1_04_00.png: is no JPEG or PNG" in answer.stdout
+    assert "1 left out" in answer.stdout
+    with np.load(out) as arrays:
+        assert arrays["gallery_pids"].tolist() == [1, 2]
+    # Without the distractor both matches come first.
+    assert json.loads(topdb("score", out, "--json").stdout)["mean_ap"] == 1.0
+
+
+def test_version_and_label_choose_the_model_of_the_server(stand_in, photos, out):
+    for option, factor in (
+        (["--version", 1], 1),
+        (["--label", "stable"], 1),
+        (["--label", "canary"], 10),
+    ):
+        server = ["--server", stand_in.grpc, "--protocol", "grpc"]
+        answer = topdb("embed", photos, *server, *option, "--out", out, "--json")
+        assert json.loads(answer.stdout)["version"] == (1 if factor == 1 else 2)
+        with np.load(out) as arrays:
+            expected = embedding_of(PHOTOS["a.jpg"], factor)
+            np.testing.assert_allclose(arrays["features"][0], expected, rtol=1e-6)
+    both = ["--version", 1, "--label", "stable"]
+    refused(
+        topdb("embed", photos, *server, *both, "--out", out), "number or by a label"
+    )
+
+
+def test_the_model_of_a_run_gives_what_evaluation_gives(tmp_path, photos, out):
+    run, embedder = tmp_path / "run", small_embedder()
+    run.mkdir()
+    (run / "config.yaml").write_text("")
+    embedder.save(run / "embedder.keras")
+    for model in (run, run / "embedder.keras"):
+        answer = topdb("embed", photos, "--model", model, "--out", out)
+        assert answer.exit_code == 0, answer.output
+        paths = [photos / name for name in ("a.jpg", "b.PNG", "deep/c.jpeg")]
+        batches = evaluation_dataset(paths, image_size=(32, 16), batch_size=2)
+        expected = extract_embeddings(embedder, batches, num_images=3)
+        with np.load(out) as arrays:
+            np.testing.assert_allclose(
+                arrays["features"], expected, rtol=1e-4, atol=1e-5
+            )
+    (photos / "b.PNG").write_bytes(image_bytes((1, 2, 3))[:40])
+    answer = topdb("embed", photos, "--model", model, "--out", out)
+    refused(answer, "b.PNG", "not a whole JPEG or PNG")
+
+
+def test_one_version_may_be_named_by_its_folder(model_folder, photos, out):
+    answer = topdb("embed", photos, "--model", model_folder / "1", "--out", out)
+    assert "model version 1" in answer.stdout
+    with np.load(out) as arrays:
+        np.testing.assert_allclose(
+            arrays["features"][0], embedding_of(PHOTOS["a.jpg"]), rtol=1e-6
+        )
+
+
+def test_embeddings_that_are_not_finite_are_refused(tmp_path, photos, out):
+    write_tiny_model(tmp_path / "broken", factor=float("nan"))
+    answer = topdb("embed", photos, "--model", tmp_path / "broken", "--out", out)
+    refused(answer, "must be finite", "3 that are not", "a.jpg")
+    assert not out.exists()
+
+
+def test_a_server_that_fails_is_one_line(stand_in, photos, out):
+    stand_in.stand_in.fail(Code.INTERNAL, times=9, message="out of memory")
+    answer = topdb("embed", photos, "--server", stand_in.rest, "--out", out)
+    refused(answer, stand_in.rest, "out of memory")
+    assert not out.exists()
+
+
+def test_what_cannot_be_done_is_explained_before_it_is_begun(
+    stand_in, tmp_path, photos, out
+):
+    server = ("--server", stand_in.rest, "--out", out)
+    parts = ("--query", photos, "--gallery", photos)
+    refused(topdb("embed", photos), "--server", "--model")
+    refused(topdb("embed", photos, *server, "--model", photos), "either")
+    refused(topdb("embed", *server), "--query", "0 images")
+    refused(topdb("embed", photos, *parts, *server), "either images or both")
+    refused(topdb("embed", *parts[:2], *server), "both --query and --gallery")
+    refused(topdb("embed", *parts, *server), "a.jpg", "<pid>_c<camid>")
+    refused(topdb("embed", tmp_path / "gone", *server), "gone")
+    (tmp_path / "empty").mkdir()
+    refused(topdb("embed", tmp_path / "empty", *server), "JPEG or PNG", "empty")
+    refused(topdb("embed", photos, *server[:2], "--out", "a.csv"), ".npz", "a.csv")
+    gone = tmp_path / "gone" / "features.npz"
+    refused(topdb("embed", photos, *server[:2], "--out", gone), "exists")
+    refused(topdb("embed", photos, "--model", tmp_path / "gone"), "no model")
+    refused(topdb("embed", photos, "--model", tmp_path / "empty"), "topdb-tf export")
+    assert stand_in.stand_in.requests == 0
