@@ -74,6 +74,10 @@ def test_a_file_stands_instead_of_a_run(run, wrong):
     refused(answer, "--weights stands instead of RUN")
 
 
+def test_a_run_has_its_own_settings(run):
+    refused(evaluate(run, *SUBSET), "--set goes with --weights")
+
+
 def test_a_file_needs_a_data_set(run):
     refused(evaluate("--weights", run / "embedder.keras"), "needs --dataset")
 

@@ -24,7 +24,13 @@ from topdb_tf.recipe_files import read_config, read_recipe
 @click.option(
     "--ignore-cameras", is_flag=True, help="Count matches of the query's own camera."
 )
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another setting for --weights, such as data.check_counts=false.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print scores.json alone.")
 def evaluate(
     run, weights, dataset, data_root, best, rerank, ignore_cameras, overrides, as_json
@@ -39,19 +45,21 @@ def evaluate(
     from topdb_tf.recipe import scoring
     from topdb_tf.run_folder import open_run
 
-    overrides = [*data_overrides(None, data_root), *overrides]
-    overrides += ["evaluation.ignore_cameras=true"] * ignore_cameras
+    settings = data_overrides(None, data_root)
+    settings += ["evaluation.ignore_cameras=true"] * ignore_cameras
     options = {"dataset": dataset, "rerank": rerank}
     if weights is not None:
         if run is not None or best or dataset is None:
             raise ValueError(
                 "--weights stands instead of RUN and --best, and needs --dataset."
             )
-        config = read_recipe("paper", overrides)
+        config = read_recipe("paper", [*settings, *overrides])
         scores = scoring.evaluate_weights(weights, config, **options)
     else:
+        if overrides:
+            raise ValueError("--set goes with --weights; a run has its own settings.")
         run = open_run(run)
-        config = read_config(run.config, overrides)
+        config = read_config(run.config, settings)
         scores = scoring.evaluate(run, config, best=best, **options)
     say(f"{weights or run.path} on {scores['dataset']}")
     show(scores, scoring.score_lines, as_json)

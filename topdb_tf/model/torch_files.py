@@ -79,12 +79,9 @@ def _read_safetensors(path):
 
 def _read_pickled(path):
     torch = _torch(path)
-    with path.open("rb") as file:
-        is_zip = file.read(4) == b"PK\x03\x04"  # else the format before PyTorch 1.6
     try:
         with torch.serialization.safe_globals(_numpy_scalars()):
-            # A mapped file takes memory for what is used: not for the optimizer.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # each format and each kind of damage has its own
         if asked := _PICKLED_FUNCTION.search(str(error)):
             raise ValueError(
