@@ -56,6 +56,11 @@ class RunFolder(NamedTuple):
         """Retrieval scores with their protocol, JSON."""
         return self.path / "scores.json"
 
+    @property
+    def calibration(self) -> Path:
+        """Distance thresholds by false-match rate, JSON."""
+        return self.path / "calibration.json"
+
 
 def new_run(path: Path) -> RunFolder:
     """Returns the folder of a new run; it is made when the run begins.
