@@ -139,7 +139,9 @@ def _end_epoch(trainer, callbacks, epoch):
     """Does what follows the steps of an epoch, which are all done."""
     import keras
 
-    callback_list = keras.callbacks.CallbackList(callbacks, model=trainer)
+    callback_list = keras.callbacks.CallbackList(
+        callbacks, model=trainer, epochs=epoch + 1, steps=0, verbose=0
+    )
     callback_list.on_train_begin()
     callback_list.on_epoch_begin(epoch)
     callback_list.on_epoch_end(epoch, dict(trainer.get_metrics_result()))
