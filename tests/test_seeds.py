@@ -12,7 +12,8 @@ from topdb_tf.cli import main
 from topdb_tf.data.synthetic import write_synthetic
 from topdb_tf.recipe.seeds import fit_seeds, seeds_lines, spread, spread_text
 from topdb_tf.recipe_files import read_config, read_recipe
-from topdb_tf.run_folder import new_run
+from topdb_tf.run_folder import RunFolder, new_run
+from topdb_tf.training.checkpoint_files import Position
 
 # One stream, one epoch: every fit builds and compiles a network anew.
 SETTINGS = [*SMALL, "model.streams=global", "train.epochs=1", "train.warmup_epochs=0"]
@@ -49,16 +50,28 @@ class Fitted:
     """Stands for the training: seed n scores n / 100, re-ranked n / 10."""
 
     def __init__(self):
-        self.seeds, self.lines = [], []
+        self.seeds, self.resumed, self.lines = [], [], []
 
     def say(self, line):
         self.lines.append(line)
 
     def fit(self, config, run_dir, *, say):
-        run, seed = new_run(run_dir), config.train.seed
-        self.seeds.append(seed)
+        run = new_run(run_dir)
+        self.seeds.append(config.train.seed)
         run.path.mkdir(parents=True)
         run.config.write_text(config.to_yaml())
+        self._finish(run, config)
+
+    def resume(self, run_dir, *, overrides, say):
+        run = RunFolder(run_dir)
+        config = read_config(run.config, overrides)
+        self.resumed.append((config.train.seed, config.data.root))
+        self._finish(run, config)
+
+    def _finish(self, run, config):
+        seed = config.train.seed
+        position = Position(config.train.epochs, 0)
+        (run.checkpoints / position.name).mkdir(parents=True, exist_ok=True)
         scores = scores_of(seed / 100, 0.5, reranked=scores_of(seed / 10, 0.75))
         run.scores.write_text(json.dumps(scores))
 
@@ -67,6 +80,7 @@ class Fitted:
 def fitted(monkeypatch):
     fitted = Fitted()
     monkeypatch.setattr("topdb_tf.recipe.seeds.fit", fitted.fit)
+    monkeypatch.setattr("topdb_tf.recipe.seeds.resume", fitted.resume)
     return fitted
 
 
@@ -128,18 +142,44 @@ def test_finished_seeds_are_skipped(own_seeds, data_root):
     assert before == {p: p.stat().st_mtime_ns for p in own_seeds.rglob("*.keras")}
 
 
-def test_an_interrupted_seed_is_finished_and_more_can_be_added(tmp_path, fitted):
-    config, folder = read_recipe("demo", ["train.seed=4"]), tmp_path / "seeds"
-    fit_seeds(config, folder, num_seeds=2, say=fitted.say)
-    (folder / "seed-5" / "scores.json").unlink()
+def test_an_interrupted_seed_is_gone_on_with(own_seeds, data_root):
+    scores = own_seeds / "seed-2" / "scores.json"
+    before = json.loads(scores.read_text())
+    scores.unlink()
+    answer = fit(data_root, own_seeds, "--seeds", 2, "--json")
+    assert answer.exit_code == 0, answer.output
+    assert "resumed after 1 epochs" in answer.stderr
+    for name in ("mean_ap", "cmc"):
+        assert json.loads(scores.read_text())[name] == before[name]
+    assert json.loads(answer.stdout)["seeds"][1]["mean_ap"] == before["mean_ap"]
+
+
+def test_seeds_begin_where_nothing_is_saved_and_more_can_be_added(tmp_path, fitted):
+    folder, last = tmp_path / "seeds", ["train.seed=4"]
+    fit_seeds(read_recipe("demo", last), folder, num_seeds=3, say=fitted.say)
+    shutil.rmtree(folder / "seed-5" / "checkpoints")
+    (folder / "seed-6" / "scores.json").unlink()
     fitted.seeds.clear()
-    summary = fit_seeds(config, folder, num_seeds=3, say=fitted.say)
-    assert fitted.seeds == [5, 6]
+    config = read_recipe("demo", [*last, "data.root=/moved"])
+    summary = fit_seeds(config, folder, num_seeds=4, say=fitted.say)
+    assert fitted.seeds == [5, 7]
     assert any("seed-5 was interrupted" in line for line in fitted.lines)
-    # Seeds 4, 5 and 6 scored 0.04, 0.05 and 0.06: squares 0.0001, 0, 0.0001, over 2.
-    assert summary["mean_ap"]["mean"] == pytest.approx(0.05)
-    assert summary["mean_ap"]["deviation"] == pytest.approx(0.01)
-    assert summary["reranked"]["mean_ap"]["mean"] == pytest.approx(0.5)
+    assert fitted.resumed == [(6, "/moved")]
+    # Seeds 4 … 7 scored 0.04 … 0.07, mean 0.055. The squares of the deviations, in
+    # 1e-4: 2.25 + 0.25 + 0.25 + 2.25 = 5, over 3.
+    assert summary["mean_ap"]["mean"] == pytest.approx(0.055)
+    assert summary["mean_ap"]["deviation"] == pytest.approx((5e-4 / 3) ** 0.5)
+    assert summary["reranked"]["mean_ap"]["mean"] == pytest.approx(0.55)
+
+
+def test_scores_of_an_unfinished_run_do_not_finish_it(tmp_path, fitted):
+    config, folder = read_recipe("demo"), tmp_path / "seeds"
+    fit_seeds(config, folder, num_seeds=1, say=fitted.say)
+    checkpoints = folder / "seed-1" / "checkpoints"
+    last = Position(config.train.epochs, 0).name
+    (checkpoints / last).rename(checkpoints / Position(1, 0).name)
+    fit_seeds(config, folder, num_seeds=1, say=fitted.say)
+    assert fitted.resumed == [(1, None)]
 
 
 def test_the_scores_of_seeds_are_re_ranked_too(tmp_path, fitted):

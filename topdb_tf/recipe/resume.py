@@ -10,7 +10,7 @@ from topdb_tf.run_folder import RunFolder, write_whole
 from topdb_tf.training.checkpoint_files import Checkpoint, Position, positions
 
 # Settings that do not change the result.
-_FREE = (
+FREE_SETTINGS = (
     "data.root",
     "data.threads",
     "train.checkpoint_minutes",
@@ -30,17 +30,26 @@ def check_same_settings(own: Config, config: Config, *, force: bool) -> None:
     Raises:
         ValueError: If settings that change the result differ; all are named.
     """
-    before, now = _settings(own), _settings(config)
+    before, now = flat_settings(own), flat_settings(config)
     changed = [
         f"{key} (the run's {before[key]!r}, now {now[key]!r})"
         for key in before
-        if before[key] != now[key] and key not in _FREE
+        if before[key] != now[key] and key not in FREE_SETTINGS
     ]
     if changed and not force:
         raise ValueError(
             "A run is resumed with its own settings. Leave out those that differ, or "
             f"pass --force to go on with them. Received: {', '.join(changed)}"
         )
+
+
+def flat_settings(config: Config) -> dict:
+    """Returns all settings by `section.name`."""
+    return {
+        f"{section}.{key}": value
+        for section, settings in dataclasses.asdict(config).items()
+        for key, value in settings.items()
+    }
 
 
 def is_finished(run: RunFolder, config: Config) -> bool:
@@ -107,11 +116,3 @@ def warn_of_another_machine(run: RunFolder, say: Callable[[str], None]) -> None:
             f"warning: the run began elsewhere ({', '.join(changed)} differ: see "
             f"{run.environment}), so rounding may differ from here on"
         )
-
-
-def _settings(config):
-    return {
-        f"{section}.{key}": value
-        for section, settings in dataclasses.asdict(config).items()
-        for key, value in settings.items()
-    }

@@ -4,13 +4,15 @@ import json
 import shutil
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from topdb_tf.config import Config
-from topdb_tf.recipe.fit import fit
+from topdb_tf.recipe.fit import fit, resume
+from topdb_tf.recipe.resume import FREE_SETTINGS, flat_settings, is_finished
 from topdb_tf.recipe_files import read_config
-from topdb_tf.run_folder import RunFolder, write_whole
+from topdb_tf.run_folder import RunFolder, held, write_whole
+from topdb_tf.training.checkpoint_files import positions
 
 Say = Callable[[str], None]
 FIGURES = ("mean_ap", "rank_1")
@@ -48,8 +50,9 @@ def fit_seeds(config: Config, folder: Path, *, num_seeds: int, say: Say) -> dict
         train = replace(config.train, seed=seed)
         configs[run] = replace(config, train=train, evaluation=evaluation)
         _check_settings(run, configs[run])
+    say(f"If this is interrupted, the same call with --run-dir {folder} goes on.")
     for number, (run, own) in enumerate(configs.items(), 1):
-        if run.scores.is_file():
+        if is_finished(run, own):
             say(f"seed {own.train.seed} ({number} of {num_seeds}) is finished already")
         else:
             say(f"seed {own.train.seed} ({number} of {num_seeds})")
@@ -91,15 +94,6 @@ def summary_of_seeds(folder: Path, configs: dict[RunFolder, Config]) -> dict:
         "reranked": {
             name: spread([seed["reranked"][name] for seed in seeds]) for name in FIGURES
         },
-    }
-
-
-def flat_settings(config: Config) -> dict:
-    """Returns all settings by `section.name`."""
-    return {
-        f"{section}.{name}": value
-        for section, settings in asdict(config).items()
-        for name, value in settings.items()
     }
 
 
@@ -177,7 +171,7 @@ def _check_settings(run, config):
     changes = [
         f"{key}={own[key]} there, {value} now"
         for key, value in wanted.items()
-        if own[key] != value
+        if own[key] != value and key not in FREE_SETTINGS
     ]
     if changes:
         raise ValueError(
@@ -187,11 +181,16 @@ def _check_settings(run, config):
 
 
 def _finish(run, config, say):
-    """Trains a seed from its start, or from where it was interrupted."""
-    if run.config.is_file():
-        say(f"{run.path} was interrupted and starts anew")
-        shutil.rmtree(run.path)
-    fit(config, run.path, say=say)
+    """Trains a seed from where it was interrupted, or from its start."""
+    if positions(run.checkpoints):
+        root = [f"data.root={config.data.root}"] if config.data.root else []
+        resume(run.path, overrides=root, say=say)
+    else:
+        if run.config.is_file():
+            say(f"{run.path} was interrupted before its first checkpoint: starts anew")
+            with held(run):
+                shutil.rmtree(run.path)
+        fit(config, run.path, say=say)
     import keras
 
     keras.utils.clear_session()  # no names and no memory are handed to the next seed
