@@ -99,8 +99,10 @@ def test_the_signatures_may_be_named(rpc):
     assert len(maps) == len(IMAGES)
 
 
-def test_an_empty_batch_gives_no_rows(rpc):
-    assert embed(rpc, []).shape == (0, embed(rpc, IMAGES).shape[1])
+def test_an_empty_batch_is_refused(rpc):
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    refused(lambda: predict(rpc, []), code)
+    refused(lambda: predict(rpc, [], signature="activation_map"), code)
 
 
 def test_a_big_batch_is_answered_whole(rpc):

@@ -42,8 +42,11 @@ class TinyModel(tf.Module):
                 pixels = tf.io.decode_jpeg(contents, channels=3)
             return function(tf.cast(pixels, tf.float32))
 
+        count = tf.shape(image_bytes)[0]
+        some = tf.debugging.Assert(count > 0, ["image_bytes holds no image"])
+        with tf.control_dependencies([some]):
+            indices = tf.range(count)
         signature = tf.TensorSpec(shape, tf.float32)
-        indices = tf.range(tf.shape(image_bytes)[0])
         return tf.map_fn(of_one, indices, fn_output_signature=signature)
 
     def _embedding(self, pixels):

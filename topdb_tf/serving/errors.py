@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-_NAMED_IMAGE = re.compile(r"image_bytes\[(\d+)\][:,]?([^\n]*)")
+_NAMED_IMAGE = re.compile(r"image_bytes\[(\d+)\][:,]?([^\n\]]*)")
 
 
 class ServingError(Exception):

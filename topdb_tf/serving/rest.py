@@ -1,6 +1,7 @@
 """TensorFlow Serving's REST API, by the standard library alone."""
 
 import base64
+import contextlib
 import http.client
 import json
 import queue
@@ -44,6 +45,7 @@ class RestConnection:
         context = ssl.create_default_context(cafile=ca_file) if address.tls else None
         self._context = context
         self._idle = queue.LifoQueue()
+        self._is_closed = False
 
     def predict(self, images: Sequence[bytes], timeout: float) -> np.ndarray:
         """Returns the embeddings of images, float32 `(batch, dim)`.
@@ -98,9 +100,9 @@ class RestConnection:
         return self.model.version
 
     def close(self) -> None:
-        """Closes the connections that are open."""
-        while not self._idle.empty():
-            self._idle.get().close()
+        """Closes the connections, those in use as soon as they have their answer."""
+        self._is_closed = True
+        self._close_idle()
 
     def _path(self):
         name, version, label = self.model
@@ -142,13 +144,15 @@ class RestConnection:
             is_whole = True
             return response.status, response.reason, text
         except (http.client.HTTPException, OSError) as error:
-            self.close()  # where one is dead, those kept open are too
+            self._close_idle()  # where one is dead, those kept open are too
             raise self._explained(error, timeout) from error
         finally:
             if is_whole:
                 self._idle.put(connection)
             else:
                 connection.close()
+            if self._is_closed:
+                self._close_idle()
 
     def _new_connection(self):
         host = self.address.host.strip("[]")
@@ -157,6 +161,11 @@ class RestConnection:
         return http.client.HTTPSConnection(
             host, self.address.port, context=self._context
         )
+
+    def _close_idle(self):
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._idle.get_nowait().close()
 
     def _explained(self, error, timeout):
         if isinstance(error, TimeoutError):
