@@ -51,6 +51,7 @@ for _command in (
     training.fit,
     training.demo,
     training.info,
+    training.table,
     scoring.evaluate,
     scoring.score,
     embedding.embed,

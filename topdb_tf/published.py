@@ -1,0 +1,81 @@
+"""The figures that the paper printed, to stand beside ours.
+
+Source: Quispe and Pedrini, Top DropBlock for Activation Enhancement in Person
+Re-Identification, ICPR 2020, Tables I and II (https://arxiv.org/abs/2010.05435).
+"""
+
+from typing import NamedTuple
+
+TITLES = {
+    "market1501": "Market-1501",
+    "dukemtmc-reid": "DukeMTMC-reID",
+    "cuhk03-labeled": "CUHK03-L",
+    "cuhk03-detected": "CUHK03-D",
+}
+# In the order of the paper's Table I.
+METHOD_OF_RECIPE = {
+    "bdb": "Baseline (BDB)",
+    "no_drop": "no-drop",
+    "no_reg": "no-reg",
+    "paper": "Top-DB-Net",
+    "authors": "Top-DB-Net",
+}
+NOTES = {
+    "cuhk03-detected": "Published mAP of Top-DB-Net on CUHK03-D: 73.2 in the paper's "
+    "Table I, 74.2 in the README of the authors' code.",
+}
+
+
+class Published(NamedTuple):
+    """Two figures of one row and one data set, in percent.
+
+    Args:
+        mean_ap: mAP.
+        rank_1: Rank-1.
+        mean_ap_deviation: Where it is given; the paper does not say which one it is.
+        rank_1_deviation: The same.
+        num_seeds: Number of runs, where it is given.
+    """
+
+    mean_ap: float
+    rank_1: float
+    mean_ap_deviation: float | None = None
+    rank_1_deviation: float | None = None
+    num_seeds: int | None = None
+
+
+TABLE_1 = {
+    "Baseline (BDB)": {
+        "market1501": Published(85.2, 94.1),
+        "dukemtmc-reid": Published(73.2, 85.6),
+        "cuhk03-labeled": Published(72.2, 74.7),
+        "cuhk03-detected": Published(70.3, 73.7),
+    },
+    "no-drop": {
+        "market1501": Published(84.7, 94.4),
+        "dukemtmc-reid": Published(72.7, 86.1),
+        "cuhk03-labeled": Published(70.7, 73.8),
+        "cuhk03-detected": Published(68.4, 71.9),
+    },
+    "no-reg": {
+        "market1501": Published(83.9, 93.9),
+        "dukemtmc-reid": Published(71.1, 86.1),
+        "cuhk03-labeled": Published(71.4, 74.6),
+        "cuhk03-detected": Published(69.4, 73.5),
+    },
+    "Top-DB-Net": {
+        "market1501": Published(85.8, 94.9, 0.1, 0.1, 5),
+        "dukemtmc-reid": Published(73.5, 87.5, 0.2, 0.3, 5),
+        "cuhk03-labeled": Published(75.4, 79.4, 0.2, 0.5, 5),
+        "cuhk03-detected": Published(73.2, 77.3, 0.1, 0.5, 5),
+    },
+}
+# With k-reciprocal re-ranking.
+TABLE_2 = {
+    "Top-DB-Net": {
+        "market1501": Published(94.1, 95.5),
+        "dukemtmc-reid": Published(88.6, 90.9),
+        "cuhk03-labeled": Published(88.5, 86.7),
+        "cuhk03-detected": Published(86.9, 85.7),
+    },
+}
