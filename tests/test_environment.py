@@ -66,7 +66,7 @@ def test_the_environment_names_versions_device_and_facts():
 
 def test_native_notes_are_kept_back(capfd, monkeypatch):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
-    with environments._without_notes():
+    with environments.without_notes():
         os.write(2, b"note")
     assert capfd.readouterr().err == ""
 
@@ -74,7 +74,7 @@ def test_native_notes_are_kept_back(capfd, monkeypatch):
 def test_native_notes_are_shown_where_something_fails(capfd, monkeypatch):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
 
-    @environments._without_notes()
+    @environments.without_notes()
     def failing():
         os.write(2, b"reason")
         raise RuntimeError

@@ -3,7 +3,7 @@
 import click
 
 from topdb_tf import __version__
-from topdb_tf.cli import checkpoints, embedding, scoring, training
+from topdb_tf.cli import checkpoints, embedding, scoring, serving, training
 from topdb_tf.serving.errors import ServingError
 from topdb_tf.training.errors import (
     CheckpointError,
@@ -54,6 +54,7 @@ for _command in (
     training.table,
     scoring.evaluate,
     scoring.score,
+    serving.export,
     embedding.embed,
     checkpoints.convert,
 ):

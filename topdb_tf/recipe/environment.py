@@ -30,7 +30,7 @@ def load_tensorflow() -> None:
     Raises:
         ValueError: If Keras is configured for another backend.
     """
-    with _without_notes():
+    with without_notes():
         backend = _keras_backend()
         if backend == "tensorflow":
             import tensorflow as tf
@@ -104,7 +104,7 @@ def _keras_backend():
 
 
 @contextlib.contextmanager
-def _without_notes():
+def without_notes():
     """Keeps back what native code writes to standard error, unless it fails."""
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield

@@ -2,11 +2,10 @@
 
 import itertools
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import (
     convert_variables_to_constants_v2,
@@ -170,14 +169,3 @@ def _frozen(embedder, normalize):
         return tf.identity(embeddings), tf.reduce_sum(tf.square(maps), axis=-1)
 
     return convert_variables_to_constants_v2(outputs.get_concrete_function())
-
-
-def embed_in_batches(
-    embed: Callable, images: Sequence[np.ndarray], batch_size: int = 32
-) -> np.ndarray:
-    """Returns the embeddings of many images by a function of batches of them."""
-    parts = [
-        np.asarray(embed(images[start : start + batch_size]))
-        for start in range(0, len(images), batch_size)
-    ]
-    return np.concatenate(parts)
