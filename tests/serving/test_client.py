@@ -189,7 +189,7 @@ def test_a_request_has_a_time_of_its_own(make_client, paths, stand_in):
 
 def test_a_bad_image_is_named_by_its_file(make_client, paths, stand_in):
     paths[9].write_bytes(b"no image")
-    with pytest.raises(BadImageError, match=r"09\.png; is no JPEG or PNG"):
+    with pytest.raises(BadImageError, match=r"09\.png \(is no JPEG or PNG\)"):
         make_client().embed(paths)
 
 
@@ -226,7 +226,7 @@ def test_nothing_but_bad_images_is_an_error(make_client, paths):
 def test_a_file_that_is_not_there_is_named_before_it_is_sent(
     make_client, paths, stand_in
 ):
-    with pytest.raises(BadImageError, match=r"gone\.png; No such file"):
+    with pytest.raises(BadImageError, match=r"gone\.png \(No such file"):
         make_client().embed([paths[0].with_name("gone.png")])
     assert stand_in.stand_in.requests == 0
 

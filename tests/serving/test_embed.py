@@ -1,6 +1,8 @@
 """`topdb-tf embed`, by servers and by models here, up to the score."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -219,3 +221,18 @@ def test_what_cannot_be_done_is_explained_before_it_is_begun(
     refused(topdb("embed", photos, "--model", tmp_path / "gone"), "no model")
     refused(topdb("embed", photos, "--model", tmp_path / "empty"), "topdb-tf export")
     assert stand_in.stand_in.requests == 0
+
+
+def test_rest_does_without_tensorflow(stand_in, photos, out):
+    arguments = ["embed", str(photos), "--server", stand_in.rest, "--out", str(out)]
+    code = (
+        "import sys\n"
+        "from topdb_tf.cli import main\n"
+        f"main({arguments}, standalone_mode=False)\n"
+        "sys.exit(str({'tensorflow', 'keras', 'grpc'} & set(sys.modules) or ''))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert "3 images" in answer.stdout
+    assert answer.stderr.strip().splitlines()[-1].startswith("embedding"), answer.stderr

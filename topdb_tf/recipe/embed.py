@@ -10,9 +10,10 @@ import numpy as np
 from topdb_tf.data.benchmarks import JUNK_PID, record_of
 from topdb_tf.data.records import camids_of, pids_of
 from topdb_tf.progress import progress_bar
+from topdb_tf.recipe.environment import load_tensorflow
 from topdb_tf.recipe.image_files import list_images
 from topdb_tf.run_folder import RunFolder
-from topdb_tf.serving.address import ModelChoice
+from topdb_tf.serving.address import ModelChoice, parse_address
 from topdb_tf.serving.client import Embedded, ServingClient
 from topdb_tf.serving.connections import connect
 
@@ -51,6 +52,8 @@ def open_client(
             f"Received: server={server!r}, model={str(model) if model else None!r}"
         )
     if server is not None:
+        if parse_address(server, protocol).protocol == "grpc":
+            load_tensorflow()  # quietly: the protos bring it along
         connection = connect(server, protocol=protocol, model=choice, ca_file=ca_file)
     else:
         connection = _open_model(model)
@@ -166,8 +169,6 @@ def embed_lines(result: dict) -> list[str]:
 
 
 def _open_model(path):
-    from topdb_tf.recipe.environment import load_tensorflow
-
     path = Path(path)
     run = RunFolder(path)
     if not path.exists():

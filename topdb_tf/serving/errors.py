@@ -56,7 +56,7 @@ class BadImageError(ValueError):
     def __init__(self, failure: Failure):
         super().__init__(
             "Every image must be a whole JPEG or PNG file. Mend or remove it, or leave "
-            f"such images out (--skip-bad). Received: path={failure.path}; "
-            f"{failure.reason}"
+            f"such images out (--skip-bad). Received: path={failure.path} "
+            f"({failure.reason})"
         )
         self.failure = failure
