@@ -1,0 +1,151 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.test_folding import trained_embedder
+from topdb_tf.cli import main
+from topdb_tf.config import Config
+from topdb_tf.recipe import export as recipe
+from topdb_tf.recipe.model_card import model_card
+from topdb_tf.run_folder import RunFolder
+from topdb_tf.serving.session import SessionModel
+from topdb_tf.serving.warm_up import read_warm_up_requests
+
+SCORES = {
+    "dataset": "market1501",
+    "model": "embedder.keras",
+    "mean_ap": 0.529,
+    "mean_inp": 0.205,
+    "cmc": {"1": 0.735, "5": 0.899, "10": 0.935, "20": 0.96},
+    "num_valid_queries": 3368,
+    "protocol": {"metric": "sqeuclidean", "ignore_cameras": False},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run with a trained model and made-up scores."""
+    run = RunFolder(tmp_path_factory.mktemp("runs") / "run")
+    run.path.mkdir()
+    run.config.write_text(Config().to_yaml())
+    facts = {"seed": 3, "precision": "float32 (as asked)", "device": "CPU, 2 cores"}
+    run.environment.write_text(json.dumps(facts))
+    run.scores.write_text(json.dumps(SCORES))
+    trained_embedder().save(run.embedder)
+    return run
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    """The facts that `export --json` prints."""
+    out = tmp_path_factory.mktemp("models") / "topdb"
+    answer = topdb("export", run.path, "--out", out, "--json")
+    assert answer.exit_code == 0, answer.output
+    return json.loads(answer.stdout)
+
+
+def topdb(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def version_of(facts):
+    return recipe.Path(facts["path"])
+
+
+def test_the_facts_are_those_of_the_files(exported):
+    version = version_of(exported)
+    assert version.name == "1"
+    size = sum(p.stat().st_size for p in version.rglob("*") if p.is_file())
+    assert exported["mebibytes"] == pytest.approx(size / 2**20, abs=0.1)
+    assert exported["min_cosine"] > 0.9999
+    assert 0 < exported["max_difference"] < 1e-3
+    assert (exported["height"], exported["width"], exported["dim"]) == (32, 16, 192)
+
+
+def test_warm_up_requests_are_of_every_signature_and_work(exported):
+    requests = read_warm_up_requests(version_of(exported))
+    names = {"serving_default", "pixels", "activation_map"}
+    assert {name for name, _ in requests} == names
+    with SessionModel(version_of(exported)) as model:
+        for name, inputs in requests:
+            (count,) = {len(values) for values in inputs.values()}
+            for output in model.run(name, **inputs).values():
+                assert len(output) == count
+                assert np.isfinite(output).all()
+    assert {len(inputs["images"]) for name, inputs in requests if name == "pixels"} == {
+        1,
+        8,
+    }
+
+
+def test_the_card_tells_data_scores_limits_and_law(exported):
+    card = (version_of(exported) / "README.md").read_text()
+    for words in (
+        "`embedding`: float32 `(batch, 192)`",
+        "resized to 32 x 16 pixels",
+        "Market-1501",
+        "Research only",
+        "mAP 52.9%",
+        "metric sqeuclidean",
+        "Not calibrated",
+        "Seed 3",
+        "Consent and law",
+    ):
+        assert words in card
+    assert "{" not in card
+
+
+def test_the_card_claims_no_scores_of_another_epoch(run):
+    facts = {"normalize": True, "precision": "float32", "height": 32, "width": 16}
+    facts |= {"dim": 192, "max_difference": 0.0, "min_cosine": 1.0}
+    card = model_card(run.best_embedder, run, facts)
+    assert "52.9" not in card
+    assert "unit L2 norm" in card
+    card = model_card(run.embedder, None, facts)
+    assert "52.9" not in card
+    assert "Market" not in card
+
+
+def test_a_second_export_is_the_next_version(run, exported):
+    out = version_of(exported).parent
+    answer = topdb("export", run.path, "--out", out, "--precision", "bfloat16")
+    assert answer.exit_code == 0, answer.output
+    assert answer.stdout.startswith(f"{out / '2'}: ")
+    smaller = (out / "2" / "saved_model.pb").stat().st_size
+    assert smaller < 0.7 * (out / "1" / "saved_model.pb").stat().st_size
+
+
+def test_a_file_is_exported_beside_itself(run, tmp_path):
+    shutil.copy(run.embedder, tmp_path / "mine.keras")
+    answer = topdb("export", tmp_path / "mine.keras", "--normalize", "--json")
+    facts = json.loads(answer.stdout)
+    assert version_of(facts) == tmp_path / "mine_saved_model" / "1"
+    assert facts["normalize"] is True
+
+
+def test_an_export_that_differs_fails_and_leaves_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(recipe.LEAST_COSINE, "float32", 1.1)
+    answer = topdb("export", run.path, "--out", tmp_path / "topdb")
+    assert answer.exit_code != 0
+    assert "must give the embeddings of the run" in answer.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_not_trained_is_refused(run, tmp_path):
+    untrained = RunFolder(tmp_path / "untrained")
+    untrained.path.mkdir()
+    untrained.config.write_text(Config().to_yaml())
+    answer = topdb("export", untrained.path)
+    assert "first epoch has not ended" in answer.stderr
+    assert "topdb-tf fit" in answer.stderr
+    assert "no config.yaml" in topdb("export", tmp_path).stderr
+    assert "no model at" in topdb("export", tmp_path / "none.keras").stderr
+    (tmp_path / "broken.keras").write_text("no model")
+    answer = topdb("export", tmp_path / "broken.keras")
+    assert "broken.keras" in answer.stderr
+    answer = topdb("export", run.embedder, "--best")
+    assert "--best" in answer.stderr
+    assert all(a.exit_code != 0 for a in [answer])
