@@ -204,7 +204,7 @@ class LogFile(keras.callbacks.Callback):
         is_new = not self.path.exists()
         with explained(self.path):
             with self.path.open("a", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, row)
+                writer = csv.DictWriter(file, row, lineterminator="\n")
                 if is_new:
                     writer.writeheader()
                 writer.writerow(row)
