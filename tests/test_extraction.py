@@ -55,3 +55,14 @@ def test_a_model_of_something_else_is_refused(tmp_path):
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(path)
     with pytest.raises(ValueError, match=r"pixels.*input_shape=\(None, 2\)"):
         load_embedder(path)
+
+
+def test_embeddings_are_those_of_the_weights_at_the_time():
+    model = small_embedder()
+    pixels = np.full((1, 32, 16, 3), 100.0, "float32")
+    before = extract_embeddings(model, [pixels], num_images=1)
+    kernel = model.get_layer("backbone").get_layer("stem_conv").kernel
+    kernel.assign(-kernel)
+    after = extract_embeddings(model, [pixels], num_images=1)
+    np.testing.assert_allclose(after, model(pixels), rtol=1e-4, atol=1e-5)
+    assert np.abs(after - before).max() > 0.01

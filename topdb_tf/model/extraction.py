@@ -9,6 +9,7 @@ import tensorflow as tf
 
 # Loading a model needs the layers that these modules register.
 from topdb_tf.model import layers, normalization  # noqa: F401
+from topdb_tf.model.folding import folded
 
 
 def load_embedder(path: Path | str):
@@ -64,12 +65,7 @@ def extract_embeddings(
     Returns:
         float32 array of shape `(num_images, dim)`.
     """
-    pixels_of_batch = tf.TensorSpec((None, *embedder.input_shape[1:]), tf.float32)
-
-    @tf.function(input_signature=[pixels_of_batch])
-    def embed(pixels):
-        return embedder(pixels, training=False)
-
+    embed = inference_function(embedder)
     embeddings = np.empty((num_images, embedder.output_shape[-1]), np.float32)
     done = 0
     for pixels in batches:
@@ -79,3 +75,29 @@ def extract_embeddings(
         if progress is not None:
             progress(done, num_images)
     return embeddings
+
+
+def inference_function(embedder) -> Callable:
+    """Returns the function from pixels to embeddings at the speed of an export.
+
+    Batch normalisation is folded into the convolutions, see
+    `topdb_tf.model.folding.folded`; feature maps are computed in the precision in
+    which the embedder has them. Later changes of the embedder's weights are not seen.
+
+    Args:
+        embedder: Model from pixels `(batch, height, width, 3)` to embeddings
+            `(batch, dim)`.
+
+    Returns:
+        Function from float32 pixels in [0, 255] to float32 embeddings.
+    """
+    dtypes = {layer.compute_dtype for layer in embedder._flatten_layers()}
+    halves = sorted(dtypes & {"bfloat16", "float16"})
+    model = folded(embedder, dtype=halves[0] if halves else "float32")
+    pixels_of_batch = tf.TensorSpec((None, *embedder.input_shape[1:]), tf.float32)
+
+    @tf.function(input_signature=[pixels_of_batch])
+    def embed(pixels):
+        return model(pixels, training=False)
+
+    return embed

@@ -1,0 +1,112 @@
+"""Images a second of the training step: ours, plain Keras's, PyTorch's.
+
+    python benchmarks/train_step.py [--batch 16] [--repeats 5]
+
+Full ResNet-50 at 384 x 128 with 751 identities: forward, both losses of three streams,
+gradients, Adam with an L2 penalty. "Plain Keras" is the same network with Keras's own
+batch normalisation and optimizer. PyTorch's network is timed where it is installed, in
+its usual layout and channels-last. All take turns; the median is printed, and the ratio
+to PyTorch channels-last of the same precision.
+"""
+
+import argparse
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+from rivals import (
+    NUM_PIDS,
+    our_network,
+    print_rates,
+    random_images,
+    take_turns,
+    torch_is_here,
+)
+
+
+def main():
+    """Prints one table a precision."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    labels = np.repeat(np.arange(arguments.batch // 4), 4)
+    for precision in ("float32", "bfloat16"):
+        functions = {
+            "ours": our_step(precision, labels),
+            "plain Keras": plain_step(precision, labels),
+        }
+        if torch_is_here():
+            functions |= their_steps(precision, labels)
+        seconds = take_turns(functions, arguments.repeats)
+        print(f"{precision}, batches of {arguments.batch}")
+        print_rates(seconds, arguments.batch, "PyTorch, channels-last")
+
+
+def our_step(precision, labels):
+    """Returns a function that makes one step as `fit` does."""
+    from topdb_tf.training.optimizer import AdamWithL2
+
+    network = our_network(_policy(precision))
+    return _keras_step(network, AdamWithL2(1e-5, l2=5e-4), labels)
+
+
+def plain_step(precision, labels):
+    """Returns the same with Keras's own batch normalisation and Adam."""
+    import keras
+
+    from topdb_tf.model.normalization import FusedBatchNormalization
+
+    def plain(layer):
+        config = layer.get_config()
+        if isinstance(layer, FusedBatchNormalization):
+            return keras.layers.BatchNormalization.from_config(config)
+        return type(layer).from_config(config)
+
+    network = keras.models.clone_model(
+        our_network(_policy(precision)), clone_function=plain, recursive=True
+    )
+    return _keras_step(network, keras.optimizers.Adam(1e-5), labels)
+
+
+def _keras_step(network, optimizer, labels):
+    import tensorflow as tf
+
+    from topdb_tf.training.trainer import ReidTrainer
+
+    trainer = ReidTrainer(network)
+    trainer.compile(optimizer=optimizer, jit_compile=False)
+    images = tf.constant(random_images(len(labels), "float32"))
+    labels = tf.constant(labels, tf.int32)
+    step = tf.function(lambda: trainer.train_step((images, labels)))
+    return lambda: step()["loss"].numpy()
+
+
+def their_steps(precision, labels):
+    """Returns functions that make one step with PyTorch, by layout."""
+    import torch
+    from pytorch_network import TopDropNetwork, training_step
+
+    torch.set_num_threads(os.cpu_count())
+    images = torch.from_numpy(random_images(len(labels), "float32")).permute(0, 3, 1, 2)
+    labels = torch.from_numpy(labels)
+    layouts = {"": torch.contiguous_format, ", channels-last": torch.channels_last}
+    functions = {}
+    for name, layout in layouts.items():
+        network = TopDropNetwork(NUM_PIDS).train().to(memory_format=layout)
+        optimizer = torch.optim.Adam(network.parameters(), 1e-5, weight_decay=5e-4)
+        step = training_step(network, optimizer, half=precision == "bfloat16")
+        inputs = (images / 255).contiguous(memory_format=layout)
+        functions[f"PyTorch{name}"] = lambda step=step, inputs=inputs: step(
+            inputs, labels
+        )
+    return functions
+
+
+def _policy(precision):
+    return "float32" if precision == "float32" else f"mixed_{precision}"
+
+
+if __name__ == "__main__":
+    main()
