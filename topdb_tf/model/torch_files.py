@@ -1,5 +1,6 @@
 """State dicts in files of PyTorch and of safetensors; nothing in them is ever run."""
 
+import pickle
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -89,6 +90,8 @@ def _read_pickled(path):
                 f"loaded, as it could run any code. Received: {asked[1].rstrip('.')}"
             ) from error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "another content"  # PyTorch would advise to run what is there
         raise ValueError(
             f"{path} must be a whole file of `torch.save` or end in .safetensors. "
             f"Received: {reason}"

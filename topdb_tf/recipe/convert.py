@@ -4,6 +4,7 @@ import contextlib
 import time
 from pathlib import Path
 
+from topdb_tf.model.torch_files import read_torch_file
 from topdb_tf.progress import duration_text
 from topdb_tf.recipe.environment import load_tensorflow, set_precision
 from topdb_tf.recipe.fit import build_trainer
@@ -48,11 +49,10 @@ def convert(
     start = time.monotonic()
     checkpoint, target = Path(checkpoint), Path(target)
     _check_target(target, force)
+    file = read_torch_file(checkpoint)
     load_tensorflow()
     from topdb_tf.model.state_dict import describe_state_dict, load_state_dict
-    from topdb_tf.model.torch_files import read_torch_file
 
-    file = read_torch_file(checkpoint)
     with _expected_in(checkpoint, variant or "one of the variants"):
         found = describe_state_dict(file.state_dict)
     variant = variant or found.variant
