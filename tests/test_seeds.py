@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tests.test_cli import SMALL, refused
+from tests.test_cli import SMALL, refused, topdb
 from topdb_tf.cli import main
 from topdb_tf.data.synthetic import write_synthetic
 from topdb_tf.recipe.seeds import fit_seeds, seeds_lines, spread, spread_text
@@ -187,6 +187,14 @@ def test_the_scores_of_seeds_are_re_ranked_too(tmp_path, fitted):
     assert not config.evaluation.rerank
     fit_seeds(config, tmp_path / "seeds", num_seeds=1, say=fitted.say)
     assert read_config(tmp_path / "seeds/seed-1/config.yaml").evaluation.rerank
+
+
+def test_evaluate_keeps_the_re_ranked_scores_of_a_seed(own_seeds):
+    before = json.loads((own_seeds / "seed-1" / "scores.json").read_text())
+    answer = topdb("evaluate", own_seeds / "seed-1", "--json")
+    assert answer.exit_code == 0, answer.output
+    scores = json.loads(answer.stdout)
+    assert scores["reranked"]["mean_ap"] == before["reranked"]["mean_ap"]
 
 
 def test_other_settings_in_the_folder_are_named(own_seeds, data_root):

@@ -104,7 +104,8 @@ def evaluate(
         config: Its settings.
         dataset: Another data set than the one it was trained on.
         best: Whether to take the model of the best epoch instead of the last.
-        rerank: Whether to compute the re-ranked scores too.
+        rerank: Whether to compute the re-ranked scores too, which
+            `config.evaluation.rerank` asks for as well.
 
     Returns:
         What `scores.json` holds: the result's fields, `dataset`, `model`, and
@@ -134,7 +135,8 @@ def evaluate_weights(
         weights: The `.keras` file of an embedder, which has its image size too.
         config: Settings of the data and the evaluation.
         dataset: Name of the data set.
-        rerank: Whether to compute the re-ranked scores too.
+        rerank: Whether to compute the re-ranked scores too, which
+            `config.evaluation.rerank` asks for as well.
 
     Raises:
         FileNotFoundError: If the file or the data is missing.
@@ -149,7 +151,7 @@ def evaluate_weights(
     embedder = load_embedder(weights)
     retrieval_set = Embeddings(split, config).retrieval_set(embedder)
     results = [score_set(retrieval_set, config)]
-    if rerank:
+    if rerank or config.evaluation.rerank:
         results.append(score_set(retrieval_set, config, rerank=True))
     return scores_of(results, dataset=dataset, model=weights.name)
 
