@@ -14,9 +14,15 @@ from click.testing import CliRunner
 from topdb_tf.cli import main
 from topdb_tf.data.synthetic import write_synthetic
 from topdb_tf.recipe.fit import fit, resume
+from topdb_tf.recipe.resume import as_begun
 from topdb_tf.recipe_files import read_recipe
 from topdb_tf.run_folder import RunFolder, held
-from topdb_tf.training.checkpoint_files import newest_checkpoint, positions
+from topdb_tf.training.checkpoint_files import (
+    START,
+    Checkpoint,
+    newest_checkpoint,
+    positions,
+)
 from topdb_tf.training.errors import NonFiniteLossError
 from topdb_tf.training.saving import Checkpoints
 
@@ -41,6 +47,7 @@ KILLED = """
 import importlib, os, signal, sys
 from pathlib import Path
 from topdb_tf.recipe.fit import fit, resume
+from topdb_tf.recipe.resume import as_begun
 from topdb_tf.recipe_files import read_recipe
 
 run, module, name, number, *sets = sys.argv[1:]
@@ -236,6 +243,16 @@ def test_other_training_images_are_refused(interrupted, settings, tmp_path):
     path.rename(path.with_name(path.name.replace("_c1", "_c2")))
     with pytest.raises(ValueError, match="training images are not those"):
         resumed(interrupted, overrides=[f"data.root={tmp_path / 'data'}"])
+
+
+def test_the_precision_that_auto_chose_is_kept_and_no_weights_are_fetched():
+    own = read_recipe("paper", ["train.precision=auto"])
+    checkpoint = Checkpoint(START, {"precision": "bfloat16 (it was faster)"}, {})
+    config = as_begun(own, own, checkpoint)
+    assert config.train.precision == "bfloat16"
+    assert config.model.weights == "none"
+    other = read_recipe("paper", ["train.precision=float32"])
+    assert as_begun(other, own, checkpoint).train.precision == "float32"
 
 
 def test_a_run_without_checkpoint_is_explained(interrupted, tmp_path):

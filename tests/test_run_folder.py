@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from topdb_tf.run_folder import new_run, open_run, write_whole
+from topdb_tf.run_folder import RunFolder, held, new_run, open_run, write_whole
 
 
 def test_a_new_run_leaves_nothing_before_it_begins(tmp_path):
@@ -44,3 +44,13 @@ def test_a_failed_write_leaves_the_file_before(tmp_path):
     with pytest.raises(UnicodeEncodeError):
         write_whole(path, "new \ud800")
     assert path.read_text() == "old"
+
+
+def test_a_folder_is_held_for_one_training_at_a_time(tmp_path):
+    run = RunFolder(tmp_path)
+    with held(run):
+        with pytest.raises(ValueError, match="Another process is training in"):
+            with held(run):
+                pass
+    with held(run):
+        assert not list(tmp_path.iterdir())

@@ -86,7 +86,7 @@ def test_a_bad_state_is_never_saved(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_training_after_its_step_is_saved(number, tmp_path):
+def test_a_signal_ends_the_training_after_its_step_is_saved(number, tmp_path, capfd):
     before = signal.getsignal(number)
     with Interruption("resume it") as interruption:
         callbacks = [send(number, at_step=2), checkpoints(tmp_path, interruption)]
@@ -96,6 +96,7 @@ def test_a_signal_ends_the_training_after_its_step_is_saved(number, tmp_path):
         assert signal.getsignal(number) == signal.SIG_DFL  # a second one ends at once
     assert found(tmp_path) == [(0, 2)]
     assert signal.getsignal(number) == before
+    assert "ending after this step" in capfd.readouterr().err
 
 
 def test_a_signal_while_an_epoch_is_scored_ends_at_once(tmp_path):

@@ -185,8 +185,8 @@ def newest_checkpoint(folder: Path, *, say: Callable[[str], None]) -> Checkpoint
         return checkpoint
     state = "only damaged checkpoints" if damaged else "no checkpoint"
     raise FileNotFoundError(
-        f"{folder} holds {state}, so there is nothing to resume. Start anew with "
-        "`topdb-tf fit`."
+        f"{folder} holds {state}, so there is nothing to resume. Remove the run and "
+        "start anew with `topdb-tf fit`."
     )
 
 

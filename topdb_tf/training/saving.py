@@ -1,6 +1,7 @@
 """Callbacks that keep the state of a training, and end it cleanly when asked."""
 
 import math
+import os
 import signal
 import threading
 import time
@@ -20,6 +21,8 @@ from topdb_tf.training.checkpoint_files import (
 )
 from topdb_tf.training.errors import TrainingInterrupted
 from topdb_tf.training.state import restore_figures, state_arrays
+
+_NOTED = b"\nending after this step; once more ends at once, without saving\n"
 
 
 class Interruption:
@@ -69,6 +72,7 @@ class Interruption:
             signal.signal(other, signal.SIG_DFL)
         if self.stop_at_once:
             self.end()
+        os.write(2, _NOTED)  # `sys.stderr` may be in the midst of another line
 
 
 class KeepModels(keras.callbacks.Callback):
