@@ -3,7 +3,7 @@
 import click
 
 from topdb_tf import __version__
-from topdb_tf.cli import checkpoints, embedding, scoring, serving, training
+from topdb_tf.cli import checkpoints, deciding, embedding, scoring, serving, training
 from topdb_tf.serving.errors import ServingError
 from topdb_tf.training.errors import (
     CheckpointError,
@@ -56,6 +56,8 @@ for _command in (
     scoring.score,
     serving.export,
     embedding.embed,
+    deciding.calibrate,
+    deciding.match,
     checkpoints.convert,
 ):
     main.add_command(_command)

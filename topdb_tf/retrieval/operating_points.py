@@ -1,0 +1,80 @@
+"""Thresholds and the ROC from a histogram of the distances of pairs."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+LOW_BITS = 12
+"""Of the 23 of a float32, that a cell leaves out: it is 1/2048 of its distance wide."""
+
+NUM_CELLS = 1 << (31 - LOW_BITS)
+"""Of a histogram: as many as the other bits have values, the sign left out."""
+
+
+class DistanceHistogram(NamedTuple):
+    """Numbers of pairs by distance, in cells of 1/2048 of the distance at most.
+
+    Args:
+        impostors: Impostor pairs in each cell.
+        genuine: Genuine pairs in each cell.
+    """
+
+    impostors: np.ndarray
+    genuine: np.ndarray
+
+
+def threshold_at(histogram: DistanceHistogram, rate: float) -> float:
+    """Returns the distance up to which at most a share of the impostor pairs lie.
+
+    It is the distance of the last impostor pair that may be accepted, rounded up by at
+    most 1/2048: a float32 number, up to and including which pairs are accepted.
+
+    Args:
+        histogram: Numbers of pairs by distance.
+        rate: Share of the impostor pairs, in (0, 1).
+
+    Raises:
+        ValueError: If not even the nearest impostor pairs may be accepted.
+    """
+    counts = np.cumsum(histogram.impostors)
+    # Rounding must not turn 0.01 x 1,000 into nine pairs.
+    allowed = int(rate * counts[-1] * (1 + 1e-12))
+    accepted = counts[np.searchsorted(counts, allowed, side="right") - 1]
+    if not 0 < accepted <= allowed:
+        nearest = int(counts[np.searchsorted(counts, 1)])
+        raise ValueError(
+            f"No threshold has a false-match rate of {rate}: the {nearest} nearest "
+            "pairs of different persons have the same distance. Are images listed "
+            "under several identities, or is the model untrained?"
+        )
+    return float(_cell_ends(np.searchsorted(counts, accepted)))
+
+
+def compact_roc(
+    histogram: DistanceHistogram, *, num_points: int, fewest: int
+) -> dict[str, list[float]]:
+    """Returns points of the ROC, at false-match rates that grow by about one factor.
+
+    Args:
+        histogram: Numbers of pairs by distance.
+        num_points: Number of points, or less where distances coincide.
+        fewest: Number of impostor pairs that the first point accepts.
+
+    Returns:
+        `distances`, ascending, and at each of them `false_match_rates` and
+        `true_match_rates`: shares of the pairs up to and including that distance.
+    """
+    impostors, genuine = map(np.cumsum, histogram)
+    wanted = np.geomspace(min(fewest, impostors[-1]), impostors[-1], num_points)
+    cells = np.unique(np.searchsorted(impostors, np.round(wanted)))
+    return {
+        "distances": _cell_ends(cells).astype(float).tolist(),
+        "false_match_rates": (impostors[cells] / impostors[-1]).tolist(),
+        "true_match_rates": (genuine[cells] / genuine[-1]).tolist(),
+    }
+
+
+def _cell_ends(cells):
+    """Returns the largest float32 of each cell."""
+    bits = (np.asarray(cells, np.int64) << LOW_BITS) | ((1 << LOW_BITS) - 1)
+    return bits.astype(np.int32).view(np.float32)
