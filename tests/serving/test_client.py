@@ -181,6 +181,12 @@ def test_a_pause_does_not_outlast_the_deadline(make_client, paths, stand_in):
     assert time.monotonic() - start < 4
 
 
+def test_a_request_does_not_outlast_the_deadline(make_client, paths, stand_in):
+    stand_in.stand_in.delay = 2.0
+    with pytest.raises(ServingError, match="no answer within"):
+        make_client(request_timeout=60).embed(paths[:1], timeout=0.4)
+
+
 def test_a_request_has_a_time_of_its_own(make_client, paths, stand_in):
     stand_in.stand_in.delay = 0.6
     with pytest.raises(ServingError, match=r"no answer within 0\.2 s"):
@@ -300,10 +306,17 @@ def test_an_answer_that_is_no_serving_is_explained(stand_in, paths, monkeypatch)
 
 
 def test_connections_that_the_server_closed_are_replaced(stand_in, paths):
-    client = ServingClient(connect(f"http://{stand_in.rest}"), retries=QUICK)
-    client.embed(paths[:1])
-    (connection,) = client.connection._idle.queue
-    connection.sock.shutdown(socket.SHUT_RDWR)
+    twice = Retries(attempts=2, first_delay=0.01, max_delay=0.01)
+    client = ServingClient(
+        connect(f"http://{stand_in.rest}"), retries=twice, batch_size=4
+    )
+    stand_in.stand_in.delay = 0.2  # so that several are open
+    client.embed(paths)
+    idle = list(client.connection._idle.queue)
+    assert len(idle) > 1
+    for connection in idle:
+        connection.sock.shutdown(socket.SHUT_RDWR)
+    # One dead connection tells of the others: the second attempt takes a new one.
     np.testing.assert_array_equal(client.embed(paths).embeddings, expected())
     client.connection.close()
 
