@@ -33,6 +33,7 @@ setup(
     },
     install_requires=[
         "tensorflow>=2.19",
+        "tensorflow-serving-api>=2.19",  # requests: of clients, and for the warm-up
         "keras>=3.8",
         "keras-hub>=0.20",
         "numpy>=1.26",
@@ -51,11 +52,17 @@ setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.19"],
         "torch": ["torch>=2.6"],
-        "serving": ["tensorflow-serving-api>=2.19"],
+        # tf2onnx writes the file, ONNX Runtime checks it.
+        "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
+        # TensorFlow writes the file, its successor's interpreter checks it.
+        "litert": ["ai-edge-litert>=1.2"],
         "test": [
             "pytest>=8",
             "hypothesis>=6.100",
-            "tensorflow-serving-api>=2.19",
+            "tf2onnx>=1.17",
+            "onnx>=1.17",
+            "onnxruntime>=1.20",
+            "ai-edge-litert>=1.2",
             "ruff>=0.9",
             "build>=1.2",
             "setuptools>=77",

@@ -405,7 +405,7 @@ def test_rest_does_without_tensorflow():
 def test_grpc_without_its_package_is_explained(monkeypatch):
     monkeypatch.delitem(sys.modules, "topdb_tf.serving.rpc", raising=False)
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
-    with pytest.raises(ValueError, match=r"topdb-tf\[serving\]"):
+    with pytest.raises(ValueError, match=r"tensorflow-serving-api"):
         connect("grpc://localhost:1")
 
 

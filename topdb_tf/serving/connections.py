@@ -41,7 +41,7 @@ def connect(
         from topdb_tf.serving.rpc import GrpcConnection
     except ImportError as error:
         raise ValueError(
-            "gRPC needs tensorflow-serving-api: pip install 'topdb-tf[serving]', or "
+            "gRPC needs tensorflow-serving-api: pip install tensorflow-serving-api, or "
             f"use REST (http://HOST:8501). Received: server={server!r}; {error}"
         ) from error
     return GrpcConnection(address, model, ca_file=ca_file)
