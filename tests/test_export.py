@@ -9,6 +9,7 @@ from tests.test_folding import trained_embedder
 from topdb_tf.cli import main
 from topdb_tf.config import Config
 from topdb_tf.recipe import export as recipe
+from topdb_tf.recipe.calibrate import checksum_of
 from topdb_tf.recipe.model_card import model_card
 from topdb_tf.run_folder import RunFolder
 from topdb_tf.serving.session import SessionModel
@@ -96,6 +97,43 @@ def test_the_card_tells_data_scores_limits_and_law(exported):
     ):
         assert words in card
     assert "{" not in card
+
+
+def test_the_card_has_the_thresholds_of_the_same_model(run, tmp_path):
+    facts = {"normalize": False, "precision": "float32", "height": 32, "width": 16}
+    facts |= {"dim": 192, "max_difference": 0.0, "min_cosine": 1.0}
+    calibrated = RunFolder(tmp_path / "calibrated")
+    shutil.copytree(run.path, calibrated.path)
+    share = {"value": 0.00147, "low": 0.00109, "high": 0.00199}
+    point = {"wanted_false_match_rate": 0.001, "threshold": 1062.5}
+    point |= {"false_match_rate": share, "true_match_rate": {**share, "value": 0.576}}
+    calibration = {
+        "format": 1,
+        "model": "embedder.keras",
+        "model_sha256": checksum_of(run.embedder),
+        "dataset": "market1501",
+        "metric": "sqeuclidean",
+        "operating_points": [point],
+        "roc": [],
+    }
+    calibrated.calibration.write_text(json.dumps(calibration))
+    card = model_card(calibrated.embedder, calibrated, facts)
+    assert "| 0.1% | 1062.5 | 0.147% (0.109% to 0.199%) | 57.6% (" in card
+    card = model_card(calibrated.embedder, calibrated, {**facts, "normalize": True})
+    assert "unlike these" in card
+    trained_embedder(neck="none").save(calibrated.embedder)
+    card = model_card(calibrated.embedder, calibrated, facts)
+    assert "1062.5" not in card
+    assert "has changed since" in card
+
+
+def test_options_of_another_format_are_refused(run, tmp_path):
+    answer = topdb("export", run.path, "--max-pids", 3)
+    assert "--max-pids does not apply" in answer.stderr
+    answer = topdb("export", run.path, "--format", "onnx", "--normalize")
+    assert "--normalize does not apply" in answer.stderr
+    answer = topdb("export", run.path, "--precision", "int8")
+    assert "litert alone" in answer.stderr
 
 
 def test_the_card_claims_no_scores_of_another_epoch(run):

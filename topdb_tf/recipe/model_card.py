@@ -7,6 +7,7 @@ import yaml
 
 from topdb_tf import __version__
 from topdb_tf.data.records import load_card
+from topdb_tf.recipe.calibrate import rate_text, read_calibration, share_text
 from topdb_tf.recipe.scoring import score_lines
 from topdb_tf.run_folder import RunFolder
 
@@ -83,7 +84,7 @@ def model_card(model: Path, run: RunFolder | None, facts: dict) -> str:
         norm=norm or "Embeddings are not normalised.",
         data=_data(run),
         scores=_scores(run, model),
-        threshold=_threshold(run),
+        threshold=_threshold(run, model, facts["normalize"]),
         made=_made(run, model),
         **facts,
     )
@@ -116,8 +117,39 @@ def _scores(run, model):
     )
 
 
-def _threshold(run):
-    return "Not calibrated: `topdb-tf calibrate` finds a threshold on pairs of images."
+def _threshold(run, model, normalize):
+    if run is None or not run.calibration.is_file():
+        return (
+            "Not calibrated: `topdb-tf calibrate` finds a threshold on pairs of images."
+        )
+    try:
+        calibration = read_calibration(run)
+    except ValueError as error:
+        return f"Not calibrated: {error}"
+    if calibration["model"] != model.name:
+        return f"Not calibrated: the run's calibration is of {calibration['model']}."
+    rows = [
+        f"| {rate_text(point['wanted_false_match_rate'])} | {point['threshold']:g} | "
+        f"{share_text(point['false_match_rate'])} | "
+        f"{share_text(point['true_match_rate'])} |"
+        for point in calibration["operating_points"]
+    ]
+    unit = (
+        "They are for embeddings that are not normalised, unlike these."
+        if normalize and calibration["metric"] != "cosine"
+        else "Images at most that far apart count as one person."
+    )
+    return "\n".join(
+        [
+            f"Thresholds on the {calibration['metric']} distance. {unit} Found on one "
+            f"half of the test identities of `{calibration['dataset']}`, measured on "
+            "the other; elsewhere the rates will be others.",
+            "",
+            "| wanted false-match rate | threshold | false matches | true matches |",
+            "|---|---|---|---|",
+            *rows,
+        ]
+    )
 
 
 def _made(run, model):
