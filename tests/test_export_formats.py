@@ -15,6 +15,7 @@ from topdb_tf.recipe import export_formats as recipe
 from topdb_tf.recipe.export import Source, find_source
 from topdb_tf.recipe.export_formats import TestedOn, export_file, export_file_lines
 from topdb_tf.run_folder import RunFolder
+from topdb_tf.serving import formats
 from topdb_tf.serving.formats import load_file
 
 
@@ -46,6 +47,21 @@ def exported(run, images):
     return export_file(
         find_source(run.path), "litert", precision="int8", tested_on=images, say=str
     )
+
+
+@pytest.fixture(scope="module")
+def onnx_file(run, tmp_path_factory):
+    """An ONNX file of the run, written without its data; what was said; the facts."""
+    path, said = tmp_path_factory.mktemp("files") / "a.onnx", []
+    facts = export_file(find_source(run.path), "onnx", path, say=said.append)
+    return path, said, facts
+
+
+@pytest.fixture
+def converted(onnx_file, monkeypatch):
+    """Saves the time of converting the same model again."""
+    contents = onnx_file[0].read_bytes()
+    monkeypatch.setattr(formats, "file_bytes", lambda *args, **kwargs: contents)
 
 
 def names_in(folder):
@@ -136,7 +152,9 @@ def test_the_lines_tell_size_differences_scores_and_speed(exported):
     assert any("Only images of these identities" in line for line in limited)
 
 
-def test_a_limit_ranks_the_images_of_some_identities_alone(run, images, tmp_path):
+def test_a_limit_ranks_the_images_of_some_identities_alone(
+    run, images, converted, tmp_path
+):
     facts = export_file(
         find_source(run.path),
         "onnx",
@@ -152,17 +170,13 @@ def test_a_limit_ranks_the_images_of_some_identities_alone(run, images, tmp_path
     assert scores["change"] == {"rank_1": 0, "mean_ap": 0}
 
 
-def test_a_run_without_its_data_is_exported_and_not_scored(run, tmp_path):
-    said = []
-    facts = export_file(
-        find_source(run.path), "onnx", tmp_path / "a.onnx", say=said.append
-    )
+def test_a_run_without_its_data_is_exported_and_not_scored(onnx_file):
+    path, said, facts = onnx_file
     assert facts["retrieval"] is None
     assert any("not scored" in line and "no_data" in line for line in said)
     assert facts["probes"]["min_cosine"] > 0.99999
-    assert names_in(tmp_path) == ["a.onnx", "a.onnx.report.json"]
-    texts = onnxruntime.InferenceSession(tmp_path / "a.onnx").get_modelmeta()
-    texts = texts.custom_metadata_map
+    assert names_in(path.parent) == ["a.onnx", "a.onnx.report.json"]
+    texts = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
     assert texts["input"].startswith("pixels: float32 RGB in [0, 255], (batch, 32, 16")
     assert texts["training_data"] == "market1501"
     assert texts["terms"].startswith("Market-1501: Research only")
@@ -178,7 +192,7 @@ def test_a_model_without_a_run_is_scored_on_the_data_named(run, images, tmp_path
     assert texts["training_data"] == "unknown"
 
 
-def test_a_model_without_a_run_says_that_it_is_not_scored(run, tmp_path):
+def test_a_model_without_a_run_says_that_it_is_not_scored(run, converted, tmp_path):
     said = []
     source = Source(run.embedder, None)
     facts = export_file(source, "onnx", tmp_path / "a.onnx", say=said.append)
@@ -186,7 +200,7 @@ def test_a_model_without_a_run_says_that_it_is_not_scored(run, tmp_path):
     assert any("not scored: a model without a run" in line for line in said)
 
 
-def test_a_file_is_replaced_only_when_told(run, tmp_path):
+def test_a_file_is_replaced_only_when_told(run, converted, tmp_path):
     path = tmp_path / "a.onnx"
     path.write_bytes(b"mine")
     with pytest.raises(FileExistsError, match=r"a\.onnx already exists.*--force"):
@@ -196,14 +210,16 @@ def test_a_file_is_replaced_only_when_told(run, tmp_path):
     onnx.checker.check_model(path)
 
 
-def test_a_file_that_fails_the_check_is_not_left_behind(run, tmp_path, monkeypatch):
+def test_a_file_that_fails_the_check_is_not_left_behind(
+    run, converted, tmp_path, monkeypatch
+):
     monkeypatch.setitem(recipe._LEAST_COSINE, "float32", 1.01)
     with pytest.raises(ValueError, match=r"at least 1\.01\. Nothing was written"):
         export_file(find_source(run.path), "onnx", tmp_path / "a.onnx", say=str)
     assert names_in(tmp_path) == []
 
 
-def test_an_older_file_survives_a_failed_check(run, tmp_path, monkeypatch):
+def test_an_older_file_survives_a_failed_check(run, converted, tmp_path, monkeypatch):
     path = tmp_path / "a.onnx"
     path.write_bytes(b"older")
     monkeypatch.setitem(recipe._LEAST_COSINE, "float32", float("nan"))
