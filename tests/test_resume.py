@@ -290,8 +290,10 @@ def test_a_loss_that_is_not_finite_leaves_the_checkpoints(interrupted):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("drop", ["batch", "top"])
+@pytest.mark.parametrize(
+    ("precision", "drop"),
+    [("float16", "top"), ("float32", "batch"), ("bfloat16", "top")],
+)
 def test_a_run_killed_again_and_again_goes_on_to_the_same_end(
     precision, drop, settings, tmp_path
 ):
