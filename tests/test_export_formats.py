@@ -13,7 +13,7 @@ from topdb_tf.data.pipeline import evaluation_dataset
 from topdb_tf.model.extraction import load_embedder
 from topdb_tf.recipe import export_formats as recipe
 from topdb_tf.recipe.export import Source, find_source
-from topdb_tf.recipe.export_formats import TestedOn, export_file, export_file_lines
+from topdb_tf.recipe.export_formats import ReportData, export_file, export_file_lines
 from topdb_tf.run_folder import RunFolder
 from topdb_tf.serving import formats
 from topdb_tf.serving.formats import load_file
@@ -27,7 +27,7 @@ def images(data_root):  # noqa: F811
         f"data.root={data_root}",
         "data.check_counts=false",
     )
-    return TestedOn(overrides)
+    return ReportData(overrides)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def run(tmp_path_factory):
 def exported(run, images):
     """The facts of an int8 file: the one whose scores could differ."""
     return export_file(
-        find_source(run.path), "litert", precision="int8", tested_on=images, say=str
+        find_source(run.path), "litert", precision="int8", data=images, say=str
     )
 
 
@@ -159,7 +159,7 @@ def test_a_limit_ranks_the_images_of_some_identities_alone(
         find_source(run.path),
         "onnx",
         tmp_path / "few.onnx",
-        tested_on=TestedOn(images.overrides, max_pids=2),
+        data=ReportData(images.overrides, max_pids=2),
         say=str,
     )
     scores = facts["retrieval"]
@@ -185,7 +185,7 @@ def test_a_run_without_its_data_is_exported_and_not_scored(onnx_file):
 
 def test_a_model_without_a_run_is_scored_on_the_data_named(run, images, tmp_path):
     source, path = Source(run.embedder, None), tmp_path / "a.onnx"
-    facts = export_file(source, "onnx", path, tested_on=images, say=str)
+    facts = export_file(source, "onnx", path, data=images, say=str)
     assert facts["retrieval"]["dataset"] == "synthetic"
     # What it was trained on is not known from that.
     texts = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
@@ -240,13 +240,13 @@ def test_int8_needs_training_images(run, tmp_path):
 
 
 def test_data_that_were_asked_for_must_be_there(run, tmp_path):
-    asked = TestedOn((f"data.root={tmp_path}",))
+    asked = ReportData((f"data.root={tmp_path}",))
     with pytest.raises(FileNotFoundError, match="Market-1501 must lie in"):
         export_file(
             find_source(run.path),
             "onnx",
             tmp_path / "a.onnx",
-            tested_on=asked,
+            data=asked,
             say=str,
         )
 
@@ -267,4 +267,4 @@ def test_a_name_that_cannot_be_is_refused(format, name, kind, words, run, tmp_pa
 
 def test_no_identities_are_too_few():
     with pytest.raises(ValueError, match="max_pids=0"):
-        TestedOn(max_pids=0)
+        ReportData(max_pids=0)

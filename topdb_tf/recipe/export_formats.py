@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class TestedOn:
+class ReportData:
     """Which images an exported file is scored and, for int8, calibrated on.
 
     Args:
@@ -38,8 +38,6 @@ class TestedOn:
             `data.root=...`. `data.split=...` names the data of a model without a run.
         max_pids: Most query identities that are scored; all if it is `None`.
     """
-
-    __test__ = False  # no class of tests, whatever pytest thinks of its name
 
     overrides: tuple[str, ...] = ()
     max_pids: int | None = 100
@@ -58,7 +56,7 @@ def export_file(
     out: Path | None = None,
     *,
     precision: str = "float32",
-    tested_on: TestedOn | None = None,
+    data: ReportData | None = None,
     force: bool = False,
     say: Say,
 ) -> dict:
@@ -75,7 +73,7 @@ def export_file(
         out: The file. By default beside the model, with its name and the suffix of the
             format, and its precision if that is not float32.
         precision: One of the format's.
-        tested_on: The images; by default those of the run.
+        data: The images; by default those of the run.
         force: Whether a file that exists is replaced.
         say: Function that shows a line.
 
@@ -95,11 +93,11 @@ def export_file(
     from topdb_tf.serving.formats import check_format
 
     start = time.monotonic()
-    tested_on = tested_on or TestedOn()
+    data = data or ReportData()
     suffix = check_format(format, precision).suffix
     out = Path(out or _default_file(source, suffix, precision))
     _check_out(out, suffix, force)
-    config, split = _data(source, tested_on, precision, say)
+    config, split = _config_and_split(source, data, precision, say)
     embedder = load_embedder(source.model)
     say(f"{source.model}: writing {format}, {precision}")
     images = _calibration_images(split, embedder) if precision == "int8" else None
@@ -110,7 +108,7 @@ def export_file(
             partial,
             least_cosine=_LEAST_COSINE[precision],
             scored=None if split is None else (split, config),
-            max_pids=tested_on.max_pids,
+            max_pids=data.max_pids,
         )
     origin = {"path": str(out), "format": format, "precision": precision}
     origin["num_calibration_images"] = len(images or ())
@@ -179,11 +177,11 @@ def _check_out(out, suffix, force):
         raise FileNotFoundError(f"There is no folder {out.parent} to write into.")
 
 
-def _data(
-    source: Source, tested_on: TestedOn, precision: str, say: Say
+def _config_and_split(
+    source: Source, data: ReportData, precision: str, say: Say
 ) -> tuple[Config | None, Split | None]:
     """Returns the settings and the images of a run, if they are at hand."""
-    names_data = any(text.startswith("data.split=") for text in tested_on.overrides)
+    names_data = any(text.startswith("data.split=") for text in data.overrides)
     if source.run is None and not names_data:
         if precision == "int8":
             raise ValueError(
@@ -194,13 +192,13 @@ def _data(
         say("not scored: a model without a run needs --dataset and --data-root")
         return None, None
     if source.run is None:
-        config = read_recipe("paper", tested_on.overrides)
+        config = read_recipe("paper", data.overrides)
     else:
-        config = read_config(source.run.config, tested_on.overrides)
+        config = read_config(source.run.config, data.overrides)
     try:
         return config, read_data(config.data.split, config)
     except (FileNotFoundError, ValueError) as error:
-        if precision == "int8" or tested_on.overrides:
+        if precision == "int8" or data.overrides:
             raise
         say(f"not scored: {error}")
         return None, None
