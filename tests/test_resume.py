@@ -342,14 +342,15 @@ def test_deterministic_kernels_train_and_resume_too(settings, tmp_path):
 @pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once(settings, tmp_path):
     # The first one comes in step 2, which then hangs.
-    hanging = KILLED.replace("SIGKILL)", "SIGINT); print(flush=True); time.sleep(99)")
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"import time\n{hanging}", tmp_path / "run"]
-        + [*BEFORE_CHECKPOINT, "2", *settings, "train.checkpoint_minutes=0"],
+    hang = "print(file=sys.__stdout__, flush=True); time.sleep(99)"
+    hanging = KILLED.replace("SIGKILL)", f"SIGINT); {hang}")
+    arguments = [tmp_path / "run", *BEFORE_CHECKPOINT, "2", *settings]
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import time\n{hanging}", *arguments],
         stdout=subprocess.PIPE,
         text=True,
-    )
-    while process.stdout.readline().strip():
-        pass
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=20) == -signal.SIGINT
+    ) as process:
+        while process.stdout.readline().strip():
+            pass
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == -signal.SIGINT
