@@ -57,12 +57,12 @@ def report(
     Raises:
         ValueError: If a cosine is below `least_cosine`.
     """
-    with without_notes():
-        model = load_file(path)
     reference = _reference(embedder)
     probes = _probes(tuple(embedder.input_shape[1:3]))
-    # One image alone and the others together: the batch must be free.
-    found = np.concatenate([model(probes[:1]), model(probes[1:])])
+    with without_notes():
+        model = load_file(path)
+        # One image alone and the others together: the batch must be free.
+        found = np.concatenate([model(probes[:1]), model(probes[1:])])
     differences = compare(found, reference(probes))
     if not differences["min_cosine"] >= least_cosine:
         raise ValueError(
@@ -174,8 +174,8 @@ def compare(found: np.ndarray, expected: np.ndarray) -> dict:
 def _reference(embedder):
     """Returns the function of a model, as it was built but computed in float32."""
     model = in_precision(embedder, "float32")
-    in_graph = tf.function(lambda pixels: model(pixels, training=False))
-    return lambda pixels: in_graph(pixels).numpy()
+    in_graph = tf.function(model, autograph=False)
+    return lambda pixels: in_graph(pixels, training=False).numpy()
 
 
 def _probes(image_size):
