@@ -187,3 +187,13 @@ def test_what_was_not_trained_is_refused(run, tmp_path):
     answer = topdb("export", run.embedder, "--best")
     assert "--best" in answer.stderr
     assert all(a.exit_code != 0 for a in [answer])
+
+
+def test_a_file_for_another_runtime_is_written_with_its_report(run, tmp_path):
+    out = tmp_path / "mine.onnx"
+    answer = topdb("export", run.path, "--format", "onnx", "--out", out)
+    assert answer.exit_code == 0, answer.output
+    assert str(out) in answer.stdout
+    report = json.loads((tmp_path / "mine.onnx.report.json").read_text())
+    assert report["format"] == "onnx"
+    assert out.stat().st_size > 2**20

@@ -94,12 +94,12 @@ def _export_saved_model(source, out, precision, normalize, as_json):
 
 def _export_file(source, kind, out, precision, options, as_json):
     from topdb_tf.recipe.export_formats import (
-        TestedOn,
+        ReportData,
         export_file,
         export_file_lines,
     )
 
-    tested_on = TestedOn(
+    data = ReportData(
         overrides=tuple(data_overrides(options["dataset"], options["data_root"])),
         max_pids=options["max_pids"] or None,
     )
@@ -108,7 +108,7 @@ def _export_file(source, kind, out, precision, options, as_json):
         kind,
         out,
         precision=precision,
-        tested_on=tested_on,
+        data=data,
         force=options["force"],
         say=say,
     )
