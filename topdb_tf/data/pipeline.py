@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +16,7 @@ from topdb_tf.data.augment import (
     random_windows,
 )
 from topdb_tf.data.decoding import decode_images, pixel_reader
+from topdb_tf.data.resizing import check_image_size, resize_pixels
 from topdb_tf.data.sampler import pk_batches
 
 
@@ -43,7 +45,7 @@ class PixelOptions:
     num_threads: int = 4
 
     def __post_init__(self):
-        _check_image_size(self.image_size)
+        check_image_size(self.image_size)
         for name in ("flip", "zoom", "erase"):
             check_probability(name, getattr(self, name))
         if self.dtype not in ("float32", "uint8"):
@@ -55,6 +57,18 @@ class PixelOptions:
                 "`num_threads` must be at least 1. "
                 f"Received: num_threads={self.num_threads}"
             )
+
+
+class Shard(NamedTuple):
+    """The consecutive part of every batch that one worker makes.
+
+    Args:
+        worker: Index of the worker; the first one has the first images.
+        num_workers: Number of workers.
+    """
+
+    worker: int = 0
+    num_workers: int = 1
 
 
 class TrainingBatches:
@@ -149,10 +163,16 @@ class TrainingBatches:
             num_batches=self.num_batches,
         )
 
-    def dataset(self) -> tf.data.Dataset:
+    def dataset(self, shard: Shard | None = None) -> tf.data.Dataset:
         """Returns a data set that yields the epoch `self.epoch` when it is iterated.
 
         For `fit`: set `epoch` in the callback `on_epoch_begin`.
+
+        Args:
+            shard: The part of every batch that is made; all of it without.
+
+        Raises:
+            ValueError: If the identities of a batch do not divide into the parts.
 
         Returns:
             Batches `(pixels, labels)`: pixels in [0, 255] of shape `(batch, height,
@@ -162,13 +182,15 @@ class TrainingBatches:
         start = tf.data.Dataset.range(1).map(
             lambda _: (self._epoch.read_value(), self._plan.read_value())
         )
-        return self._dataset(start, first_step=0)
+        return self._dataset(start, first_step=0, shard=shard or Shard())
 
-    def epoch_dataset(self, epoch: int, *, first_step: int = 0) -> tf.data.Dataset:
+    def epoch_dataset(
+        self, epoch: int, *, first_step: int = 0, shard: Shard | None = None
+    ) -> tf.data.Dataset:
         """Returns the batches of one epoch from a step on, as `dataset` does.
 
         Raises:
-            ValueError: If the epoch has no batch `first_step`.
+            ValueError: If the epoch has no batch `first_step`, or as `dataset`.
         """
         if not 0 <= first_step < self.num_batches:
             raise ValueError(
@@ -176,12 +198,24 @@ class TrainingBatches:
                 f"Received: first_step={first_step}, num_batches={self.num_batches}"
             )
         start = tf.data.Dataset.from_tensors((np.int64(epoch), self.plan(epoch)))
-        return self._dataset(start, first_step=first_step)
+        return self._dataset(start, first_step=first_step, shard=shard or Shard())
 
-    def _dataset(self, start, *, first_step):
+    def _dataset(self, start, *, first_step, shard):
+        if self.pids_per_batch % shard.num_workers:
+            raise ValueError(
+                "Every worker must have as many whole identities of a batch. Received: "
+                f"pids_per_batch={self.pids_per_batch} for {shard.num_workers} workers"
+            )
+        part = self.pids_per_batch // shard.num_workers * self.images_per_pid
+        own = slice(shard.worker * part, (shard.worker + 1) * part)
+
         def draws(epoch, plan):
             steps = tf.data.Dataset.range(first_step, self.num_batches)
-            return steps.map(lambda step: self._draws(epoch, step, plan[step]))
+            return steps.map(
+                lambda step: tuple(
+                    values[own] for values in self._draws(epoch, step, plan[step])
+                )
+            )
 
         dataset = start.flat_map(draws).unbatch()
         dataset = dataset.map(
@@ -189,10 +223,9 @@ class TrainingBatches:
             num_parallel_calls=self.options.num_threads,
             deterministic=True,
         )
-        batch = self.pids_per_batch * self.images_per_pid
         length = tf.data.experimental.assert_cardinality(self.num_batches - first_step)
         # The prefetch is last, or tf.data adds one without a bound.
-        return dataset.batch(batch, drop_remainder=True).apply(length).prefetch(2)
+        return dataset.batch(part, drop_remainder=True).apply(length).prefetch(2)
 
     def _draws(self, epoch, step, indices):
         """Returns what is done to the images of one batch, each of shape `(batch,)`."""
@@ -242,7 +275,7 @@ def evaluation_dataset(
         ValueError: If files are damaged, if there is no image, or if a number is out
             of range.
     """
-    _check_image_size(image_size)
+    check_image_size(image_size)
     if len(images) == 0 or batch_size < 1:
         raise ValueError(
             "There must be an image, and one in a batch. "
@@ -257,33 +290,3 @@ def evaluation_dataset(
         deterministic=True,
     )
     return dataset.batch(batch_size).prefetch(2)
-
-
-def resize_pixels(pixels, image_size):
-    """Resizes images the way Pillow's bilinear filter does, antialiased.
-
-    Pixels are rounded to whole grey levels after the width and again after the
-    height, so the result is Pillow's but for rare ties.
-
-    Args:
-        pixels: uint8 or float32 in [0, 255], shape `(height, width, 3)` or `(batch,
-            height, width, 3)`.
-        image_size: `(height, width)` of the result, in pixels.
-
-    Returns:
-        float32 pixels in [0, 255] of that size.
-    """
-    height, width = image_size
-    rows = tf.shape(pixels)[-3]
-    pixels = tf.image.resize(pixels, (rows, width), antialias=True)
-    pixels = tf.floor(pixels + 0.5)
-    pixels = tf.image.resize(pixels, (height, width), antialias=True)
-    return tf.floor(pixels + 0.5)
-
-
-def _check_image_size(image_size):
-    if len(image_size) != 2 or min(image_size) < 1:
-        raise ValueError(
-            "`image_size` must be (height, width) in pixels. "
-            f"Received: image_size={image_size}"
-        )

@@ -14,10 +14,11 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     is updated with the unbiased variance of the batch, n / (n - 1) times the one that
     normalises, as PyTorch does. Scale, shift and statistics are float32 also where
     the inputs are float16 or bfloat16. The defaults of `momentum` and `epsilon` are
-    this network's, not Keras's. With `synchronized=True`, in float64 and on the other
-    backends of Keras, where there is no such kernel, the layer computes the same from
-    `keras.ops`. As in Keras, a layer with `trainable=False` uses its moving
-    statistics and leaves them.
+    this network's, not Keras's. In float64 and on the other backends of Keras, where
+    there is no such kernel, the layer computes the same from `keras.ops`; so it does in
+    training with `synchronized=True`, where the statistics are those of the batches of
+    all replicas, which must be of one size. As in Keras, a layer with
+    `trainable=False` uses its moving statistics and leaves them.
 
     Source: Ioffe and Szegedy, Batch Normalization, ICML 2015
     (https://arxiv.org/abs/1502.03167).
@@ -59,7 +60,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             raise ValueError(f"`mask` is not supported. Received: mask={mask}")
         from_batch = bool(training) and self.trainable
         is_tensorflow = keras.backend.backend() == "tensorflow"
-        if is_tensorflow and not self.synchronized and self.compute_dtype != "float64":
+        of_replicas = self.synchronized and from_batch
+        if is_tensorflow and not of_replicas and self.compute_dtype != "float64":
             return self._fused(inputs, from_batch)
         return self._unfused(inputs, from_batch)
 
@@ -89,7 +91,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         mean, variance = self.moving_mean, self.moving_variance
         if from_batch:
             axes = list(range(len(inputs.shape) - 1))
-            mean, variance = ops.moments(inputs, axes, synchronized=self.synchronized)
+            moments = _moments_of_replicas if self.synchronized else ops.moments
+            mean, variance = moments(inputs, axes)
             self._update(self.moving_mean, mean)
             self._update(self.moving_variance, variance * self._unbiased(inputs))
         outputs = ops.batch_normalization(
@@ -115,3 +118,19 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
             count *= tf.distribute.get_strategy().num_replicas_in_sync
         return count / ops.maximum(count - 1, 1)
+
+
+def _moments_of_replicas(inputs, axes):
+    """Returns mean and variance of all replicas' inputs, which are of one size.
+
+    Deviations are taken from the common mean. (Keras subtracts the square of the mean
+    from the mean of the squares, which loses digits where the mean is large.)
+    """
+    import tensorflow as tf  # Keras synchronises on TensorFlow only
+
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return ops.moments(inputs, axes)
+    mean = replica.all_reduce("MEAN", ops.mean(inputs, axes))
+    squares = ops.square(inputs - mean)
+    return mean, replica.all_reduce("MEAN", ops.mean(squares, axes))

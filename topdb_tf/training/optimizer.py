@@ -12,7 +12,8 @@ class AdamWithL2(keras.optimizers.Adam):
     moments, for every weight: kernels, biases and batch normalisation. (Keras's own
     `weight_decay` is the decoupled one of AdamW.) `epsilon` is added to the corrected
     second moment's root, where PyTorch has it. On TensorFlow each weight is updated
-    by one fused kernel.
+    by one fused kernel, and under a `tf.distribute` strategy the gradients must be
+    those of all replicas together, as `ReidTrainer` sums them.
 
     Source: Kingma and Ba, Adam, ICLR 2015 (https://arxiv.org/abs/1412.6980).
 
@@ -62,6 +63,11 @@ class AdamWithL2(keras.optimizers.Adam):
         self.assign_add(velocity, (ops.square(gradient) - velocity) * (1 - self.beta_2))
         rate = rate * ops.sqrt(1 - powers[1]) / (1 - powers[0])
         self.assign_sub(variable, momentum * rate / (ops.sqrt(velocity) + epsilon))
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        # Keras would sum them here, after clipping, and where each replica may have
+        # found other gradients not finite.
+        return grads_and_vars
 
     def get_config(self):
         config = {**super().get_config(), "l2": self.l2}
