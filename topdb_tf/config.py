@@ -94,12 +94,22 @@ class TrainConfig:
     Args:
         epochs: Passes over the training images.
         learning_rate: Peak at a batch of `reference_batch_size`; it is scaled in
-            proportion to the batch.
+            proportion to the images of an update.
         reference_batch_size: Batch that `learning_rate` is given for.
+        accumulate_steps: Batches whose mean gradient makes one update; hard examples
+            and batch statistics are still those of each batch.
+        schedule: After the warm-up, `steps` (paper) or `cosine`, to zero at the end.
         warmup: `linear` (paper) or `staircase` (authors).
         warmup_epochs: Length of the warm-up.
-        drop_epochs: Epochs at which the rate is divided by ten.
+        drop_epochs: Epochs at which the rate is divided by ten; for `steps`.
         l2: L2 penalty on every weight.
+        clip_norm: Most length of the gradient of all weights together, without the L2
+            penalty; 0: any.
+        ema: Share that the moving average of the weights, which is then what is scored
+            and saved, keeps at each update, such as 0.999; 0: no average.
+        freeze_epochs: Epochs at the start in which the backbone is not trained.
+        stop_after: Scored epochs without a better mAP after which training ends; 0:
+            never.
         label_smoothing: Of the cross-entropy.
         margin: Of the triplet loss, or `soft`.
         precision: `auto`, `float32`, `bfloat16` or `float16`.
@@ -116,10 +126,16 @@ class TrainConfig:
     epochs: int = _at_least(1, 400)
     learning_rate: float = 1e-3
     reference_batch_size: int = _at_least(1, 128)
+    accumulate_steps: int = _at_least(1, 1)
+    schedule: str = _one_of("steps", "cosine")
     warmup: str = _one_of("linear", "staircase")
     warmup_epochs: int = _at_least(0, 50)
     drop_epochs: tuple[int, ...] = (200, 300)
     l2: float = 5e-4
+    clip_norm: float = _at_least(0, 0.0)
+    ema: float = _share(0.0)
+    freeze_epochs: int = _at_least(0, 0)
+    stop_after: int = _at_least(0, 0)
     label_smoothing: float = _share(0.1)
     margin: float | str = 0.3
     precision: str = _one_of("auto", "float32", "bfloat16", "float16")

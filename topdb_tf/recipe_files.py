@@ -174,6 +174,29 @@ def _check(config):
             "at least two identities. Received: "
             f"batch_size={data.batch_size}, images_per_pid={data.images_per_pid}"
         )
+    _check_training(config.train)
+
+
+def _check_training(train):
+    if train.ema == 1:
+        raise ValueError("`train.ema` must be below 1: nothing new would be averaged.")
+    if train.stop_after and not train.evaluate_every:
+        raise ValueError(
+            "`train.stop_after` needs scores while training: set "
+            "`train.evaluate_every`. Received: "
+            f"stop_after={train.stop_after}, evaluate_every=0"
+        )
+    if train.freeze_epochs >= train.epochs:
+        raise ValueError(
+            "`train.freeze_epochs` must be fewer than `train.epochs`. Received: "
+            f"freeze_epochs={train.freeze_epochs}, epochs={train.epochs}"
+        )
+    if train.schedule == "cosine" and train.warmup_epochs >= train.epochs:
+        raise ValueError(
+            "With `train.schedule=cosine`, `train.warmup_epochs` must be fewer than "
+            f"`train.epochs`. Received: warmup_epochs={train.warmup_epochs}, "
+            f"epochs={train.epochs}"
+        )
 
 
 def _check_setting(key, value, limits):

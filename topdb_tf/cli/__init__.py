@@ -6,6 +6,7 @@ from topdb_tf import __version__
 from topdb_tf.cli import checkpoints, deciding, embedding, scoring, serving, training
 from topdb_tf.serving.errors import ServingError
 from topdb_tf.training.errors import (
+    BatchTooLargeError,
     CheckpointError,
     NonFiniteLossError,
     TrainingInterrupted,
@@ -16,6 +17,7 @@ _EXPLAINED = (
     FileNotFoundError,
     FileExistsError,
     NonFiniteLossError,
+    BatchTooLargeError,
     CheckpointError,
     ServingError,
 )

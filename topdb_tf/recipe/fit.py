@@ -17,10 +17,12 @@ from topdb_tf.recipe.environment import (
     set_precision,
 )
 from topdb_tf.recipe.loop import Training, peak_rate, rate_of_epoch, train
+from topdb_tf.recipe.options import build_optimizer, option_lines
 from topdb_tf.recipe.resume import (
     as_begun,
     check_same_settings,
     fitting,
+    how_it_ended,
     is_finished,
     restore_log,
     warn_of_another_machine,
@@ -50,10 +52,13 @@ def fit(config: Config, run_dir: Path, *, say: Say) -> RunFolder:
         FileNotFoundError: If data or weights are missing.
         ValueError: If data or settings cannot be used.
         NonFiniteLossError: If a loss or gradient becomes NaN or infinite.
+        BatchTooLargeError: If a batch does not fit into memory.
         CheckpointError: If the state of the training cannot be written.
         TrainingInterrupted: At Ctrl-C or SIGTERM, when the state is saved.
     """
     run = new_run(run_dir)
+    if config.train.freeze_epochs and config.model.weights == "none":
+        say("warning: the backbone that is frozen at first has random weights")
     training = _prepared(config, run, say)
     run.path.mkdir(parents=True, exist_ok=True)
     with held(run):
@@ -90,7 +95,7 @@ def resume(
     own = read_config(run.config)
     check_same_settings(own, config, force=force)
     if is_finished(run, config):
-        say(f"{run.path} is finished: all {config.train.epochs} epochs are done.")
+        say(f"{run.path} is finished: {how_it_ended(run, config)}.")
         return run
     with held(run):
         checkpoint = newest_checkpoint(run.checkpoints, say=say)
@@ -122,7 +127,6 @@ def build_trainer(config: Config, *, num_pids: int):
     """
     from topdb_tf.model.network import embedder
     from topdb_tf.training.losses import BatchHardTripletLoss, LabelSmoothedCrossEntropy
-    from topdb_tf.training.optimizer import AdamWithL2
     from topdb_tf.training.trainer import ReidTrainer
 
     network = _build_network(config, num_pids)
@@ -132,7 +136,7 @@ def build_trainer(config: Config, *, num_pids: int):
         triplet=BatchHardTripletLoss(config.train.margin),
     )
     trainer.compile(
-        optimizer=AdamWithL2(peak_rate(config), l2=config.train.l2),
+        optimizer=build_optimizer(config, network, rate=peak_rate(config)),
         jit_compile=config.train.xla,
     )
     return trainer, embedder(network)
@@ -260,6 +264,8 @@ def _describe(training, split):
         f"batches of {data.pids_per_batch} identities x {data.images_per_pid} images; "
         f"learning rate up to {peak:g}; {config.train.epochs} epochs"
     )
+    for line in option_lines(config, num_batches=training.batches.num_batches):
+        say(line)
 
 
 def _facts_of_network(training):

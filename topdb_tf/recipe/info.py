@@ -3,6 +3,7 @@
 import json
 
 from topdb_tf.config import Config
+from topdb_tf.recipe.resume import ended_early
 from topdb_tf.recipe.scoring import score_lines
 from topdb_tf.recipe_files import read_config
 from topdb_tf.run_folder import RunFolder
@@ -23,6 +24,7 @@ def run_info(run: RunFolder) -> dict:
         "epochs": config.train.epochs,
         "environment": _read_json(run.environment),
         **_progress(run),
+        "ended_early": ended_early(run, config),
         "scores": _read_json(run.scores),
         "files": sorted(
             str(path.relative_to(run.path))
@@ -38,11 +40,12 @@ def info_lines(facts: dict) -> list[str]:
     settings = [f"{key}={value}" for key, value in facts["settings"].items()]
     last = facts["last"] or {"epochs_done": 0, "steps_done": 0}
     steps = f", {last['steps_done']} steps" if last["steps_done"] else ""
+    early = ", stopped early" if facts["ended_early"] else ""
     lines = [
         f"run         {facts['run']}",
         f"data set    {facts['split']}",
         f"settings    {', '.join(settings) or 'all as in the paper'}",
-        f"epochs      {last['epochs_done']} of {facts['epochs']} done{steps}",
+        f"epochs      {last['epochs_done']} of {facts['epochs']} done{steps}{early}",
         f"precision   {environment.get('precision')}",
         f"parameters  {environment.get('trainable_parameters', 0):,} trainable, "
         f"embedding of {environment.get('embedding_dim')}",

@@ -4,10 +4,17 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from topdb_tf.config import Config
 from topdb_tf.progress import duration_text
+from topdb_tf.recipe.options import (
+    explained_memory,
+    has_stopped,
+    scoring_memory,
+    training_memory,
+)
 from topdb_tf.recipe.scoring import (
     Embeddings,
     score_lines,
@@ -46,7 +53,7 @@ class Training(NamedTuple):
 
 
 def train(training: Training, *, resumed: Checkpoint | None = None) -> None:
-    """Trains to the last epoch and writes the scores.
+    """Trains to the last epoch, or an early end, and writes the scores.
 
     Args:
         training: What it works with.
@@ -54,16 +61,22 @@ def train(training: Training, *, resumed: Checkpoint | None = None) -> None:
 
     Raises:
         NonFiniteLossError: If a loss or gradient becomes NaN or infinite.
+        BatchTooLargeError: If a batch does not fit into memory.
         CheckpointError: If the state cannot be written.
         TrainingInterrupted: At Ctrl-C or SIGTERM, when the state is saved.
     """
+    from topdb_tf.training.options import as_used
     from topdb_tf.training.saving import Interruption
 
     config, run, say = training.config, training.run, training.say
     last = {}
 
     def score():
-        last["set"] = training.embeddings.retrieval_set(training.embedder)
+        with (
+            explained_memory(lambda: scoring_memory(config)),
+            as_used(training.trainer.network, training.trainer.optimizer),
+        ):
+            last["set"] = training.embeddings.retrieval_set(training.embedder)
         last["result"] = score_set(last["set"], config)
         scores = last["result"].scores
         return {"mean_ap": scores.mean_ap, "rank_1": scores.cmc[0]}
@@ -73,8 +86,10 @@ def train(training: Training, *, resumed: Checkpoint | None = None) -> None:
     with Interruption(f"go on with `topdb-tf fit --resume {run.path}`") as interruption:
         callbacks = _callbacks(training, score, interruption, resumed)
         with contextlib.redirect_stdout(sys.stderr):
-            _fit(training, callbacks, resumed.position if resumed else START)
-    if not last:  # the last epoch was done, its scores were not written
+            precision = training.facts["precision"]
+            with explained_memory(lambda: training_memory(config, precision)):
+                _fit(training, callbacks, resumed)
+    if not last:  # all was done but for writing the scores
         score()
     results = [last["result"]]
     if config.evaluation.rerank:
@@ -89,37 +104,38 @@ def train(training: Training, *, resumed: Checkpoint | None = None) -> None:
 
 def rate_of_epoch(config: Config) -> Callable[[int], float]:
     """Returns the function from an epoch, counted from 1, to its learning rate."""
-    from topdb_tf.training.schedules import learning_rate_at
+    from topdb_tf.training.schedules import cosine_rate_at, learning_rate_at
 
-    train, peak = config.train, peak_rate(config)
-
-    def rate(epoch):
-        return learning_rate_at(
-            epoch,
-            peak=peak,
-            warmup=train.warmup,
-            warmup_epochs=train.warmup_epochs,
-            drop_epochs=train.drop_epochs,
-        )
-
-    return rate
+    train = config.train
+    options = {
+        "peak": peak_rate(config),
+        "warmup": train.warmup,
+        "warmup_epochs": train.warmup_epochs,
+    }
+    if train.schedule == "cosine":
+        return partial(cosine_rate_at, num_epochs=train.epochs, **options)
+    return partial(learning_rate_at, drop_epochs=train.drop_epochs, **options)
 
 
 def peak_rate(config: Config) -> float:
-    """Returns the learning rate after the warm-up, at the batch size of the run."""
+    """Returns the learning rate after the warm-up, for the images of an update."""
     from topdb_tf.training.schedules import scaled_learning_rate
 
     return scaled_learning_rate(
         config.train.learning_rate,
-        batch_size=config.data.batch_size,
+        batch_size=config.data.batch_size * config.train.accumulate_steps,
         reference_batch_size=config.train.reference_batch_size,
     )
 
 
-def _fit(training, callbacks, start):
+def _fit(training, callbacks, resumed):
     """Runs Keras's `fit`: first for the rest of an epoch, where one was begun."""
     trainer, batches = training.trainer, training.batches
+    start = resumed.position if resumed else START
     epochs, epoch = training.config.train.epochs, start.epoch
+    if resumed and not start.step:
+        if has_stopped(training.config, epoch, resumed.facts["best"]):
+            return
     options = {
         "shuffle": False,  # the plan of the batches has done it
         "verbose": 1 if sys.stderr.isatty() else 0,
@@ -131,7 +147,7 @@ def _fit(training, callbacks, start):
     elif start.step:
         _end_epoch(trainer, callbacks, epoch)
     epoch += start.step > 0
-    if epoch < epochs:
+    if epoch < epochs and not trainer.stop_training:
         trainer.fit(batches.dataset(), initial_epoch=epoch, epochs=epochs, **options)
 
 
@@ -151,18 +167,23 @@ def _end_epoch(trainer, callbacks, epoch):
 def _callbacks(training, score, interruption, resumed):
     import keras
 
-    from topdb_tf.training import callbacks, saving
+    from topdb_tf.training import callbacks, options, saving
 
     config, run, say = training.config, training.run, training.say
+    trainer = training.trainer
     settings, start = config.train, resumed.position if resumed else START
     scoring = callbacks.RetrievalScore(
         score, every=settings.evaluate_every, num_epochs=settings.epochs
     )
     models = saving.KeepModels(
-        run, training.embedder, best=resumed.facts["best"] if resumed else None
+        run,
+        training.embedder,
+        best=resumed.facts["best"] if resumed else None,
+        as_used=partial(options.as_used, trainer.network, trainer.optimizer),
     )
     # The order matters: each one sees what those before it put into the log.
     return [
+        *_freezing(training),
         callbacks.LearningRateByEpoch(rate_of_epoch(config), training.batches),
         callbacks.StopAtNonFinite(training.trainer.non_finite_gradient, start=start),
         callbacks.WarnOfCollapse(say),
@@ -186,7 +207,23 @@ def _callbacks(training, score, interruption, resumed):
             every=None if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES,
             start=start,
         ),
+        options.StopAtPlateau(
+            say,
+            stop_after=settings.stop_after,
+            scored=scoring.is_due,
+            best=lambda: models.best,
+        ),
     ]
+
+
+def _freezing(training):
+    from topdb_tf.training.options import FreezeBackbone
+
+    backbone = training.trainer.network.get_layer("backbone")
+    num_epochs = training.config.train.freeze_epochs
+    if not num_epochs:
+        return []
+    return [FreezeBackbone(backbone, num_epochs, say=training.say)]
 
 
 def _log(run):

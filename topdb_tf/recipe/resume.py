@@ -6,8 +6,14 @@ from collections.abc import Callable
 
 from topdb_tf.config import Config
 from topdb_tf.recipe.environment import environment
+from topdb_tf.recipe.options import has_stopped
 from topdb_tf.run_folder import RunFolder, write_whole
-from topdb_tf.training.checkpoint_files import Checkpoint, Position, positions
+from topdb_tf.training.checkpoint_files import (
+    Checkpoint,
+    Position,
+    positions,
+    read_facts,
+)
 
 # Settings that do not change the result.
 FREE_SETTINGS = (
@@ -53,9 +59,29 @@ def flat_settings(config: Config) -> dict:
 
 
 def is_finished(run: RunFolder, config: Config) -> bool:
-    """Returns whether all epochs of a run are done and scored."""
+    """Returns whether a run is scored, and its epochs are done or it ended early."""
     done = positions(run.checkpoints)
-    return bool(done) and done[0].epoch >= config.train.epochs and run.scores.is_file()
+    if not done or not run.scores.is_file():
+        return False
+    return done[0].epoch >= config.train.epochs or ended_early(run, config)
+
+
+def ended_early(run: RunFolder, config: Config) -> bool:
+    """Returns whether the newest checkpoint of a run is where it stopped early."""
+    done = positions(run.checkpoints)
+    if not config.train.stop_after or not done or done[0].step:
+        return False
+    best = read_facts(run.checkpoints, done[0])["best"]
+    return has_stopped(config, done[0].epoch, best)
+
+
+def how_it_ended(run: RunFolder, config: Config) -> str:
+    """Returns for people how a finished run ended."""
+    epochs = config.train.epochs
+    if not ended_early(run, config):
+        return f"all {epochs} epochs are done"
+    done = positions(run.checkpoints)[0].epoch
+    return f"it stopped early after {done} of {epochs} epochs"
 
 
 def as_begun(config: Config, own: Config, checkpoint: Checkpoint) -> Config:

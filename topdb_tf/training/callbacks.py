@@ -11,6 +11,7 @@ import keras
 from topdb_tf.progress import duration_text
 from topdb_tf.training.checkpoint_files import START, explained
 from topdb_tf.training.errors import NonFiniteLossError
+from topdb_tf.training.schedules import is_scored
 
 _LEAST_SPREAD = 0.01  # of random weights it is 0.1 and more
 
@@ -178,7 +179,7 @@ class RetrievalScore(keras.callbacks.Callback):
 
     def is_due(self, epoch: int) -> bool:
         """Returns whether an epoch, counted from 1, is scored."""
-        return epoch == self.num_epochs or bool(self.every and epoch % self.every == 0)
+        return is_scored(epoch, every=self.every, num_epochs=self.num_epochs)
 
     def on_epoch_end(self, epoch, logs=None):
         scores = self.score() if self.is_due(epoch + 1) else {}

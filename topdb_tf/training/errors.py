@@ -11,6 +11,10 @@ class CheckpointError(OSError):
     """A file of the run could not be written; those before it are whole."""
 
 
+class BatchTooLargeError(MemoryError):
+    """A batch does not fit into the memory of the device; others may."""
+
+
 class TrainingInterrupted(Exception):  # noqa: N818 - asked for, and no error
     """A signal ended the training, after its state was saved.
 

@@ -1,5 +1,6 @@
 """Callbacks that keep the state of a training, and end it cleanly when asked."""
 
+import contextlib
 import math
 import os
 import signal
@@ -85,6 +86,7 @@ class KeepModels(keras.callbacks.Callback):
         run: The run's folder.
         embedder: Model that shares the trained weights.
         best: `best` of an earlier part of this run.
+        as_used: Context in which the model has the weights that are saved.
 
     Attributes:
         best: `epochs_done` and `mean_ap` of the best epoch, or `None`.
@@ -93,13 +95,25 @@ class KeepModels(keras.callbacks.Callback):
         CheckpointError: If a file cannot be written.
     """
 
-    def __init__(self, run: RunFolder, embedder, *, best: dict | None = None):
+    def __init__(
+        self,
+        run: RunFolder,
+        embedder,
+        *,
+        best: dict | None = None,
+        as_used: Callable = contextlib.nullcontext,
+    ):
         super().__init__()
         self.run = run
         self.embedder = embedder
         self.best = best
+        self.as_used = as_used
 
     def on_epoch_end(self, epoch, logs=None):
+        with self.as_used():
+            self._save(epoch, logs)
+
+    def _save(self, epoch, logs):
         _save_whole(self.embedder, self.run.embedder)
         mean_ap = float(logs.get("mean_ap", math.nan))
         if mean_ap > (self.best["mean_ap"] if self.best else -math.inf):

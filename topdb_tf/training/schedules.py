@@ -1,4 +1,7 @@
-"""The learning rate as a function of the epoch."""
+"""What depends on the epoch alone: the learning rate, scores, the early end."""
+
+import math
+from collections.abc import Callable
 
 WARMUPS = ("linear", "staircase")
 _STAIRS = 10  # the staircase reaches the peak in ten equal stairs
@@ -39,16 +42,79 @@ def learning_rate_at(
         >>> [learning_rate_at(e, peak=0.5, warmup_epochs=50) for e in (10, 50, 199)]
         [0.1, 0.5, 0.5]
     """
-    if warmup not in WARMUPS:
-        raise ValueError(
-            f"`warmup` must be one of {', '.join(WARMUPS)}. Received: warmup={warmup!r}"
-        )
-    if epoch < warmup_epochs and warmup == "linear":
-        return peak * epoch / warmup_epochs
+    rate = peak * _warmed_up(epoch, warmup, warmup_epochs)
     if epoch < warmup_epochs:
-        return peak * (1 + int(_STAIRS * epoch / warmup_epochs)) / _STAIRS
-    drops = sum(epoch >= drop_epoch for drop_epoch in drop_epochs)
-    return peak * drop_factor**drops
+        return rate
+    return rate * drop_factor ** sum(epoch >= drop_epoch for drop_epoch in drop_epochs)
+
+
+def cosine_rate_at(
+    epoch: int,
+    *,
+    peak: float,
+    num_epochs: int,
+    warmup: str = "linear",
+    warmup_epochs: int = 50,
+) -> float:
+    """Returns the learning rate of an epoch: a warm-up, then half a cosine to zero.
+
+    The first epoch after the warm-up has the peak. Zero would be reached in the epoch
+    after the last, so that the last one still trains.
+
+    Source: Loshchilov and Hutter, SGDR, ICLR 2017 (https://arxiv.org/abs/1608.03983),
+    without restarts.
+
+    Args:
+        epoch: Counted from 1.
+        peak: Learning rate after the warm-up.
+        num_epochs: The last epoch.
+        warmup: As for `learning_rate_at`.
+        warmup_epochs: Length of the warm-up, fewer than `num_epochs`.
+
+    Raises:
+        ValueError: If `warmup` is unknown, or lasts to the end.
+
+    Example:
+        >>> from topdb_tf.training.schedules import cosine_rate_at
+        >>> [round(cosine_rate_at(e, peak=8.0, num_epochs=9, warmup_epochs=6), 3)
+        ...  for e in (3, 6, 8, 9)]
+        [4.0, 8.0, 4.0, 1.172]
+    """
+    if warmup_epochs >= num_epochs:
+        raise ValueError(
+            "The warm-up must end before the last epoch. Received: "
+            f"warmup_epochs={warmup_epochs}, num_epochs={num_epochs}"
+        )
+    first = max(warmup_epochs, 1)
+    share = max(epoch - first, 0) / (num_epochs + 1 - first)
+    half_cosine = (1 + math.cos(math.pi * share)) / 2
+    return peak * _warmed_up(epoch, warmup, warmup_epochs) * half_cosine
+
+
+def is_scored(epoch: int, *, every: int, num_epochs: int) -> bool:
+    """Returns whether an epoch, counted from 1, is one whose mAP is measured.
+
+    Args:
+        epoch: Counted from 1.
+        every: Number of epochs between scores; 0 scores the last epoch alone.
+        num_epochs: The last epoch.
+    """
+    return epoch == num_epochs or bool(every and epoch % every == 0)
+
+
+def is_plateau(
+    epoch: int, best_epoch: int, *, stop_after: int, scored: Callable[[int], bool]
+) -> bool:
+    """Returns whether training ends early, after an epoch that was scored.
+
+    Args:
+        epoch: Number of epochs done.
+        best_epoch: The epoch of the best score so far; 0 if there is none.
+        stop_after: Scored epochs without a better one after which it ends; 0: never.
+        scored: Tells whether an epoch, counted from 1, is scored.
+    """
+    since = sum(map(scored, range(best_epoch + 1, epoch + 1)))
+    return 0 < stop_after <= since and scored(epoch)
 
 
 def scaled_learning_rate(
@@ -65,3 +131,16 @@ def scaled_learning_rate(
         0.0005
     """
     return learning_rate * batch_size / reference_batch_size
+
+
+def _warmed_up(epoch, warmup, warmup_epochs):
+    """Returns the share of the peak that the warm-up allows."""
+    if warmup not in WARMUPS:
+        raise ValueError(
+            f"`warmup` must be one of {', '.join(WARMUPS)}. Received: warmup={warmup!r}"
+        )
+    if epoch >= warmup_epochs:
+        return 1.0
+    if warmup == "linear":
+        return epoch / warmup_epochs
+    return (1 + int(_STAIRS * epoch / warmup_epochs)) / _STAIRS
