@@ -80,12 +80,12 @@ class TopDropNetwork(nn.Module):
         return torch.ones_like(activity).scatter(1, rows, 0)[:, None, :, None]
 
 
-def training_step(network, optimizer, *, half):
+def training_step(network, optimizer, *, half, device="cpu"):
     """Returns the function from images and labels that makes one step."""
 
     def step(images, labels):
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with torch.autocast(device, torch.bfloat16, enabled=half):
             features, logits = network(images)
         loss = sum(
             functional.cross_entropy(part.float(), labels, label_smoothing=0.1)
