@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -186,3 +188,18 @@ def test_weights_that_start_late_begin_as_in_a_first_step(is_late):
     assert agrees == is_late  # Adam's own count would make other steps
     everything = slow_adam(start, gradients, rate=0.01, l2=0, epsilon=1e-8)
     np.testing.assert_allclose(early, everything, rtol=1e-4, atol=1e-7)
+
+
+def test_gradients_are_not_accumulated_on_several_devices():
+    optimizer = AdamWithL2(0.1, gradient_accumulation_steps=4)
+    optimizer._distribution_strategy = SimpleNamespace(num_replicas_in_sync=2)
+    with pytest.raises(ValueError, match="one device alone.*larger `data.batch_size`"):
+        optimizer.build([keras.Variable(np.zeros(1))])
+
+
+def test_a_copy_has_the_options():
+    options = {"global_clipnorm": 2.0, "use_ema": True, "ema_momentum": 0.9}
+    optimizer = AdamWithL2(0.1, gradient_accumulation_steps=3, **options)
+    copy = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert copy.gradient_accumulation_steps == 3
+    assert {key: getattr(copy, key) for key in options} == options

@@ -34,7 +34,8 @@ class AdamWithL2(keras.optimizers.Adam):
             `weight_decay`.
 
     Raises:
-        ValueError: If `l2` is negative, or `amsgrad` or `weight_decay` is asked for.
+        ValueError: If `l2` is negative, or `amsgrad` or `weight_decay` is asked for;
+            when it is built, if it is to accumulate gradients on several replicas.
     """
 
     def __init__(
@@ -78,6 +79,17 @@ class AdamWithL2(keras.optimizers.Adam):
     def build(self, var_list):
         if self.built:
             return
+        strategy = getattr(self, "_distribution_strategy", None)
+        if self.gradient_accumulation_steps and strategy is not None:
+            if strategy.num_replicas_in_sync > 1:
+                # Keras would update all replicas from within a branch of the graph.
+                raise ValueError(
+                    "Gradients can be accumulated on one device alone. Set "
+                    "`train.accumulate_steps=1` and a larger `data.batch_size`, of "
+                    "which each device takes its part. Received: "
+                    f"{self.gradient_accumulation_steps} batches to an update, "
+                    f"{strategy.num_replicas_in_sync} devices"
+                )
         super().build(var_list)
         if self._late_keys:
             self._late_start = self.add_variable(
@@ -93,7 +105,7 @@ class AdamWithL2(keras.optimizers.Adam):
 
         Before the first update there is no average.
         """
-        if not self.use_ema or not self.built or int(self.iterations) == 0:
+        if not self.use_ema or not ops.convert_to_numpy(self.iterations):
             return []
         return self._averaged(self._trainable_variables)
 

@@ -91,7 +91,7 @@ def as_used(network, optimizer) -> Iterator[None]:
     """
     frozen = [part for part in network.layers if not part.trainable]
     pairs = unscaled(optimizer).averages()
-    own = [np.array(variable) for variable, _ in pairs]
+    own = [np.array(keras.ops.convert_to_numpy(variable)) for variable, _ in pairs]
     try:
         for part in frozen:
             part.trainable = True
