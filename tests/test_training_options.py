@@ -264,6 +264,7 @@ def test_a_run_without_progress_ends_early_and_is_finished(
     run, lines = RunFolder(tmp_path / "run"), []
     with_scores(monkeypatch, [0.2, 0.6, 0.6, 0.4])
     fit_in_process(own, run.path, say=lines.append)
+    assert "training ends after 2 scored epochs without a better mAP" in lines
     (line,) = [line for line in lines if line.startswith("stopped")]
     assert "after epoch 4: 2 scored epochs without a better mAP than the 60.0%" in line
     assert "of epoch 2" in line
