@@ -114,6 +114,13 @@ class TrainConfig:
         margin: Of the triplet loss, or `soft`.
         precision: `auto`, `float32`, `bfloat16` or `float16`.
         xla: Whether the step is compiled by XLA.
+        strategy: `none` (one device), `mirrored` (all GPUs of this machine) or
+            `multiworker` (those of the machines in TF_CONFIG); every device trains on
+            its part of `data.batch_size` images.
+        mining: Where hard examples are looked for: `global`, in the whole batch, or
+            `replica`, in the part of a device.
+        statistics: Batch normalisation by the whole batch, `synchronized`, or by the
+            part of a device, `replica`, which is faster.
         seed: Of weights, batches and augmentation.
         deterministic: Whether a GPU computes the same bits each time, which is slower;
             a CPU does anyway.
@@ -140,6 +147,9 @@ class TrainConfig:
     margin: float | str = 0.3
     precision: str = _one_of("auto", "float32", "bfloat16", "float16")
     xla: bool = False
+    strategy: str = _one_of("none", "mirrored", "multiworker")
+    mining: str = _one_of("global", "replica")
+    statistics: str = _one_of("synchronized", "replica")
     seed: int = _at_least(0, 1)
     deterministic: bool = False
     evaluate_every: int = _at_least(0, 30)

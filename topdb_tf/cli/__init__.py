@@ -10,6 +10,7 @@ from topdb_tf.training.errors import (
     CheckpointError,
     NonFiniteLossError,
     TrainingInterrupted,
+    WorkerLostError,
 )
 
 _EXPLAINED = (
@@ -19,6 +20,7 @@ _EXPLAINED = (
     NonFiniteLossError,
     BatchTooLargeError,
     CheckpointError,
+    WorkerLostError,
     ServingError,
 )
 

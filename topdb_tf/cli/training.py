@@ -34,6 +34,13 @@ from topdb_tf.recipe_files import read_recipe, recipes
     help="auto times the device and takes what pays.  [default: the recipe's]",
 )
 @click.option(
+    "--strategy",
+    type=click.Choice(["none", "mirrored", "multiworker"]),
+    help="mirrored: all GPUs of this machine; multiworker: the machines in TF_CONFIG, "
+    "on each of which the same command is run, with the run's folder on a file system "
+    "that all see.  [default: the recipe's]",
+)
+@click.option(
     "--set",
     "overrides",
     multiple=True,
@@ -63,6 +70,7 @@ def fit(
     data_root,
     run_dir,
     precision,
+    strategy,
     overrides,
     seeds,
     resumed,
@@ -83,6 +91,7 @@ def fit(
 
     options = data_overrides(dataset, data_root)
     options += [f"train.precision={precision}"] if precision else []
+    options += [f"train.strategy={strategy}"] if strategy else []
     options += overrides
     if resumed is not None:
         _refuse_beside_resume(context, ("recipe", "run_dir", "seeds"))
@@ -130,6 +139,8 @@ def info(run, as_json):
 
 
 def _show_run(run, as_json):
+    if run is None:  # the chief of the workers shows it
+        return
     scores = json.loads(run.scores.read_text(encoding="utf-8"))
     show({"run": str(run.path), **scores}, lambda _: [str(run.path)], as_json)
 

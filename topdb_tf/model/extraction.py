@@ -1,6 +1,8 @@
 """The embedder at work: loading it, and embedding many images in their order."""
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -51,6 +53,7 @@ def extract_embeddings(
     batches: Iterable,
     *,
     num_images: int,
+    devices: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """Returns the embeddings of all images of the batches.
@@ -60,20 +63,35 @@ def extract_embeddings(
             `(batch, dim)`.
         batches: Pixels, float32 in [0, 255].
         num_images: Number of images in all batches.
+        devices: Names of the devices that take the batches in turn; without,
+            TensorFlow chooses one.
         progress: Called with the number of images done and of all.
 
     Returns:
         float32 array of shape `(num_images, dim)`.
     """
-    embed = inference_function(embedder)
+    functions = [_on_device(embedder, device) for device in devices or (None,)]
     embeddings = np.empty((num_images, embedder.output_shape[-1]), np.float32)
-    done = 0
-    for pixels in batches:
-        part = embed(pixels).numpy()
-        embeddings[done : done + len(part)] = part
-        done += len(part)
-        if progress is not None:
-            progress(done, num_images)
+    done, batches = 0, iter(batches)
+    with ThreadPoolExecutor(len(functions)) as pool:
+        while group := list(itertools.islice(batches, len(functions))):
+            for part in pool.map(lambda embed, pixels: embed(pixels), functions, group):
+                embeddings[done : done + len(part)] = part
+                done += len(part)
+                if progress is not None:
+                    progress(done, num_images)
+    return embeddings
+
+
+def _on_device(embedder, device):
+    """Returns the function from pixels to embeddings of a copy on a device."""
+    with tf.device(device):
+        embed = inference_function(embedder)
+
+    def embeddings(pixels):
+        with tf.device(device):
+            return embed(pixels).numpy()
+
     return embeddings
 
 

@@ -27,6 +27,8 @@ def demo(config: Config, run_dir: Path, *, say: Callable[[str], None]) -> dict:
     Returns:
         `run`, `seconds`, and `rows`: for each way its `name`, `rank_1` and `mean_ap`.
     """
+    if config.train.strategy == "multiworker":
+        raise ValueError("The demo trains in one process: see `topdb-tf fit`.")
     start = time.monotonic()
     run = fit(config, run_dir, say=say)
     import keras

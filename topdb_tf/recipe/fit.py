@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from topdb_tf.config import Config
@@ -13,11 +14,10 @@ from topdb_tf.progress import progress_bar
 from topdb_tf.recipe.environment import (
     describe_device,
     environment,
-    load_tensorflow,
     set_precision,
 )
-from topdb_tf.recipe.loop import Training, peak_rate, rate_of_epoch, train
-from topdb_tf.recipe.options import build_optimizer, option_lines
+from topdb_tf.recipe.loop import Training, rate_of_epoch, train
+from topdb_tf.recipe.options import option_lines
 from topdb_tf.recipe.resume import (
     as_begun,
     check_same_settings,
@@ -28,15 +28,25 @@ from topdb_tf.recipe.resume import (
     warn_of_another_machine,
 )
 from topdb_tf.recipe.scoring import Embeddings, read_data
+from topdb_tf.recipe.trainer import build_trainer
+from topdb_tf.recipe.workers import (
+    begin,
+    check_same,
+    checkpoint_of_run,
+    how_to_restart,
+    own_folder,
+    replica_lines,
+    same_precision,
+)
 from topdb_tf.recipe_files import read_config
-from topdb_tf.run_folder import RunFolder, held, new_run, open_run, write_whole
-from topdb_tf.training.checkpoint_files import newest_checkpoint
+from topdb_tf.run_folder import RunFolder, new_run, open_run, write_whole
+from topdb_tf.training.distribution import explained_losses, read_cluster
 from topdb_tf.training.state import restore
 
 Say = Callable[[str], None]
 
 
-def fit(config: Config, run_dir: Path, *, say: Say) -> RunFolder:
+def fit(config: Config, run_dir: Path, *, say: Say) -> RunFolder | None:
     """Trains a network and writes all of the run into its folder.
 
     Everything that can be wrong with the data, the settings or the weights is found
@@ -47,6 +57,9 @@ def fit(config: Config, run_dir: Path, *, say: Say) -> RunFolder:
         run_dir: The run's folder, new or empty.
         say: Function that shows a line.
 
+    Returns:
+        The folder, or nothing on a worker that is not the chief.
+
     Raises:
         FileExistsError: If the folder holds something already.
         FileNotFoundError: If data or weights are missing.
@@ -54,24 +67,28 @@ def fit(config: Config, run_dir: Path, *, say: Say) -> RunFolder:
         NonFiniteLossError: If a loss or gradient becomes NaN or infinite.
         BatchTooLargeError: If a batch does not fit into memory.
         CheckpointError: If the state of the training cannot be written.
+        WorkerLostError: If another worker does not answer any more.
         TrainingInterrupted: At Ctrl-C or SIGTERM, when the state is saved.
     """
-    run = new_run(run_dir)
+    cluster = read_cluster(config.train.strategy)
+    run = new_run(run_dir) if cluster.is_chief else RunFolder(Path(run_dir))
     if config.train.freeze_epochs and config.model.weights == "none":
         say("warning: the backbone that is frozen at first has random weights")
-    training = _prepared(config, run, say)
-    run.path.mkdir(parents=True, exist_ok=True)
-    with held(run):
-        write_whole(run.config, config.to_yaml())
-        facts = json.dumps(environment(**_facts_of_network(training)), indent=2)
-        write_whole(run.environment, facts + "\n")
-        train(training)
-    return run
+    with explained_losses(cluster, how_to_restart(run)):
+        distribution = begin(config, cluster, say)
+        say = say if cluster.is_chief else _silent
+        training = _prepared(config, say, distribution)
+        with own_folder(run, cluster) as own:
+            write_whole(own.config, config.to_yaml())
+            facts = json.dumps(environment(**_facts_of_network(training)), indent=2)
+            write_whole(own.environment, facts + "\n")
+            train(training._replace(run=own))
+    return run if cluster.is_chief else None
 
 
 def resume(
     run_dir: Path, *, overrides: Iterable[str] = (), force: bool = False, say: Say
-) -> RunFolder:
+) -> RunFolder | None:
     """Goes on with a run from its newest whole checkpoint, to the same end.
 
     On the CPU, with as many cores, weights, log and scores are to the bit those of a
@@ -85,6 +102,9 @@ def resume(
         force: Whether other settings or training images are accepted.
         say: Function that shows a line.
 
+    Returns:
+        The folder, or nothing on a worker that is not the chief.
+
     Raises:
         FileNotFoundError: If there is no run, or no checkpoint in it.
         ValueError: If the settings or the training images are others, if the
@@ -94,57 +114,34 @@ def resume(
     config = read_config(run.config, overrides)
     own = read_config(run.config)
     check_same_settings(own, config, force=force)
+    cluster = read_cluster(config.train.strategy)
     if is_finished(run, config):
         say(f"{run.path} is finished: {how_it_ended(run, config)}.")
-        return run
-    with held(run):
-        checkpoint = newest_checkpoint(run.checkpoints, say=say)
-        training = _prepared(as_begun(config, own, checkpoint), run, say)
+        return run if cluster.is_chief else None
+    with (
+        explained_losses(cluster, how_to_restart(run)),
+        own_folder(run, cluster) as folder,
+    ):
+        distribution = begin(config, cluster, say)
+        say = say if cluster.is_chief else _silent
+        checkpoint = checkpoint_of_run(run, distribution, say)
+        training = _prepared(as_begun(config, own, checkpoint), say, distribution)
         num_steps = training.batches.num_batches
         checkpoint = fitting(
             checkpoint, training.facts, num_steps=num_steps, force=force
         )
         restore(training.trainer, checkpoint.arrays)
-        restore_log(run, checkpoint)
+        restore_log(folder, checkpoint)
         warn_of_another_machine(run, say)
-        write_whole(run.config, config.to_yaml())
+        write_whole(folder.config, config.to_yaml())
         epoch, step = checkpoint.position
         say(f"resumed after {epoch} epochs and {step} of {num_steps} steps")
-        train(training, resumed=checkpoint)
-    return run
+        train(training._replace(run=folder), resumed=checkpoint)
+    return run if cluster.is_chief else None
 
 
-def build_trainer(config: Config, *, num_pids: int):
-    """Returns the compiled trainer of a run's settings, and its embedder.
-
-    Args:
-        config: Settings of the run.
-        num_pids: Number of training identities.
-
-    Raises:
-        ValueError: If the settings do not make a network.
-        FileNotFoundError: If the backbone's weights cannot be had.
-    """
-    from topdb_tf.model.network import embedder
-    from topdb_tf.training.losses import BatchHardTripletLoss, LabelSmoothedCrossEntropy
-    from topdb_tf.training.trainer import ReidTrainer
-
-    network = _build_network(config, num_pids)
-    trainer = ReidTrainer(
-        network,
-        cross_entropy=LabelSmoothedCrossEntropy(config.train.label_smoothing),
-        triplet=BatchHardTripletLoss(config.train.margin),
-    )
-    trainer.compile(
-        optimizer=build_optimizer(config, network, rate=peak_rate(config)),
-        jit_compile=config.train.xla,
-    )
-    return trainer, embedder(network)
-
-
-def _prepared(config, run, say):
+def _prepared(config, say, distribution):
     """Reads the data and builds the trainer; nothing is written yet."""
-    load_tensorflow()
     import keras
     import tensorflow as tf
 
@@ -152,53 +149,37 @@ def _prepared(config, run, say):
     keras.utils.set_random_seed(config.train.seed)
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
-    precision = set_precision(config.train.precision)
-    trainer, embedder = build_trainer(config, num_pids=split.num_pids)
+    training_images = _sum_of_records(split.train)
+    check_same(
+        distribution,
+        replace(config.data, root=None, threads=0),
+        config.model,
+        config.train,
+        training_images,
+    )
+    precision = same_precision(distribution, set_precision(config.train.precision))
+    trainer, embedder = build_trainer(
+        config, num_pids=split.num_pids, distribution=distribution
+    )
     # Keras would do so in the first step, but a state is restored before it.
-    trainer.optimizer.build(trainer.network.trainable_variables)
+    with distribution.scope():
+        trainer.optimizer.build(trainer.network.trainable_variables)
     training = Training(
         config=config,
-        run=run,
+        run=None,  # nothing is written before all is found right
         say=say,
         trainer=trainer,
         embedder=embedder,
         batches=_training_batches(config, split),
-        embeddings=Embeddings(split, config),
+        embeddings=Embeddings(split, config, distribution),
         facts={
             "precision": precision,
-            "training_images": _sum_of_records(split.train),
+            "training_images": training_images,
         },
+        distribution=distribution,
     )
     _describe(training, split)
     return training
-
-
-def _build_network(config, num_pids):
-    from topdb_tf.model.backbones import build_backbone
-    from topdb_tf.model.checkpoints import load_backbone_weights
-    from topdb_tf.model.layers import BatchDropBlock, TopDropBlock
-    from topdb_tf.model.network import build_network
-
-    model = config.model
-    if model.drop == "top":
-        drop_block = TopDropBlock(
-            model.height_ratio, model.relevance, name="top_drop_block"
-        )
-    else:
-        drop_block = BatchDropBlock(
-            model.height_ratio, seed=config.train.seed, name="batch_drop_block"
-        )
-    backbone = build_backbone(model.backbone, config.data.image_size)
-    load_backbone_weights(backbone, model.backbone, model.weights)
-    return build_network(
-        backbone,
-        num_pids=num_pids,
-        drop_block=drop_block,
-        streams=model.streams,
-        mask_from=model.mask_from,
-        num_bottlenecks=model.num_bottlenecks,
-        neck=model.neck,
-    )
 
 
 def _checked_data(config, say):
@@ -264,6 +245,8 @@ def _describe(training, split):
         f"batches of {data.pids_per_batch} identities x {data.images_per_pid} images; "
         f"learning rate up to {peak:g}; {config.train.epochs} epochs"
     )
+    for line in replica_lines(config, training.distribution):
+        say(line)
     for line in option_lines(config, num_batches=training.batches.num_batches):
         say(line)
 
@@ -278,6 +261,10 @@ def _facts_of_network(training):
         ),
         "embedding_dim": training.embedder.output_shape[-1],
     }
+
+
+def _silent(line):
+    """Takes what the chief says too."""
 
 
 def _sum_of_records(records):

@@ -24,6 +24,7 @@ from topdb_tf.recipe.scoring import (
 )
 from topdb_tf.run_folder import RunFolder
 from topdb_tf.training.checkpoint_files import START, Checkpoint
+from topdb_tf.training.distribution import Distribution
 
 _SECONDS_BETWEEN_LINES = 60
 
@@ -40,6 +41,7 @@ class Training(NamedTuple):
         batches: The `TrainingBatches`.
         embeddings: Makes the embeddings of the test images.
         facts: What every checkpoint says beside how far it is.
+        distribution: The devices that train together.
     """
 
     config: Config
@@ -50,6 +52,7 @@ class Training(NamedTuple):
     batches: Any
     embeddings: Embeddings
     facts: dict
+    distribution: Distribution = Distribution()
 
 
 def train(training: Training, *, resumed: Checkpoint | None = None) -> None:
@@ -130,7 +133,11 @@ def peak_rate(config: Config) -> float:
 
 def _fit(training, callbacks, resumed):
     """Runs Keras's `fit`: first for the rest of an epoch, where one was begun."""
+    from topdb_tf.data.pipeline import Shard
+
     trainer, batches = training.trainer, training.batches
+    cluster = training.distribution.cluster
+    shard = Shard(cluster.index, cluster.num_workers)
     start = resumed.position if resumed else START
     epochs, epoch = training.config.train.epochs, start.epoch
     if resumed and not start.step:
@@ -142,13 +149,14 @@ def _fit(training, callbacks, resumed):
         "callbacks": callbacks,
     }
     if 0 < start.step < batches.num_batches:
-        rest = batches.epoch_dataset(epoch, first_step=start.step)
+        rest = batches.epoch_dataset(epoch, first_step=start.step, shard=shard)
         trainer.fit(rest, initial_epoch=epoch, epochs=epoch + 1, **options)
     elif start.step:
         _end_epoch(trainer, callbacks, epoch)
     epoch += start.step > 0
     if epoch < epochs and not trainer.stop_training:
-        trainer.fit(batches.dataset(), initial_epoch=epoch, epochs=epochs, **options)
+        dataset = batches.dataset(shard)
+        trainer.fit(dataset, initial_epoch=epoch, epochs=epochs, **options)
 
 
 def _end_epoch(trainer, callbacks, epoch):

@@ -17,6 +17,7 @@ from topdb_tf.retrieval.protocol import (
     score,
 )
 from topdb_tf.run_folder import RunFolder, write_whole
+from topdb_tf.training.distribution import Distribution, sum_of_workers
 
 REPORTED_RANKS = (1, 5, 10, 20)
 
@@ -27,11 +28,15 @@ class Embeddings:
     Args:
         split: The split whose query and gallery are embedded.
         config: Settings of the images and the batch.
+        distribution: The devices that embed, each worker its part of the images.
     """
 
-    def __init__(self, split: Split, config: Config):
+    def __init__(
+        self, split: Split, config: Config, distribution: Distribution | None = None
+    ):
         self.split = split
         self.config = config
+        self.distribution = distribution or Distribution()
         self._images = None
 
     def retrieval_set(self, embedder) -> RetrievalSet:
@@ -39,11 +44,14 @@ class Embeddings:
         from topdb_tf.data.decoding import decode_images
 
         split = self.split
+        paths = [record.path for record in split.query + split.gallery]
+        own = self.distribution.own_part(len(paths))
         if self._images is None:
             with progress_bar("reading test images") as progress:
-                paths = [record.path for record in split.query + split.gallery]
-                self._images = decode_images(paths, progress=progress)
-        features = self._features(embedder)
+                self._images = decode_images(paths[own], progress=progress)
+        features = np.zeros((len(paths), embedder.output_shape[-1]), np.float32)
+        features[own] = self._features(embedder)
+        features = sum_of_workers(self.distribution, features)
         return retrieval_set_of(features, split.query, split.gallery)
 
     def _features(self, embedder):
@@ -57,7 +65,11 @@ class Embeddings:
         )
         with progress_bar("embedding") as progress:
             return extract_embeddings(
-                embedder, batches, num_images=len(self._images), progress=progress
+                embedder,
+                batches,
+                num_images=len(self._images),
+                devices=self.distribution.devices,
+                progress=progress,
             )
 
 

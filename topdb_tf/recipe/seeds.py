@@ -39,6 +39,11 @@ def fit_seeds(config: Config, folder: Path, *, num_seeds: int, say: Say) -> dict
         FileExistsError: If the folder is that of a single run.
         ValueError: If a run in the folder was begun with other settings.
     """
+    if config.train.strategy == "multiworker":
+        raise ValueError(
+            "Several seeds cannot be trained by the strategy multiworker in one call. "
+            "Train each seed by itself, with --set train.seed=N."
+        )
     if RunFolder(folder).config.exists():
         raise FileExistsError(
             f"{folder} is the folder of a single run. Choose another --run-dir."

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from topdb_tf.progress import duration_text
 from topdb_tf.training.checkpoint_files import START, explained
@@ -35,7 +36,7 @@ class LearningRateByEpoch(keras.callbacks.Callback):
         self.model.optimizer.learning_rate = self.rate_of_epoch(epoch + 1)
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        logs["learning_rate"] = float(np.asarray(self.model.optimizer.learning_rate))
 
 
 class TimeLeft(keras.callbacks.Callback):

@@ -15,6 +15,10 @@ class BatchTooLargeError(MemoryError):
     """A batch does not fit into the memory of the device; others may."""
 
 
+class WorkerLostError(RuntimeError):
+    """Another worker of the training does not answer; the checkpoints are kept."""
+
+
 class TrainingInterrupted(Exception):  # noqa: N818 - asked for, and no error
     """A signal ended the training, after its state was saved.
 

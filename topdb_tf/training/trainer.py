@@ -43,11 +43,12 @@ class ReidTrainer(keras.Model):
         mining: Where hard examples are looked for: "global", in the whole batch, or
             "replica", in the part that a replica has.
         strategy: The `tf.distribute` strategy in whose scope the network was made and
-            the trainer is compiled; `None` for one device.
+            the trainer is compiled; `None` for one device. The trainer itself is made
+            outside, as Keras would divide the images once more.
         **kwargs: `name` and the other arguments of `keras.Model`.
 
     Raises:
-        ValueError: If `mining` is unknown.
+        ValueError: If `mining` is unknown, or it is made in a strategy's scope.
     """
 
     def __init__(
@@ -65,6 +66,8 @@ class ReidTrainer(keras.Model):
             raise ValueError(
                 f'`mining` must be "global" or "replica". Received: mining={mining!r}'
             )
+        if tf.distribute.has_strategy():
+            raise ValueError("Make the trainer outside the scope of the strategy.")
         self.mining = mining
         self.strategy = strategy or tf.distribute.get_strategy()
         self.network = network
