@@ -8,10 +8,9 @@ import tensorflow as tf
 
 from topdb_tf.data.decoding import rgb_pixels
 from topdb_tf.data.pipeline import resize_pixels
-from topdb_tf.model.extraction import load_embedder
+from topdb_tf.model.extraction import inference_function, load_embedder
 from topdb_tf.serving.errors import RefusedError
-
-_SAVED_MODEL = "saved_model.pb"
+from topdb_tf.serving.saved_model import newest_version
 
 
 class SavedModelConnection:
@@ -74,11 +73,7 @@ class EmbedderConnection:
     def __init__(self, path: Path | str):
         embedder = load_embedder(path)
         self._image_size = tuple(embedder.input_shape[1:3])
-        pixels = tf.TensorSpec((None, *embedder.input_shape[1:]), tf.float32)
-        self._embed = tf.function(
-            lambda pixels: tf.cast(embedder(pixels, training=False), tf.float32),
-            input_signature=[pixels],
-        )
+        self._embed = inference_function(embedder)
 
     def predict(self, images: Sequence[bytes], timeout: float) -> np.ndarray:
         """Returns the embeddings of images, float32 `(batch, dim)`.
@@ -105,24 +100,3 @@ class EmbedderConnection:
                 "INVALID_ARGUMENT",
                 f"image_bytes[{index}] is not a whole JPEG or PNG file",
             ) from None
-
-
-def newest_version(folder: Path) -> Path:
-    """Returns the folder of the newest version of a model, or the folder itself.
-
-    Raises:
-        FileNotFoundError: If the folder holds no SavedModel.
-    """
-    if (folder / _SAVED_MODEL).is_file():
-        return folder
-    versions = [
-        path.parent
-        for path in folder.glob(f"*/{_SAVED_MODEL}")
-        if path.parent.name.isdecimal()
-    ]
-    if not versions:
-        raise FileNotFoundError(
-            f"{folder} must hold a model that `topdb-tf export` wrote: folders named "
-            f"by their version, with {_SAVED_MODEL} in them."
-        )
-    return max(versions, key=lambda path: int(path.name))

@@ -17,6 +17,8 @@ from topdb_tf.serving.preprocessing import pixels_of_bytes, pixels_of_images
 FEATURE_MAP = "feature_map"
 """Name of the layer whose output is the backbone's map, F in the paper."""
 
+_SAVED_MODEL = "saved_model.pb"
+
 
 class ServedEmbedder(tf.Module):
     """The functions that a SavedModel serves, with constant weights.
@@ -122,14 +124,14 @@ def newest_version(folder: Path) -> Path:
     Raises:
         FileNotFoundError: If there is none.
     """
-    folder = Path(folder)
-    if (folder / "saved_model.pb").is_file():
+    if (folder / _SAVED_MODEL).is_file():
         return folder
     for number in reversed(versions(folder)):
-        if (folder / str(number) / "saved_model.pb").is_file():
+        if (folder / str(number) / _SAVED_MODEL).is_file():
             return folder / str(number)
     raise FileNotFoundError(
-        f"There is no SavedModel in {folder}. Write one with `topdb-tf export`."
+        f"{folder} must hold a model that `topdb-tf export` wrote: folders named by "
+        f"their version, with {_SAVED_MODEL} in them."
     )
 
 
