@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.data.synthetic import write_synthetic
 from topdb_tf.recipe.environment import load_tensorflow, without_notes
 from topdb_tf.recipe.model_card import model_card
+from topdb_tf.recipe.probes import compare, draw_probes
 from topdb_tf.run_folder import RunFolder, open_run, write_whole
 
 LEAST_COSINE = {"float32": 0.9999, "float16": 0.99, "bfloat16": 0.95}
@@ -114,7 +114,7 @@ def export_saved_model(
         "dim": served.embedding_dim,
     }
     with tempfile.TemporaryDirectory() as folder:
-        probes = _draw_probes(Path(folder))
+        probes = draw_probes(Path(folder))
         expected = _evaluated(embedder, probes, normalize)
 
         def finish(version):
@@ -143,18 +143,6 @@ def _default_folder(source):
     if source.run is not None:
         return source.run.path / "saved_model"
     return source.model.with_name(f"{source.model.stem}_saved_model")
-
-
-def _draw_probes(folder):
-    """Returns the files of a few drawn images."""
-    drawn = write_synthetic(
-        folder / "drawn",
-        num_train_pids=4,
-        num_test_pids=1,
-        images_per_pid=3,
-        num_cameras=2,
-    )
-    return sorted((drawn / "bounding_box_train").iterdir())
 
 
 def _evaluated(embedder, paths, normalize):
@@ -202,8 +190,8 @@ def _checked(version, paths, expected, precision):
             model.run("serving_default", image_bytes=contents)["embedding"],
             model.run("pixels", images=images)["embedding"],
         ]
-    difference = max(float(np.abs(answer - expected).max()) for answer in answers)
-    cosine = min(float(_cosines(answer, expected).min()) for answer in answers)
+    found = compare(np.concatenate(answers), np.concatenate([expected] * len(answers)))
+    difference, cosine = found["max_difference"], found["min_cosine"]
     if not cosine >= LEAST_COSINE[precision]:
         raise ValueError(
             "The exported model must give the embeddings of the run: their cosine must "
@@ -212,11 +200,6 @@ def _checked(version, paths, expected, precision):
             f"{difference:.3g}, precision={precision}"
         )
     return {"max_difference": difference, "min_cosine": cosine}
-
-
-def _cosines(first, second):
-    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    return np.sum(first * second, axis=1) / norms
 
 
 def _bytes_of(folder):

@@ -15,11 +15,11 @@ from topdb_tf.config import Config
 from topdb_tf.data.decoding import decode_images
 from topdb_tf.data.pipeline import evaluation_dataset
 from topdb_tf.data.records import Split, pids_of
-from topdb_tf.data.synthetic import write_synthetic
 from topdb_tf.model.extraction import inference_function
 from topdb_tf.model.folding import in_precision
 from topdb_tf.progress import progress_bar
 from topdb_tf.recipe.environment import without_notes
+from topdb_tf.recipe.probes import compare, draw_probes
 from topdb_tf.recipe.scoring import retrieval_set_of, score_set
 from topdb_tf.serving.formats import load_file
 
@@ -144,33 +144,6 @@ def retrieval_report(
     }
 
 
-def compare(found: np.ndarray, expected: np.ndarray) -> dict:
-    """Returns how far embeddings are from what is expected.
-
-    Args:
-        found: Embeddings of shape `(num_images, dim)`.
-        expected: Embeddings of the same images.
-
-    Returns:
-        `max_difference`, the largest of a component, absolute; `min_cosine` and
-        `mean_cosine`.
-
-    Example:
-        >>> import numpy as np
-        >>> from topdb_tf.recipe.format_report import compare
-        >>> compare(np.array([[3.0, 4.0]]), np.array([[4.0, 3.0]]))
-        {'max_difference': 1.0, 'min_cosine': 0.96, 'mean_cosine': 0.96}
-    """
-    found, expected = np.float64(found), np.float64(expected)
-    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
-    cosines = np.sum(found * expected, axis=1) / norms
-    return {
-        "max_difference": float(np.abs(found - expected).max()),
-        "min_cosine": float(cosines.min()),
-        "mean_cosine": float(cosines.mean()),
-    }
-
-
 def _reference(embedder):
     """Returns the function of a model, as it was built but computed in float32."""
     model = in_precision(embedder, "float32")
@@ -181,14 +154,7 @@ def _reference(embedder):
 def _probes(image_size):
     """Returns the pixels of a few drawn images."""
     with tempfile.TemporaryDirectory() as folder:
-        drawn = write_synthetic(
-            Path(folder) / "drawn",
-            num_train_pids=4,
-            num_test_pids=1,
-            images_per_pid=3,
-            num_cameras=2,
-        )
-        paths = sorted((drawn / "bounding_box_train").iterdir())
+        paths = draw_probes(Path(folder))
         batches = evaluation_dataset(paths, image_size=image_size, batch_size=64)
         return np.concatenate([pixels.numpy() for pixels in batches])
 
