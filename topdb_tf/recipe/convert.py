@@ -9,6 +9,7 @@ from topdb_tf.progress import duration_text
 from topdb_tf.recipe.environment import load_tensorflow, set_precision
 from topdb_tf.recipe.fit import build_trainer
 from topdb_tf.recipe_files import read_recipe
+from topdb_tf.run_folder import whole_file
 
 RECIPES = {
     "topdb": "authors",
@@ -59,7 +60,8 @@ def convert(
     network, embedder = _build(variant, found.num_pids, image_size)
     with _expected_in(checkpoint, variant):
         load_state_dict(network, file.state_dict)
-    _write(embedder, target)
+    with whole_file(target) as partial:
+        embedder.save(partial)
     return {
         "checkpoint": str(checkpoint),
         "model": str(target),
@@ -123,12 +125,3 @@ def _build(variant, num_pids, image_size):
     config = read_recipe(RECIPES[variant], overrides)
     trainer, embedder = build_trainer(config, num_pids=num_pids)
     return trainer.network, embedder
-
-
-def _write(embedder, target):
-    partial = target.with_name(f"partial-{target.name}")  # Keras looks at the suffix
-    try:
-        embedder.save(partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """Embedding image files into a file of features, by a server or by a model here."""
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from topdb_tf.data.records import camids_of, pids_of
 from topdb_tf.progress import progress_bar
 from topdb_tf.recipe.environment import load_tensorflow
 from topdb_tf.recipe.image_files import list_images
-from topdb_tf.run_folder import RunFolder
+from topdb_tf.run_folder import RunFolder, whole_file
 from topdb_tf.serving.address import ModelChoice, parse_address
 from topdb_tf.serving.client import Embedded, ServingClient
 from topdb_tf.serving.connections import connect
@@ -93,7 +92,8 @@ def embed_images(
     records = _records_of(paths)
     if records is not None:
         arrays |= {"pids": pids_of(records), "camids": camids_of(records)}
-    _write_whole(out, arrays)
+    with whole_file(out) as partial:
+        np.savez(partial, **arrays)
     return {"out": str(out), **facts, "skipped": _names(images.skipped)}
 
 
@@ -145,7 +145,8 @@ def embed_split(
             f"{part}_camids": camids_of(kept),
             f"{part}_paths": _texts([record.path for record in kept]),
         }
-    _write_whole(out, arrays)
+    with whole_file(out) as partial:
+        np.savez(partial, **arrays)
     skipped = [path for images in parts.values() for path in images.skipped]
     return {"out": str(out), **facts, "skipped": _names(skipped)}
 
@@ -234,15 +235,3 @@ def _check_out(out):
             "The features must go into a file .npz, in a folder that exists. "
             f"Received: out={out}"
         )
-
-
-def _write_whole(out, arrays):
-    partial = out.with_name(f"{out.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)

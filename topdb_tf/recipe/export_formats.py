@@ -2,9 +2,8 @@
 
 import contextlib
 import json
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from topdb_tf.recipe.environment import load_tensorflow, without_notes
 from topdb_tf.recipe.export import LEAST_COSINE, Source
 from topdb_tf.recipe.scoring import read_data
 from topdb_tf.recipe_files import read_config, read_recipe
-from topdb_tf.run_folder import write_whole
+from topdb_tf.run_folder import whole_file, write_whole
 
 NUM_CALIBRATION_IMAGES = 300
 _LEAST_COSINE = {**LEAST_COSINE, "int8": 0.7}  # finds what is broken, not what is poor
@@ -101,8 +100,8 @@ def export_file(
     embedder = load_embedder(source.model)
     say(f"{source.model}: writing {format}, {precision}")
     images = _calibration_images(split, embedder) if precision == "int8" else None
-    contents = _contents(embedder, format, precision, images, source)
-    with _whole(out, contents) as partial:
+    with whole_file(out) as partial:
+        partial.write_bytes(_contents(embedder, format, precision, images, source))
         facts = report(
             embedder,
             partial,
@@ -258,18 +257,3 @@ def _metadata(source, embedder, precision) -> dict[str, str]:
             card = load_card(name)
             texts["terms"] = f"{card.title}: {card.terms}"
     return texts
-
-
-@contextlib.contextmanager
-def _whole(out, contents) -> Iterator[Path]:
-    """Yields a file with the contents, which gets its name if all goes well."""
-    partial = out.with_name(f"partial-{out.name}")  # the suffix tells the format
-    try:
-        with partial.open("wb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        yield partial
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
