@@ -19,12 +19,14 @@ ALLOWED = {
     "data": {"data"},
     "model": {"model"},
     "retrieval": {"retrieval"},
+    "figures": {"figures"},
     "serving": {"serving", "model", "data", "progress"},
     "training": {"training", "model", "data", "run_folder", "progress"},
 }
 # Rooms whose every module does without these libraries.
 FORBIDDEN = {
     "retrieval": {"tensorflow", "keras", "keras_hub", "scipy", "sklearn", "click"},
+    "figures": {"tensorflow", "keras", "keras_hub", "sklearn", "PIL", "click"},
     "config": {"tensorflow", "keras", "numpy"},
     "data": {"keras", "keras_hub", "click"},
     "model": {"click"},
