@@ -3,7 +3,15 @@
 import click
 
 from topdb_tf import __version__
-from topdb_tf.cli import checkpoints, deciding, embedding, scoring, serving, training
+from topdb_tf.cli import (
+    checkpoints,
+    deciding,
+    embedding,
+    figures,
+    scoring,
+    serving,
+    training,
+)
 from topdb_tf.serving.errors import ServingError
 from topdb_tf.training.errors import (
     BatchTooLargeError,
@@ -62,6 +70,7 @@ for _command in (
     embedding.embed,
     deciding.calibrate,
     deciding.match,
+    figures.figure,
     checkpoints.convert,
 ):
     main.add_command(_command)

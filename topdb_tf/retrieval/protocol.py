@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cache
 from time import perf_counter
@@ -128,17 +128,15 @@ def score(
     warm_up = perf_counter()
     _compile_kernels(rerank is not None)
     start = perf_counter()
-    source, judge = _prepare(retrieval_set, metric, rerank, ignore_cameras, single_shot)
-    memory = _block_memory(source, rerank, memory_limit)
-    advance = _Progress(source, rerank, progress).advance
-    parts = []
-    with Workers() as workers:
-        passed = {"workers": workers, "memory": memory, "advance": advance}
-        if rerank is not None:
-            source = RerankedDistances(source, rerank, **passed)
-        for block in query_blocks(source, **passed):
-            parts.append(judge(*block, workers))
-    scores = summarize(parts, _MAX_RANK)
+    blocks = distance_blocks(
+        retrieval_set,
+        metric=metric,
+        rerank=rerank,
+        memory_limit=memory_limit,
+        progress=progress,
+    )
+    judge = _judge(retrieval_set, ignore_cameras, single_shot)
+    scores = summarize([judge(*block) for block in blocks], _MAX_RANK)
     protocol = {
         "metric": metric,
         "mean_ap": "mean of the precision at each match",
@@ -147,26 +145,64 @@ def score(
         "reranking": None if rerank is None else asdict(rerank),
         "single_shot": None if single_shot is None else asdict(single_shot),
         "ignore_cameras": ignore_cameras,
-        "num_queries": source.num_queries,
-        "num_gallery": source.num_gallery,
+        "num_queries": len(retrieval_set.query_pids),
+        "num_gallery": len(retrieval_set.gallery_pids),
         "num_valid_queries": scores.num_valid_queries,
         "split_sha256": _split_hash(retrieval_set),
     }
     return RetrievalResult(scores, protocol, perf_counter() - start, start - warm_up)
 
 
-def _prepare(retrieval_set, metric, rerank, ignore_cameras, single_shot):
+def distance_blocks(
+    retrieval_set: RetrievalSet,
+    *,
+    metric: str,
+    rerank: Reranking | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple]:
+    """Returns an iterator over the distances of some queries at a time.
+
+    Args:
+        retrieval_set: As of `score`.
+        metric: As of `score`.
+        rerank: As of `score`.
+        memory_limit: As of `score`.
+        progress: As of `score`.
+
+    Returns:
+        Iterator over the blocks of `topdb_tf.retrieval.ranking.query_blocks`, each
+        with the threads that work on it: `(start, block, finish, workers)`.
+
+    Raises:
+        ValueError: As `score`, before the first block is asked for.
+    """
+    check_metric(metric)
     if rerank is not None:
         metric = _RERANKED_METRICS[metric == "cosine", rerank.input]
     source = checked_distances(retrieval_set, metric)
+    memory = _block_memory(source, rerank, memory_limit)
+    advance = _Progress(source, rerank, progress).advance
+
+    def blocks(source):
+        with Workers() as workers:
+            passed = {"workers": workers, "memory": memory, "advance": advance}
+            if rerank is not None:
+                source = RerankedDistances(source, rerank, **passed)
+            for block in query_blocks(source, **passed):
+                yield *block, workers
+
+    return blocks(source)
+
+
+def _judge(retrieval_set, ignore_cameras, single_shot):
+    """Returns what scores the queries of a block, from a set that was checked."""
     _, _, query_pids, gallery_pids, query_camids, gallery_camids = retrieval_set
     index = GalleryIndex(gallery_pids, gallery_camids, ignore_cameras=ignore_cameras)
     check_any_match(index, query_pids, query_camids)
     if single_shot is None:
-        return source, CountedRanks(index, query_pids, query_camids)
-    return source, DrawnRanks(
-        index, query_pids, gallery_pids, query_camids, single_shot
-    )
+        return CountedRanks(index, query_pids, query_camids)
+    return DrawnRanks(index, query_pids, gallery_pids, query_camids, single_shot)
 
 
 def _block_memory(source, rerank, memory_limit) -> int:
@@ -215,7 +251,8 @@ def _split_hash(retrieval_set) -> str:
 def _compile_kernels(rerank: bool) -> None:
     features, ids = np.eye(3, dtype=np.float32), np.arange(3)
     retrieval_set = RetrievalSet(features, features, ids, ids, ids, ids)
-    source, judge = _prepare(retrieval_set, "sqeuclidean", None, True, None)
+    source = checked_distances(retrieval_set, "sqeuclidean")
+    judge = _judge(retrieval_set, True, None)
     with Workers(1) as workers:
         passed = {"workers": workers, "memory": 1 << 6}  # several blocks
         if rerank:

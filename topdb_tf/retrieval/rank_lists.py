@@ -1,0 +1,134 @@
+"""The first images of every query's ranking, with the scores of the whole ranking."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from topdb_tf.retrieval.features import RetrievalSet
+from topdb_tf.retrieval.matches import GalleryIndex, check_any_match
+from topdb_tf.retrieval.parallel import compiled
+from topdb_tf.retrieval.protocol import Reranking, distance_blocks
+from topdb_tf.retrieval.ranking import CountedRanks
+
+
+class RankLists(NamedTuple):
+    """The first `k` gallery images of every query, nearest first.
+
+    Where fewer than `k` images are ranked, the places that are left have index -1,
+    distance NaN, and are neither match nor junk.
+
+    Args:
+        gallery_indices: Places in the gallery, int64 of shape `(num_queries, k)`.
+        distances: float32 of the same shape; smaller is more alike.
+        is_match: Whether they show the query's person, bool of the same shape.
+        is_junk: Whether they show the query's person seen by the query's own camera,
+            which the protocol leaves out; false everywhere unless asked for.
+        average_precision: Of the whole ranking, mean of the precision at each match,
+            shape `(num_queries,)`; NaN for a query without a match.
+        first_match_rank: Rank of the first match, from 1, shape `(num_queries,)`; 0
+            without a match.
+    """
+
+    gallery_indices: np.ndarray
+    distances: np.ndarray
+    is_match: np.ndarray
+    is_junk: np.ndarray
+    average_precision: np.ndarray
+    first_match_rank: np.ndarray
+
+
+def ranked_lists(
+    retrieval_set: RetrievalSet,
+    *,
+    metric: str = "sqeuclidean",
+    k: int = 10,
+    rerank: Reranking | None = None,
+    ignore_cameras: bool = False,
+    with_junk: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> RankLists:
+    """Returns the first images of every query's ranking, ranked and scored as `score`.
+
+    Args:
+        retrieval_set: Features and identities.
+        metric: As of `topdb_tf.retrieval.protocol.score`.
+        k: Length of the lists, at least 1.
+        rerank: Parameters of the re-ranking. Defaults to none.
+        ignore_cameras: As there.
+        with_junk: Whether images of the query's person by the query's own camera are
+            listed too, marked as junk. They have no rank and change no score.
+        progress: As there.
+
+    Raises:
+        ValueError: If `k` is below 1, or as `topdb_tf.retrieval.protocol.score`.
+
+    Example:
+        >>> import numpy as np
+        >>> from topdb_tf.retrieval.features import RetrievalSet
+        >>> from topdb_tf.retrieval.rank_lists import ranked_lists
+        >>> found = ranked_lists(RetrievalSet(
+        ...     np.array([[0.0]]), np.array([[3.0], [1.0], [2.0]]),
+        ...     np.array([7]), np.array([8, 9, 7]),
+        ...     np.array([1]), np.array([2, 2, 2])), k=2)
+        >>> found.gallery_indices, found.is_match, found.average_precision
+        (array([[1, 2]]), array([[False,  True]]), array([0.5]))
+    """
+    if k < 1:
+        raise ValueError(f"`k` must be at least 1. Received: {k=}")
+    blocks = distance_blocks(
+        retrieval_set, metric=metric, rerank=rerank, progress=progress
+    )
+    _, _, query_pids, gallery_pids, query_camids, gallery_camids = retrieval_set
+    index = GalleryIndex(gallery_pids, gallery_camids, ignore_cameras=ignore_cameras)
+    check_any_match(index, query_pids, query_camids)
+    judge = CountedRanks(index, query_pids, query_camids)
+    shape = len(query_pids), k
+    nearest = np.full(shape, -1, np.int64), np.full(shape, np.inf, np.float32)
+    scores = []
+    for start, block, finish, workers in blocks:
+        scores.append(judge(start, block, finish, workers))  # finishes the rows
+        rows = slice(start, start + len(block))
+        matches = index.matches(query_pids[rows], query_camids[rows])
+        _leave_out(block, matches, with_junk)
+        part = [array[rows] for array in nearest]
+        workers.run(_keep_nearest, len(block), block, *part)
+    ids, distances = nearest
+    distances[ids < 0] = np.nan
+    kinds = _matches_and_junk(ids, retrieval_set, ignore_cameras)
+    precision = np.concatenate([part.average_precision for part in scores])
+    first = np.concatenate([part.first_match_rank for part in scores])
+    return RankLists(ids, distances, *kinds, precision, first)
+
+
+def _leave_out(block, matches, with_junk):
+    block[:, matches.excluded] = np.inf
+    if not with_junk:
+        owners = np.repeat(np.arange(len(block)), np.diff(matches.junk_ends))
+        block[owners, matches.junk_ids] = np.inf
+
+
+def _matches_and_junk(ids, retrieval_set, ignore_cameras):
+    _, _, query_pids, gallery_pids, query_camids, gallery_camids = retrieval_set
+    is_own = (ids >= 0) & (gallery_pids[ids] == query_pids[:, None])
+    is_junk = is_own & (gallery_camids[ids] == query_camids[:, None])
+    is_junk &= not ignore_cameras
+    return is_own & ~is_junk, is_junk
+
+
+@compiled
+def _keep_nearest(start, stop, block, ids, distances):
+    """Writes the nearest images of the rows, equal ones in the gallery's order."""
+    last = ids.shape[1] - 1
+    for i in range(start, stop):
+        row, own_ids, nearest = block[i], ids[i], distances[i]
+        for j in range(row.size):
+            if row[j] < nearest[last]:
+                place = last
+                while place > 0 and nearest[place - 1] > row[j]:
+                    own_ids[place], nearest[place] = (
+                        own_ids[place - 1],
+                        nearest[place - 1],
+                    )
+                    place -= 1
+                own_ids[place], nearest[place] = j, row[j]
