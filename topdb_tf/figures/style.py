@@ -23,6 +23,10 @@ GREY = "#767676"
 COLORS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY_BLUE, BLACK)
 RIGHT, WRONG, JUNK = BLUE, VERMILION, GREY  # also told apart by their marks
 PAGE_WIDTH = 7.2  # inches
+COLUMN_WIDTH = 3.5  # of a page with two of them
+# Beside the colours, so that nothing is told by colour alone.
+LINE_STYLES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p")
 
 _SETTINGS = {
     "axes.prop_cycle": mpl.cycler(color=COLORS),
@@ -64,13 +68,22 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         ValueError: If the name ends in something else.
     """
+    check_format(path)
+    dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    with styled():
+        figure.savefig(path, metadata=dates.get(path.suffix))
+
+
+def check_format(path: Path) -> None:
+    """Raises `ValueError` unless a figure can be written under this name.
+
+    Raises:
+        ValueError: If the name ends in something else than `.png`, `.svg` or `.pdf`.
+    """
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(
             f"A figure must be written as .png, .svg or .pdf. Received: path={path}"
         )
-    dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    with styled():
-        figure.savefig(path, metadata=dates.get(path.suffix))
 
 
 def svg_of(figure: Figure) -> str:

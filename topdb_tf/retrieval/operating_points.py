@@ -47,7 +47,7 @@ def threshold_at(histogram: DistanceHistogram, rate: float) -> float:
             "pairs of different persons have the same distance. Are images listed "
             "under several identities, or is the model untrained?"
         )
-    return float(_cell_ends(np.searchsorted(counts, accepted)))
+    return float(cell_ends(np.searchsorted(counts, accepted)))
 
 
 def compact_roc(
@@ -68,13 +68,13 @@ def compact_roc(
     wanted = np.geomspace(min(fewest, impostors[-1]), impostors[-1], num_points)
     cells = np.unique(np.searchsorted(impostors, np.round(wanted)))
     return {
-        "distances": _cell_ends(cells).astype(float).tolist(),
+        "distances": cell_ends(cells).astype(float).tolist(),
         "false_match_rates": (impostors[cells] / impostors[-1]).tolist(),
         "true_match_rates": (genuine[cells] / genuine[-1]).tolist(),
     }
 
 
-def _cell_ends(cells):
-    """Returns the largest float32 of each cell."""
+def cell_ends(cells: np.ndarray) -> np.ndarray:
+    """Returns the largest distance, a float32, of each of some cells by number."""
     bits = (np.asarray(cells, np.int64) << LOW_BITS) | ((1 << LOW_BITS) - 1)
     return bits.astype(np.int32).view(np.float32)

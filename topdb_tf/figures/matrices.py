@@ -1,0 +1,97 @@
+"""Scores by the cameras of the query and of the gallery."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from topdb_tf.figures.style import GREY, PAGE_WIDTH, new_figure, styled
+
+_SMALLEST_LETTERS = 4.5  # points
+
+
+def camera_pair_figure(
+    scores: np.ndarray,
+    num_valid_queries: np.ndarray,
+    camids: Sequence[int],
+    *,
+    title: str = "rank-1, %",
+    width: float = PAGE_WIDTH,
+) -> Figure:
+    """Returns a matrix: the camera of the query down, that of the gallery across.
+
+    Each cell has its score and the number of queries that it is the mean of, where
+    there is room for both. Cells without a query are hatched.
+
+    Args:
+        scores: Shares in [0, 1], shape `(num_cameras, num_cameras)`, NaN where there
+            is no valid query.
+        num_valid_queries: Queries of each cell, the same shape.
+        camids: Names of the cameras, shape `(num_cameras,)`.
+        title: What the scores are.
+        width: In inches.
+    """
+    scores = np.asarray(scores, float)
+    with styled():
+        side = min(width, 1.2 + 0.75 * len(scores))
+        figure = new_figure(width, max(2.2, 0.86 * side))
+        axes = figure.subplots()
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+        valid = scores[np.isfinite(scores)]
+        low = np.floor(10 * valid.min(initial=1)) / 10 if len(valid) else 0
+        image = axes.imshow(scores, vmin=min(low, 0.9), vmax=1)
+        names = [f"c{camid}" for camid in camids]
+        axes.set_xticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), names)
+        axes.tick_params(length=0)
+        axes.set_xlabel("camera of the gallery")
+        axes.set_ylabel("camera of the query")
+        bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
+        bar.ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.6g}")
+        bar.set_label(title)
+        bar.outline.set_visible(False)
+        _fill(axes, image, scores, np.asarray(num_valid_queries))
+    return figure
+
+
+def _fill(axes, image, scores, counts):
+    axes.figure.draw_without_rendering()
+    cell = axes.get_window_extent().width / len(scores) / axes.figure.dpi * 72
+    size = min(10.0, 0.3 * cell)
+    for (row, column), score in np.ndenumerate(scores):
+        if not np.isfinite(score):
+            corner = column - 0.5, row - 0.5
+            axes.add_patch(
+                Rectangle(corner, 1, 1, fill=False, hatch="////", edgecolor=GREY, lw=0)
+            )
+            continue
+        color = _readable_on(image.cmap(image.norm(score)))
+        small = 0.72 * size
+        shown = small >= _SMALLEST_LETTERS
+        axes.text(
+            column,
+            row - (0.12 if shown else 0),
+            f"{100 * score:.1f}",
+            color=color,
+            fontsize=max(size, _SMALLEST_LETTERS),
+            ha="center",
+            va="center",
+        )
+        if shown:
+            count = f"n = {counts[row, column]:,}"
+            axes.text(
+                column,
+                row + 0.24,
+                count,
+                color=color,
+                fontsize=small,
+                ha="center",
+                va="center",
+            )
+
+
+def _readable_on(color):
+    red, green, blue = color[:3]
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"

@@ -1,0 +1,112 @@
+"""Scores by the camera of the query and the camera of the gallery."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from topdb_tf.retrieval.distances import check_metric
+from topdb_tf.retrieval.features import RetrievalSet, checked_distances
+from topdb_tf.retrieval.matches import GalleryIndex
+from topdb_tf.retrieval.parallel import Workers
+from topdb_tf.retrieval.ranking import CountedRanks, QueryScores, query_blocks
+
+_BLOCK_BYTES = 128 << 20
+
+
+class CameraPairScores(NamedTuple):
+    """Scores of the queries of each camera among the images of each camera.
+
+    Rows are the cameras of the queries, columns those of the gallery.
+
+    Args:
+        camids: All cameras, sorted, shape `(num_cameras,)`.
+        rank_1: Share of the valid queries whose nearest image is a match, shape
+            `(num_cameras, num_cameras)`, NaN without a valid query.
+        mean_ap: Mean over the valid queries of their average precision, the same.
+        num_valid_queries: Number of queries with a match, the same shape.
+    """
+
+    camids: np.ndarray
+    rank_1: np.ndarray
+    mean_ap: np.ndarray
+    num_valid_queries: np.ndarray
+
+
+def camera_pair_scores(
+    retrieval_set: RetrievalSet,
+    *,
+    metric: str = "sqeuclidean",
+    ignore_cameras: bool = False,
+    memory: int = _BLOCK_BYTES,
+    progress: Callable[[int, int], None] | None = None,
+) -> CameraPairScores:
+    """Ranks the gallery of each camera alone, and scores by the camera of the query.
+
+    A cell counts the queries of camera `a`, ranked against the gallery images of
+    camera `b` and no others. A query is valid there if camera `b` has an image of its
+    person; the others do not count. As in the whole ranking, images of pid -1 are not
+    ranked, nor are those of the query's own person by its own camera: so the diagonal
+    has no valid query, unless cameras are ignored. Images of other persons by the own
+    camera would be ranked, but there is nothing to find.
+
+    A cell is an easier task than the whole gallery, as there are fewer images to be
+    confused with; cells of galleries of different sizes are to be compared with care.
+    Distances are computed once, some queries at a time.
+
+    Args:
+        retrieval_set: Features and identities.
+        metric: One of `topdb_tf.retrieval.distances.METRICS`.
+        ignore_cameras: Whether matches by the query's own camera count as well.
+        memory: Bytes that a block of distances may take.
+        progress: Called with the number of distances done and of all.
+
+    Raises:
+        ValueError: If the input does not fit together.
+    """
+    check_metric(metric)
+    checked_distances(retrieval_set, metric)
+    query_camids, gallery_camids = map(np.asarray, retrieval_set[4:])
+    camids = np.union1d(query_camids, gallery_camids)
+    sums = np.zeros((3, len(camids), len(camids)))
+    done, total = 0, len(query_camids) * len(gallery_camids)
+
+    def advance(work):
+        nonlocal done
+        done += work
+        if progress is not None:
+            progress(done, total)
+
+    rows = np.searchsorted(camids, query_camids)
+    for column, camid in enumerate(camids):
+        own = np.flatnonzero(gallery_camids == camid)
+        if not len(own):
+            continue
+        passed = {"memory": memory, "advance": advance}
+        queries = _scores_among(own, retrieval_set, metric, ignore_cameras, passed)
+        found = queries.first_match_rank > 0
+        for place, values in enumerate(
+            (found, queries.first_match_rank == 1, queries.average_precision)
+        ):
+            sums[place, :, column] = np.bincount(
+                rows[found], weights=values[found], minlength=len(camids)
+            )
+    counts = sums[0].astype(np.int64)
+    means = np.full((2, *counts.shape), np.nan)
+    np.divide(sums[1:], counts, out=means, where=counts > 0)
+    return CameraPairScores(camids, *means, counts)
+
+
+def _scores_among(own, retrieval_set, metric, ignore_cameras, passed) -> QueryScores:
+    """Returns the scores of all queries among some images of the gallery."""
+    query_features, features, query_pids, pids, query_camids, camids = retrieval_set
+    few = RetrievalSet(
+        query_features, features[own], query_pids, pids[own], query_camids, camids[own]
+    )
+    source = checked_distances(few, metric)
+    index = GalleryIndex(pids[own], camids[own], ignore_cameras=ignore_cameras)
+    judge = CountedRanks(index, query_pids, query_camids)
+    with Workers() as workers:
+        blocks = query_blocks(source, workers=workers, **passed)
+        parts = [judge(*block, workers) for block in blocks]
+    return QueryScores(*map(np.concatenate, zip(*parts, strict=True)))
