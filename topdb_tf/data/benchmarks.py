@@ -1,4 +1,4 @@
-"""The public benchmarks: where their images lie, read and counted."""
+"""The data sets by name: the public benchmarks, where they lie, read and counted."""
 
 import difflib
 import functools
@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from topdb_tf.data import cuhk03
+from topdb_tf.data.market import PARTS, holds_part, read_market_layout
+from topdb_tf.data.msmt17 import read_msmt17
+from topdb_tf.data.own_images import read_own_images
 from topdb_tf.data.records import (
     DatasetCard,
     ImageRecord,
@@ -15,17 +18,9 @@ from topdb_tf.data.records import (
     Split,
     load_card,
 )
+from topdb_tf.data.sightings import absolute
 from topdb_tf.data.synthetic import write_synthetic
-
-PARTS = {
-    "train": "bounding_box_train",
-    "query": "query",
-    "gallery": "bounding_box_test",
-}
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-JUNK_PID = -1  # detections of too low quality
-
-_NAME_PATTERN = re.compile(r"(-1|\d+)_c(\d+)(?!\d)")
+from topdb_tf.data.table import TABLE_SUFFIXES
 
 Progress = Callable[[int, int], None]
 
@@ -41,34 +36,36 @@ def data_root(option: Path | None = None) -> Path:
 
 
 def read_split(
-    name: str,
+    name: str | Path,
     data_root: Path,
     *,
     check_counts: bool = True,
     progress: Progress | None = None,
+    **division,
 ) -> Split:
-    """Reads the records of one benchmark and checks that nothing is missing.
+    """Reads the records of a benchmark, or of anybody's own images.
 
     Args:
-        name: A name in `SPLITS`.
-        data_root: Folder of all data sets.
-        check_counts: Whether the parts must hold as many images and identities as
-            the card of the data set says. `False` accepts a subset.
+        name: A name in `SPLITS`, else a CSV file or a folder: see
+            `topdb_tf.data.own_images.read_own_images`.
+        data_root: Folder of all benchmarks.
+        check_counts: Whether the parts of a benchmark must hold as many images and
+            identities as its card says. `False` accepts a subset.
         progress: Called with the numbers of images done and to do while images are
             extracted (CUHK03) or drawn (synthetic), which is done only once.
+        **division: How own images are divided: `test_share`, `split_seed` and
+            `ignore_cameras` of `topdb_tf.data.partition.split_of`.
 
     Raises:
-        ValueError: If the name is unknown, a file name does not parse, or a part is
-            incomplete.
-        FileNotFoundError: If the data set is not below `data_root`.
+        ValueError: If the name is unknown, the images are not told as they must be, or
+            a part is incomplete.
+        FileNotFoundError: If the data set is not below `data_root`, or there is no
+            such file or folder.
     """
     if name not in SPLITS:
-        nearest = difflib.get_close_matches(name, SPLITS, n=1)
-        hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
-        raise ValueError(
-            f"The data set must be one of {', '.join(SPLITS)}. {hint}"
-            f"Received: name={name!r}"
-        )
+        if not is_path(name):
+            raise ValueError(_unknown_message(name))
+        return read_own_images(Path(name), name=dataset_name(name), **division)
     card = load_card(name)
     split = SPLITS[name](Path(data_root), card, progress=progress)
     if check_counts:
@@ -76,32 +73,35 @@ def read_split(
     return split
 
 
-def read_market_layout(folder: Path, *, name: str) -> Split:
-    """Reads a folder in the layout of Market-1501.
+def is_path(name: str | Path) -> bool:
+    """Returns whether a data set is one's own, a file or a folder, by how it is named.
 
-    The folder holds `bounding_box_train`, `query` and `bounding_box_test`; a part
-    that is missing is read as empty. The file name alone tells the person and the
-    camera: `0002_c1s1_000451_03.jpg` is person 2 seen by camera 1. Images of pid -1,
-    detections of too low quality, are left out; pid 0, distractors, is kept. Hidden
-    files and files that are not images (`Thumbs.db`) are skipped. Records are sorted
-    by file name.
-
-    Args:
-        folder: The folder that holds the three parts.
-        name: Name of the split.
-
-    Raises:
-        ValueError: If the name of an image does not tell its person and camera.
-        FileNotFoundError: If the folder holds none of the parts.
+    The names of the benchmarks always are the benchmarks.
     """
-    folder = Path(folder)
-    if not _holds_part(folder):
-        raise FileNotFoundError(
-            f"The folder of {name} must hold {', '.join(PARTS.values())}. "
-            f"datasets/README.md shows the expected folders. Received: folder={folder}"
-        )
-    parts = {part: _read_folder(folder / PARTS[part]) for part in PARTS}
-    return Split(name, **parts)
+    if name in SPLITS:
+        return False
+    path = Path(name).expanduser()
+    looks_like = any(mark in str(name) for mark in "/\\~")
+    return looks_like or path.suffix.lower() in TABLE_SUFFIXES or path.exists()
+
+
+def dataset_name(name: str | Path) -> str:
+    """Returns the short name of a data set, which is good for a file's name too.
+
+    Example:
+        >>> from topdb_tf.data.benchmarks import dataset_name
+        >>> dataset_name("market1501"), dataset_name("/data/my people.csv")
+        ('market1501', 'my-people')
+        >>> dataset_name("runs/night/split.csv"), dataset_name("/data/market1501")
+        ('night-split', 'own-market1501')
+    """
+    if name in SPLITS:
+        return str(name)
+    path = absolute(name)
+    text = path.stem if path.suffix.lower() in TABLE_SUFFIXES else path.name
+    text = f"{path.parent.name}-split" if path.name == "split.csv" else text
+    text = re.sub(r"[^\w.-]+", "-", text).strip("-.") or "own"
+    return f"own-{text}" if text in SPLITS else text
 
 
 def read_benchmark(
@@ -166,30 +166,9 @@ def read_synthetic(
         ValueError: If the folder holds something else.
     """
     folder = data_root / card.folders[0]
-    if not _holds_part(folder):
+    if not holds_part(folder):
         write_synthetic(folder, progress=progress)
     return read_market_layout(folder, name=card.name)
-
-
-def is_image(path: Path) -> bool:
-    """Returns whether a file is an image by its name, and not a hidden one."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-
-
-def record_of(path: Path) -> ImageRecord:
-    """Returns the person and the camera that the name of an image tells.
-
-    Raises:
-        ValueError: If it does not tell them.
-    """
-    match = _NAME_PATTERN.match(path.name)
-    if match is None:
-        raise ValueError(
-            "The name of an image must start with <pid>_c<camid>, as in "
-            "0002_c1s1_000451_03.jpg. Rename or remove it; datasets/README.md shows "
-            f"the expected folders. Received: path={path}"
-        )
-    return ImageRecord(path, pid=int(match[1]), camid=int(match[2]))
 
 
 SPLITS = {
@@ -197,25 +176,26 @@ SPLITS = {
     "dukemtmc-reid": read_benchmark,
     "cuhk03-labeled": functools.partial(read_cuhk03, "labeled"),
     "cuhk03-detected": functools.partial(read_cuhk03, "detected"),
+    "msmt17-v1": functools.partial(read_msmt17, "V1"),
+    "msmt17-v2": functools.partial(read_msmt17, "V2"),
     "synthetic": read_synthetic,
 }
 
 
-def _holds_part(folder: Path) -> bool:
-    return any((folder / part).is_dir() for part in PARTS.values())
-
-
-def _read_folder(folder: Path) -> tuple[ImageRecord, ...]:
-    if not folder.is_dir():
-        return ()
-    paths = sorted(path for path in folder.iterdir() if is_image(path))
-    records = (record_of(path) for path in paths)
-    return tuple(record for record in records if record.pid != JUNK_PID)
+def _unknown_message(name):
+    nearest = [known for known in SPLITS if known.startswith(name)]
+    names = [*SPLITS, *(path.name for path in Path.cwd().iterdir())]
+    nearest = nearest or difflib.get_close_matches(name, names, n=1)
+    hint = f"Did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
+    return (
+        f"The data set must be one of {', '.join(SPLITS)}, or a CSV file or a folder. "
+        f"{hint}There is no file or folder of that name. Received: name={name!r}"
+    )
 
 
 def _first_folder(data_root: Path, card: DatasetCard) -> Path | None:
     folders = (data_root / folder for folder in card.folders)
-    return next((folder for folder in folders if _holds_part(folder)), None)
+    return next((folder for folder in folders if holds_part(folder)), None)
 
 
 def _missing_message(data_root: Path, card: DatasetCard, *more: Path) -> str:

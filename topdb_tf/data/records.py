@@ -1,6 +1,6 @@
 """Records of images, of the parts of a data set, and of the facts about it."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,19 +27,29 @@ class ImageRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """The training images, queries and gallery of one benchmark.
+    """The training images, queries and gallery of one data set.
 
     Args:
-        name: Name of the split, as in `topdb_tf.data.benchmarks.SPLITS`.
+        name: Name of the split, as in `topdb_tf.data.benchmarks.SPLITS`, or that of
+            the file or folder that was read.
         train: Training images; their pids never occur in `query`.
         query: Images whose persons are to be found.
         gallery: Images that are ranked for each query.
+        has_cameras: Whether the cameras of the test images are known and differ.
+            Without, matches by the same camera count.
+        pid_names: The owner's name of each pid, where that is another.
+        camera_names: The owner's name of each camid, likewise.
+        notes: What the user should be told of how the images were read.
     """
 
     name: str
     train: tuple[ImageRecord, ...]
     query: tuple[ImageRecord, ...]
     gallery: tuple[ImageRecord, ...]
+    has_cameras: bool = True
+    pid_names: dict[int, str] = field(default_factory=dict, hash=False)
+    camera_names: dict[int, str] = field(default_factory=dict, hash=False)
+    notes: tuple[str, ...] = ()
 
     @property
     def num_pids(self) -> int:

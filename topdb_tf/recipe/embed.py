@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from topdb_tf.data.benchmarks import JUNK_PID, record_of
+from topdb_tf.data.market import JUNK_PID, record_of
 from topdb_tf.data.records import camids_of, pids_of
 from topdb_tf.progress import progress_bar
 from topdb_tf.recipe.environment import load_tensorflow

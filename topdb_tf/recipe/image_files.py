@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from topdb_tf.data.benchmarks import is_image
+from topdb_tf.data.market import is_image
 
 
 class ImageList(NamedTuple):

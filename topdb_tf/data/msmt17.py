@@ -1,0 +1,97 @@
+"""MSMT17, in either of its versions."""
+
+import re
+from pathlib import Path
+
+from topdb_tf.data.records import DatasetCard, ImageRecord, Split
+from topdb_tf.data.sightings import listed
+
+FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
+LISTS = {
+    "train": ("list_train.txt", "list_val.txt"),
+    "query": ("list_query.txt",),
+    "gallery": ("list_gallery.txt",),
+}
+# Persons are numbered from 0 in training and again in the test; 0 is a distractor in
+# the layout of Market-1501.
+FIRST_PID = {"train": 1, "query": 1042, "gallery": 1042}
+
+_LINE = re.compile(r"(\S+/\d+_\d+_(\d+)_\S+) (\d+)")
+
+
+def read_msmt17(
+    version: str, data_root: Path, card: DatasetCard, *, progress=None
+) -> Split:
+    """Reads MSMT17 V1, or V2, in which faces are blurred.
+
+    The lists tell the persons, the names of the files the cameras. The images of
+    `list_val.txt` are trained on too, as the counts of its authors have it. Persons
+    are numbered from 1 in training and from 1042 in the test, so that no two share a
+    number.
+
+    Source: Wei et al., Person Transfer GAN to Bridge Domain Gap for Person
+    Re-Identification, CVPR 2018 (https://arxiv.org/abs/1711.08565).
+
+    Args:
+        version: "V1" or "V2".
+        data_root: Folder of all data sets.
+        card: Card of the data set.
+        progress: Not called: there is nothing to extract.
+
+    Raises:
+        ValueError: If a line of a list cannot be read.
+        FileNotFoundError: If the folders, a list or images are missing.
+    """
+    del progress
+    train, test = FOLDERS[version]
+    places = [data_root / folder for folder in card.folders]
+    folder = next((place for place in places if (place / train).is_dir()), None)
+    if folder is None:
+        other = next(name for name in FOLDERS if name != version)
+        has_other = any((place / FOLDERS[other][0]).is_dir() for place in places)
+        hint = f" There is {other} there: msmt17-{other.lower()}." if has_other else ""
+        raise FileNotFoundError(
+            f"The images of {card.title} must lie in "
+            f"{' or '.join(str(place / train) for place in places)}.{hint} "
+            f"{card.source} datasets/README.md shows the expected folders; --data-root "
+            f"or $TOPDB_DATA names another root. Received: data_root={data_root}"
+        )
+    parts = {
+        part: tuple(
+            record
+            for name in names
+            for record in _read_list(
+                folder / name, folder / (train if part == "train" else test), part
+            )
+        )
+        for part, names in LISTS.items()
+    }
+    return Split(card.name, **parts)
+
+
+def _read_list(path, images, part):
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"MSMT17 must hold {path.name}, one of its four lists. Extract it again; "
+            f"datasets/README.md shows the expected folders. Received: path={path}"
+        )
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        match = _LINE.fullmatch(line.strip())
+        if match is None:
+            raise ValueError(
+                "A line must read as 0000/0000_000_01_0303morning_0008_0.jpg 0: image, "
+                f"whose third number is the camera, and person. Received: {line!r} "
+                f"({path}, line {number})"
+            )
+        pid = FIRST_PID[part] + int(match[3])
+        records.append(ImageRecord(images / match[1], pid, int(match[2])))
+    missing = [record.path for record in records if not record.path.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"Every image in {path} must exist. Extract the data again. "
+            f"{len(missing):,} of {len(records):,} are missing: {listed(missing)}."
+        )
+    return records

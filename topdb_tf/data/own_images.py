@@ -1,0 +1,61 @@
+"""Anybody's own images: a CSV file, folders of persons, or the Market-1501 layout."""
+
+from pathlib import Path
+
+from topdb_tf.data.folders import read_folders
+from topdb_tf.data.market import holds_part, read_market_layout
+from topdb_tf.data.partition import split_of
+from topdb_tf.data.records import Split
+from topdb_tf.data.sightings import Sighting, absolute
+from topdb_tf.data.table import TABLE_SUFFIXES, read_table
+
+
+def read_own_images(path: Path, *, name: str, **division) -> Split:
+    """Reads a CSV file, a folder of persons or one in the layout of Market-1501.
+
+    Args:
+        path: The file (`topdb_tf.data.table.read_table`), or a folder that holds
+            `bounding_box_train` and so on, else one folder for each person
+            (`topdb_tf.data.folders.read_folders`).
+        name: Name of the split.
+        **division: `test_share`, `split_seed` and `ignore_cameras` of
+            `topdb_tf.data.partition.split_of`, which makes the parts that are missing.
+
+    Raises:
+        ValueError: If the images are not told as they must be.
+        FileNotFoundError: If there is no such file or folder, or images are missing.
+    """
+    path = absolute(path)
+    sightings, notes = read_sightings(path)
+    return split_of(sightings, name=name, source=path, notes=notes, **division)
+
+
+def read_sightings(path: Path) -> tuple[list[Sighting], list[str]]:
+    """Reads the images that `read_own_images` divides, with notes for the user."""
+    if path.is_dir():
+        if not holds_part(path):
+            return read_folders(path)
+        split = read_market_layout(path, name=path.name)
+        sightings = [
+            Sighting(
+                record.path,
+                str(record.pid),
+                str(record.camid),
+                part,
+                str(record.path.relative_to(path)),
+            )
+            for part in ("train", "query", "gallery")
+            for record in getattr(split, part)
+        ]
+        return sightings, []
+    if not path.exists():
+        raise FileNotFoundError(
+            f"There is no file or folder {path}. Name a CSV file, a folder, or a "
+            "benchmark; datasets/README.md shows them all."
+        )
+    if path.suffix.lower() not in TABLE_SUFFIXES:
+        raise ValueError(
+            f"A file with images must be one of {', '.join(TABLE_SUFFIXES)}. "
+            f"Received: {path}"
+        )
+    return read_table(path)
