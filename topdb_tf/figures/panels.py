@@ -1,0 +1,110 @@
+"""Images in panels that are placed by inches, so that none is stretched or cut."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextPath
+
+from topdb_tf.figures.style import BLACK, new_figure
+
+SMALL_LETTERS = 7  # points
+LINE = 0.135  # inches that a line of small letters takes
+
+
+class Canvas:
+    """A figure on which things are placed in inches from its upper left corner.
+
+    To be used inside `topdb_tf.figures.style.styled()`.
+
+    Args:
+        width: In inches.
+        height: In inches.
+    """
+
+    def __init__(self, width: float, height: float):
+        self.width, self.height = width, height
+        self.figure: Figure = new_figure(width, height)
+        self.figure.set_layout_engine("none")
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        """Returns new axes without ticks and frame."""
+        bottom = 1 - (top + height) / self.height
+        box = (left / self.width, bottom, width / self.width, height / self.height)
+        axes = self.figure.add_axes(box)
+        axes.set_axis_off()
+        axes.grid(False)
+        return axes
+
+    def image(self, left, top, width, height, pixels: np.ndarray) -> Axes:
+        """Draws an image, filling the panel, within a hairline; returns its axes.
+
+        The unit of the axes is the panel's side, from its upper left corner.
+        """
+        axes = self.axes(left, top, width, height)
+        axes.imshow(
+            pixels, extent=(0, 1, 1, 0), aspect="auto", interpolation="bilinear"
+        )
+        hairline = Rectangle((0, 0), 1, 1, fill=False, color=BLACK, linewidth=0.4)
+        hairline.set_clip_on(False)
+        axes.add_patch(hairline)
+        return axes
+
+    def text(self, left, top, text: str, *, room: float | None = None, **options):
+        """Writes text with its upper left corner, or as `options` say, at a place.
+
+        Args:
+            left: In inches.
+            top: In inches.
+            text: What is written; its middle is left out where it needs more room.
+            room: The width that it may take, in inches. Defaults to any.
+            **options: Of `matplotlib.text.Text`.
+        """
+        options = {"fontsize": SMALL_LETTERS, "va": "top", "ha": "left", **options}
+        if room is not None:
+            text = shortened(text, room, options["fontsize"])
+        self.figure.text(left / self.width, 1 - top / self.height, text, **options)
+
+
+def shortened(text: str, room: float, size: float = SMALL_LETTERS) -> str:
+    """Returns the text, without its middle if it is wider than there is room.
+
+    Args:
+        text: One line.
+        room: In inches.
+        size: Of the letters, in points.
+    """
+    whole, num_letters = text, len(text)
+    while num_letters > 1 and _width(text, size) > room:
+        num_letters -= 1
+        head, tail = (num_letters + 1) // 2, num_letters // 2
+        text = f"{whole[:head]}…{whole[len(whole) - tail :]}"
+    return text
+
+
+def check_images(images: Sequence[np.ndarray]) -> None:
+    """Raises `ValueError` unless there are RGB images, uint8 `(height, width, 3)`.
+
+    Raises:
+        ValueError: If there is none, or one of them is something else.
+    """
+    bad = [
+        image
+        for image in images
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8
+    ]
+    if bad:
+        raise ValueError(
+            "Images must be RGB, uint8 of shape (height, width, 3). "
+            f"Received: {bad[0].dtype} of shape {bad[0].shape}"
+        )
+    if not len(images):
+        raise ValueError("There must be at least one image. Received: 0 images")
+
+
+def _width(text, size):
+    properties = FontProperties(size=size)
+    return TextPath((0, 0), text, prop=properties).get_extents().width / 72
