@@ -5,6 +5,7 @@ import click
 from topdb_tf import __version__
 from topdb_tf.cli import (
     checkpoints,
+    curve_figures,
     deciding,
     embedding,
     figures,
@@ -74,3 +75,12 @@ for _command in (
     checkpoints.convert,
 ):
     main.add_command(_command)
+
+for _command in (
+    curve_figures.cmc,
+    curve_figures.training,
+    curve_figures.distances,
+    curve_figures.cameras,
+    curve_figures.embedding_map,
+):
+    figures.figure.add_command(_command)

@@ -1,0 +1,234 @@
+"""The CMC and the training curves of runs: numbers from their files, and figures."""
+
+import csv
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from topdb_tf import published
+from topdb_tf.figures.curves import CmcCurve, cmc_figure
+from topdb_tf.figures.training_curves import training_figure
+from topdb_tf.recipe.scoring import evaluate, read_scores
+from topdb_tf.recipe_files import read_config
+from topdb_tf.run_folder import RunFolder, open_run
+
+_METHOD = "Top-DB-Net"
+
+
+class Training(NamedTuple):
+    """A run, or the runs of one training from several seeds.
+
+    Args:
+        label: What it is called in figures.
+        runs: Their folders.
+    """
+
+    label: str
+    runs: tuple[RunFolder, ...]
+
+
+def trainings_of(folders: Sequence[Path]) -> list[Training]:
+    """Returns the trainings in some folders, each of a run or of several seeds.
+
+    A training is called by the name of its folder, or by its path where two folders
+    have the same name.
+
+    Args:
+        folders: Folders of runs, or of folders `seed-N` as `fit --seeds` makes them;
+            none: the newest run.
+
+    Raises:
+        FileNotFoundError: If a folder is neither.
+    """
+    if not folders:
+        folders = [open_run(None).path]
+    names = [folder.resolve().name for folder in folders]
+    trainings = []
+    for folder, name in zip(folders, names, strict=True):
+        seeds = sorted(folder.glob("seed-*/config.yaml"), key=_seed)
+        if seeds and not RunFolder(folder).config.is_file():
+            runs = tuple(RunFolder(config.parent) for config in seeds)
+        else:
+            runs = (open_run(folder),)
+        label = name if names.count(name) == 1 else str(folder)
+        trainings.append(Training(label, runs))
+    return trainings
+
+
+def cmc_numbers(
+    trainings: Sequence[Training],
+    *,
+    overrides: Sequence[str] = (),
+    dataset: str | None = None,
+    best: bool = False,
+    rerank: bool = False,
+) -> dict:
+    """Returns the CMC of some trainings; runs without scores are scored first.
+
+    Args:
+        trainings: Of `trainings_of`.
+        overrides: Settings of the data for runs that have to be scored.
+        dataset: Another data set than the one that each was trained on.
+        best: Whether to take the model of the best epoch instead of the last.
+        rerank: Whether to add the re-ranked curves.
+
+    Returns:
+        `curves`: records with `label`, `dataset`, `reranked`, `runs`, `cmc` (shares by
+        rank, the mean of the runs) and `deviation` (sample standard deviation; none of
+        one run). `references`: the paper's rank-1 by name, where it printed one for
+        the data set and the runs' protocol is its own.
+
+    Raises:
+        FileNotFoundError: As `topdb_tf.recipe.scoring.evaluate`.
+    """
+    options = {"dataset": dataset, "best": best}
+    curves, datasets = [], {}
+    for training in trainings:
+        scores = [_scores(run, overrides, options, rerank) for run in training.runs]
+        is_comparable = not any(s["protocol"]["ignore_cameras"] for s in scores)
+        datasets.setdefault(scores[0]["dataset"], []).append(is_comparable)
+        for again in (False, True)[: 1 + rerank]:
+            curves.append(_mean_curve(training, scores, again))
+    if len(datasets) > 1:
+        for curve in curves:
+            curve["label"] += f", {_title(curve['dataset'])}"
+    comparable = [name for name, flags in datasets.items() if all(flags)]
+    return {"curves": curves, "references": _references(comparable, rerank)}
+
+
+def cmc_picture(numbers: dict, **options) -> Figure:
+    """Returns the figure of what `cmc_numbers` returns.
+
+    Args:
+        numbers: The numbers.
+        **options: `max_rank` and `width`, of `topdb_tf.figures.curves.cmc_figure`.
+    """
+    curves = [
+        CmcCurve(
+            curve["label"],
+            np.array(curve["cmc"]),
+            None if curve["deviation"] is None else np.array(curve["deviation"]),
+        )
+        for curve in numbers["curves"]
+    ]
+    return cmc_figure(curves, references=numbers["references"], **options)
+
+
+def read_log(run: RunFolder) -> dict[str, list]:
+    """Returns the columns of a run's log by name; `None` where an epoch has no figure.
+
+    Raises:
+        FileNotFoundError: If the run has no log yet.
+        ValueError: If the log is damaged.
+    """
+    if not run.log.is_file():
+        raise FileNotFoundError(
+            f"{run.path} has no {run.log.name}: its first epoch has not ended."
+        )
+    with run.log.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        log = {
+            name: [float(row[name]) if row[name] else None for row in rows]
+            for name in rows[0]
+        }
+        log["epoch"] = [int(epoch) for epoch in log["epoch"]]
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{run.log} must be a table of numbers with a column `epoch`, and at least "
+            f"one row. Received: {error}"
+        ) from error
+    return log
+
+
+def training_numbers(trainings: Sequence[Training]) -> dict:
+    """Returns the logs of some trainings.
+
+    Args:
+        trainings: Of `trainings_of`.
+
+    Returns:
+        `trainings`: records with `label`, `runs` and `logs`, one a run, as `read_log`.
+
+    Raises:
+        FileNotFoundError: As `read_log`.
+        ValueError: As `read_log`.
+    """
+    return {
+        "trainings": [
+            {
+                "label": training.label,
+                "runs": [str(run.path) for run in training.runs],
+                "logs": [read_log(run) for run in training.runs],
+            }
+            for training in trainings
+        ]
+    }
+
+
+def training_picture(numbers: dict, **options) -> Figure:
+    """Returns the figure of what `training_numbers` returns.
+
+    Args:
+        numbers: The numbers.
+        **options: `width`, of `topdb_tf.figures.training_curves.training_figure`.
+    """
+    runs = {
+        training["label"]: [
+            {name: np.array(column, float) for name, column in log.items()}
+            for log in training["logs"]
+        ]
+        for training in numbers["trainings"]
+    }
+    return training_figure(runs, **options)
+
+
+def _seed(config):
+    number = config.parent.name.removeprefix("seed-")
+    return (0, int(number), "") if number.isdigit() else (1, 0, number)
+
+
+def _scores(run, overrides, options, rerank):
+    config = read_config(run.config, list(overrides))
+    scores = read_scores(run, config, **options)
+    if scores is None or (rerank and "reranked" not in scores):
+        scores = evaluate(run, config, rerank=rerank, **options)
+    return scores
+
+
+def _mean_curve(training, scores, reranked):
+    cmcs = [(own["reranked"] if reranked else own)["cmc"] for own in scores]
+    num_ranks = min(map(len, cmcs))
+    by_rank = [[cmc[str(k)] for cmc in cmcs] for k in range(1, num_ranks + 1)]
+    several = len(cmcs) > 1
+    return {
+        "label": f"{training.label}, re-ranked" if reranked else training.label,
+        "dataset": scores[0]["dataset"],
+        "reranked": reranked,
+        "runs": [str(run.path) for run in training.runs],
+        "cmc": [statistics.fmean(shares) for shares in by_rank],
+        "deviation": [statistics.stdev(shares) for shares in by_rank]
+        if several
+        else None,
+    }
+
+
+def _references(datasets, rerank):
+    references = {}
+    for again, table in ((False, published.TABLE_1), (True, published.TABLE_2)):
+        for dataset in datasets:
+            printed = table[_METHOD].get(dataset)
+            if printed is not None and (rerank or not again):
+                name = f"{_METHOD} in the paper{', re-ranked' if again else ''}"
+                if len(datasets) > 1:
+                    name += f", {_title(dataset)}"
+                references[name] = printed.rank_1 / 100
+    return references
+
+
+def _title(dataset):
+    return published.TITLES.get(dataset, dataset)

@@ -1,0 +1,225 @@
+"""Distances and cameras of a run's test images: numbers, and figures of them."""
+
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from topdb_tf.config import Config
+from topdb_tf.data.records import Split
+from topdb_tf.figures.distances import Threshold, distance_figure
+from topdb_tf.figures.matrices import camera_pair_figure
+from topdb_tf.progress import progress_bar
+from topdb_tf.recipe.calibrate import rate_text, read_calibration
+from topdb_tf.recipe.environment import load_tensorflow
+from topdb_tf.recipe.scoring import Embeddings, read_data
+from topdb_tf.retrieval.camera_pairs import camera_pair_scores
+from topdb_tf.retrieval.distance_bins import bin_edges, binned, pair_histograms
+from topdb_tf.retrieval.features import RetrievalSet
+from topdb_tf.retrieval.operating_points import compact_roc
+from topdb_tf.run_folder import RunFolder
+
+_ROC_POINTS = 200
+_SCORES = {"rank-1": "rank_1", "mAP": "mean_ap"}
+
+
+def embed_run(
+    run: RunFolder,
+    config: Config,
+    *,
+    dataset: str | None = None,
+    best: bool = False,
+    choose: Callable[[Split], Split] = lambda split: split,
+) -> tuple[RetrievalSet, dict]:
+    """Returns the embeddings of test images by a run's model, and what they are of.
+
+    Args:
+        run: Folder of the run.
+        config: Its settings.
+        dataset: Another data set than the one it was trained on.
+        best: Whether to take the model of the best epoch instead of the last.
+        choose: Function from the split to the one that is embedded.
+
+    Returns:
+        The features with their identities, and `run`, `dataset` and `model`.
+
+    Raises:
+        FileNotFoundError: If the run has no model yet, or the data is missing.
+    """
+    model = run.best_embedder if best else run.embedder
+    if not model.is_file():
+        raise FileNotFoundError(
+            f"{run.path} has no {model.name}: its first epoch has not ended."
+        )
+    dataset = dataset or config.data.split
+    split = choose(read_data(dataset, config))
+    load_tensorflow()
+    from topdb_tf.model.extraction import load_embedder
+
+    facts = {"run": str(run.path), "dataset": dataset, "model": model.name}
+    return Embeddings(split, config).retrieval_set(load_embedder(model)), facts
+
+
+def distance_numbers(
+    run: RunFolder, config: Config, *, num_bins: int = 80, **options
+) -> dict:
+    """Returns how far apart the test images of one person and of two persons are.
+
+    Args:
+        run: Folder of the run.
+        config: Its settings; the metric is `config.evaluation.metric`.
+        num_bins: Most number of bins of the histograms.
+        **options: `dataset` and `best`, of `embed_run`.
+
+    Returns:
+        `run`, `dataset`, `model`, `metric`, `edges` of the bins and `counts` of pairs
+        in them by kind, `roc` of the pairs by two cameras (as
+        `topdb_tf.retrieval.operating_points.compact_roc`), `num_left_out`,
+        `thresholds` (the operating points of `calibration.json`) and `notes`, such as
+        why there is none.
+
+    Raises:
+        FileNotFoundError: As `embed_run`.
+        ValueError: If there are no pairs of one person by two cameras, or of two.
+    """
+    metric = config.evaluation.metric
+    retrieval_set, facts = embed_run(run, config, **options)
+    with progress_bar("counting pairs") as progress:
+        found = pair_histograms(retrieval_set, metric=metric, progress=progress)
+    _check_pairs(found.by_two_cameras)
+    edges = bin_edges(found, num_bins=num_bins)
+    kinds = {
+        "same_person": found.by_two_cameras.genuine,
+        "different_persons": found.by_two_cameras.impostors,
+        "same_person_same_camera": found.by_one_camera.genuine,
+        "different_persons_same_camera": found.by_one_camera.impostors,
+    }
+    facts["metric"] = metric
+    thresholds, notes = _thresholds(run, facts)
+    return {
+        **facts,
+        "edges": edges.tolist(),
+        "counts": {name: binned(own, edges).tolist() for name, own in kinds.items()},
+        "roc": compact_roc(found.by_two_cameras, num_points=_ROC_POINTS, fewest=1),
+        "num_left_out": found.num_left_out,
+        "thresholds": thresholds,
+        "notes": notes,
+    }
+
+
+def distance_picture(numbers: dict, **options) -> Figure:
+    """Returns the figure of what `distance_numbers` returns.
+
+    Args:
+        numbers: The numbers.
+        **options: `width`, of `topdb_tf.figures.distances.distance_figure`.
+    """
+    thresholds = [
+        Threshold(point["threshold"], _threshold_text(point))
+        for point in numbers["thresholds"]
+    ]
+    return distance_figure(
+        np.array(numbers["edges"]),
+        {name: np.array(own) for name, own in numbers["counts"].items()},
+        numbers["roc"],
+        thresholds=thresholds,
+        metric=numbers["metric"],
+        **options,
+    )
+
+
+def camera_numbers(run: RunFolder, config: Config, **options) -> dict:
+    """Returns the scores of a run by the cameras of the query and of the gallery.
+
+    Args:
+        run: Folder of the run.
+        config: Its settings; metric and cameras are those of `config.evaluation`.
+        **options: `dataset` and `best`, of `embed_run`.
+
+    Returns:
+        `run`, `dataset`, `model`, `metric`, `ignore_cameras`, `camids`, and by the
+        camera of the query, then that of the gallery, `rank_1`, `mean_ap` (none
+        without a valid query) and `num_valid_queries`, as
+        `topdb_tf.retrieval.camera_pairs.camera_pair_scores`.
+
+    Raises:
+        FileNotFoundError: As `embed_run`.
+    """
+    retrieval_set, facts = embed_run(run, config, **options)
+    protocol = {
+        "metric": config.evaluation.metric,
+        "ignore_cameras": config.evaluation.ignore_cameras,
+    }
+    with progress_bar("ranking by camera") as progress:
+        found = camera_pair_scores(retrieval_set, progress=progress, **protocol)
+    scores = {
+        name: [
+            [None if np.isnan(share) else share for share in row]
+            for row in getattr(found, name).tolist()
+        ]
+        for name in _SCORES.values()
+    }
+    return {
+        **facts,
+        **protocol,
+        "camids": found.camids.tolist(),
+        **scores,
+        "num_valid_queries": found.num_valid_queries.tolist(),
+    }
+
+
+def camera_picture(numbers: dict, *, score: str = "rank-1", **options) -> Figure:
+    """Returns the figure of what `camera_numbers` returns.
+
+    Args:
+        numbers: The numbers.
+        score: `rank-1` or `mAP`.
+        **options: `width`, of `topdb_tf.figures.matrices.camera_pair_figure`.
+    """
+    return camera_pair_figure(
+        np.array(numbers[_SCORES[score]], float),
+        np.array(numbers["num_valid_queries"]),
+        numbers["camids"],
+        title=f"{score}, %",
+        **options,
+    )
+
+
+def _check_pairs(histogram):
+    counts = {"two persons": histogram.impostors.sum()}
+    counts["one person"] = histogram.genuine.sum()
+    for kind, count in counts.items():
+        if not count:
+            raise ValueError(
+                f"There must be pairs of {kind}, a query and a gallery image by two "
+                "cameras. Received: none"
+            )
+
+
+def _thresholds(run, facts):
+    """Returns the calibrated thresholds that hold for these distances, and notes."""
+    try:
+        calibration = read_calibration(run)
+    except (FileNotFoundError, ValueError) as error:
+        return [], [f"No threshold is drawn. {error}"]
+    differences = [
+        f"{name} {calibration[name]}, not {facts[name]}"
+        for name in ("dataset", "model", "metric")
+        if calibration[name] != facts[name]
+    ]
+    if calibration.get("ignore_cameras"):
+        differences.append("pairs by one camera as well")
+    if differences:
+        made_for = "; ".join(differences)
+        return [], [
+            f"No threshold is drawn: {run.calibration} was made for {made_for}."
+        ]
+    return calibration["operating_points"], []
+
+
+def _threshold_text(point):
+    false, true = (point[f"{kind}_match_rate"]["value"] for kind in ("false", "true"))
+    return (
+        f"threshold {point['threshold']:.4g}\n{rate_text(false)} false matches\n"
+        f"{rate_text(true)} of true matches"
+    )
