@@ -6,10 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 
-from topdb_tf.figures.style import BLACK, new_figure
+from topdb_tf.figures.style import BLACK, GREY, new_figure
 
 SMALL_LETTERS = 7  # points
 LINE = 0.135  # inches that a line of small letters takes
@@ -53,6 +54,14 @@ class Canvas:
         axes.add_patch(hairline)
         return axes
 
+    def line(self, left: float, top: float, right: float, bottom: float) -> None:
+        """Draws a thin line between two places."""
+        across = [left / self.width, right / self.width]
+        down = [1 - top / self.height, 1 - bottom / self.height]
+        line = Line2D(across, down, color=GREY, linewidth=0.8)
+        line.set_transform(self.figure.transFigure)
+        self.figure.add_artist(line)
+
     def text(self, left, top, text: str, *, room: float | None = None, **options):
         """Writes text with its upper left corner, or as `options` say, at a place.
 
@@ -78,11 +87,17 @@ def shortened(text: str, room: float, size: float = SMALL_LETTERS) -> str:
         size: Of the letters, in points.
     """
     whole, num_letters = text, len(text)
-    while num_letters > 1 and _width(text, size) > room:
+    while num_letters > 1 and text_width(text, size) > room:
         num_letters -= 1
         head, tail = (num_letters + 1) // 2, num_letters // 2
         text = f"{whole[:head]}…{whole[len(whole) - tail :]}"
     return text
+
+
+def text_width(text: str, size: float = SMALL_LETTERS) -> float:
+    """Returns the width of a line of letters of `size` points, in inches."""
+    properties = FontProperties(size=size)
+    return TextPath((0, 0), text, prop=properties).get_extents().width / 72
 
 
 def check_images(images: Sequence[np.ndarray]) -> None:
@@ -103,8 +118,3 @@ def check_images(images: Sequence[np.ndarray]) -> None:
         )
     if not len(images):
         raise ValueError("There must be at least one image. Received: 0 images")
-
-
-def _width(text, size):
-    properties = FontProperties(size=size)
-    return TextPath((0, 0), text, prop=properties).get_extents().width / 72
