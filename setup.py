@@ -42,7 +42,7 @@ setup(
         "scipy>=1.11",
         "h5py>=3.11",
         "pillow>=10",
-        "click>=8.1",
+        "click>=8.5",
         "PyYAML>=6",
         "matplotlib>=3.8",
         "tensorboard>=2.17",

@@ -1,17 +1,53 @@
-"""Progress with the time left, on standard error."""
+"""Progress with the time left, on standard error, and how much is told there."""
 
+import enum
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+
+class Verbosity(enum.IntEnum):
+    """How much a command tells beside its results and errors."""
+
+    QUIET = 0
+    """Nothing."""
+    NORMAL = 1
+    """Progress and messages."""
+    VERBOSE = 2
+    """Also settings, times, and what libraries have to say."""
+
+
+_verbosity = Verbosity.NORMAL
+
+
+def verbosity() -> Verbosity:
+    """Returns how much this process tells."""
+    return _verbosity
+
+
+@contextmanager
+def telling(level: Verbosity) -> Iterator[None]:
+    """Tells as much as `level` says inside, and as before afterwards."""
+    global _verbosity
+    before, _verbosity = _verbosity, level
+    try:
+        yield
+    finally:
+        _verbosity = before
+
+
+def draws_on_terminal() -> bool:
+    """Returns whether standard error is a terminal to be drawn on, in colours.
+
+    It is not where the variable `NO_COLOR` is set (https://no-color.org), nor for a
+    quiet command.
+    """
+    return (
+        sys.stderr.isatty()
+        and not os.environ.get("NO_COLOR")
+        and _verbosity > Verbosity.QUIET
+    )
 
 
 @contextmanager
@@ -19,20 +55,25 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """Gives a function `(done, total)` that draws a bar with the time left.
 
     The bar is on standard error, so that standard output holds results alone; where
-    that is no terminal, the last state alone is written.
+    that is no terminal, the last state alone is written. A quiet command has none.
 
     Args:
         title: What is being done.
     """
+    from rich import console  # help answers without
+    from rich import progress as bars
+
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeElapsedColumn(),
+        bars.TextColumn("left"),
+        bars.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    where = {"console": console.Console(stderr=True)}
+    is_quiet = _verbosity == Verbosity.QUIET
+    with bars.Progress(*columns, **where, disable=is_quiet) as progress:
         task = progress.add_task(title, total=None)
 
         def update(done: int, total: int) -> None:

@@ -22,6 +22,11 @@ class RunFolder(NamedTuple):
         return self.path / "config.yaml"
 
     @property
+    def split(self) -> Path:
+        """Which of one's own images are trained on, query and gallery; CSV."""
+        return self.path / "split.csv"
+
+    @property
     def environment(self) -> Path:
         """Versions, device, commit and seed, JSON."""
         return self.path / "environment.json"
@@ -61,6 +66,11 @@ class RunFolder(NamedTuple):
         """Distance thresholds by false-match rate, JSON."""
         return self.path / "calibration.json"
 
+    @property
+    def report(self) -> Path:
+        """The run on one page, HTML."""
+        return self.path / "report.html"
+
 
 def new_run(path: Path) -> RunFolder:
     """Returns the folder of a new run; it is made when the run begins.
@@ -80,23 +90,35 @@ def new_run(path: Path) -> RunFolder:
 def open_run(path: Path | None, *, runs: Path = Path("runs")) -> RunFolder:
     """Returns a run's folder; without a path the newest one under `runs`.
 
+    The seeds of `fit --seeds` are runs in a folder of theirs, `runs/NAME/seed-1`;
+    without a path they are found too.
+
     Raises:
         FileNotFoundError: If there is no run.
     """
     if path is not None:
         run = RunFolder(Path(path))
         if not run.config.is_file():
-            raise FileNotFoundError(
-                f"{path} is not the folder of a run: it has no {run.config.name}."
-            )
+            raise FileNotFoundError(_not_a_run(run))
         return run
-    configs = sorted(runs.glob("*/config.yaml"), key=lambda file: file.stat().st_mtime)
+    configs = [*runs.glob("*/config.yaml"), *runs.glob("*/*/config.yaml")]
+    configs.sort(key=lambda file: file.stat().st_mtime)
     if not configs:
         raise FileNotFoundError(
             f"There is no run under {runs.resolve()}. Train one with `topdb-tf fit`, "
             "or name the folder of a run."
         )
     return RunFolder(configs[-1].parent)
+
+
+def _not_a_run(run):
+    """Returns what is said of a folder that is none of a run."""
+    text = f"{run.path} is not the folder of a run: it has no {run.config.name}."
+    inside = sorted(str(file.parent) for file in run.path.glob("*/config.yaml"))
+    if not inside:
+        return text
+    more = ", …" if len(inside) > 3 else ""
+    return f"{text} Name one of those in it: {', '.join(inside[:3])}{more}"
 
 
 @contextlib.contextmanager

@@ -1,18 +1,23 @@
 """The command line: parse, call the recipe, print."""
 
+import time
+
 import click
 
-from topdb_tf import __version__
 from topdb_tf.cli import (
     checkpoints,
+    completion,
     curve_figures,
     deciding,
     embedding,
     figures,
+    reporting,
     scoring,
     serving,
     training,
 )
+from topdb_tf.cli.output import say, say_more, version_lines
+from topdb_tf.progress import Verbosity, duration_text, telling
 from topdb_tf.serving.errors import ServingError
 from topdb_tf.training.errors import (
     BatchTooLargeError,
@@ -38,6 +43,7 @@ class _Commands(click.Group):
     """Turns what a user can mend into one line and a non-zero status."""
 
     def invoke(self, ctx):
+        start = time.monotonic()
         try:
             return super().invoke(ctx)
         except _EXPLAINED as error:
@@ -48,16 +54,55 @@ class _Commands(click.Group):
             click.echo(stop, err=True)
             # As the shell has it for a process that a signal ended: 130 for Ctrl-C.
             ctx.exit(128 + stop.signal_number)
+        finally:
+            say_more(f"{duration_text(time.monotonic() - start)} in all")
+
+
+def _show_version(ctx, param, value):
+    if value and not ctx.resilient_parsing:
+        lines = version_lines()
+        click.echo("\n".join(lines if ctx.params.get("verbose") else lines[:1]))
+        ctx.exit()
 
 
 @click.group(cls=_Commands)
-@click.version_option(__version__)
+@click.option(
+    "--quiet", "-q", is_flag=True, help="Show results and errors alone, no progress."
+)
+@click.option(
+    "--verbose",
+    "-v",
+    is_flag=True,
+    is_eager=True,
+    help="Show settings, times and what the libraries say, too.",
+)
 @click.option("--traceback", is_flag=True, help="Show where an error came from.")
-def main(traceback):
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit; after --verbose those of the libraries, too.",
+)
+@click.pass_context
+def main(ctx, quiet, verbose, traceback):
     """Trains, evaluates and serves Top-DB-Net for person re-identification.
 
-    Progress and messages go to standard error, results to standard output.
+    Progress and messages go to standard error, results to standard output. Colours
+    are for terminals alone, and not where NO_COLOR is set.
+
+    \b
+    topdb-tf demo
+    topdb-tf fit --dataset market1501
+    topdb-tf --quiet evaluate --json
     """
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose exclude each other.")
+    level = Verbosity.VERBOSE if verbose else Verbosity.NORMAL
+    ctx.with_resource(telling(Verbosity.QUIET if quiet else level))
+    if verbose:
+        say("\n".join(version_lines()))
 
 
 for _command in (
@@ -67,12 +112,14 @@ for _command in (
     training.table,
     scoring.evaluate,
     scoring.score,
+    reporting.report,
     serving.export,
     embedding.embed,
     deciding.calibrate,
     deciding.match,
     figures.figure,
     checkpoints.convert,
+    completion.completion,
 ):
     main.add_command(_command)
 
@@ -84,3 +131,5 @@ for _command in (
     curve_figures.embedding_map,
 ):
     figures.figure.add_command(_command)
+
+completion.complete_names(main)

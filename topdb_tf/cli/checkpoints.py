@@ -22,6 +22,7 @@ from topdb_tf.cli.output import show
     default=(384, 128),
     show_default=True,
     metavar="HEIGHT WIDTH",
+    help="Of the images that the model will take, in pixels.",
 )
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")

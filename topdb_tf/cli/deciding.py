@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from topdb_tf.cli.output import data_overrides, say, show
+from topdb_tf.cli.output import data_overrides, say, say_settings, show
 from topdb_tf.recipe_files import read_config
 
 _DIFFERENT, _ERROR, _CTRL_C = 1, 2, 130
@@ -41,7 +41,9 @@ class _TellsByStatus(click.Command):
     show_default=True,
     help="Share of the pairs of two persons to be taken for one; may be repeated.",
 )
-@click.option("--dataset", help="Another data set than the run's own.")
+@click.option(
+    "--dataset", help="Another data set than the run's own: a name, CSV file or folder."
+)
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data.")
 @click.option(
     "--metric",
@@ -55,7 +57,13 @@ class _TellsByStatus(click.Command):
     "--ignore-cameras", is_flag=True, help="Count pairs by one camera as well."
 )
 @click.option("--seed", default=1, show_default=True, help="Of the two halves.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another setting, such as evaluation.batch_size=8; may be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print calibration.json alone.")
 def calibrate(run, data_root, metric, ignore_cameras, overrides, as_json, **options):
     """Finds distance thresholds of RUN, or of the newest run, for `topdb-tf match`.
@@ -76,6 +84,7 @@ def calibrate(run, data_root, metric, ignore_cameras, overrides, as_json, **opti
     overrides += [f"evaluation.metric={metric}"] if metric else []
     overrides += ["evaluation.ignore_cameras=true"] * ignore_cameras
     config = read_config(run.config, overrides)
+    say_settings(config)
     calibration = recipe.calibrate(run, config, **options)
     say(f"thresholds are in {run.calibration}")
     show(calibration, recipe.calibration_lines, as_json)
@@ -89,7 +98,9 @@ def calibrate(run, data_root, metric, ignore_cameras, overrides, as_json, **opti
     help="CSV file of pairs instead, IMAGE,IMAGE a row, without a header.",
 )
 @click.option(
-    "--run", type=click.Path(path_type=Path), help="A calibrated run.  [newest]"
+    "--run",
+    type=click.Path(path_type=Path),
+    help="A calibrated run.  [default: the newest]",
 )
 @click.option(
     "--false-match-rate",

@@ -15,7 +15,9 @@ _PLACE = click.Path(path_type=Path)
 @click.option("--gallery", type=_PLACE, help="Folder of the gallery, likewise.")
 @click.option("--server", metavar="HOST:PORT", help="Model server; scheme as below.")
 @click.option("--model", type=_PLACE, help="Or a model here: export, run or .keras.")
-@click.option("--protocol", type=click.Choice(["rest", "grpc"]))
+@click.option(
+    "--protocol", type=click.Choice(["rest", "grpc"]), help="Instead of a scheme."
+)
 @click.option("--model-name", default="topdb", show_default=True, help="On the server.")
 @click.option("--version", type=int, help="Of the model on the server; the newest.")
 @click.option("--label", help="Label of the version instead, such as canary.")
@@ -24,10 +26,22 @@ _PLACE = click.Path(path_type=Path)
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Certificates (PEM) to trust, for https and grpcs.",
 )
-@click.option("--out", type=_PLACE, default="features.npz", show_default=True)
+@click.option(
+    "--out",
+    type=_PLACE,
+    default="features.npz",
+    show_default=True,
+    help="The NPZ file.",
+)
 @click.option("--skip-bad", is_flag=True, help="Leave bad images out and list them.")
 @click.option("--timeout", type=float, help="Seconds for all of it.")
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Images a request.",
+)
 @click.option(
     "--in-flight",
     type=click.IntRange(1),

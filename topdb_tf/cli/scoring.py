@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from topdb_tf.cli.output import data_overrides, say, show
+from topdb_tf.cli.output import data_overrides, say, say_settings, show
 from topdb_tf.recipe_files import read_config, read_recipe
 
 
@@ -15,7 +15,9 @@ from topdb_tf.recipe_files import read_config, read_recipe
     type=click.Path(path_type=Path),
     help="A .keras file instead of a run; needs --dataset, writes nothing.",
 )
-@click.option("--dataset", help="Another data set than the run's own.")
+@click.option(
+    "--dataset", help="Another data set than the run's own: a name, CSV file or folder."
+)
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data.")
 @click.option(
     "--best", is_flag=True, help="The epoch of the highest mAP, not the last."
@@ -40,6 +42,7 @@ def evaluate(
     \b
     topdb-tf evaluate
     topdb-tf evaluate runs/market1501 --rerank --json
+    topdb-tf evaluate runs/market1501 --dataset people.csv
     topdb-tf evaluate --weights topdb.keras --dataset market1501
     """
     from topdb_tf.recipe import scoring
@@ -54,13 +57,15 @@ def evaluate(
                 "--weights stands instead of RUN and --best, and needs --dataset."
             )
         config = read_recipe("paper", [*settings, *overrides])
-        scores = scoring.evaluate_weights(weights, config, **options)
+        say_settings(config)
+        scores = scoring.evaluate_weights(weights, config, say=say, **options)
     else:
         if overrides:
             raise ValueError("--set goes with --weights; a run has its own settings.")
         run = open_run(run)
         config = read_config(run.config, settings)
-        scores = scoring.evaluate(run, config, best=best, **options)
+        say_settings(config)
+        scores = scoring.evaluate(run, config, best=best, say=say, **options)
     say(f"{weights or run.path} on {scores['dataset']}")
     show(scores, scoring.score_lines, as_json)
 
@@ -72,6 +77,7 @@ def evaluate(
     type=click.Choice(["sqeuclidean", "euclidean", "cosine"]),
     default="sqeuclidean",
     show_default=True,
+    help="Of the distance.",
 )
 @click.option("--rerank", is_flag=True, help="Re-rank by k-reciprocal encoding first.")
 @click.option(
@@ -84,7 +90,13 @@ def evaluate(
 )
 @click.option("--k1", default=20, show_default=True, help="Of the re-ranking.")
 @click.option("--k2", default=6, show_default=True, help="Of the re-ranking.")
-@click.option("--lambda", "lambda_value", default=0.3, show_default=True)
+@click.option(
+    "--lambda",
+    "lambda_value",
+    default=0.3,
+    show_default=True,
+    help="Of the re-ranking: the share of the distance itself.",
+)
 @click.option(
     "--ignore-cameras", is_flag=True, help="Count matches of the query's own camera."
 )

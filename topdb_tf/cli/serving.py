@@ -15,6 +15,7 @@ from topdb_tf.cli.output import data_overrides, say, show
     type=click.Choice(["saved_model", "onnx", "litert"]),
     default="saved_model",
     show_default=True,
+    help="For TensorFlow Serving, ONNX Runtime or LiteRT.",
 )
 @click.option(
     "--out",

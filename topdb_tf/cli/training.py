@@ -6,14 +6,15 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from topdb_tf.cli.output import data_overrides, new_run_dir, say, show
+from topdb_tf.cli.output import data_overrides, new_run_dir, say, say_settings, show
 from topdb_tf.recipe_files import read_recipe, recipes
 
 
 @click.command()
 @click.option(
     "--dataset",
-    help="market1501, dukemtmc-reid, cuhk03-labeled, cuhk03-detected or synthetic.  "
+    help="market1501, dukemtmc-reid, cuhk03-labeled, cuhk03-detected, msmt17-v1, "
+    "msmt17-v2, synthetic, or one's own images: a CSV file or a folder.  "
     "[default: the recipe's]",
 )
 @click.option(
@@ -82,9 +83,11 @@ def fit(
     \b
     topdb-tf fit --dataset market1501
     topdb-tf fit --dataset cuhk03-labeled --recipe authors --set train.seed=2
+    topdb-tf fit --dataset people --recipe light
     topdb-tf fit --dataset market1501 --seeds 5 --run-dir runs/market1501
     topdb-tf fit --resume runs/market1501
     """
+    from topdb_tf.data.benchmarks import dataset_name
     from topdb_tf.recipe.fit import fit as fit_recipe
     from topdb_tf.recipe.fit import resume
     from topdb_tf.recipe.seeds import fit_seeds, seeds_lines
@@ -99,7 +102,9 @@ def fit(
         _show_run(run, as_json)
         return
     config = read_recipe(recipe, options)
-    run_dir = run_dir or new_run_dir(f"{config.data.split}-{Path(recipe).stem}")
+    say_settings(config)
+    name = dataset_name(config.data.split)
+    run_dir = run_dir or new_run_dir(f"{name}-{Path(recipe).stem}")
     if seeds is None:
         _show_run(fit_recipe(config, run_dir, say=say), as_json)
     else:
@@ -110,19 +115,32 @@ def fit(
 @click.command()
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data.")
 @click.option(
-    "--run-dir", type=click.Path(path_type=Path), help="New folder of the run."
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    help="New folder of the run.  [default: runs/demo-TIME]",
 )
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another setting, such as train.epochs=1; may be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 def demo(data_root, run_dir, overrides, as_json):
     """Trains on drawn people and compares with what needs no training.
 
     Draws the synthetic data set on first use; takes a few minutes on two cores.
+
+    \b
+    topdb-tf demo
+    topdb-tf demo --run-dir runs/demo --set train.epochs=3 --json
     """
     from topdb_tf.recipe.demo import demo as run_demo
     from topdb_tf.recipe.demo import table_lines
 
     config = read_recipe("demo", [*data_overrides(None, data_root), *overrides])
+    say_settings(config)
     table = run_demo(config, run_dir or new_run_dir("demo"), say=say)
     show(table, table_lines, as_json)
 
@@ -131,7 +149,12 @@ def demo(data_root, run_dir, overrides, as_json):
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
 def info(run, as_json):
-    """Tells what RUN, or the newest run, is and how far it came."""
+    """Tells what RUN, or the newest run, is and how far it came.
+
+    \b
+    topdb-tf info
+    topdb-tf info runs/market1501 --json
+    """
     from topdb_tf.recipe.info import info_lines, run_info
     from topdb_tf.run_folder import open_run
 
@@ -162,6 +185,7 @@ def _refuse_beside_resume(context, names):
     type=click.Choice(["text", "markdown", "csv", "latex"]),
     default="text",
     show_default=True,
+    help="Of the tables; latex needs the package booktabs.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
 def table(runs, form, as_json):

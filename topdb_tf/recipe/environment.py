@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from topdb_tf import __version__
+from topdb_tf.progress import Verbosity, verbosity
 
 _POLICIES = {
     "float32": "float32",
@@ -25,7 +26,8 @@ def load_tensorflow() -> None:
     """Imports TensorFlow and Keras, and checks that they work together.
 
     What TensorFlow writes about libraries and drivers while it starts is kept back,
-    unless `TF_CPP_MIN_LOG_LEVEL` is set: `describe_device` says what came of it.
+    unless `TF_CPP_MIN_LOG_LEVEL` is set or the command is verbose: `describe_device`
+    says what came of it.
 
     Raises:
         ValueError: If Keras is configured for another backend.
@@ -105,8 +107,11 @@ def _keras_backend():
 
 @contextlib.contextmanager
 def without_notes():
-    """Keeps back what native code writes to standard error, unless it fails."""
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    """Keeps back what native code writes to standard error, unless it fails.
+
+    It is not kept back where `TF_CPP_MIN_LOG_LEVEL` is set, nor for a verbose command.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ or verbosity() == Verbosity.VERBOSE:
         yield
         return
     sys.stderr.flush()

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from topdb_tf.config import Config
-from topdb_tf.progress import duration_text
+from topdb_tf.progress import draws_on_terminal, duration_text
+from topdb_tf.recipe.datasets import facts_of_data
 from topdb_tf.recipe.options import (
     explained_memory,
     has_stopped,
@@ -97,7 +98,8 @@ def train(training: Training, *, resumed: Checkpoint | None = None) -> None:
     results = [last["result"]]
     if config.evaluation.rerank:
         results.append(score_set(last["set"], config, rerank=True))
-    scores = scores_of(results, dataset=config.data.split, model=run.embedder.name)
+    facts = facts_of_data(config.data.split, config.data.split)
+    scores = scores_of(results, **facts, model=run.embedder.name)
     write_scores(run.scores, scores)
     duration = duration_text(time.monotonic() - start)
     say(f"trained and scored in {duration}: {run.path}")
@@ -145,7 +147,7 @@ def _fit(training, callbacks, resumed):
             return
     options = {
         "shuffle": False,  # the plan of the batches has done it
-        "verbose": 1 if sys.stderr.isatty() else 0,
+        "verbose": 1 if draws_on_terminal() else 0,
         "callbacks": callbacks,
     }
     if 0 < start.step < batches.num_batches:
@@ -212,7 +214,7 @@ def _callbacks(training, score, interruption, resumed):
         callbacks.TimeLeft(
             say,
             num_epochs=settings.epochs,
-            every=None if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES,
+            every=None if draws_on_terminal() else _SECONDS_BETWEEN_LINES,
             start=start,
         ),
         options.StopAtPlateau(

@@ -1,0 +1,89 @@
+"""What a shell completes: commands, options, data sets, recipes and runs."""
+
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from topdb_tf.cli.output import PROGRAM
+from topdb_tf.recipe_files import recipes
+
+
+class DatasetName(click.ParamType):
+    """The name of a data set, or a path; checked where it is read."""
+
+    name = "name"
+
+    def shell_complete(self, ctx, param, incomplete):
+        from topdb_tf.data.benchmarks import SPLITS
+
+        return _beginning(SPLITS, incomplete) or _files(incomplete)
+
+
+class RecipeName(click.ParamType):
+    """The name of a recipe or a YAML file; checked where it is read."""
+
+    name = "name"
+
+    def shell_complete(self, ctx, param, incomplete):
+        return _beginning(recipes(), incomplete) or _files(incomplete)
+
+
+class RunPath(click.Path):
+    """The folder of a run; those under `runs` are completed, and any other folder."""
+
+    name = "path"
+
+    def __init__(self):
+        super().__init__(path_type=Path)
+
+    def shell_complete(self, ctx, param, incomplete):
+        configs = Path("runs").glob("**/config.yaml")
+        folders = sorted(str(config.parent) for config in configs)
+        return _beginning(folders, incomplete) or _files(incomplete)
+
+
+TYPES = {
+    "dataset": DatasetName(),
+    "recipe": RecipeName(),
+    "run": RunPath(),
+    "runs": RunPath(),
+    "resumed": RunPath(),
+    "source": RunPath(),
+}
+"""The types by the name of the parameter, which is the same in all commands."""
+
+
+def complete_names(group: click.Group) -> None:
+    """Lets the names that commands take be completed, in all commands of a group."""
+    for command in group.commands.values():
+        if isinstance(command, click.Group):
+            complete_names(command)
+        for parameter in command.params:
+            parameter.type = TYPES.get(parameter.name, parameter.type)
+
+
+@click.command()
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell):
+    """Prints the script that makes SHELL complete commands, options and names.
+
+    SHELL is bash, zsh or fish. Put the line of yours into its start-up file.
+
+    \b
+    eval "$(topdb-tf completion bash)"
+    eval "$(topdb-tf completion zsh)"
+    topdb-tf completion fish
+    """
+    root = click.get_current_context().find_root().command
+    variable = f"_{PROGRAM.replace('-', '_').upper()}_COMPLETE"
+    script = get_completion_class(shell)(root, {}, PROGRAM, variable)
+    click.echo(script.source())
+
+
+def _beginning(names, incomplete):
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def _files(incomplete):
+    return [CompletionItem(incomplete, type="file")]
