@@ -131,7 +131,7 @@ def _panels_figure(rows, titles, *, aspect, width, models=(), mark=None):
     num_beside = max(fitting, default=1)
     side = min(panel_width(num_beside), _WIDEST)
     pitch = num_panels * (side + _GAP) - _GAP + _GROUP_GAP  # of the groups
-    top = _MARGIN + LINE * (2 if models else 1) + 0.03
+    top = _MARGIN + LINE * (2 if models else 1) + 0.02
     step = aspect * side + LINE + 0.08
     num_lines = -(-len(rows) // num_beside)
     with styled():
@@ -143,14 +143,14 @@ def _panels_figure(rows, titles, *, aspect, width, models=(), mark=None):
             left = _MARGIN + index % num_beside * pitch
             down = top + index // num_beside * step
             if index < num_beside:
-                _draw_titles(canvas, left, top - 0.03, side, titles, models)
+                _draw_titles(canvas, left, top - 0.05, side, titles, models)
             _draw_row(canvas, left, down, side, aspect * side, row)
         _draw_heat_bar(canvas, mark)
     return canvas.figure
 
 
 def _draw_titles(canvas, left, bottom, side, titles, models):
-    options = {"ha": "center", "va": "bottom"}
+    options = {"ha": "center", "va": "baseline"}
     for place, title in enumerate(titles):
         middle = left + place * (side + _GAP) + side / 2
         canvas.text(middle, bottom, title, room=side, **options)

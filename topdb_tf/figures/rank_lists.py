@@ -125,9 +125,9 @@ def _check(lists):
 
 
 def _draw_list(canvas, own, top, side, height):
-    above = top - 0.03
-    canvas.text(_MARGIN, above - LINE, own.title, va="bottom")
-    canvas.text(_MARGIN + side / 2, above, "query", ha="center", va="bottom")
+    above = top - 0.06  # the baseline of the ranks
+    canvas.text(_MARGIN, above - LINE, own.title, va="baseline")
+    canvas.text(_MARGIN + side / 2, above, "query", ha="center", va="baseline")
     canvas.image(_MARGIN, top, side, height, own.query)
     _write_below(canvas, _MARGIN, top + height, side, own.label.splitlines())
     left = _MARGIN + side + _QUERY_GAP
@@ -137,7 +137,7 @@ def _draw_list(canvas, own, top, side, height):
         rank += item.kind != "junk"
         at = left + place * (side + _GAP)
         text = "–" if item.kind == "junk" else str(rank)
-        canvas.text(at + side / 2, above, text, ha="center", va="bottom")
+        canvas.text(at + side / 2, above, text, ha="center", va="baseline")
         axes = canvas.image(at, top, side, height, item.image)
         draw_mark(axes, MARKS[item.kind])
         texts = [distance_text(item.distance), *item.label.splitlines()]

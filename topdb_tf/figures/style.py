@@ -40,6 +40,7 @@ _SETTINGS = {
     "figure.constrained_layout.use": True,
     "svg.hashsalt": "topdb_tf",  # the same picture gives the same file
     "image.cmap": "cividis",
+    "hatch.linewidth": 0.7,
 }
 
 
