@@ -67,7 +67,7 @@ def cmc_figure(
         )
     references = references or {}
     with styled():
-        figure = new_figure(width, 0.55 * width if width < _LABELLED_WIDTH else 3.2)
+        figure = new_figure(width, 0.72 * width if width < _LABELLED_WIDTH else 3.2)
         axes = figure.subplots()
         for place, curve in enumerate(curves):
             _draw_curve(axes, curve, place, max_rank)
@@ -80,7 +80,10 @@ def cmc_figure(
         axes.yaxis.set_major_formatter(PERCENT)
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axes.set_xlabel("rank")
-        axes.set_ylabel("queries with a match up to this rank, %")
+        wide = width >= _LABELLED_WIDTH
+        axes.set_ylabel(
+            "queries with a match up to this rank, %" if wide else "queries matched, %"
+        )
         _name(axes, curves, max_rank, width)
     return figure
 
@@ -103,7 +106,12 @@ def _draw_curve(axes, curve, place, max_rank):
     if curve.deviation is not None:
         deviation = np.asarray(curve.deviation, float)[:max_rank]
         axes.fill_between(
-            ranks, cmc - deviation, cmc + deviation, color=color, alpha=0.18, lw=0
+            ranks,
+            np.maximum(cmc - deviation, 0),
+            np.minimum(cmc + deviation, 1),
+            color=color,
+            alpha=0.18,
+            lw=0,
         )
 
 

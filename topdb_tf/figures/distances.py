@@ -37,6 +37,7 @@ def distance_figure(
     roc: Mapping[str, Sequence[float]],
     *,
     thresholds: Sequence[Threshold] = (),
+    thresholds_title: str | None = None,
     metric: str = "sqeuclidean",
     width: float = PAGE_WIDTH,
 ) -> Figure:
@@ -53,23 +54,45 @@ def distance_figure(
         roc: At ascending `distances`, the `false_match_rates` and `true_match_rates`
             of the pairs by two cameras, as shares.
         thresholds: Lines across both parts.
+        thresholds_title: What is said of all of them.
         metric: Of the distance, for the axis.
         width: In inches.
     """
     wide = width >= 5
     with styled():
-        figure = new_figure(width, 4.4 if wide else 3.9)
+        figure = new_figure(width, 4.4 if wide else 4.6)
         upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 2))
         _draw_histograms(upper, np.asarray(edges, float), counts)
         _draw_rates(lower, roc)
         _draw_thresholds(upper, lower, thresholds)
         upper.set_yticks([])
-        upper.set_ylabel("share of the pairs\nat this distance")
+        upper.set_ylabel("share of pairs")
         upper.set_ylim(0)
-        lower.set_ylabel("share of pairs,\n%")
+        upper.set_xlim(edges[0], edges[-1])
+        lower.set_ylabel("pairs, %")
         lower.set_xlabel(_metric_text(metric))
-        for axes in (upper, lower):
-            axes.legend(frameon=False, fontsize=8 if wide else 6.5, handlelength=2.5)
+        look = {"frameon": False, "fontsize": 8 if wide else 7, "handlelength": 2.5}
+        lower.legend(loc="lower right", **look)
+        handles, texts = upper.get_legend_handles_labels()
+        num_kinds = len(handles) - len(thresholds)
+        columns = 2 if wide else 1
+        figure.legend(
+            handles[:num_kinds],
+            texts[:num_kinds],
+            loc="outside upper center",
+            ncols=columns,
+            **look,
+        )
+        if thresholds:
+            figure.legend(
+                handles[num_kinds:],
+                texts[num_kinds:],
+                loc="outside lower center",
+                title=thresholds_title,
+                title_fontsize=look["fontsize"],
+                alignment="left",
+                **look | {"handlelength": 0, "handletextpad": 0},
+            )
     return figure
 
 
@@ -109,7 +132,12 @@ def _draw_histograms(axes, edges, counts):
         heights = densities(edges, own)
         label = f"{text} ({own.sum():,} pairs)"
         axes.stairs(
-            heights, edges, color=color, linestyle=style, linewidth=1.3, label=label
+            heights,
+            edges,
+            color=color,
+            linestyle=style,
+            linewidth=1.4 if alpha else 1,
+            label=label,
         )
         if alpha:
             axes.stairs(heights, edges, color=color, alpha=alpha, fill=True)
@@ -139,19 +167,24 @@ def _draw_rates(axes, roc):
 
 
 def _draw_thresholds(upper, lower, thresholds):
-    for place, threshold in enumerate(thresholds):
+    """Draws lines that are called a, b, c above the axes and explained in a legend."""
+    nearest_first = sorted(thresholds, key=lambda threshold: threshold.distance)
+    for letter, threshold in zip(
+        "abcdefghijklmnopqrstuvwxyz", nearest_first, strict=False
+    ):
         for axes in (upper, lower):
             axes.axvline(threshold.distance, color=BLACK, linewidth=0.9, zorder=3)
         upper.annotate(
-            threshold.text,
-            (threshold.distance, 1 - 0.12 * place),
+            letter,
+            (threshold.distance, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(-3, -2),
+            xytext=(0, 1),
             textcoords="offset points",
-            fontsize=7.5,
-            horizontalalignment="right",
-            verticalalignment="top",
+            fontsize=8,
+            ha="center",
+            va="bottom",
         )
+        upper.plot([], [], linestyle="none", label=f"{letter}: {threshold.text}")
 
 
 def _metric_text(metric):

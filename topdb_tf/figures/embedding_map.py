@@ -64,7 +64,10 @@ def embedding_map_figure(
     with styled():
         figure = new_figure(width, 0.68 * width if wide else 1.15 * width)
         axes = figure.subplots()
-        axes.set(xticks=[], yticks=[], title=title)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(True)
+        axes.spines[:].set_color("#CCCCCC")
+        axes.set_title(title, loc="left", fontsize=9 if wide else 7.5)
         axes.set_aspect("equal", adjustable="datalim")
         for place, pid in enumerate(persons):
             own = pids == pid
@@ -74,7 +77,8 @@ def embedding_map_figure(
             ncols=-(-len(persons) // 24) if wide else 5,
             frameon=False,
             title="person",
-            fontsize=8 if wide else 6.5,
+            title_fontsize=9 if wide else 8,
+            fontsize=8 if wide else 7,
             handletextpad=0.2,
         )
     return figure
@@ -89,7 +93,7 @@ def _draw_person(axes, points, camids, pid, place, wide):
         )
     axes.scatter(
         *points.T,
-        s=70 if wide else 34,
+        s=70 if wide else 44,
         color=color,
         marker=MARKERS[place % len(MARKERS)],
         edgecolors=GREY if color == BLACK else BLACK,
@@ -102,7 +106,7 @@ def _draw_person(axes, points, camids, pid, place, wide):
             f"{camid}",
             point,
             color=BLACK if color in _LIGHT else "white",
-            fontsize=5.5 if wide else 4,
+            fontsize=5.5 if wide else 4.5,
             ha="center",
             va="center_baseline",
             zorder=3,

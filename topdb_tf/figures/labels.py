@@ -26,6 +26,7 @@ class EndLabel(NamedTuple):
 def add_end_labels(axes: Axes, labels: Sequence[EndLabel], *, size: float = 8) -> None:
     """Writes names right of the axes, moved apart, each joined to its line's end.
 
+    The names are black, for colours that are told apart are not all easily read.
     To be called when the lines are drawn and the limits of the axes are set.
 
     Args:
@@ -40,13 +41,25 @@ def add_end_labels(axes: Axes, labels: Sequence[EndLabel], *, size: float = 8) -
     gap *= max(label.text.count("\n") + 1 for label in labels)
     places = spread_apart(ends[:, 1], gap=gap, low=box.y0, high=box.y1)
     for label, place in zip(labels, places, strict=True):
+        height = (place - box.y0) / box.height
+        axes.annotate(
+            "",
+            (label.x, label.y),
+            xytext=(1.05, height),
+            textcoords="axes fraction",
+            arrowprops={
+                "arrowstyle": "-",
+                "color": label.color,
+                "linewidth": 1,
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
+            annotation_clip=False,
+        )
         axes.annotate(
             label.text,
-            (label.x, label.y),
-            xytext=(1.04, (place - box.y0) / box.height),
-            textcoords="axes fraction",
-            arrowprops={"arrowstyle": "-", "color": label.color, "linewidth": 0.6},
-            color=label.color,
+            (1.06, height),
+            xycoords="axes fraction",
             fontsize=size,
             verticalalignment="center",
             annotation_clip=False,

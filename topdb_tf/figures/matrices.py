@@ -30,18 +30,17 @@ def camera_pair_figure(
         num_valid_queries: Queries of each cell, the same shape.
         camids: Names of the cameras, shape `(num_cameras,)`.
         title: What the scores are.
-        width: In inches.
+        width: In inches, at most; a matrix of few cameras is narrower.
     """
     scores = np.asarray(scores, float)
     with styled():
-        side = min(width, 1.2 + 0.75 * len(scores))
-        figure = new_figure(width, max(2.2, 0.86 * side))
+        width = min(width, 1.9 + 0.75 * len(scores))
+        figure = new_figure(width, 0.84 * width + 0.1)
         axes = figure.subplots()
         axes.grid(False)
         axes.spines[:].set_visible(False)
-        valid = scores[np.isfinite(scores)]
-        low = np.floor(10 * valid.min(initial=1)) / 10 if len(valid) else 0
-        image = axes.imshow(scores, vmin=min(low, 0.9), vmax=1)
+        low, high = _color_limits(scores)
+        image = axes.imshow(scores, vmin=low, vmax=high)
         names = [f"c{camid}" for camid in camids]
         axes.set_xticks(range(len(names)), names)
         axes.set_yticks(range(len(names)), names)
@@ -53,7 +52,27 @@ def camera_pair_figure(
         bar.set_label(title)
         bar.outline.set_visible(False)
         _fill(axes, image, scores, np.asarray(num_valid_queries))
+        if not np.isfinite(scores).all():
+            empty = _empty_cell((0, 0), label="no query has a match here")
+            figure.legend(
+                handles=[empty], loc="outside lower right", frameon=False, fontsize=7.5
+            )
     return figure
+
+
+def _color_limits(scores):
+    """Returns tenths between which all scores lie."""
+    valid = scores[np.isfinite(scores)]
+    if not len(valid):
+        return 0.0, 1.0
+    low = min(np.floor(10 * valid.min()), 9.0)
+    return low / 10, max(np.ceil(10 * valid.max()), low + 1) / 10
+
+
+def _empty_cell(corner, **options):
+    return Rectangle(
+        corner, 1, 1, fill=False, hatch="////", edgecolor=GREY, lw=0, **options
+    )
 
 
 def _fill(axes, image, scores, counts):
@@ -62,10 +81,7 @@ def _fill(axes, image, scores, counts):
     size = min(10.0, 0.3 * cell)
     for (row, column), score in np.ndenumerate(scores):
         if not np.isfinite(score):
-            corner = column - 0.5, row - 0.5
-            axes.add_patch(
-                Rectangle(corner, 1, 1, fill=False, hatch="////", edgecolor=GREY, lw=0)
-            )
+            axes.add_patch(_empty_cell((column - 0.5, row - 0.5)))
             continue
         color = _readable_on(image.cmap(image.norm(score)))
         small = 0.72 * size

@@ -20,7 +20,7 @@ from topdb_tf.figures.style import (
 _LOSSES = {"cross_entropy": "cross-entropy", "triplet": "triplet loss"}
 _SCORES = {"mean_ap": "mAP", "rank_1": "rank-1"}
 _TITLES = {
-    "loss": "loss, with L2 penalty",
+    "loss": "loss, all streams",
     "accuracy": "training accuracy, %",
     "learning_rate": "learning rate",
     "mean_ap": "mAP, %",
@@ -122,12 +122,13 @@ def training_figure(
         figure = new_figure(width, (1.75 if width >= 5 else 1.4) * rows + 0.35)
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, (title, lines) in zip(grid, panels.items(), strict=False):
-            _draw_panel(axes, title, lines)
+            _draw_panel(
+                axes, title if columns == 3 else title.replace(": ", "\n"), lines
+            )
         for axes in grid[len(panels) :]:
             axes.remove()
         _share_limits(grid[: len(panels)], list(panels))
-        for axes in grid[max(0, len(panels) - columns) : len(panels)]:
-            axes.set_xlabel("epoch")
+        figure.supxlabel("epoch", fontsize=9)
         _name(figure, grid, panels, runs)
     return figure
 
@@ -146,7 +147,7 @@ def _panels_of_one(logs):
     scored = [column for column in _SCORES if len(band_of(logs, column).epochs)]
     if scored:
         panels["retrieval, %"] = [
-            _Line(logs, column, _SCORES[column], 3 + place)
+            _Line(logs, column, _SCORES[column], place)
             for place, column in enumerate(scored)
         ]
     return panels
@@ -186,16 +187,19 @@ def _draw_panel(axes, title, lines):
         band = band_of(line.logs, line.column)
         color = COLORS[line.style % len(COLORS)]
         scored = line.column in _SCORES
+        alone = scored and len(band.epochs) == 1
         axes.plot(
             band.epochs,
             band.mean,
             color=color,
-            linestyle=LINE_STYLES[line.style % len(LINE_STYLES)] if line.label else "-",
+            linestyle=_line_style(line, alone),
             linewidth=1.4,
             marker=MARKERS[line.style % len(MARKERS)] if scored else None,
-            markersize=4,
+            markersize=4 if len(band.epochs) <= 40 else 2,
             label=line.label,
         )
+        if alone:
+            _write_value(axes, band, color)
         if band.deviation is not None:
             low, high = band.mean - band.deviation, band.mean + band.deviation
             axes.fill_between(band.epochs, low, high, color=color, alpha=0.18, lw=0)
@@ -207,7 +211,32 @@ def _draw_panel(axes, title, lines):
     elif lines[0].column == "learning_rate":
         axes.set_yscale("log")
     last = max(int(log["epoch"][-1]) for line in lines for log in line.logs)
-    axes.set_xlim(0, last * 1.03)
+    axes.set_xlim(0, last * 1.04)
+    if any(line.column in _SCORES for line in lines):
+        axes.margins(y=0.15)
+
+
+def _write_value(axes, band, color):
+    """Writes the only value of a line beside its mark."""
+    text = f"{100 * band.mean[0]:.1f}"
+    if band.deviation is not None:
+        text += f" ± {100 * band.deviation[0]:.1f}"
+        axes.errorbar(band.epochs, band.mean, band.deviation, color=color, capsize=2)
+    axes.annotate(
+        text,
+        (band.epochs[0], band.mean[0]),
+        xytext=(-6, 0),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        fontsize=7.5,
+    )
+
+
+def _line_style(line, alone):
+    if alone:
+        return "none"
+    return LINE_STYLES[line.style % len(LINE_STYLES)] if line.label else "-"
 
 
 def _share_limits(grid, titles):
@@ -227,7 +256,7 @@ def _share_limits(grid, titles):
 
 def _name(figure, grid, panels, runs):
     if len(runs) == 1 and "retrieval, %" in panels:
-        grid[len(panels) - 1].legend(frameon=False, fontsize=7.5)
+        grid[len(panels) - 1].legend(frameon=False, fontsize=7.5, loc="center left")
     by_label = {}
     for axes in grid[: len(panels) if len(runs) > 1 else 1]:
         handles, labels = axes.get_legend_handles_labels()

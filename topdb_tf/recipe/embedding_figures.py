@@ -20,6 +20,7 @@ from topdb_tf.retrieval.operating_points import compact_roc
 from topdb_tf.run_folder import RunFolder
 
 _ROC_POINTS = 200
+_THRESHOLDS = "found on half of the persons, rates measured on the others:"
 _SCORES = {"rank-1": "rank_1", "mAP": "mean_ap"}
 
 
@@ -82,10 +83,29 @@ def distance_numbers(
         FileNotFoundError: As `embed_run`.
         ValueError: If there are no pairs of one person by two cameras, or of two.
     """
-    metric = config.evaluation.metric
     retrieval_set, facts = embed_run(run, config, **options)
+    facts["metric"] = config.evaluation.metric
+    return distances_of(retrieval_set, run, facts, num_bins=num_bins)
+
+
+def distances_of(
+    retrieval_set: RetrievalSet, run: RunFolder, facts: dict, *, num_bins: int = 80
+) -> dict:
+    """Returns what `distance_numbers` does, from embeddings that are there already.
+
+    Args:
+        retrieval_set: The embeddings.
+        run: Folder of the run, which may be calibrated.
+        facts: `run`, `dataset`, `model` and `metric`.
+        num_bins: Most number of bins of the histograms.
+
+    Raises:
+        ValueError: As `distance_numbers`.
+    """
     with progress_bar("counting pairs") as progress:
-        found = pair_histograms(retrieval_set, metric=metric, progress=progress)
+        found = pair_histograms(
+            retrieval_set, metric=facts["metric"], progress=progress
+        )
     _check_pairs(found.by_two_cameras)
     edges = bin_edges(found, num_bins=num_bins)
     kinds = {
@@ -94,7 +114,6 @@ def distance_numbers(
         "same_person_same_camera": found.by_one_camera.genuine,
         "different_persons_same_camera": found.by_one_camera.impostors,
     }
-    facts["metric"] = metric
     thresholds, notes = _thresholds(run, facts)
     return {
         **facts,
@@ -123,6 +142,7 @@ def distance_picture(numbers: dict, **options) -> Figure:
         {name: np.array(own) for name, own in numbers["counts"].items()},
         numbers["roc"],
         thresholds=thresholds,
+        thresholds_title=_THRESHOLDS,
         metric=numbers["metric"],
         **options,
     )
@@ -146,6 +166,17 @@ def camera_numbers(run: RunFolder, config: Config, **options) -> dict:
         FileNotFoundError: As `embed_run`.
     """
     retrieval_set, facts = embed_run(run, config, **options)
+    return cameras_of(retrieval_set, config, facts)
+
+
+def cameras_of(retrieval_set: RetrievalSet, config: Config, facts: dict) -> dict:
+    """Returns what `camera_numbers` does, from embeddings that are there already.
+
+    Args:
+        retrieval_set: The embeddings.
+        config: Settings of the run; metric and cameras are those of its evaluation.
+        facts: `run`, `dataset` and `model`.
+    """
     protocol = {
         "metric": config.evaluation.metric,
         "ignore_cameras": config.evaluation.ignore_cameras,
@@ -220,6 +251,6 @@ def _thresholds(run, facts):
 def _threshold_text(point):
     false, true = (point[f"{kind}_match_rate"]["value"] for kind in ("false", "true"))
     return (
-        f"threshold {point['threshold']:.4g}\n{rate_text(false)} false matches\n"
-        f"{rate_text(true)} of true matches"
+        f"threshold {point['threshold']:.4g}: {rate_text(false)} false matches, "
+        f"{rate_text(true)} of the true ones"
     )

@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from topdb_tf.config import Config
-from topdb_tf.data.records import pids_of
+from topdb_tf.data.records import Split, pids_of
 from topdb_tf.figures.embedding_map import embedding_map_figure
 from topdb_tf.recipe.embedding_figures import embed_run
+from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.run_folder import RunFolder
 
 METHODS = ("tsne", "pca")
@@ -59,15 +60,28 @@ def map_numbers(
     found, facts = embed_run(
         run, config, choose=lambda split: _of_persons(split, pids, num_pids), **options
     )
+    facts["metric"] = config.evaluation.metric
+    return places_of(found, facts, method=method, seed=seed)
+
+
+def places_of(
+    found: RetrievalSet, facts: dict, *, method: str = "tsne", seed: int = 1
+) -> dict:
+    """Returns what `map_numbers` does, from the embeddings of the images of the map.
+
+    Args:
+        found: The embeddings.
+        facts: `run`, `dataset`, `model` and `metric`.
+        method: `tsne` or `pca`.
+        seed: Of t-SNE.
+    """
     features = np.concatenate(found[:2])
-    metric = config.evaluation.metric
-    if metric == "cosine":
+    if facts["metric"] == "cosine":
         norms = np.linalg.norm(features, axis=1, keepdims=True)
         features = features / np.where(norms > 0, norms, 1)
     points, how = _points(features, method, seed)
     return {
         **facts,
-        "metric": metric,
         "method": method,
         "seed": seed,
         **how,
@@ -76,6 +90,16 @@ def map_numbers(
         "camids": np.concatenate(found[4:]).tolist(),
         "is_query": [i < len(found.query_pids) for i in range(len(features))],
     }
+
+
+def most_seen(split: Split, num_pids: int) -> list[int]:
+    """Returns the persons of query and gallery with the most images, most first."""
+    found = pids_of(split.query + split.gallery)
+    persons, counts = np.unique(found, return_counts=True)
+    known = ~np.isin(persons, np.setdiff1d(_NOBODY, pids_of(split.query)))
+    known &= persons != _NOBODY[0]
+    order = np.argsort(-counts[known], kind="stable")
+    return persons[known][order[:num_pids]].tolist()
 
 
 def map_picture(numbers: dict, **options) -> Figure:
@@ -87,9 +111,9 @@ def map_picture(numbers: dict, **options) -> Figure:
     """
     if numbers["method"] == "pca":
         shares = " and ".join(f"{share:.0%}" for share in numbers["explained"])
-        title = f"PCA, axes with {shares} of the variance"
+        title = f"PCA, axes with {shares} of the variance; digits: cameras"
     else:
-        title = f"t-SNE, perplexity {numbers['perplexity']:.3g}"
+        title = f"t-SNE, perplexity {numbers['perplexity']:.3g}; digits: cameras"
     return embedding_map_figure(
         np.array(numbers["points"]),
         np.array(numbers["pids"]),
@@ -101,18 +125,14 @@ def map_picture(numbers: dict, **options) -> Figure:
 
 def _of_persons(split, pids, num_pids):
     found = pids_of(split.query + split.gallery)
-    persons, counts = np.unique(found, return_counts=True)
+    persons = np.unique(found)
     missing = sorted(set(pids) - set(persons.tolist()))
     if missing:
         raise ValueError(
             f"Every person must have an image in the query or gallery of {split.name}. "
             f"Received: {', '.join(map(str, missing))}, of whom there is none"
         )
-    if not pids:
-        known = ~np.isin(persons, np.setdiff1d(_NOBODY, pids_of(split.query)))
-        known &= persons != _NOBODY[0]
-        order = np.argsort(-counts[known], kind="stable")
-        pids = persons[known][order[:num_pids]].tolist()
+    pids = pids or most_seen(split, num_pids)
     query, gallery = (
         tuple(record for record in part if record.pid in pids)
         for part in (split.query, split.gallery)
