@@ -1,51 +1,20 @@
 """Commands that draw curves and matrices of runs."""
 
-from pathlib import Path
-
 import click
 
-from topdb_tf.cli.output import data_overrides, say, show
-
-_PATH = click.Path(path_type=Path)
-
-
-def _options(command):
-    """Adds the options of every figure."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print what is drawn."),
-        click.option(
-            "--column",
-            is_flag=True,
-            help="3.5 inches wide, for a column of a paper, instead of 7.2.",
-        ),
-        click.option(
-            "--out",
-            type=_PATH,
-            multiple=True,
-            metavar="FILE",
-            help="File .png, .svg or .pdf; may be repeated.  [default: "
-            "RUN/figures/NAME.png]",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def _data_options(command):
-    """Adds the options of figures of test images."""
-    for option in (
-        click.option(
-            "--best", is_flag=True, help="The epoch of the highest mAP, not the last."
-        ),
-        click.option("--data-root", type=_PATH, help="Folder of data."),
-        click.option("--dataset", help="Another data set than the run's own."),
-    ):
-        command = option(command)
-    return command
+from topdb_tf.cli.figure_options import (
+    PATH,
+    data_options,
+    finish,
+    opened,
+    output_options,
+    width_of,
+)
+from topdb_tf.cli.output import data_overrides, say
 
 
 @click.command()
-@click.argument("runs", nargs=-1, type=_PATH)
+@click.argument("runs", nargs=-1, type=PATH)
 @click.option(
     "--ranks",
     "max_rank",
@@ -55,8 +24,8 @@ def _data_options(command):
     help="The last rank drawn.",
 )
 @click.option("--rerank", is_flag=True, help="Add the re-ranked curves.")
-@_data_options
-@_options
+@data_options
+@output_options
 def cmc(runs, max_rank, dataset, data_root, best, rerank, **output):
     """Draws the CMC of RUNS, or of the newest run, beside the paper's rank-1.
 
@@ -75,13 +44,13 @@ def cmc(runs, max_rank, dataset, data_root, best, rerank, **output):
     options = {"dataset": dataset, "best": best, "rerank": rerank}
     overrides = data_overrides(None, data_root)
     numbers = recipe.cmc_numbers(trainings, overrides=overrides, **options)
-    drawn = recipe.cmc_picture(numbers, max_rank=max_rank, width=_width(output))
-    _finish(drawn, numbers, files, output)
+    drawn = recipe.cmc_picture(numbers, max_rank=max_rank, width=width_of(output))
+    finish(drawn, numbers, files, output)
 
 
 @click.command()
-@click.argument("runs", nargs=-1, type=_PATH)
-@_options
+@click.argument("runs", nargs=-1, type=PATH)
+@output_options
 def training(runs, **output):
     """Draws losses by stream, accuracy, learning rate and scores of RUNS by epoch.
 
@@ -97,13 +66,13 @@ def training(runs, **output):
     trainings = recipe.trainings_of(runs)
     files = _files(output, runs, trainings, "training")
     numbers = recipe.training_numbers(trainings)
-    _finish(
-        recipe.training_picture(numbers, width=_width(output)), numbers, files, output
+    finish(
+        recipe.training_picture(numbers, width=width_of(output)), numbers, files, output
     )
 
 
 @click.command()
-@click.argument("run", required=False, type=_PATH)
+@click.argument("run", required=False, type=PATH)
 @click.option(
     "--bins",
     "num_bins",
@@ -112,8 +81,8 @@ def training(runs, **output):
     show_default=True,
     help="Of the histograms.",
 )
-@_data_options
-@_options
+@data_options
+@output_options
 def distances(run, num_bins, dataset, data_root, best, **output):
     """Draws how far apart images of one person and of two are, by RUN's model.
 
@@ -125,18 +94,18 @@ def distances(run, num_bins, dataset, data_root, best, **output):
     """
     from topdb_tf.recipe import embedding_figures as recipe
 
-    run, config, files = _opened(run, data_root, output, "distances")
+    run, config, files = opened(run, data_root, output, "distances")
     options = {"dataset": dataset, "best": best, "num_bins": num_bins}
     numbers = recipe.distance_numbers(run, config, **options)
     for note in numbers["notes"]:
         say(note)
-    _finish(
-        recipe.distance_picture(numbers, width=_width(output)), numbers, files, output
+    finish(
+        recipe.distance_picture(numbers, width=width_of(output)), numbers, files, output
     )
 
 
 @click.command()
-@click.argument("run", required=False, type=_PATH)
+@click.argument("run", required=False, type=PATH)
 @click.option(
     "--score",
     type=click.Choice(["rank-1", "mAP"]),
@@ -144,8 +113,8 @@ def distances(run, num_bins, dataset, data_root, best, **output):
     show_default=True,
     help="In the cells; --json prints both.",
 )
-@_data_options
-@_options
+@data_options
+@output_options
 def cameras(run, score, dataset, data_root, best, **output):
     """Draws rank-1 or mAP by the cameras of the query and of the gallery.
 
@@ -158,14 +127,14 @@ def cameras(run, score, dataset, data_root, best, **output):
     from topdb_tf.recipe import embedding_figures as recipe
 
     name = "cameras" if score == "rank-1" else "cameras-mAP"
-    run, config, files = _opened(run, data_root, output, name)
+    run, config, files = opened(run, data_root, output, name)
     numbers = recipe.camera_numbers(run, config, dataset=dataset, best=best)
-    drawn = recipe.camera_picture(numbers, score=score, width=_width(output))
-    _finish(drawn, numbers, files, output)
+    drawn = recipe.camera_picture(numbers, score=score, width=width_of(output))
+    finish(drawn, numbers, files, output)
 
 
 @click.command("map")
-@click.argument("run", required=False, type=_PATH)
+@click.argument("run", required=False, type=PATH)
 @click.option(
     "--method",
     type=click.Choice(["tsne", "pca"]),
@@ -184,8 +153,8 @@ def cameras(run, score, dataset, data_root, best, **output):
     help="Persons with the most images, where none is named.",
 )
 @click.option("--seed", default=1, show_default=True, help="Of t-SNE.")
-@_data_options
-@_options
+@data_options
+@output_options
 def embedding_map(run, method, pids, num_pids, seed, data_root, **options):
     """Draws the test images of some persons as points, as RUN's model places them.
 
@@ -196,21 +165,10 @@ def embedding_map(run, method, pids, num_pids, seed, data_root, **options):
     from topdb_tf.recipe import embedding_map as recipe
 
     output = {name: options.pop(name) for name in ("out", "column", "as_json")}
-    run, config, files = _opened(run, data_root, output, "map")
+    run, config, files = opened(run, data_root, output, "map")
     options |= {"method": method, "pids": pids, "num_pids": num_pids, "seed": seed}
     numbers = recipe.map_numbers(run, config, **options)
-    _finish(recipe.map_picture(numbers, width=_width(output)), numbers, files, output)
-
-
-def _opened(run, data_root, output, name):
-    """Returns a run, its settings, and the files of a figure of it."""
-    from topdb_tf.recipe.figure_files import figure_files
-    from topdb_tf.recipe_files import read_config
-    from topdb_tf.run_folder import open_run
-
-    run = open_run(run)
-    config = read_config(run.config, data_overrides(None, data_root))
-    return run, config, figure_files(output["out"], run=run.path, name=name)
+    finish(recipe.map_picture(numbers, width=width_of(output)), numbers, files, output)
 
 
 def _files(output, runs, trainings, name):
@@ -218,17 +176,3 @@ def _files(output, runs, trainings, name):
 
     run = runs[0] if runs else trainings[0].runs[0].path
     return figure_files(output["out"], run=run, name=name)
-
-
-def _width(output):
-    from topdb_tf.figures.style import COLUMN_WIDTH, PAGE_WIDTH
-
-    return COLUMN_WIDTH if output["column"] else PAGE_WIDTH
-
-
-def _finish(drawn, numbers, files, output):
-    from topdb_tf.recipe.figure_files import write_figure
-
-    write_figure(drawn, files)
-    result = {**numbers, "files": [str(file) for file in files]}
-    show(result, lambda result: result["files"], output["as_json"])
