@@ -23,9 +23,12 @@ class DataConfig:
     """Which images are trained on and how they become batches.
 
     Args:
-        split: Name of the data set, see `topdb-tf fit --help`.
+        split: Name of the data set, or the path of one's own: a CSV file or a folder.
         root: Folder that holds the data sets; none: $TOPDB_DATA, else `datasets/`.
-        check_counts: Whether the data set must be complete; `false` takes a subset.
+        check_counts: Whether a benchmark must be complete; `false` takes a subset.
+        test_share: Share of one's own identities that are for the test, in (0, 1),
+            where no split is given.
+        split_seed: Of the draw of these, and of the queries.
         image_height: In pixels, after resizing.
         image_width: In pixels, after resizing.
         batch_size: Images a step; a multiple of `images_per_pid`.
@@ -39,6 +42,8 @@ class DataConfig:
     split: str = "market1501"
     root: str | None = None
     check_counts: bool = True
+    test_share: float = _share(0.3)
+    split_seed: int = _at_least(0, 1)
     image_height: int = _at_least(1, 384)
     image_width: int = _at_least(1, 128)
     batch_size: int = 64

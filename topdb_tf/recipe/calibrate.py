@@ -10,15 +10,18 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from topdb_tf import __version__
 from topdb_tf.config import Config
 from topdb_tf.data.records import camids_of, pids_of
 from topdb_tf.progress import duration_text, progress_bar
+from topdb_tf.recipe.datasets import facts_of_data, is_own, read_data
 from topdb_tf.recipe.environment import load_tensorflow
-from topdb_tf.recipe.scoring import Embeddings, read_data
+from topdb_tf.recipe.scoring import Embeddings
 from topdb_tf.retrieval.calibration import calibration_of
+from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.halves import check_rates, checked_halves
 from topdb_tf.run_folder import RunFolder, write_whole
 
@@ -67,20 +70,26 @@ def calibrate(
     load_tensorflow()
     from topdb_tf.model.extraction import load_embedder
 
-    dataset = dataset or config.data.split
-    options = {"ignore_cameras": config.evaluation.ignore_cameras, "seed": seed}
-    split = read_data(dataset, config)
+    if is_own(dataset, run):
+        dataset = config.data.split
+    split = read_data(dataset, config, run=run)
+    ignore_cameras = config.evaluation.ignore_cameras or not split.has_cameras
+    if ignore_cameras:
+        split = _without_queries_in_gallery(split)
+    options = {"ignore_cameras": ignore_cameras, "seed": seed}
     parts = split.query, split.gallery
     identities = (*map(pids_of, parts), *map(camids_of, parts))
     checked_halves(identities, rates=rates, **options)
     facts = {"model": model.name, "model_sha256": checksum_of(model)}
     start = time.perf_counter()
     retrieval_set = Embeddings(split, config).retrieval_set(load_embedder(model))
+    # Without cameras these number the images, which here would be as many cameras.
+    retrieval_set = RetrievalSet(*retrieval_set[:2], *identities)
     embedded = time.perf_counter()
     options["metric"] = config.evaluation.metric
     with progress_bar("judging pairs") as progress:
         found = calibration_of(retrieval_set, rates=rates, progress=progress, **options)
-    facts |= {"dataset": dataset, **options}
+    facts |= facts_of_data(dataset, config.data.split) | options
     seconds = {
         "embedding": embedded - start,
         "judging": time.perf_counter() - embedded,
@@ -170,6 +179,13 @@ def share_text(share: dict) -> str:
     """Returns a share with its interval for people."""
     value, low, high = (rate_text(share[name]) for name in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
+
+
+def _without_queries_in_gallery(split):
+    """Returns a split in which no image is compared with itself."""
+    queries = {record.path for record in split.query}
+    gallery = tuple(one for one in split.gallery if one.path not in queries)
+    return replace(split, gallery=gallery)
 
 
 def _write(run, facts):

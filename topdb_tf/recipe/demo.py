@@ -41,7 +41,7 @@ def demo(config: Config, run_dir: Path, *, say: Callable[[str], None]) -> dict:
         [record.path for record in split.query + split.gallery]
     )
     sets = {
-        "colour histogram": retrieval_set_of(histograms, split.query, split.gallery),
+        "colour histogram": retrieval_set_of(histograms, split),
         "same network, untrained": Embeddings(split, config).retrieval_set(untrained),
     }
     scores = {name: score_set(s, config).to_dict() for name, s in sets.items()}

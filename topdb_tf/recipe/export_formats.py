@@ -12,9 +12,9 @@ import numpy as np
 from topdb_tf import __version__
 from topdb_tf.config import Config
 from topdb_tf.data.records import Split, load_card
+from topdb_tf.recipe.datasets import read_data
 from topdb_tf.recipe.environment import load_tensorflow, without_notes
 from topdb_tf.recipe.export import LEAST_COSINE, Source
-from topdb_tf.recipe.scoring import read_data
 from topdb_tf.recipe_files import read_config, read_recipe
 from topdb_tf.run_folder import whole_file, write_whole
 
@@ -195,7 +195,7 @@ def _config_and_split(
     else:
         config = read_config(source.run.config, data.overrides)
     try:
-        return config, read_data(config.data.split, config)
+        return config, read_data(config.data.split, config, run=source.run)
     except (FileNotFoundError, ValueError) as error:
         if precision == "int8" or data.overrides:
             raise

@@ -11,6 +11,7 @@ from topdb_tf.config import Config
 from topdb_tf.data.check import check_split
 from topdb_tf.data.records import labels_of
 from topdb_tf.progress import progress_bar
+from topdb_tf.recipe.datasets import located, read_data, write_division
 from topdb_tf.recipe.environment import (
     describe_device,
     environment,
@@ -27,7 +28,7 @@ from topdb_tf.recipe.resume import (
     restore_log,
     warn_of_another_machine,
 )
-from topdb_tf.recipe.scoring import Embeddings, read_data
+from topdb_tf.recipe.scoring import Embeddings
 from topdb_tf.recipe.trainer import build_trainer
 from topdb_tf.recipe.workers import (
     begin,
@@ -70,6 +71,7 @@ def fit(config: Config, run_dir: Path, *, say: Say) -> RunFolder | None:
         WorkerLostError: If another worker does not answer any more.
         TrainingInterrupted: At Ctrl-C or SIGTERM, when the state is saved.
     """
+    config = located(config)
     cluster = read_cluster(config.train.strategy)
     run = new_run(run_dir) if cluster.is_chief else RunFolder(Path(run_dir))
     if config.train.freeze_epochs and config.model.weights == "none":
@@ -80,6 +82,7 @@ def fit(config: Config, run_dir: Path, *, say: Say) -> RunFolder | None:
         training = _prepared(config, say, distribution)
         with own_folder(run, cluster) as own:
             write_whole(own.config, config.to_yaml())
+            write_division(own, config, training.embeddings.split)
             facts = json.dumps(environment(**_facts_of_network(training)), indent=2)
             write_whole(own.environment, facts + "\n")
             train(training._replace(run=own))
@@ -125,7 +128,8 @@ def resume(
         distribution = begin(config, cluster, say)
         say = say if cluster.is_chief else _silent
         checkpoint = checkpoint_of_run(run, distribution, say)
-        training = _prepared(as_begun(config, own, checkpoint), say, distribution)
+        begun = as_begun(config, own, checkpoint)
+        training = _prepared(begun, say, distribution, run=run)
         num_steps = training.batches.num_batches
         checkpoint = fitting(
             checkpoint, training.facts, num_steps=num_steps, force=force
@@ -140,12 +144,12 @@ def resume(
     return run if cluster.is_chief else None
 
 
-def _prepared(config, say, distribution):
+def _prepared(config, say, distribution, *, run=None):
     """Reads the data and builds the trainer; nothing is written yet."""
     import keras
     import tensorflow as tf
 
-    split = _checked_data(config, say)
+    split = _checked_data(config, say, run)
     keras.utils.set_random_seed(config.train.seed)
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -182,12 +186,12 @@ def _prepared(config, say, distribution):
     return training
 
 
-def _checked_data(config, say):
-    split = read_data(config.data.split, config)
+def _checked_data(config, say, run):
+    split = read_data(config.data.split, config, run=run, say=say)
     findings = check_split(
         split,
         images_per_pid=config.data.images_per_pid,
-        ignore_cameras=config.evaluation.ignore_cameras,
+        ignore_cameras=config.evaluation.ignore_cameras or not split.has_cameras,
     )
     for finding in findings:
         if finding.severity == "error":

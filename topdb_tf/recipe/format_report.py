@@ -127,8 +127,9 @@ def retrieval_report(
         pids = np.sort(rng.choice(pids, max_pids, replace=False))
         split = _only(split, pids)
     features = _features((reference, model), split, config, image_size)
+    options = {"ignore_cameras": config.evaluation.ignore_cameras}
     before, after = (
-        _scores(score_set(retrieval_set_of(part, split.query, split.gallery), config))
+        _scores(score_set(retrieval_set_of(part, split, **options), config))
         for part in features
     )
     return {

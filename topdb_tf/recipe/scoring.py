@@ -6,9 +6,16 @@ from pathlib import Path
 import numpy as np
 
 from topdb_tf.config import Config
-from topdb_tf.data.benchmarks import data_root, read_split
-from topdb_tf.data.records import ImageRecord, Split, camids_of, pids_of
+from topdb_tf.data.records import Split, camids_of, pids_of
 from topdb_tf.progress import progress_bar
+from topdb_tf.recipe.datasets import (
+    Say,
+    facts_of_data,
+    is_own,
+    read_data,
+    scores_file,
+    warn_of_trained_images,
+)
 from topdb_tf.recipe.environment import load_tensorflow
 from topdb_tf.retrieval.protocol import (
     Reranking,
@@ -52,7 +59,11 @@ class Embeddings:
         features = np.zeros((len(paths), embedder.output_shape[-1]), np.float32)
         features[own] = self._features(embedder)
         features = sum_of_workers(self.distribution, features)
-        return retrieval_set_of(features, split.query, split.gallery)
+        return retrieval_set_of(
+            features,
+            split,
+            ignore_cameras=self.config.evaluation.ignore_cameras,
+        )
 
     def _features(self, embedder):
         from topdb_tf.data.pipeline import evaluation_dataset
@@ -74,18 +85,32 @@ class Embeddings:
 
 
 def retrieval_set_of(
-    features: np.ndarray,
-    query: tuple[ImageRecord, ...],
-    gallery: tuple[ImageRecord, ...],
+    features: np.ndarray, split: Split, *, ignore_cameras: bool = False
 ) -> RetrievalSet:
-    """Returns what is scored, from the features of the queries and then the gallery."""
+    """Returns what is scored.
+
+    Where no cameras are known, or where they are ignored and a query is in the gallery
+    as well, images are numbered instead, so that none is its own match.
+
+    Args:
+        features: Of the queries and then the gallery, shape `(num_images, dim)`.
+        split: The data set.
+        ignore_cameras: Whether matches by the query's own camera count.
+    """
+    query, gallery = split.query, split.gallery
+    paths = [record.path for record in query + gallery]
+    camids = camids_of(query + gallery)
+    is_twice = not {*paths[: len(query)]}.isdisjoint(paths[len(query) :])
+    if not split.has_cameras or (ignore_cameras and is_twice):
+        numbers = {path: -number for number, path in enumerate(paths, 1)}
+        camids = np.array([numbers[path] for path in paths], np.int64)
     return RetrievalSet(
         query_features=features[: len(query)],
         gallery_features=features[len(query) :],
         query_pids=pids_of(query),
         gallery_pids=pids_of(gallery),
-        query_camids=camids_of(query),
-        gallery_camids=camids_of(gallery),
+        query_camids=camids[: len(query)],
+        gallery_camids=camids[len(query) :],
     )
 
 
@@ -108,6 +133,7 @@ def evaluate(
     dataset: str | None = None,
     best: bool = False,
     rerank: bool = False,
+    say: Say | None = None,
 ) -> dict:
     """Scores a run's model and writes the scores into its folder.
 
@@ -118,10 +144,12 @@ def evaluate(
         best: Whether to take the model of the best epoch instead of the last.
         rerank: Whether to compute the re-ranked scores too, which
             `config.evaluation.rerank` asks for as well.
+        say: Function that shows a line to the user. Defaults to silence.
 
     Returns:
-        What `scores.json` holds: the result's fields, `dataset`, `model`, and
-        `reranked` with the fields of the re-ranked result.
+        What `scores.json` holds: the result's fields, those of
+        `topdb_tf.recipe.datasets.facts_of_data`, `model`, and `reranked` with the
+        fields of the re-ranked result.
 
     Raises:
         FileNotFoundError: If the run has no model yet, or the data is missing.
@@ -131,9 +159,12 @@ def evaluate(
         raise FileNotFoundError(
             f"{run.path} has no {path.name}: its first epoch has not ended."
         )
-    file = _scores_file(run, config, dataset, best)
-    dataset = dataset or config.data.split
-    scores = evaluate_weights(path, config, dataset=dataset, rerank=rerank)
+    file = scores_file(run, config, dataset, best)
+    if is_own(dataset, run):
+        dataset = config.data.split
+    scores = evaluate_weights(
+        path, config, dataset=dataset, rerank=rerank, run=run, say=say
+    )
     write_scores(file, scores)
     return scores
 
@@ -152,7 +183,7 @@ def read_scores(
     Raises:
         ValueError: If the file is damaged.
     """
-    file = _scores_file(run, config, dataset, best)
+    file = scores_file(run, config, dataset, best)
     if not file.is_file():
         return None
     try:
@@ -162,16 +193,24 @@ def read_scores(
 
 
 def evaluate_weights(
-    weights: Path, config: Config, *, dataset: str, rerank: bool = False
+    weights: Path,
+    config: Config,
+    *,
+    dataset: str,
+    rerank: bool = False,
+    run: RunFolder | None = None,
+    say: Say | None = None,
 ) -> dict:
     """Returns the scores of a model in a file, as `evaluate` does; writes nothing.
 
     Args:
         weights: The `.keras` file of an embedder, which has its image size too.
         config: Settings of the data and the evaluation.
-        dataset: Name of the data set.
+        dataset: A benchmark, or the path of one's own images.
         rerank: Whether to compute the re-ranked scores too, which
             `config.evaluation.rerank` asks for as well.
+        run: Folder of the run that the model is of, if there is one.
+        say: Function that shows a line to the user. Defaults to silence.
 
     Raises:
         FileNotFoundError: If the file or the data is missing.
@@ -179,25 +218,20 @@ def evaluate_weights(
     """
     if not weights.is_file():
         raise FileNotFoundError(f"There is no model at {weights}.")
+    split = read_data(dataset, config, run=run, say=say)
+    if run is not None and say is not None and not is_own(dataset, run):
+        warn_of_trained_images(run, split, say)
     load_tensorflow()
     from topdb_tf.model.extraction import load_embedder
 
-    split = read_data(dataset, config)
     embedder = load_embedder(weights)
     retrieval_set = Embeddings(split, config).retrieval_set(embedder)
     results = [score_set(retrieval_set, config)]
     if rerank or config.evaluation.rerank:
         results.append(score_set(retrieval_set, config, rerank=True))
-    return scores_of(results, dataset=dataset, model=weights.name)
-
-
-def read_data(dataset: str, config: Config) -> Split:
-    """Returns the records of a data set below the data root of a run."""
-    root = data_root(Path(config.data.root) if config.data.root else None)
-    with progress_bar(f"looking at {dataset}") as progress:
-        return read_split(
-            dataset, root, check_counts=config.data.check_counts, progress=progress
-        )
+    trained_on = config.data.split if run is not None else None
+    facts = facts_of_data(dataset, trained_on)
+    return scores_of(results, **facts, model=weights.name)
 
 
 def scores_of(results: list[RetrievalResult], **facts) -> dict:
@@ -215,7 +249,12 @@ def write_scores(path: Path, scores: dict) -> None:
 
 def score_lines(scores: dict) -> list[str]:
     """Returns the scores for people: a line for each kind of them."""
-    lines = [_score_line("", scores)]
+    lines = []
+    if scores.get("trained_on") not in (None, scores.get("dataset")):
+        lines.append(
+            f"trained on {scores['trained_on']}, tested on {scores['dataset']}"
+        )
+    lines.append(_score_line("", scores))
     if "reranked" in scores:
         lines.append(_score_line("re-ranked: ", scores["reranked"]))
     if "verification" in scores:
@@ -224,6 +263,11 @@ def score_lines(scores: dict) -> list[str]:
         shares = ", ".join(f"TPR {tpr:.1%} at FPR {fpr}" for fpr, tpr in rates)
         rate = verification["equal_error_rate"]
         lines.append(f"same person or not: equal error rate {rate:.2%}, {shares}")
+    if scores["protocol"].get("cameras") == "none":
+        lines.append(
+            "no cameras: matches by the same camera count; the query image itself does "
+            "not"
+        )
     return lines
 
 
@@ -239,10 +283,3 @@ def _share(scores, rank):
     # A gallery smaller than the rank has found what it can before it ends.
     ranks = [int(text) for text in scores["cmc"] if int(text) <= rank]
     return f"{scores['cmc'][str(max(ranks))]:.1%}"
-
-
-def _scores_file(run, config, dataset, best):
-    dataset = dataset or config.data.split
-    if dataset == config.data.split and not best:
-        return run.scores
-    return run.path / f"scores-{dataset}{'-best' if best else ''}.json"

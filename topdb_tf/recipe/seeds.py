@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from topdb_tf.config import Config
+from topdb_tf.data.benchmarks import dataset_name
+from topdb_tf.recipe.datasets import located
 from topdb_tf.recipe.fit import fit, resume
 from topdb_tf.recipe.resume import FREE_SETTINGS, flat_settings, is_finished
 from topdb_tf.recipe_files import read_config
@@ -39,6 +41,7 @@ def fit_seeds(config: Config, folder: Path, *, num_seeds: int, say: Say) -> dict
         FileExistsError: If the folder is that of a single run.
         ValueError: If a run in the folder was begun with other settings.
     """
+    config = located(config)
     if config.train.strategy == "multiworker":
         raise ValueError(
             "Several seeds cannot be trained by the strategy multiworker in one call. "
@@ -92,7 +95,7 @@ def summary_of_seeds(folder: Path, configs: dict[RunFolder, Config]) -> dict:
         )
     return {
         "run": str(folder),
-        "dataset": config.data.split,
+        "dataset": dataset_name(config.data.split),
         "deviation": "sample standard deviation, of n - 1",
         "seeds": seeds,
         **{name: spread([seed[name] for seed in seeds]) for name in FIGURES},

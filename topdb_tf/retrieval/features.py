@@ -18,7 +18,9 @@ class RetrievalSet(NamedTuple):
         gallery_features: Shape `(num_gallery, dim)`, any float type.
         query_pids: Shape `(num_queries,)`, whole numbers.
         gallery_pids: Shape `(num_gallery,)`; images of pid -1 are never ranked.
-        query_camids: Shape `(num_queries,)`, whole numbers.
+        query_camids: Shape `(num_queries,)`, whole numbers. A negative one stands for
+            no camera and numbers the image: two of the same are one image, which never
+            is its own match, even where cameras are ignored.
         gallery_camids: Shape `(num_gallery,)`.
     """
 

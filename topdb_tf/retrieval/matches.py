@@ -34,7 +34,8 @@ class GalleryIndex:
 
     Args:
         gallery_pids: Shape `(num_gallery,)`. Images of pid -1 are ranked for no query.
-        gallery_camids: Shape `(num_gallery,)`.
+        gallery_camids: Shape `(num_gallery,)`; a negative one numbers the image, which
+            is of no camera.
         ignore_cameras: Whether images by the query's own camera count as well.
     """
 
@@ -55,7 +56,7 @@ class GalleryIndex:
         ids = self._order[np.repeat(first, counts) + steps]
         is_junk = self._camids[ids] == query_camids[queries]
         if self._ignore_cameras:
-            is_junk[:] = False
+            is_junk &= query_camids[queries] < 0  # an image is never its own match
         return Matches(
             _ends(queries[~is_junk], len(query_pids)),
             ids[~is_junk],

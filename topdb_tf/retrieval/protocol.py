@@ -118,7 +118,9 @@ def score(
         progress: Called with the work done and all of it, in arbitrary units.
 
     Returns:
-        Scores, protocol and times.
+        Scores, protocol and times. Where all images are of no camera (see
+        `RetrievalSet`), the protocol says `cameras: none`, as such scores cannot be
+        compared with those of the benchmarks.
 
     Raises:
         ValueError: If the input does not fit together, holds NaN, or leaves every
@@ -144,7 +146,7 @@ def score(
         "ties": "equal distances keep the order of the gallery",
         "reranking": None if rerank is None else asdict(rerank),
         "single_shot": None if single_shot is None else asdict(single_shot),
-        "ignore_cameras": ignore_cameras,
+        **_camera_rule(retrieval_set, ignore_cameras),
         "num_queries": len(retrieval_set.query_pids),
         "num_gallery": len(retrieval_set.gallery_pids),
         "num_valid_queries": scores.num_valid_queries,
@@ -237,6 +239,13 @@ class _Progress:
         self._done += work
         if self._callback is not None:
             self._callback(min(self._done, self._total), self._total)
+
+
+def _camera_rule(retrieval_set, ignore_cameras) -> dict:
+    camids = retrieval_set.query_camids, retrieval_set.gallery_camids
+    if all(np.all(np.asarray(ids) < 0) for ids in camids):
+        return {"ignore_cameras": True, "cameras": "none"}
+    return {"ignore_cameras": ignore_cameras}
 
 
 def _split_hash(retrieval_set) -> str:
