@@ -30,6 +30,7 @@ setup(
     package_data={
         "topdb_tf.configs": ["*.yaml"],
         "topdb_tf.datasets": ["*.yaml", "README.md"],
+        "topdb_tf.pages": ["templates/*"],
     },
     install_requires=[
         "tensorflow>=2.19",
@@ -45,6 +46,7 @@ setup(
         "click>=8.5",
         "PyYAML>=6",
         "matplotlib>=3.8",
+        "jinja2>=3.1",
         "tensorboard>=2.17",
         "rich>=13",
         "safetensors>=0.4",  # KerasHub reads timm's weights with it
@@ -66,6 +68,7 @@ setup(
             "ruff>=0.9",
             "build>=1.2",
             "setuptools>=77",
+            "selenium>=4.20",  # drives the browser that reports are looked at in
         ],
     },
     entry_points={"console_scripts": ["topdb-tf = topdb_tf.cli:main"]},

@@ -20,6 +20,7 @@ ALLOWED = {
     "model": {"model"},
     "retrieval": {"retrieval"},
     "figures": {"figures"},
+    "pages": {"pages"},
     "serving": {"serving", "model", "data", "progress"},
     "training": {"training", "model", "data", "run_folder", "progress"},
 }
@@ -27,6 +28,7 @@ ALLOWED = {
 FORBIDDEN = {
     "retrieval": {"tensorflow", "keras", "keras_hub", "scipy", "sklearn", "click"},
     "figures": {"tensorflow", "keras", "keras_hub", "sklearn", "PIL", "click"},
+    "pages": {"tensorflow", "keras", "keras_hub", "sklearn", "matplotlib", "click"},
     "config": {"tensorflow", "keras", "numpy"},
     "data": {"keras", "keras_hub", "click"},
     "model": {"click"},

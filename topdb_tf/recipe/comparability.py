@@ -68,24 +68,37 @@ def notes_on_published(rows: list) -> list[str]:
     notes = []
     for row in rows:
         for name in sorted(set(row.runs) & set(published.TITLES)):
-            protocol, parts = _protocol(row.runs[name][0]), load_card(name).parts
-            expected = {
-                "metric": "sqeuclidean",
-                "ignore_cameras": False,
-                "num_queries": parts["query"].images,
-                "num_gallery": parts["gallery"].images,
-            }
-            others = [
-                f"{key}={protocol.get(key)} instead of {value}"
-                for key, value in expected.items()
-                if protocol.get(key) != value
-            ]
+            others = differences_from_published(name, _protocol(row.runs[name][0]))
             if others:
                 notes.append(
                     f"{row.label} on {name} is not comparable with the published "
                     f"figures: {', '.join(others)}."
                 )
     return notes
+
+
+def differences_from_published(dataset: str, protocol: dict) -> list[str]:
+    """Returns what of a protocol is not as the paper scored a data set.
+
+    Args:
+        dataset: One of `topdb_tf.published.TITLES`.
+        protocol: As in `scores.json`.
+
+    Returns:
+        Texts such as "metric=cosine instead of sqeuclidean"; none: it is the same.
+    """
+    parts = load_card(dataset).parts
+    expected = {
+        "metric": "sqeuclidean",
+        "ignore_cameras": False,
+        "num_queries": parts["query"].images,
+        "num_gallery": parts["gallery"].images,
+    }
+    return [
+        f"{key}={protocol.get(key)} instead of {value}"
+        for key, value in expected.items()
+        if protocol.get(key) != value
+    ]
 
 
 def _protocol(run):

@@ -13,20 +13,12 @@ from topdb_tf.recipe.comparability import (
     notes_on_group,
     notes_on_published,
 )
-from topdb_tf.recipe.resume import FREE_SETTINGS, flat_settings
+from topdb_tf.recipe.nearest import is_neutral
+from topdb_tf.recipe.resume import flat_settings
 from topdb_tf.recipe.seeds import FIGURES, figures_of, spread
 from topdb_tf.recipe_files import read_config, read_recipe, recipes
 from topdb_tf.run_folder import RunFolder
 
-# Settings that leave the scores as they are, or are columns or seeds here.
-_FREE = {
-    *FREE_SETTINGS,
-    "data.split",
-    "train.seed",
-    "train.evaluate_every",
-    "evaluation.batch_size",
-    "evaluation.rerank",
-}
 _TABLES = (
     ("Table I: without re-ranking", False, published.TABLE_1),
     ("Table II: with k-reciprocal re-ranking", True, published.TABLE_2),
@@ -138,7 +130,7 @@ def _newest_of_each_seed(runs, notes):
 
 def _settings(config):
     settings = flat_settings(config)
-    return tuple((key, settings[key]) for key in settings if key not in _FREE)
+    return tuple((key, settings[key]) for key in settings if not is_neutral(key))
 
 
 def _rows(runs, notes):

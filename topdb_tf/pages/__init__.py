@@ -1,0 +1,1 @@
+"""Facts, figures and pictures to a single page of HTML; no TensorFlow."""

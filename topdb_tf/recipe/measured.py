@@ -1,0 +1,158 @@
+"""A run's model on a data set: embedded once, scored and ranked for a report."""
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from topdb_tf.config import Config
+from topdb_tf.data.records import Split
+from topdb_tf.progress import progress_bar
+from topdb_tf.recipe.environment import load_tensorflow
+from topdb_tf.recipe.scoring import Embeddings, read_data, score_set
+from topdb_tf.retrieval.protocol import Reranking, RetrievalResult, RetrievalSet
+from topdb_tf.retrieval.rank_lists import RankLists, ranked_lists
+from topdb_tf.run_folder import RunFolder
+
+
+class Ranking(NamedTuple):
+    """One way to rank, its scores and the first images of its lists.
+
+    Args:
+        name: `plain` or `re-ranked`.
+        result: Scores with their protocol.
+        lists: The first images of every query, images by the query's own camera
+            among them, which the protocol does not rank.
+    """
+
+    name: str
+    result: RetrievalResult
+    lists: RankLists
+
+
+class Measured(NamedTuple):
+    """What came out of a run's model.
+
+    Args:
+        run: Folder of the run.
+        config: Its settings.
+        model: File of the model.
+        split: The data set.
+        retrieval_set: Embeddings and identities.
+        rankings: The plain one and, if asked for, the re-ranked one.
+        seconds: Seconds by part.
+    """
+
+    run: RunFolder
+    config: Config
+    model: Path
+    split: Split
+    retrieval_set: RetrievalSet
+    rankings: tuple[Ranking, ...]
+    seconds: dict[str, float]
+
+    @property
+    def plain(self) -> Ranking:
+        """The ranking by the distances of the embeddings."""
+        return self.rankings[0]
+
+    @property
+    def scores(self) -> dict:
+        """The plain scores, as in `scores.json`."""
+        return self.plain.result.to_dict()
+
+
+class Stopwatch:
+    """Seconds by part, in the order in which the parts end."""
+
+    def __init__(self):
+        self.seconds = {}
+        self._start = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        """Ends a part, which began where the last one ended."""
+        now = time.perf_counter()
+        self.seconds[part] = round(now - self._start, 3)
+        self._start = now
+
+
+def measure(
+    run: RunFolder,
+    config: Config,
+    *,
+    dataset: str | None = None,
+    best: bool = False,
+    rerank: bool = True,
+    top: int = 10,
+) -> Measured:
+    """Embeds a data set by a run's model, and ranks it.
+
+    Args:
+        run: Folder of the run.
+        config: Its settings; metric and cameras are those of `config.evaluation`.
+        dataset: Another data set than the one it was trained on.
+        best: Whether to take the model of the best epoch instead of the last.
+        rerank: Whether to rank by k-reciprocal re-ranked distances too.
+        top: Number of ranked images that a list must hold.
+
+    Raises:
+        FileNotFoundError: If the run has no model yet, or the data is missing.
+        ValueError: If the data cannot be scored.
+    """
+    model = run.best_embedder if best else run.embedder
+    if not model.is_file():
+        raise FileNotFoundError(
+            f"{run.path} has no {model.name}: its first epoch has not ended."
+        )
+    watch = Stopwatch()
+    split = read_data(dataset or config.data.split, config)
+    load_tensorflow()
+    from topdb_tf.model.extraction import load_embedder
+
+    embedder = load_embedder(model)
+    watch.lap("loading")
+    retrieval_set = Embeddings(split, config).retrieval_set(embedder)
+    watch.lap("embedding")
+    rankings = []
+    for name in ("plain", "re-ranked") if rerank else ("plain",):
+        rankings.append(_ranking(name, retrieval_set, config, top))
+        watch.lap(f"ranking, {name}")
+    return Measured(
+        run, config, model, split, retrieval_set, tuple(rankings), watch.seconds
+    )
+
+
+def percent(share: float) -> str:
+    """Returns a share as a percentage for people."""
+    return f"{100 * share:.1f}"
+
+
+def _ranking(name, retrieval_set, config, top):
+    again = name == "re-ranked"
+    result = score_set(retrieval_set, config, rerank=again)
+    with progress_bar(f"ranked lists, {name}") as progress:
+        lists = ranked_lists(
+            retrieval_set,
+            metric=config.evaluation.metric,
+            k=top + _most_junk(retrieval_set, config.evaluation.ignore_cameras),
+            rerank=Reranking() if again else None,
+            ignore_cameras=config.evaluation.ignore_cameras,
+            with_junk=True,
+            progress=progress,
+        )
+    return Ranking(name, result, lists)
+
+
+def _most_junk(retrieval_set, ignore_cameras):
+    """Returns the most images that one query's own camera has of its person."""
+    if ignore_cameras:
+        return 0
+    _, _, *identities = retrieval_set
+    query_pids, gallery_pids, query_camids, gallery_camids = identities
+    seen, counts = np.unique(
+        np.stack([gallery_pids, gallery_camids], axis=1), axis=0, return_counts=True
+    )
+    by_pair = dict(zip(map(tuple, seen.tolist()), counts.tolist(), strict=True))
+    pairs = zip(query_pids.tolist(), query_camids.tolist(), strict=True)
+    return max(by_pair.get(pair, 0) for pair in pairs)
