@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.retrieval.features import RetrievalSet
-from topdb_tf.retrieval.operating_points import DistanceHistogram, cell_ends
+from topdb_tf.retrieval.operating_points import LOW_BITS, DistanceHistogram, cell_ends
 from topdb_tf.retrieval.pair_counts import PairDistances
 
 _JUNK_PID, _DISTRACTOR_PID = -1, 0
+_CELL_OF_ONE = int(np.float32(1).view(np.int32)) >> LOW_BITS
 
 
 class PairHistograms(NamedTuple):
@@ -75,7 +76,8 @@ def bin_edges(histograms: PairHistograms, *, num_bins: int) -> np.ndarray:
 
     Args:
         histograms: Numbers of pairs by distance.
-        num_bins: Most number of bins, less where distances hardly differ.
+        num_bins: Most number of bins, less where distances hardly differ. Where all
+            distances are zero the bins are those of [0, 1].
 
     Raises:
         ValueError: If there is no pair, or `num_bins` is below 1.
@@ -87,14 +89,13 @@ def bin_edges(histograms: PairHistograms, *, num_bins: int) -> np.ndarray:
             "There must be pairs of a query and a gallery image, and at least one bin. "
             f"Received: {int(counts.sum())} pairs, {num_bins=}"
         )
-    first = max(int(cells[0]) - 1, 0)
-    low, high = cell_ends(np.array([first, cells[-1]])).astype(float)
-    wanted = np.linspace(low, high, num_bins + 1)
-    ends = cell_ends(np.arange(first, cells[-1] + 1))
-    edges = np.unique(ends[np.searchsorted(ends, wanted[:-1])].tolist() + [high])
+    first, last = max(int(cells[0]) - 1, 0), int(cells[-1]) or _CELL_OF_ONE
+    ends = cell_ends(np.arange(first, last + 1)).astype(float)
     if not cells[0]:
-        edges[0] = 0
-    return edges
+        ends[0] = 0
+    wanted = np.linspace(ends[0], ends[-1], num_bins + 1)
+    wanted[-1] = ends[-1]  # which rounding must not raise above all ends
+    return np.unique(ends[np.searchsorted(ends, wanted)])
 
 
 def binned(counts: np.ndarray, edges: np.ndarray) -> np.ndarray:

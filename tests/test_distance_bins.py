@@ -1,0 +1,117 @@
+"""Histograms of the distances of pairs, held against a count of every pair."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from topdb_tf.retrieval.distance_bins import bin_edges, binned, pair_histograms
+from topdb_tf.retrieval.distances import METRICS, pairwise_distances
+from topdb_tf.retrieval.features import RetrievalSet
+
+
+def random_set(seed, *, distractors=True):
+    rng = np.random.default_rng(seed)
+    num_queries, num_gallery = 25, 60
+    return RetrievalSet(
+        rng.standard_normal((num_queries, 3), "float32"),
+        rng.standard_normal((num_gallery, 3), "float32"),
+        rng.integers(1, 6, num_queries),
+        rng.integers(-1 if distractors else 1, 6, num_gallery),
+        rng.integers(0, 3, num_queries),
+        rng.integers(0, 3, num_gallery),
+    )
+
+
+def slow_counts(images, edges, metric):
+    """Counts every pair with Python's comparisons, by kind."""
+    distances = pairwise_distances(*images[:2], metric=metric)
+    counts = {}
+    for i, j in np.ndindex(distances.shape):
+        if images.gallery_pids[j] in (-1, 0):
+            continue
+        kind = (
+            bool(images.query_pids[i] == images.gallery_pids[j]),
+            bool(images.query_camids[i] == images.gallery_camids[j]),
+        )
+        own = counts.setdefault(kind, [0] * (len(edges) - 1))
+        place = sum(edge < max(float(distances[i, j]), 0) for edge in edges[1:])
+        own[place] += 1
+    return counts
+
+
+@settings(deadline=None, max_examples=6)
+@given(st.integers(0, 2**32), st.sampled_from(METRICS), st.integers(1, 40))
+def test_bins_hold_what_a_slow_count_finds(seed, metric, num_bins):
+    images = random_set(seed)
+    found = pair_histograms(images, metric=metric)
+    edges = bin_edges(found, num_bins=num_bins)
+    slow = slow_counts(images, edges, metric)
+    for kind, counts in {
+        (True, False): found.by_two_cameras.genuine,
+        (False, False): found.by_two_cameras.impostors,
+        (True, True): found.by_one_camera.genuine,
+        (False, True): found.by_one_camera.impostors,
+    }.items():
+        none = [0] * (len(edges) - 1)
+        assert binned(counts, edges).tolist() == slow.get(kind, none)
+
+
+def test_counts_by_hand():
+    # On a line: a query of person 1 at 0 by camera 1; person 1 at 1 (camera 2) and at 2
+    # (camera 1), person 2 at 3 (camera 2) and at 4 (camera 1). Distances are squares.
+    images = RetrievalSet(
+        np.array([[0.0]]),
+        np.array([[1.0], [2.0], [3.0], [4.0]]),
+        *map(np.array, ([1], [1, 1, 2, 2], [1], [2, 1, 2, 1])),
+    )
+    found = pair_histograms(images)
+    edges = np.array([0.0, 1.5, 4.5, 10.0, 20.0], "float32")
+    counts = [binned(c, edges).tolist() for kind in found[:2] for c in kind]
+    assert counts == [[0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0]]
+
+
+def test_edges_are_nearly_even_and_hold_all():
+    found = pair_histograms(random_set(2))
+    edges = bin_edges(found, num_bins=10)
+    even = np.linspace(edges[0], edges[-1], 11)
+    assert np.all(np.abs(edges - even) <= edges / 2048)
+    kinds = [counts for histogram in found[:2] for counts in histogram]
+    for counts in kinds:
+        assert binned(counts, edges).sum() == counts.sum()
+
+
+def test_equal_images_have_a_bin():
+    images = random_set(1)
+    alike = images._replace(
+        query_features=np.ones((25, 3)), gallery_features=np.ones((60, 3))
+    )
+    found = pair_histograms(alike)
+    edges = bin_edges(found, num_bins=10)
+    assert (edges[0], len(edges)) == (0, 11)
+    counts = found.by_two_cameras.impostors
+    assert binned(counts, edges).tolist() == [counts.sum(), *[0] * 9]
+
+
+def test_images_of_nobody_known_are_left_out_and_counted():
+    images = random_set(4)
+    found = pair_histograms(images)
+    assert found.num_left_out == np.isin(images.gallery_pids, (-1, 0)).sum() > 0
+    # Pid 0 is a person where a query has it.
+    pids = images.query_pids.copy()
+    pids[0] = 0
+    named = pair_histograms(images._replace(query_pids=pids))
+    assert named.num_left_out == (images.gallery_pids == -1).sum()
+
+
+def test_progress_ends_with_all_distances():
+    reports = []
+    images = random_set(5, distractors=False)
+    pair_histograms(images, progress=lambda *report: reports.append(report))
+    assert reports[-1] == (2 * 25 * 60, 2 * 25 * 60)
+    assert reports == sorted(reports)
+
+
+def test_no_bins_are_refused():
+    with pytest.raises(ValueError, match="at least one bin.*num_bins=0"):
+        bin_edges(pair_histograms(random_set(0)), num_bins=0)
