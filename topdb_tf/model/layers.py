@@ -79,14 +79,25 @@ class TopDropBlock(keras.layers.Layer):
         Returns:
             float32 tensor of shape `(batch, height)`, a constant to gradients.
         """
-        activation = ops.cast(ops.stop_gradient(activation), "float32")
+        row_relevance = self.row_relevance(activation)
         height = activation.shape[1]
-        energy = ops.sum(ops.square(activation), axis=-1)  # (batch, height, width)
-        reduce = ops.mean if self.relevance == "mean" else ops.max
-        row_relevance = reduce(energy, axis=-1)  # (batch, height)
         num_dropped_rows = _num_dropped(self.height_ratio, height)
         _, top_rows = ops.top_k(row_relevance, k=num_dropped_rows)
         return 1 - ops.sum(ops.one_hot(top_rows, height, dtype="float32"), axis=1)
+
+    def row_relevance(self, activation):
+        """Returns what the rows are ranked by.
+
+        Args:
+            activation: Feature map of shape `(batch, height, width, channels)`.
+
+        Returns:
+            float32 tensor of shape `(batch, height)`, a constant to gradients.
+        """
+        activation = ops.cast(ops.stop_gradient(activation), "float32")
+        energy = ops.sum(ops.square(activation), axis=-1)  # (batch, height, width)
+        reduce = ops.mean if self.relevance == "mean" else ops.max
+        return reduce(energy, axis=-1)
 
     def compute_output_shape(self, inputs_shape, activation_shape=None):
         return inputs_shape
