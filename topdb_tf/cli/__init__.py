@@ -8,6 +8,7 @@ from topdb_tf.cli import (
     checkpoints,
     completion,
     curve_figures,
+    data,
     deciding,
     embedding,
     figures,
@@ -106,6 +107,7 @@ def main(ctx, quiet, verbose, traceback):
 
 
 for _command in (
+    data.data,
     training.fit,
     training.demo,
     training.info,

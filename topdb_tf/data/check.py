@@ -17,14 +17,20 @@ class Finding(NamedTuple):
 
     Args:
         severity: "error": nothing sound can come of the data set as it is;
-            "warning": it can be used, but not as one might think.
+            "warning": it can be used, but not as one might think; "note": it is as it
+            is, and good to know.
         message: What is the case.
         fix: What to do about it.
+        kind: Short name of what was looked for, such as "unreadable".
+        groups: The files in question; those that belong together, such as a pair of
+            the same content, are one group.
     """
 
     severity: str
     message: str
     fix: str
+    kind: str = ""
+    groups: tuple[tuple[Path, ...], ...] = ()
 
 
 class Unreadable(NamedTuple):
@@ -94,6 +100,7 @@ def _empty_parts(split: Split) -> list[Finding]:
             "error",
             f"{split.name} has no {part} images.",
             "Add them; datasets/README.md shows the expected folders.",
+            kind="empty",
         )
         for part in ("train", "query", "gallery")
         if not getattr(split, part)
@@ -112,6 +119,8 @@ def _shared_pids(split: Split) -> list[Finding]:
             f"({_listed(shared)}), so the scores would not be of unseen persons.",
             "Give every person to one side only, or another number if two persons "
             "have the same one.",
+            kind="shared-pids",
+            groups=_grouped(split.train, shared),
         )
     ]
 
@@ -131,6 +140,8 @@ def _missing_matches(split: Split, *, ignore_cameras: bool) -> list[Finding]:
                 f"No query has a match {where}, so nothing can be scored.",
                 "Check that query and gallery give the same person the same pid, and "
                 "each image the number of its camera.",
+                kind="no-match",
+                groups=tuple((record.path,) for record in unmatched),
             )
         ]
     if unmatched:
@@ -141,6 +152,8 @@ def _missing_matches(split: Split, *, ignore_cameras: bool) -> list[Finding]:
                 f"{len(unmatched):,} of {len(split.query):,} queries have no match "
                 f"{where} ({_listed(pids)}) and are not scored.",
                 "Add such images to the gallery, if the scores should count them.",
+                kind="no-match",
+                groups=tuple((record.path,) for record in unmatched),
             )
         ]
     return []
@@ -153,6 +166,7 @@ def _one_camera(camid: int) -> Finding:
         "match seen by another camera: the camera ids look constant.",
         "Give each image the number of its camera, or count matches of the same "
         "camera: --ignore-cameras (fit: --set evaluation.ignore_cameras=true).",
+        kind="one-camera",
     )
 
 
@@ -181,6 +195,8 @@ def _scarce_pids(split: Split, images_per_pid: int) -> list[Finding]:
                 f"a single image ({_listed(single)}).",
                 "Add images: a batch repeats the only one, which teaches nothing about "
                 "what stays the same between two images of a person.",
+                kind="scarce-pids",
+                groups=_grouped(split.train, single),
             )
         )
     if scarce:
@@ -190,9 +206,20 @@ def _scarce_pids(split: Split, images_per_pid: int) -> list[Finding]:
                 f"{len(scarce):,} of the {len(num_images):,} training identities have "
                 f"fewer than {images_per_pid} images ({_listed(scarce)}).",
                 "Add images, or lower images_per_pid: their batches repeat images.",
+                kind="scarce-pids",
+                groups=_grouped(split.train, scarce),
             )
         )
     return findings
+
+
+def _grouped(records: tuple[ImageRecord, ...], pids: set[int]) -> tuple:
+    """Returns the files of each of some identities."""
+    groups = {pid: [] for pid in sorted(pids)}
+    for record in records:
+        if record.pid in groups:
+            groups[record.pid].append(record.path)
+    return tuple(tuple(paths) for paths in groups.values())
 
 
 def _listed(pids: set[int], at_most: int = 5) -> str:

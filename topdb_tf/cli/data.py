@@ -1,0 +1,74 @@
+"""Commands that look at data sets before anything is trained on them."""
+
+from pathlib import Path
+
+import click
+
+from topdb_tf.cli.output import show
+
+_COLOURS = {"error:": "red", "warning:": "yellow", "note:": "blue"}
+
+
+@click.group()
+def data():
+    """Checks data sets, and unpacks those of the public benchmarks."""
+
+
+@data.command()
+@click.argument("dataset")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Folder of all benchmarks.  [default: $TOPDB_DATA, else datasets]",
+)
+@click.option("--quick", is_flag=True, help="Look at names and counts; open no image.")
+@click.option("--strict", is_flag=True, help="End with status 1 for warnings too.")
+@click.option(
+    "--images-per-pid",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Images of an identity in a batch of the training.",
+)
+@click.option(
+    "--ignore-cameras", is_flag=True, help="Matches by the query's own camera count."
+)
+@click.option(
+    "--montage",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw identities and findings into FILE, .png, .svg or .pdf.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with all files.")
+@click.pass_context
+def check(ctx, dataset, data_root, strict, as_json, **options):
+    """Looks DATASET over: a benchmark's name, a folder or a CSV file.
+
+    Counts, names, cameras, damaged images, copies and near copies where they spoil a
+    training or a score. Every finding says what to do. Nothing is changed.
+
+    Ends with status 0 if the data set can be used, though there may be warnings; 1 if
+    there are errors (with --strict: or warnings); 2 if it could not be looked at.
+
+    \b
+    topdb-tf data check market1501
+    topdb-tf data check photos/people --montage people.png
+    topdb-tf data check people.csv --quick --strict --json
+    """
+    from topdb_tf.recipe import data_check as recipe
+
+    try:
+        result = recipe.check_data(dataset, data_root, **options)
+    except (ValueError, FileNotFoundError) as error:
+        raise click.UsageError(" ".join(str(error).split())) from error
+    show(result, lambda found: _coloured(recipe.finding_lines(found)), as_json)
+    ctx.exit(recipe.exit_status(result, strict=strict))
+
+
+def _coloured(lines):
+    """Returns lines whose first word is in colour; `click.echo` drops it in files."""
+    for line in lines:
+        word, space, rest = line.partition(" ")
+        if word in _COLOURS:
+            word = click.style(word, fg=_COLOURS[word], bold=True)
+        yield f"{word}{space}{rest}"
