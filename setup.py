@@ -5,6 +5,12 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+DOCS = [
+    "mkdocs>=1.6,<2",
+    "mkdocs-material>=9.6,<10",
+    "mkdocstrings[python]>=1,<2",
+]
+
 here = Path(__file__).parent
 version = re.search(
     r'__version__ = "(.+)"', (here / "topdb_tf" / "__init__.py").read_text()
@@ -58,13 +64,19 @@ setup(
         "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
         # TensorFlow writes the file, its successor's interpreter checks it.
         "litert": ["ai-edge-litert>=1.2"],
+        # Approximate search indexes; the exact kind does without.
+        "search": ["faiss-cpu>=1.10"],
+        # The site of the documentation; a test builds it, so `test` has them too.
+        "docs": DOCS,
         "test": [
+            *DOCS,
             "pytest>=8",
             "hypothesis>=6.100",
             "tf2onnx>=1.17",
             "onnx>=1.17",
             "onnxruntime>=1.20",
             "ai-edge-litert>=1.2",
+            "faiss-cpu>=1.10",
             "ruff>=0.9",
             "build>=1.2",
             "setuptools>=77",
