@@ -1,5 +1,6 @@
 """Commands that look at data sets before anything is trained on them."""
 
+import os
 from pathlib import Path
 
 import click
@@ -67,8 +68,9 @@ def check(ctx, dataset, data_root, strict, as_json, **options):
 
 def _coloured(lines):
     """Returns lines whose first word is in colour; `click.echo` drops it in files."""
+    is_plain = bool(os.environ.get("NO_COLOR"))
     for line in lines:
         word, space, rest = line.partition(" ")
-        if word in _COLOURS:
+        if word in _COLOURS and not is_plain:
             word = click.style(word, fg=_COLOURS[word], bold=True)
         yield f"{word}{space}{rest}"

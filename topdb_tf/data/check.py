@@ -94,6 +94,17 @@ def find_unreadable(records: Iterable[ImageRecord]) -> list[Unreadable]:
         ]
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns a number of things in words.
+
+    Example:
+        >>> from topdb_tf.data.check import counted
+        >>> counted(1, "pair"), counted(1200, "image")
+        ('1 pair', '1,200 images')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _empty_parts(split: Split) -> list[Finding]:
     return [
         Finding(
@@ -116,7 +127,8 @@ def _shared_pids(split: Split) -> list[Finding]:
         Finding(
             "error",
             f"{len(shared):,} identities occur in training and in test "
-            f"({_listed(shared)}), so the scores would not be of unseen persons.",
+            f"({_listed(shared, split)}), so the scores would not be of unseen "
+            "persons.",
             "Give every person to one side only, or another number if two persons "
             "have the same one.",
             kind="shared-pids",
@@ -150,7 +162,7 @@ def _missing_matches(split: Split, *, ignore_cameras: bool) -> list[Finding]:
             Finding(
                 "warning",
                 f"{len(unmatched):,} of {len(split.query):,} queries have no match "
-                f"{where} ({_listed(pids)}) and are not scored.",
+                f"{where} ({_listed(pids, split)}) and are not scored.",
                 "Add such images to the gallery, if the scores should count them.",
                 kind="no-match",
                 groups=tuple((record.path,) for record in unmatched),
@@ -192,7 +204,7 @@ def _scarce_pids(split: Split, images_per_pid: int) -> list[Finding]:
             Finding(
                 "warning",
                 f"{len(single):,} of the {len(num_images):,} training identities have "
-                f"a single image ({_listed(single)}).",
+                f"a single image ({_listed(single, split)}).",
                 "Add images: a batch repeats the only one, which teaches nothing about "
                 "what stays the same between two images of a person.",
                 kind="scarce-pids",
@@ -204,7 +216,7 @@ def _scarce_pids(split: Split, images_per_pid: int) -> list[Finding]:
             Finding(
                 "warning",
                 f"{len(scarce):,} of the {len(num_images):,} training identities have "
-                f"fewer than {images_per_pid} images ({_listed(scarce)}).",
+                f"fewer than {images_per_pid} images ({_listed(scarce, split)}).",
                 "Add images, or lower images_per_pid: their batches repeat images.",
                 kind="scarce-pids",
                 groups=_grouped(split.train, scarce),
@@ -222,8 +234,9 @@ def _grouped(records: tuple[ImageRecord, ...], pids: set[int]) -> tuple:
     return tuple(tuple(paths) for paths in groups.values())
 
 
-def _listed(pids: set[int], at_most: int = 5) -> str:
-    numbers = ", ".join(str(pid) for pid in sorted(pids)[:at_most])
+def _listed(pids: set[int], split: Split, at_most: int = 5) -> str:
+    first = sorted(pids)[:at_most]
+    numbers = ", ".join(split.pid_names.get(pid, str(pid)) for pid in first)
     more = f" and {len(pids) - at_most:,} more" if len(pids) > at_most else ""
     return f"{'pid' if len(pids) == 1 else 'pids'} {numbers}{more}"
 

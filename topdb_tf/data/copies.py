@@ -1,10 +1,10 @@
 """Images that are copies of each other, to the byte or nearly, and what that means."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
-from topdb_tf.data.check import Finding
+from topdb_tf.data.check import Finding, counted
 from topdb_tf.data.image_facts import ImageFacts
 from topdb_tf.data.near_duplicates import near_duplicates
 from topdb_tf.data.records import ImageRecord, Split, camids_of, pids_of
@@ -24,9 +24,15 @@ class Images:
     def __init__(self, split: Split):
         self.records: tuple[ImageRecord, ...] = split.train + split.query
         self.records += split.gallery
+        self.pid_names = split.pid_names
         counts = [len(split.train), len(split.query), len(split.gallery)]
         self.parts = np.repeat([_TRAIN, _QUERY, _GALLERY], counts)
         self.pids, self.camids = pids_of(self.records), camids_of(self.records)
+
+    def name_of(self, index: int) -> str:
+        """Returns the owner's name of the person in an image."""
+        pid = self.records[index].pid
+        return self.pid_names.get(pid, str(pid))
 
     def group(self, indices) -> tuple:
         """Returns the files of some images."""
@@ -128,7 +134,7 @@ def _copies(images, facts):
     for kind, (severity, message, fix) in _COPIES.items():
         if groups[kind]:
             told = [_told(images, indices) for indices in groups[kind]]
-            message = message.format(_many(told, "group"), listed(told, 2))
+            message = message.format(counted(len(told), "group"), listed(told, 2))
             named = tuple(images.group(indices) for indices in groups[kind])
             yield Finding(severity, message, fix, kind, named)
 
@@ -177,15 +183,11 @@ def _near(images, pairs, kind):
         more = f" and {len(pairs) - 2:,} more" if len(pairs) > 2 else ""
         yield Finding(
             severity,
-            message.format(_many(pairs, "pair"), ", ".join(told) + more),
+            message.format(counted(len(pairs), "pair"), ", ".join(told) + more),
             fix,
             kind,
             tuple(images.group(pair) for pair in pairs),
         )
-
-
-def _many(items: Sequence, noun: str) -> str:
-    return f"{len(items):,} {noun}{'' if len(items) == 1 else 's'}"
 
 
 def _told(images, indices):

@@ -1,10 +1,8 @@
 """What the contents of images tell of a data set."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from topdb_tf.data.check import Finding
+from topdb_tf.data.check import Finding, counted
 from topdb_tf.data.copies import Images
 from topdb_tf.data.image_facts import ImageFacts
 from topdb_tf.data.sightings import listed
@@ -35,7 +33,7 @@ def _unreadable(images, facts):
         told = [f"{images.records[i].path.name} ({facts.errors[i]})" for i in bad]
         yield Finding(
             "error",
-            f"{_many(bad, 'image')} cannot be read: {listed(told, 3)}.",
+            f"{counted(len(bad), 'image')} cannot be read: {listed(told, 3)}.",
             "Extract or copy these files again.",
             "unreadable",
             tuple(images.group([index]) for index in bad),
@@ -68,7 +66,7 @@ def _misnamed(images, facts):
             ]
             yield Finding(
                 severity,
-                f"{what}, {_many(indices, 'file')}: {listed(told, 3)}.",
+                f"{what}, {counted(len(indices), 'file')}: {listed(told, 3)}.",
                 fix,
                 "suffix",
                 tuple(images.group([index]) for index in indices),
@@ -110,7 +108,7 @@ def _odd_sizes(images, facts):
             more = f" and {len(indices) - 3:,} more" if len(indices) > 3 else ""
             yield Finding(
                 "warning",
-                f"{what}, {_many(indices, 'image')}: {', '.join(told)}{more}.",
+                f"{what}, {counted(len(indices), 'image')}: {', '.join(told)}{more}.",
                 fix,
                 kind,
                 tuple(images.group([index]) for index in indices),
@@ -126,12 +124,8 @@ def _blank(images, facts):
         names = [images.records[index].path.name for index in blank]
         yield Finding(
             "warning",
-            f"Of one colour, {_many(blank, 'image')}: {listed(names, 3)}.",
+            f"Of one colour, {counted(len(blank), 'image')}: {listed(names, 3)}.",
             "Take them out.",
             "blank",
             tuple(images.group([index]) for index in blank),
         )
-
-
-def _many(items: Sequence, noun: str) -> str:
-    return f"{len(items):,} {noun}{'' if len(items) == 1 else 's'}"

@@ -1,10 +1,11 @@
 """The images of a data set, whatever is wrong with some of them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from topdb_tf.data.benchmarks import SPLITS, Progress, dataset_name, read_split
-from topdb_tf.data.check import Finding
+from topdb_tf.data.check import Finding, counted
 from topdb_tf.data.market import JUNK_PID, PARTS, holds_part, is_image, record_of
 from topdb_tf.data.msmt17 import LISTS
 from topdb_tf.data.partition import split_of
@@ -67,13 +68,16 @@ def list_dataset(
         if path.is_dir() and holds_part(path):
             sightings, findings = _list_market(path)
             split = split_of(sightings, name=short, source=path, **division)
+            split = _undivided(split, _as_they_are(sightings, short))
         else:
             _refuse_msmt17(path)
             split = read_split(name, data_root, **division)
     except (ValueError, FileNotFoundError) as error:
         split = Split(short, (), (), ())
         findings.append(_unusable(error))
-    notes = (Finding("note", note, "", "reading") for note in split.notes)
+    junk = f"pid {JUNK_PID}"  # told by part already
+    told = [note for note in split.notes if not (findings and junk in note)]
+    notes = (Finding("note", note, "", "reading") for note in told)
     return Listing(split, path, None, (*findings, *notes))
 
 
@@ -96,6 +100,14 @@ def _refuse_msmt17(path):
             "msmt17/MSMT17_V1 (folders train and test) or msmt17/MSMT17_V2 "
             "(mask_train_v2 and mask_test_v2), and name it msmt17-v1 or msmt17-v2."
         )
+
+
+def _undivided(divided, original):
+    """Returns the split with the pids of the names, if it had all parts."""
+    if not (original.train and original.query and original.gallery):
+        return divided
+    parts = {part: getattr(original, part) for part in PARTS}
+    return replace(divided, **parts, pid_names={}, camera_names={})
 
 
 def _as_they_are(sightings, name):
@@ -135,7 +147,7 @@ def _findings_of_names(part, unnamed, images):
     if unnamed:
         yield _finding(
             "error",
-            f"{len(unnamed):,} names of images in {part} do not tell person and camera",
+            f"In {part}, {counted(len(unnamed), 'name')} not telling person and camera",
             "Name them <pid>_c<camid>…, as 0002_c1s1_000451_03.jpg, or move them away: "
             "training refuses the folder as it is.",
             "unnamed",
@@ -145,8 +157,9 @@ def _findings_of_names(part, unnamed, images):
     if doubled:
         yield _finding(
             "note",
-            f"{len(doubled):,} names in {part} end in two suffixes",
-            "They are read; often they are second copies that a program renamed.",
+            f"In {part}, {counted(len(doubled), 'name')} with two suffixes",
+            "They are read as they are; Market-1501 is published with 24 of them. "
+            "Elsewhere a program may have made them.",
             "doubled-suffix",
             doubled,
         )
@@ -158,7 +171,7 @@ def _findings_of_others(part, others):
     if nested:
         yield _finding(
             "error",
-            f"{part} holds {len(nested):,} folders with images, which are not read",
+            f"In {part}, {counted(len(nested), 'folder')} of images, not read",
             "Names alone tell the person in this layout. With a folder for each person "
             "name the folder above them instead (docs: data sets), or move the images "
             "up and name them <pid>_c<camid>….",
@@ -170,7 +183,7 @@ def _findings_of_others(part, others):
     if pictures:
         yield _finding(
             "warning",
-            f"{len(pictures):,} images in {part} are of formats that are not read",
+            f"In {part}, {counted(len(pictures), 'image')} of formats that are unread",
             "Save them as .jpg or .png, if they should count.",
             "other-format",
             pictures,
@@ -179,7 +192,7 @@ def _findings_of_others(part, others):
     if skipped:
         yield _finding(
             "note",
-            f"{len(skipped):,} files in {part} are no images by their names",
+            f"In {part}, {counted(len(skipped), 'file')} skipped, no images by name",
             "Nothing has to be done: Thumbs.db, .DS_Store and ._ files are made by "
             "desktop programs.",
             "skipped",
@@ -192,7 +205,7 @@ def _junk(part, sightings):
     if junk:
         yield _finding(
             "note",
-            f"{len(junk):,} images in {part} are of pid -1 and left out",
+            f"In {part}, {counted(len(junk), 'image')} of pid -1 left out",
             "Nothing has to be done: -1 marks boxes that show nobody properly.",
             "junk",
             junk,

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from topdb_tf.data.benchmarks import SPLITS
-from topdb_tf.data.check import Finding
+from topdb_tf.data.check import Finding, counted
 from topdb_tf.data.market import PARTS
 from topdb_tf.data.records import DatasetCard, PartCounts, Split, load_card
 from topdb_tf.data.sightings import listed
@@ -126,7 +126,7 @@ def _misplaced_distractors(split):
         if paths and _DISTRACTOR not in split.pid_names:
             yield Finding(
                 severity,
-                f"{len(paths):,} images of {part} have pid 0: {why}.",
+                f"In {part}, {counted(len(paths), 'image')} of pid 0: {why}.",
                 fix,
                 "pid-0",
                 tuple((path,) for path in paths),
@@ -159,8 +159,8 @@ def _scarce_cameras(split):
         told = [f"camera {camid} ({num_images[camid]})" for camid in scarce]
         yield Finding(
             "warning",
-            f"{len(scarce)} cameras have hardly any images: {listed(told)}; the "
-            f"median is {median:g}.",
+            f"{counted(len(scarce), 'camera')} with hardly any images: {listed(told)}; "
+            f"the median is {median:g}.",
             "Check that names are read as meant: often a camera's number is misspelt.",
             "scarce-camera",
             tuple((r.path,) for r in records if r.camid in scarce),

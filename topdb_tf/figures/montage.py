@@ -6,11 +6,12 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from topdb_tf.figures.panels import LINE, Canvas, check_images
+from topdb_tf.figures.panels import LINE, SMALL_LETTERS, Canvas, check_images
 from topdb_tf.figures.style import GREY, PAGE_WIDTH, styled
 
 _MARGIN, _GAP, _LABEL = 0.12, 0.05, 0.62  # inches
 _COLUMNS = 10
+_LEAST = 1.3  # inches that the heading of a section has
 _TITLE_SIZE = 9  # points
 
 
@@ -96,43 +97,82 @@ class _Sheet:
     def draw(self, canvas, title, rows, sections):
         self.canvas, self.top = canvas, _MARGIN
         self._heading(title)
+        self.top += 2 * LINE
         for row in rows:
             self._text(_MARGIN, self.top + self.height / 2, row.label, _LABEL - _GAP)
             left = _MARGIN + _LABEL
             for image, caption in zip(row.images, row.captions, strict=True):
-                self._panel(left, image, caption)
+                self._panel(left, self.top, image, caption)
                 left += self.width + _GAP
-            self.top += self.height + LINE + 2 * _GAP
+            self.top += self._row
+        self.top += 2 * _GAP
+        self._sections(sections)
+
+    def _heading(self, text, left=_MARGIN, size=_TITLE_SIZE, room=None):
+        if self.canvas is not None:
+            room = room or PAGE_WIDTH - 2 * _MARGIN
+            self.canvas.text(
+                left, self.top, text, room=room, fontsize=size, weight="bold"
+            )
+
+    def _sections(self, sections):
+        """Places sections beside each other while there is room, then those of text."""
+        left = _MARGIN
         for section in sections:
-            self.top += 2 * _GAP
-            self._heading(section.title)
-            self._groups(section.groups)
-            for line in section.lines:
-                self._text(_MARGIN, self.top, line, PAGE_WIDTH - 2 * _MARGIN)
+            if not section.groups:
+                continue
+            lines = self._broken(section.groups)
+            width = max(_LEAST, *(self._span(line) for line in lines))
+            if left > _MARGIN and left + width > PAGE_WIDTH - _MARGIN:
+                left, self.top = _MARGIN, self.top + self._block
+            start = self.top
+            self._heading(section.title, left, SMALL_LETTERS + 1, width)
+            for line in lines:
+                self._line(line, left, start + 1.5 * LINE)
+                start += self._row
+            left += width + 4 * _GAP
+            if len(lines) > 1:
+                left, self.top = _MARGIN, start + self._block - self._row
+        if left > _MARGIN:
+            self.top += self._block
+        for section in sections:
+            if section.lines:
+                self._heading(section.title, _MARGIN, SMALL_LETTERS + 1)
+                self.top += 1.5 * LINE
+                for line in section.lines:
+                    self._text(_MARGIN, self.top, line, PAGE_WIDTH - 2 * _MARGIN)
+                    self.top += LINE
                 self.top += LINE
 
-    def _heading(self, text):
-        if self.canvas is not None:
-            room = PAGE_WIDTH - 2 * _MARGIN
-            self.canvas.text(
-                _MARGIN, self.top, text, room=room, fontsize=_TITLE_SIZE, weight="bold"
-            )
-        self.top += 2 * LINE
+    @property
+    def _row(self):
+        return self.height + LINE + 2 * _GAP
 
-    def _groups(self, groups):
-        left = _MARGIN
+    @property
+    def _block(self):
+        return self._row + 2.5 * LINE
+
+    def _span(self, groups):
+        num_images = sum(len(group.images) for group in groups)
+        return num_images * (self.width + _GAP) + (len(groups) - 1) * 3 * _GAP
+
+    def _broken(self, groups):
+        """Returns the groups in lines that fit the page."""
+        lines = [[]]
         for group in groups:
-            whole = len(group.images) * (self.width + _GAP)
-            if left > _MARGIN and left + whole > PAGE_WIDTH - _MARGIN + _GAP:
-                left, self.top = _MARGIN, self.top + self.height + LINE + 2 * _GAP
+            if lines[-1] and self._span([*lines[-1], group]) > PAGE_WIDTH - 2 * _MARGIN:
+                lines.append([])
+            lines[-1].append(group)
+        return lines
+
+    def _line(self, groups, left, top):
+        for group in groups:
             for image, caption in zip(group.images, group.captions, strict=True):
-                self._panel(left, image, caption)
+                self._panel(left, top, image, caption)
                 left += self.width + _GAP
             left += 3 * _GAP
-        if groups:
-            self.top += self.height + LINE + 2 * _GAP
 
-    def _panel(self, left, image, caption):
+    def _panel(self, left, top, image, caption):
         if self.canvas is None:
             return
         ratio = image.shape[1] / image.shape[0]
@@ -140,9 +180,9 @@ class _Sheet:
         height = min(self.height, max(width / ratio, self.height / 8))
         inset = (self.width - width) / 2
         self.canvas.image(
-            left + inset, self.top + self.height - height, width, height, image
+            left + inset, top + (self.height - height) / 2, width, height, image
         )
-        self._text(left, self.top + self.height + 0.02, caption, self.width, GREY)
+        self._text(left, top + self.height + 0.02, caption, self.width, GREY)
 
     def _text(self, left, top, text, room, color=None):
         if self.canvas is not None:

@@ -86,7 +86,7 @@ def _row(images, indices):
     from topdb_tf.figures.montage import Row
 
     return Row(
-        f"pid {images.pids[indices[0]]}",
+        f"pid {images.name_of(indices[0])}",
         [_pixels(images.records[index].path) for index in indices],
         [f"camera {images.camids[index]}" for index in indices],
     )
@@ -95,14 +95,17 @@ def _row(images, indices):
 def _section(finding, images, usable):
     from topdb_tf.figures.montage import Group, Section
 
-    told = {record.path: record for record in images.records}
+    places = {record.path: place for place, record in enumerate(images.records)}
     groups = []
     for paths in finding.groups[:_GROUPS]:
         shown = [path for path in paths if path in usable][:_PER_GROUP]
-        captions = [f"{told[path].pid} c{told[path].camid}" for path in shown]
+        captions = [_caption(images, places[path]) for path in shown]
         groups.append(Group([_pixels(path) for path in shown], captions))
-    title = f"{finding.message.split(':')[0]}  [{finding.kind}]"
-    return Section(title, groups)
+    return Section(f"{finding.kind}: {len(finding.groups):,}", groups)
+
+
+def _caption(images, index):
+    return f"{images.name_of(index)} c{images.camids[index]}"
 
 
 def _damaged(finding):
@@ -111,7 +114,7 @@ def _damaged(finding):
     lines = [str(path) for (path,) in finding.groups[:_LINES]]
     more = len(finding.groups) - len(lines)
     lines += [f"and {more:,} more"] if more else []
-    return Section(finding.message.split(":")[0], (), lines)
+    return Section(f"{finding.kind}: {len(finding.groups):,}", (), lines)
 
 
 def _pixels(path):
