@@ -193,7 +193,7 @@ def test_an_empty_histogram_is_flat():
 def test_a_matrix_writes_scores_and_counts_and_marks_empty_cells():
     scores = np.array([[np.nan, 0.5], [0.925, 1.0]])
     counts = np.array([[0, 4], [1234, 2]])
-    figure = camera_pair_figure(scores, counts, [3, 7])
+    figure = camera_pair_figure(scores, counts, ["c3", "c7"])
     texts = set(texts_of(figure))
     assert {"50.0", "92.5", "100.0", "n = 4", "n = 1,234", "c3", "c7"} <= texts
     assert not {"nan", "n = 0"} & texts
@@ -206,14 +206,16 @@ def test_a_matrix_writes_scores_and_counts_and_marks_empty_cells():
 
 
 def test_letters_of_a_matrix_stand_out_from_their_cell():
-    figure = camera_pair_figure(np.array([[0.0, 1.0]] * 2), np.ones((2, 2)), [1, 2])
+    figure = camera_pair_figure(np.array([[0.0, 1.0]] * 2), np.ones((2, 2)), "ab")
     colors = {t.get_text(): t.get_color() for t in figure.axes[0].texts}
     assert (colors["0.0"], colors["100.0"]) == ("white", "black")
 
 
 def test_a_matrix_of_many_cameras_leaves_out_the_counts():
     scores = np.full((15, 15), 0.5)
-    figure = camera_pair_figure(scores, np.ones((15, 15)), range(15), width=3.5)
+    figure = camera_pair_figure(
+        scores, np.ones((15, 15)), list(map(str, range(15))), width=3.5
+    )
     assert not [text for text in texts_of(figure) if text.startswith("n =")]
 
 
@@ -235,6 +237,12 @@ def test_a_map_tells_persons_by_color_and_mark_and_cameras_by_digits(tmp_path):
     middles = {tuple(points[pids == pid].mean(axis=0).round(9)) for pid in range(20)}
     assert starts == middles
     save_figure(figure, tmp_path / "map.svg")
+
+
+def test_a_map_of_named_persons_without_cameras():
+    figure = embedding_map_figure(np.eye(2), [4, 7], names={7: "Ada"})
+    assert [marks.get_label() for marks in figure.axes[0].collections] == ["4", "Ada"]
+    assert {text.get_text() for text in figure.axes[0].texts} == {""}
 
 
 def test_a_map_refuses_what_does_not_fit():

@@ -41,7 +41,7 @@ def cmc(runs, max_rank, dataset, data_root, best, rerank, **output):
 
     trainings = recipe.trainings_of(runs)
     files = _files(output, runs, trainings, "cmc")
-    options = {"dataset": dataset, "best": best, "rerank": rerank}
+    options = {"dataset": dataset, "best": best, "rerank": rerank, "say": say}
     overrides = data_overrides(None, data_root)
     numbers = recipe.cmc_numbers(trainings, overrides=overrides, **options)
     drawn = recipe.cmc_picture(numbers, max_rank=max_rank, width=width_of(output))
@@ -95,7 +95,7 @@ def distances(run, num_bins, dataset, data_root, best, **output):
     from topdb_tf.recipe import embedding_figures as recipe
 
     run, config, files = opened(run, data_root, output, "distances")
-    options = {"dataset": dataset, "best": best, "num_bins": num_bins}
+    options = {"dataset": dataset, "best": best, "num_bins": num_bins, "say": say}
     numbers = recipe.distance_numbers(run, config, **options)
     for note in numbers["notes"]:
         say(note)
@@ -128,7 +128,7 @@ def cameras(run, score, dataset, data_root, best, **output):
 
     name = "cameras" if score == "rank-1" else "cameras-mAP"
     run, config, files = opened(run, data_root, output, name)
-    numbers = recipe.camera_numbers(run, config, dataset=dataset, best=best)
+    numbers = recipe.camera_numbers(run, config, dataset=dataset, best=best, say=say)
     drawn = recipe.camera_picture(numbers, score=score, width=width_of(output))
     finish(drawn, numbers, files, output)
 
@@ -142,9 +142,7 @@ def cameras(run, score, dataset, data_root, best, **output):
     show_default=True,
     help="How embeddings come into the plane.",
 )
-@click.option(
-    "--pid", "pids", type=int, multiple=True, help="A person; may be repeated."
-)
+@click.option("--pid", "persons", multiple=True, help="A person; may be repeated.")
 @click.option(
     "--num-pids",
     type=click.IntRange(1, 88),
@@ -155,7 +153,7 @@ def cameras(run, score, dataset, data_root, best, **output):
 @click.option("--seed", default=1, show_default=True, help="Of t-SNE.")
 @data_options
 @output_options
-def embedding_map(run, method, pids, num_pids, seed, data_root, **options):
+def embedding_map(run, method, persons, num_pids, seed, data_root, **options):
     """Draws the test images of some persons as points, as RUN's model places them.
 
     \b
@@ -166,8 +164,8 @@ def embedding_map(run, method, pids, num_pids, seed, data_root, **options):
 
     output = {name: options.pop(name) for name in ("out", "column", "as_json")}
     run, config, files = opened(run, data_root, output, "map")
-    options |= {"method": method, "pids": pids, "num_pids": num_pids, "seed": seed}
-    numbers = recipe.map_numbers(run, config, **options)
+    options |= {"method": method, "persons": persons, "num_pids": num_pids}
+    numbers = recipe.map_numbers(run, config, seed=seed, say=say, **options)
     finish(recipe.map_picture(numbers, width=width_of(output)), numbers, files, output)
 
 

@@ -1,5 +1,7 @@
 """Images as points of a plane: whom they show, and by which camera."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -26,8 +28,9 @@ _LIGHT = (ORANGE, SKY_BLUE, YELLOW, PURPLE)
 def embedding_map_figure(
     points: np.ndarray,
     pids: np.ndarray,
-    camids: np.ndarray,
+    camids: np.ndarray | None = None,
     *,
+    names: Mapping[int, str] | None = None,
     title: str = "",
     width: float = PAGE_WIDTH,
 ) -> Figure:
@@ -39,7 +42,8 @@ def embedding_map_figure(
     Args:
         points: Places of the images, shape `(num_images, 2)`.
         pids: Shape `(num_images,)`.
-        camids: Shape `(num_images,)`.
+        camids: Shape `(num_images,)`; without, no digits are drawn.
+        names: Of the persons by pid; their pids where there are none.
         title: Above the map, such as the method.
         width: In inches.
 
@@ -47,13 +51,14 @@ def embedding_map_figure(
         ValueError: If the arrays do not fit together, or there are more persons than
             can be told apart.
     """
-    points, pids, camids = map(np.asarray, (points, pids, camids))
+    points, pids, names = np.asarray(points), np.asarray(pids), names or {}
+    digits = [""] * len(pids) if camids is None else [f"{camid}" for camid in camids]
     persons = np.unique(pids)
     most = len(_COLORS) * len(MARKERS)
-    if points.shape != (len(pids), 2) or len(camids) != len(pids):
+    if points.shape != (len(pids), 2) or len(digits) != len(pids):
         raise ValueError(
             "There must be a point, a pid and a camid for each image. Received: points "
-            f"of shape {points.shape}, {len(pids)} pids, {len(camids)} camids"
+            f"of shape {points.shape}, {len(pids)} pids, {len(digits)} camids"
         )
     if not 0 < len(persons) <= most:
         raise ValueError(
@@ -71,7 +76,8 @@ def embedding_map_figure(
         axes.set_aspect("equal", adjustable="datalim")
         for place, pid in enumerate(persons):
             own = pids == pid
-            _draw_person(axes, points[own], camids[own], pid, place, wide)
+            _draw_person(axes, points[own], names.get(int(pid), f"{pid}"), place, wide)
+            _write_digits(axes, points[own], np.array(digits)[own], place, wide)
         figure.legend(
             loc="outside right upper" if wide else "outside lower center",
             ncols=-(-len(persons) // 24) if wide else 5,
@@ -84,7 +90,7 @@ def embedding_map_figure(
     return figure
 
 
-def _draw_person(axes, points, camids, pid, place, wide):
+def _draw_person(axes, points, name, place, wide):
     color = _COLORS[place % len(_COLORS)]
     middle = points.mean(axis=0)
     for point in points:
@@ -98,12 +104,16 @@ def _draw_person(axes, points, camids, pid, place, wide):
         marker=MARKERS[place % len(MARKERS)],
         edgecolors=GREY if color == BLACK else BLACK,
         linewidths=0.4,
-        label=f"{pid}",
+        label=name,
         zorder=2,
     )
-    for point, camid in zip(points, camids, strict=True):
+
+
+def _write_digits(axes, points, digits, place, wide):
+    color = _COLORS[place % len(_COLORS)]
+    for point, digit in zip(points, digits, strict=True):
         axes.annotate(
-            f"{camid}",
+            digit,
             point,
             color=BLACK if color in _LIGHT else "white",
             fontsize=5.5 if wide else 4.5,

@@ -14,7 +14,7 @@ _SMALLEST_LETTERS = 4.5  # points
 def camera_pair_figure(
     scores: np.ndarray,
     num_valid_queries: np.ndarray,
-    camids: Sequence[int],
+    cameras: Sequence[str],
     *,
     title: str = "rank-1, %",
     width: float = PAGE_WIDTH,
@@ -28,7 +28,7 @@ def camera_pair_figure(
         scores: Shares in [0, 1], shape `(num_cameras, num_cameras)`, NaN where there
             is no valid query.
         num_valid_queries: Queries of each cell, the same shape.
-        camids: Names of the cameras, shape `(num_cameras,)`.
+        cameras: Their names, shape `(num_cameras,)`.
         title: What the scores are.
         width: In inches, at most; a matrix of few cameras is narrower.
     """
@@ -41,9 +41,9 @@ def camera_pair_figure(
         axes.spines[:].set_visible(False)
         low, high = _color_limits(scores)
         image = axes.imshow(scores, vmin=low, vmax=high)
-        names = [f"c{camid}" for camid in camids]
-        axes.set_xticks(range(len(names)), names)
-        axes.set_yticks(range(len(names)), names)
+        is_long = max(map(len, cameras)) > 4
+        axes.set_xticks(range(len(cameras)), cameras, rotation=30 if is_long else 0)
+        axes.set_yticks(range(len(cameras)), cameras)
         axes.tick_params(length=0)
         axes.set_xlabel("camera of the gallery")
         axes.set_ylabel("camera of the query")

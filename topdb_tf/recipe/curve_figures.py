@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from topdb_tf import published
 from topdb_tf.figures.curves import CmcCurve, cmc_figure
 from topdb_tf.figures.training_curves import training_figure
+from topdb_tf.recipe.comparability import differences_from_published
+from topdb_tf.recipe.datasets import Say
 from topdb_tf.recipe.scoring import evaluate, read_scores
 from topdb_tf.recipe_files import read_config
 from topdb_tf.run_folder import RunFolder, open_run
@@ -66,6 +68,7 @@ def cmc_numbers(
     dataset: str | None = None,
     best: bool = False,
     rerank: bool = False,
+    say: Say | None = None,
 ) -> dict:
     """Returns the CMC of some trainings; runs without scores are scored first.
 
@@ -75,29 +78,31 @@ def cmc_numbers(
         dataset: Another data set than the one that each was trained on.
         best: Whether to take the model of the best epoch instead of the last.
         rerank: Whether to add the re-ranked curves.
+        say: Function that shows a line to the user. Defaults to silence.
 
     Returns:
         `curves`: records with `label`, `dataset`, `reranked`, `runs`, `cmc` (shares by
         rank, the mean of the runs) and `deviation` (sample standard deviation; none of
-        one run). `references`: the paper's rank-1 by name, where it printed one for
-        the data set and the runs' protocol is its own.
+        one run). `references`: the rank-1 of the paper's network by name, where it
+        was printed for the data set, and all runs were trained on that and scored by
+        the paper's protocol.
 
     Raises:
         FileNotFoundError: As `topdb_tf.recipe.scoring.evaluate`.
     """
     options = {"dataset": dataset, "best": best}
-    curves, datasets = [], {}
+    curves, scored = [], {}
     for training in trainings:
-        scores = [_scores(run, overrides, options, rerank) for run in training.runs]
-        is_comparable = not any(s["protocol"]["ignore_cameras"] for s in scores)
-        datasets.setdefault(scores[0]["dataset"], []).append(is_comparable)
+        scores = [
+            _scores(run, overrides, options, rerank, say) for run in training.runs
+        ]
+        scored.setdefault(scores[0]["dataset"], []).extend(scores)
         for again in (False, True)[: 1 + rerank]:
             curves.append(_mean_curve(training, scores, again))
-    if len(datasets) > 1:
+    if len(scored) > 1:
         for curve in curves:
             curve["label"] += f", {_title(curve['dataset'])}"
-    comparable = [name for name, flags in datasets.items() if all(flags)]
-    return {"curves": curves, "references": _references(comparable, rerank)}
+    return {"curves": curves, "references": _references(scored, rerank)}
 
 
 def cmc_picture(numbers: dict, **options) -> Figure:
@@ -192,11 +197,11 @@ def _seed(config):
     return (0, int(number), "") if number.isdigit() else (1, 0, number)
 
 
-def _scores(run, overrides, options, rerank):
+def _scores(run, overrides, options, rerank, say):
     config = read_config(run.config, list(overrides))
     scores = read_scores(run, config, **options)
     if scores is None or (rerank and "reranked" not in scores):
-        scores = evaluate(run, config, rerank=rerank, **options)
+        scores = evaluate(run, config, rerank=rerank, say=say, **options)
     return scores
 
 
@@ -217,17 +222,26 @@ def _mean_curve(training, scores, reranked):
     }
 
 
-def _references(datasets, rerank):
+def _references(scored, rerank):
+    tables = [(published.TABLE_1, ""), (published.TABLE_2, ", re-ranked")]
     references = {}
-    for again, table in ((False, published.TABLE_1), (True, published.TABLE_2)):
-        for dataset in datasets:
-            printed = table[_METHOD].get(dataset)
-            if printed is not None and (rerank or not again):
-                name = f"{_METHOD} in the paper{', re-ranked' if again else ''}"
-                if len(datasets) > 1:
-                    name += f", {_title(dataset)}"
-                references[name] = printed.rank_1 / 100
+    for dataset, scores in scored.items():
+        if not all(_is_as_published(dataset, own) for own in scores):
+            continue
+        for table, how in tables[: 1 + rerank]:
+            name = f"{_METHOD} in the paper{how}"
+            if len(scored) > 1:
+                name += f", {_title(dataset)}"
+            references[name] = table[_METHOD][dataset].rank_1 / 100
     return references
+
+
+def _is_as_published(dataset, scores):
+    return (
+        dataset in published.TITLES
+        and scores.get("trained_on", dataset) == dataset
+        and not differences_from_published(dataset, scores["protocol"])
+    )
 
 
 def _title(dataset):

@@ -1,6 +1,7 @@
 """Distances and cameras of a run's test images: numbers, and figures of them."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,8 +12,9 @@ from topdb_tf.figures.distances import Threshold, distance_figure
 from topdb_tf.figures.matrices import camera_pair_figure
 from topdb_tf.progress import progress_bar
 from topdb_tf.recipe.calibrate import rate_text, read_calibration
+from topdb_tf.recipe.datasets import Say, facts_of_data, is_own, read_data
 from topdb_tf.recipe.environment import load_tensorflow
-from topdb_tf.recipe.scoring import Embeddings, read_data
+from topdb_tf.recipe.scoring import Embeddings
 from topdb_tf.retrieval.camera_pairs import camera_pair_scores
 from topdb_tf.retrieval.distance_bins import bin_edges, binned, pair_histograms
 from topdb_tf.retrieval.features import RetrievalSet
@@ -24,6 +26,22 @@ _THRESHOLDS = "found on half of the persons, rates measured on the others:"
 _SCORES = {"rank-1": "rank_1", "mAP": "mean_ap"}
 
 
+class Embedded(NamedTuple):
+    """The test images of a data set, embedded by a run's model.
+
+    Args:
+        images: Features and identities. Where no cameras are known their camids are
+            negative, one an image.
+        split: The data set.
+        facts: `run`, `model`, `dataset` and what else
+            `topdb_tf.recipe.datasets.facts_of_data` tells.
+    """
+
+    images: RetrievalSet
+    split: Split
+    facts: dict
+
+
 def embed_run(
     run: RunFolder,
     config: Config,
@@ -31,18 +49,18 @@ def embed_run(
     dataset: str | None = None,
     best: bool = False,
     choose: Callable[[Split], Split] = lambda split: split,
-) -> tuple[RetrievalSet, dict]:
+    say: Say | None = None,
+) -> Embedded:
     """Returns the embeddings of test images by a run's model, and what they are of.
 
     Args:
         run: Folder of the run.
         config: Its settings.
-        dataset: Another data set than the one it was trained on.
+        dataset: Another data set than the one it was trained on: a benchmark, or the
+            path of one's own images.
         best: Whether to take the model of the best epoch instead of the last.
         choose: Function from the split to the one that is embedded.
-
-    Returns:
-        The features with their identities, and `run`, `dataset` and `model`.
+        say: Function that shows a line to the user. Defaults to silence.
 
     Raises:
         FileNotFoundError: If the run has no model yet, or the data is missing.
@@ -52,13 +70,15 @@ def embed_run(
         raise FileNotFoundError(
             f"{run.path} has no {model.name}: its first epoch has not ended."
         )
-    dataset = dataset or config.data.split
-    split = choose(read_data(dataset, config))
+    if is_own(dataset, run):
+        dataset = config.data.split
+    split = choose(read_data(dataset, config, run=run, say=say))
     load_tensorflow()
     from topdb_tf.model.extraction import load_embedder
 
-    facts = {"run": str(run.path), "dataset": dataset, "model": model.name}
-    return Embeddings(split, config).retrieval_set(load_embedder(model)), facts
+    images = Embeddings(split, config).retrieval_set(load_embedder(model))
+    facts = {"run": str(run.path), "model": model.name}
+    return Embedded(images, split, facts | facts_of_data(dataset, config.data.split))
 
 
 def distance_numbers(
@@ -70,10 +90,10 @@ def distance_numbers(
         run: Folder of the run.
         config: Its settings; the metric is `config.evaluation.metric`.
         num_bins: Most number of bins of the histograms.
-        **options: `dataset` and `best`, of `embed_run`.
+        **options: `dataset`, `best` and `say`, of `embed_run`.
 
     Returns:
-        `run`, `dataset`, `model`, `metric`, `edges` of the bins and `counts` of pairs
+        The facts of `Embedded`, `metric`, `edges` of the bins and `counts` of pairs
         in them by kind, `roc` of the pairs by two cameras (as
         `topdb_tf.retrieval.operating_points.compact_roc`), `num_left_out`,
         `thresholds` (the operating points of `calibration.json`) and `notes`, such as
@@ -83,9 +103,16 @@ def distance_numbers(
         FileNotFoundError: As `embed_run`.
         ValueError: If there are no pairs of one person by two cameras, or of two.
     """
-    retrieval_set, facts = embed_run(run, config, **options)
+    images, split, facts = embed_run(run, config, **options)
     facts["metric"] = config.evaluation.metric
-    return distances_of(retrieval_set, run, facts, num_bins=num_bins)
+    numbers = distances_of(images, run, facts, num_bins=num_bins)
+    if not split.has_cameras:  # then only an image and itself are by one camera
+        for kind in ("same_person_same_camera", "different_persons_same_camera"):
+            numbers["counts"][kind] = [0] * len(numbers["edges"][1:])
+        numbers["notes"].append(
+            "No cameras are known: all pairs of two images count as by two."
+        )
+    return numbers
 
 
 def distances_of(
@@ -154,19 +181,28 @@ def camera_numbers(run: RunFolder, config: Config, **options) -> dict:
     Args:
         run: Folder of the run.
         config: Its settings; metric and cameras are those of `config.evaluation`.
-        **options: `dataset` and `best`, of `embed_run`.
+        **options: `dataset`, `best` and `say`, of `embed_run`.
 
     Returns:
-        `run`, `dataset`, `model`, `metric`, `ignore_cameras`, `camids`, and by the
-        camera of the query, then that of the gallery, `rank_1`, `mean_ap` (none
-        without a valid query) and `num_valid_queries`, as
+        The facts of `Embedded`, `metric`, `ignore_cameras`, `camids` and their names
+        (`cameras`), and by the camera of the query, then that of the gallery,
+        `rank_1`, `mean_ap` (none without a valid query) and `num_valid_queries`, as
         `topdb_tf.retrieval.camera_pairs.camera_pair_scores`.
 
     Raises:
         FileNotFoundError: As `embed_run`.
+        ValueError: If no cameras are known.
     """
-    retrieval_set, facts = embed_run(run, config, **options)
-    return cameras_of(retrieval_set, config, facts)
+    images, split, facts = embed_run(run, config, **options)
+    if not split.has_cameras:
+        raise ValueError(
+            f"Scores by camera need test images of known cameras. Received: "
+            f"{split.name}, of which none is known, or one alone"
+        )
+    numbers = cameras_of(images, config, facts)
+    if split.camera_names:
+        numbers["cameras"] = [split.camera_names[camid] for camid in numbers["camids"]]
+    return numbers
 
 
 def cameras_of(retrieval_set: RetrievalSet, config: Config, facts: dict) -> dict:
@@ -194,6 +230,7 @@ def cameras_of(retrieval_set: RetrievalSet, config: Config, facts: dict) -> dict
         **facts,
         **protocol,
         "camids": found.camids.tolist(),
+        "cameras": [f"c{camid}" for camid in found.camids],
         **scores,
         "num_valid_queries": found.num_valid_queries.tolist(),
     }
@@ -210,7 +247,7 @@ def camera_picture(numbers: dict, *, score: str = "rank-1", **options) -> Figure
     return camera_pair_figure(
         np.array(numbers[_SCORES[score]], float),
         np.array(numbers["num_valid_queries"]),
-        numbers["camids"],
+        numbers["cameras"],
         title=f"{score}, %",
         **options,
     )
@@ -238,8 +275,6 @@ def _thresholds(run, facts):
         for name in ("dataset", "model", "metric")
         if calibration[name] != facts[name]
     ]
-    if calibration.get("ignore_cameras"):
-        differences.append("pairs by one camera as well")
     if differences:
         made_for = "; ".join(differences)
         return [], [

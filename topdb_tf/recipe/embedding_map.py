@@ -23,7 +23,7 @@ def map_numbers(
     run: RunFolder,
     config: Config,
     *,
-    pids: Sequence[int] = (),
+    persons: Sequence[str] = (),
     num_pids: int = 12,
     method: str = "tsne",
     seed: int = 1,
@@ -40,27 +40,38 @@ def map_numbers(
     Args:
         run: Folder of the run.
         config: Its settings.
-        pids: Persons of query or gallery; none: those with the most images.
+        persons: Persons of query or gallery, by the number or the name that their
+            owner gave them; none: those with the most images.
         num_pids: How many of those.
         method: `tsne` or `pca`.
         seed: Of t-SNE.
-        **options: `dataset` and `best`, of
+        **options: `dataset`, `best` and `say`, of
             `topdb_tf.recipe.embedding_figures.embed_run`.
 
     Returns:
-        `run`, `dataset`, `model`, `method`, `seed`, `metric`, the `perplexity` of
+        The facts of `topdb_tf.recipe.embedding_figures.Embedded`, `method`, `seed`,
+        `metric`, the `perplexity` of
         t-SNE or the share of the variance that each axis has (`explained`), and
         for each image of the query and then of the gallery its `points`, `pids`,
-        `camids` and `is_query`.
+        `camids` (negative where no cameras are known) and `is_query`; `names`, those
+        of the pids that have one.
 
     Raises:
         FileNotFoundError: As `embed_run`.
         ValueError: If a person has no image, or there are fewer than 5 images.
     """
-    found, facts = embed_run(
-        run, config, choose=lambda split: _of_persons(split, pids, num_pids), **options
+    found, split, facts = embed_run(
+        run,
+        config,
+        choose=lambda split: _of_persons(split, persons, num_pids),
+        **options,
     )
     facts["metric"] = config.evaluation.metric
+    facts["names"] = {
+        str(pid): name
+        for pid, name in split.pid_names.items()
+        if pid in found.query_pids or pid in found.gallery_pids
+    }
     return places_of(found, facts, method=method, seed=seed)
 
 
@@ -111,28 +122,22 @@ def map_picture(numbers: dict, **options) -> Figure:
     """
     if numbers["method"] == "pca":
         shares = " and ".join(f"{share:.0%}" for share in numbers["explained"])
-        title = f"PCA, axes with {shares} of the variance; digits: cameras"
+        title = f"PCA, axes with {shares} of the variance"
     else:
-        title = f"t-SNE, perplexity {numbers['perplexity']:.3g}; digits: cameras"
+        title = f"t-SNE, perplexity {numbers['perplexity']:.3g}"
+    has_cameras = min(numbers["camids"]) >= 0
     return embedding_map_figure(
         np.array(numbers["points"]),
         np.array(numbers["pids"]),
-        np.array(numbers["camids"]),
-        title=title,
+        np.array(numbers["camids"]) if has_cameras else None,
+        names={int(pid): name for pid, name in numbers.get("names", {}).items()},
+        title=f"{title}; digits: cameras" if has_cameras else title,
         **options,
     )
 
 
-def _of_persons(split, pids, num_pids):
-    found = pids_of(split.query + split.gallery)
-    persons = np.unique(found)
-    missing = sorted(set(pids) - set(persons.tolist()))
-    if missing:
-        raise ValueError(
-            f"Every person must have an image in the query or gallery of {split.name}. "
-            f"Received: {', '.join(map(str, missing))}, of whom there is none"
-        )
-    pids = pids or most_seen(split, num_pids)
+def _of_persons(split, persons, num_pids):
+    pids = _pids_of_names(split, persons) or most_seen(split, num_pids)
     query, gallery = (
         tuple(record for record in part if record.pid in pids)
         for part in (split.query, split.gallery)
@@ -143,6 +148,18 @@ def _of_persons(split, pids, num_pids):
             f"Received: {len(query) + len(gallery)} images"
         )
     return replace(split, query=query, gallery=gallery)
+
+
+def _pids_of_names(split, persons):
+    by_name = {str(pid): pid for pid in pids_of(split.query + split.gallery).tolist()}
+    by_name |= {split.pid_names.get(pid, name): pid for name, pid in by_name.items()}
+    missing = [name for name in persons if name not in by_name]
+    if missing:
+        raise ValueError(
+            f"Every person must have an image in the query or gallery of {split.name}. "
+            f"Received: {', '.join(missing)}, of whom there is none"
+        )
+    return [by_name[name] for name in persons]
 
 
 def _points(features, method, seed):

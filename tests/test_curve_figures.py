@@ -1,0 +1,322 @@
+"""The commands that draw curves and matrices, on a run of two epochs."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from tests.reference import retrieval_reference
+from topdb_tf import published
+from topdb_tf.cli import main
+from topdb_tf.data.benchmarks import read_split
+from topdb_tf.data.records import camids_of, pids_of
+from topdb_tf.recipe.curve_figures import (
+    cmc_numbers,
+    cmc_picture,
+    read_log,
+    trainings_of,
+)
+from topdb_tf.recipe.embedding_figures import cameras_of, distances_of
+from topdb_tf.recipe.embedding_map import map_picture, most_seen, places_of
+from topdb_tf.retrieval.distances import pairwise_distances
+from topdb_tf.retrieval.features import RetrievalSet
+from topdb_tf.run_folder import RunFolder
+
+
+@pytest.fixture
+def run(small_run, tmp_path):
+    """A copy of the small run, without its checkpoints."""
+    folder = tmp_path / "small"
+    shutil.copytree(small_run, folder, ignore=shutil.ignore_patterns("checkpoints"))
+    return folder
+
+
+def topdb(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def drawn(*arguments):
+    """Returns what `--json` prints of a figure."""
+    answer = topdb("figure", *arguments, "--json")
+    assert answer.exit_code == 0, answer.output
+    return json.loads(answer.stdout)
+
+
+def refused(*arguments):
+    answer = topdb("figure", *arguments)
+    assert answer.exit_code == 1
+    return answer.stderr
+
+
+def seeds_of(run, folder, *, shifts=(0.0, 0.2)):
+    """Writes a folder of seeds, whose scores and logs are shifted."""
+    for number, shift in enumerate(shifts, 9):
+        seed = folder / f"seed-{number}"
+        shutil.copytree(run, seed)
+        scores = json.loads((seed / "scores.json").read_text())
+        scores["cmc"] = {k: 0.5 + shift for k in scores["cmc"]}
+        (seed / "scores.json").write_text(json.dumps(scores))
+    return folder
+
+
+def change_scores(run, **changes):
+    scores = json.loads((run / "scores.json").read_text()) | changes
+    (run / "scores.json").write_text(json.dumps(scores))
+    return scores
+
+
+def random_images(seed=0, *, num_queries=30, num_gallery=80):
+    rng = np.random.default_rng(seed)
+    return RetrievalSet(
+        rng.standard_normal((num_queries, 4), "float32"),
+        rng.standard_normal((num_gallery, 4), "float32"),
+        rng.integers(1, 5, num_queries),
+        rng.integers(1, 5, num_gallery),
+        rng.integers(1, 4, num_queries),
+        rng.integers(1, 4, num_gallery),
+    )
+
+
+def test_cmc_is_that_of_the_scores_and_embeds_nothing(run):
+    scores = json.loads((run / "scores.json").read_text())
+    (run / "embedder.keras").unlink()
+    numbers = drawn("cmc", run)
+    (curve,) = numbers["curves"]
+    assert curve["cmc"] == list(scores["cmc"].values())
+    assert (curve["label"], curve["deviation"]) == ("small", None)
+    assert numbers["references"] == {}
+    assert numbers["files"] == [str(run / "figures" / "cmc.png")]
+    with Image.open(run / "figures" / "cmc.png") as image:
+        assert image.width == 1440
+
+
+def test_figures_go_where_they_are_asked_for(run, tmp_path):
+    files = [tmp_path / name for name in ("one.svg", "two.pdf", "three.png")]
+    outs = [part for file in files for part in ("--out", file)]
+    answer = topdb("figure", "cmc", run, "--column", *outs)
+    assert answer.stdout.split() == [str(file) for file in files]
+    with Image.open(files[2]) as image:
+        assert image.width == 700
+    assert not (run / "figures").exists()
+
+
+def test_a_wrong_name_is_refused_before_anything_is_done(run, tmp_path):
+    (run / "embedder.keras").unlink()
+    assert ".png, .svg or .pdf" in refused("map", run, "--out", tmp_path / "map.bmp")
+    assert "There is no folder" in refused("map", run, "--out", tmp_path / "no/map.png")
+
+
+def test_seeds_are_a_mean_and_their_deviation(run, tmp_path):
+    seeds = seeds_of(run, tmp_path / "seeds")
+    numbers = drawn("cmc", run, seeds, "--out", tmp_path / "cmc.png")
+    single, several = numbers["curves"]
+    assert [single["label"], several["label"]] == ["small", "seeds"]
+    np.testing.assert_allclose(several["cmc"], 0.6)  # of 0.5 and 0.7
+    np.testing.assert_allclose(several["deviation"], 0.1 * 2**0.5)
+    assert several["runs"] == [str(seeds / "seed-9"), str(seeds / "seed-10")]
+
+
+def test_runs_of_one_name_are_told_by_their_paths(run, tmp_path):
+    shutil.copytree(run, tmp_path / "other" / "small")
+    folders = [run, tmp_path / "other" / "small"]
+    labels = [training.label for training in trainings_of(folders)]
+    assert labels == [str(folder) for folder in folders]
+
+
+def test_the_paper_is_drawn_beside_what_is_comparable(run):
+    protocol = change_scores(run)["protocol"]
+    market = protocol | {"num_queries": 3368, "num_gallery": 15913}
+    change_scores(run, dataset="market1501", trained_on="market1501", protocol=market)
+    trainings = trainings_of([run])
+    numbers = cmc_numbers(trainings)
+    rank_1 = published.TABLE_1["Top-DB-Net"]["market1501"].rank_1
+    assert numbers["references"] == {"Top-DB-Net in the paper": rank_1 / 100}
+    marks = cmc_picture(numbers).axes[0].get_lines()[1]
+    assert marks.get_xydata().tolist() == [[1, rank_1 / 100]]
+    for change in (
+        {"protocol": market | {"ignore_cameras": True}},
+        {"protocol": protocol},
+        {"trained_on": "msmt17"},
+    ):
+        change_scores(run, **{"protocol": market, "trained_on": "market1501"} | change)
+        assert cmc_numbers(trainings)["references"] == {}
+
+
+def test_what_has_no_scores_is_scored_first(run):
+    cmc = json.loads((run / "scores.json").read_text())["cmc"]
+    (run / "scores.json").unlink()
+    plain, reranked = drawn("cmc", run, "--rerank")["curves"]
+    assert plain["cmc"] == list(cmc.values())
+    scores = json.loads((run / "scores.json").read_text())
+    assert reranked["cmc"] == list(scores["reranked"]["cmc"].values())
+    (run / "scores.json").unlink()
+    (run / "embedder.keras").unlink()
+    assert "its first epoch has not ended" in refused("cmc", run)
+
+
+def test_a_damaged_file_of_scores_is_named(run):
+    (run / "scores.json").write_text("{")
+    assert "scores.json is no JSON file" in refused("cmc", run)
+
+
+def test_training_draws_the_log(run):
+    numbers = drawn("training", run)
+    (log,) = numbers["trainings"][0]["logs"]
+    assert log["epoch"] == [1, 2]
+    assert log == read_log(RunFolder(run))
+    assert log["mean_ap"][0] is None
+    rows = (run / "log.csv").read_text().splitlines()
+    loss = rows[0].split(",").index("global_triplet")
+    assert log["global_triplet"] == [float(row.split(",")[loss]) for row in rows[1:]]
+    assert (run / "figures" / "training.png").is_file()
+
+
+def test_a_training_without_a_usable_log_is_refused(run):
+    (run / "log.csv").write_text("epoch,loss\n1,high\n")
+    assert "must be a table of numbers" in refused("training", run)
+    (run / "log.csv").write_text("epoch,loss\n")
+    assert "at least one row" in refused("training", run)
+    (run / "log.csv").unlink()
+    assert "its first epoch has not ended" in refused("training", run)
+    assert not (run / "figures").exists()
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    assert "is not the folder of a run" in refused("training", tmp_path)
+
+
+def test_distances_count_all_pairs_and_draw_thresholds_of_calibrate(run):
+    numbers = drawn("distances", run, "--bins", "7")
+    counts = {kind: sum(own) for kind, own in numbers["counts"].items()}
+    # Each of 3 persons has a query and a gallery image by each of 2 cameras; the other
+    # 3 images of the gallery are distractors.
+    assert counts == {
+        "same_person": 6 * 1,
+        "different_persons": 6 * 2,
+        "same_person_same_camera": 6 * 1,
+        "different_persons_same_camera": 6 * 2,
+    }
+    assert numbers["num_left_out"] == 3
+    assert len(numbers["edges"]) <= 8
+    assert numbers["thresholds"] == []
+    assert "no threshold is known" in numbers["notes"][0]
+    model = RunFolder(run).embedder
+    calibration = fake_calibration(model)
+    (run / "calibration.json").write_text(json.dumps(calibration))
+    numbers = distances_of(random_images(), RunFolder(run), facts_of(run))
+    assert numbers["notes"] == []
+    assert numbers["thresholds"] == calibration["operating_points"]
+    other = distances_of(
+        random_images(), RunFolder(run), facts_of(run) | {"metric": "cosine"}
+    )
+    assert other["thresholds"] == []
+    assert "was made for metric sqeuclidean, not cosine" in other["notes"][0]
+
+
+def facts_of(run):
+    return {
+        "run": str(run),
+        "dataset": "synthetic",
+        "model": "embedder.keras",
+        "metric": "sqeuclidean",
+    }
+
+
+def fake_calibration(model):
+    from topdb_tf.recipe.calibrate import checksum_of
+
+    share = {"value": 0.01, "low": 0.0, "high": 0.1}
+    return {
+        "format": 1,
+        **facts_of(model.parent),
+        "model_sha256": checksum_of(model),
+        "operating_points": [
+            {"threshold": 4.0, "false_match_rate": share, "true_match_rate": share}
+        ],
+        "roc": {},
+    }
+
+
+def test_pairs_of_one_kind_are_no_histogram(run):
+    images = random_images()
+    alone = images._replace(gallery_pids=np.full(80, 9))
+    with pytest.raises(ValueError, match="pairs of one person"):
+        distances_of(alone, RunFolder(run), facts_of(run))
+
+
+def test_cameras_are_those_of_the_test_images(run, small_data_root):
+    numbers = drawn("cameras", run, "--score", "mAP")
+    assert numbers["cameras"] == ["c1", "c2"]
+    split = read_split("synthetic", small_data_root, check_counts=False)
+    queries = np.bincount(camids_of(split.query), minlength=3)
+    counts = np.array(numbers["num_valid_queries"])
+    assert counts.diagonal().tolist() == [0, 0]
+    assert numbers["rank_1"][0][0] is None
+    assert counts.sum(axis=1).tolist() == queries[1:].tolist()  # one other camera
+    assert numbers["files"] == [str(run / "figures" / "cameras-mAP.png")]
+
+
+def test_camera_numbers_are_those_of_the_ranking_by_hand(small_run):
+    from topdb_tf.recipe_files import read_config
+
+    images = random_images(3)
+    config = read_config(RunFolder(small_run).config)
+    numbers = cameras_of(images, config, {})
+    rows, columns = images.query_camids == 2, images.gallery_camids == 3
+    distances = pairwise_distances(*images[:2])[np.ix_(rows, columns)]
+    kept = (rows, columns, rows, columns)
+    arrays = [ids[own] for ids, own in zip(images[2:], kept, strict=True)]
+    slow = retrieval_reference(distances, *arrays)
+    row, column = (numbers["camids"].index(camid) for camid in (2, 3))
+    assert numbers["rank_1"][row][column] == slow["cmc"][0]
+    assert numbers["mean_ap"][row][column] == pytest.approx(np.mean(slow["ap"]))
+    assert numbers["num_valid_queries"][row][column] == len(slow["first"])
+
+
+def test_a_map_is_of_the_images_of_the_persons(run, small_data_root):
+    split = read_split("synthetic", small_data_root, check_counts=False)
+    parts = split.query + split.gallery
+    one, other = sorted(set(pids_of(split.query).tolist()))[:2]
+    numbers = drawn("map", run, "--pid", one, "--pid", other, "--method", "pca")
+    shown = [record for record in parts if record.pid in (one, other)]
+    assert numbers["pids"] == [record.pid for record in shown]
+    assert numbers["camids"] == [record.camid for record in shown]
+    assert numbers["is_query"] == [record in split.query for record in shown]
+    assert len(numbers["points"]) == 8
+    assert 0 < sum(numbers["explained"]) <= 1
+    assert (run / "figures" / "map.png").is_file()
+    assert "Received: 999, of whom there is none" in refused("map", run, "--pid", 999)
+    assert "at least 5 images" in refused("map", run, "--pid", one)
+
+
+@pytest.mark.parametrize("method", ["tsne", "pca"])
+def test_a_map_is_the_same_again_and_keeps_clusters_apart(method):
+    centres = 20 * np.eye(4, dtype="float32")
+    images = random_images(1)
+    far = images._replace(
+        query_features=images.query_features + centres[images.query_pids - 1],
+        gallery_features=images.gallery_features + centres[images.gallery_pids - 1],
+    )
+    one, again = (places_of(far, {"metric": "cosine"}, method=method) for _ in "ab")
+    assert one == again
+    points, pids = np.array(one["points"]), np.array(one["pids"])
+    middles = np.stack([points[pids == pid].mean(axis=0) for pid in range(1, 5)])
+    nearest = np.linalg.norm(points[:, None] - middles, axis=2).argmin(axis=1) + 1
+    assert np.mean(nearest == pids) > (0.99 if method == "tsne" else 0.7)
+    title = map_picture(one).axes[0].get_title(loc="left")
+    assert title.endswith("digits: cameras")
+
+
+def test_the_persons_of_a_map_have_the_most_images(small_data_root):
+    split = read_split("synthetic", small_data_root, check_counts=False)
+    pids = most_seen(split, 2)
+    found = pids_of(split.query + split.gallery)
+    counts = {pid: np.count_nonzero(found == pid) for pid in set(found.tolist())}
+    assert len(pids) == 2
+    assert 0 not in pids  # a distractor
+    assert [counts[pid] for pid in pids] == sorted(
+        (count for pid, count in counts.items() if pid != 0), reverse=True
+    )[:2]
