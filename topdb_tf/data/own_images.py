@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from topdb_tf.data.folders import read_folders
-from topdb_tf.data.market import holds_part, read_market_layout
+from topdb_tf.data.market import PARTS, read_market_layout
 from topdb_tf.data.partition import split_of
 from topdb_tf.data.records import Split
 from topdb_tf.data.sightings import Sighting, absolute
@@ -33,7 +33,8 @@ def read_own_images(path: Path, *, name: str, **division) -> Split:
 def read_sightings(path: Path) -> tuple[list[Sighting], list[str]]:
     """Reads the images that `read_own_images` divides, with notes for the user."""
     if path.is_dir():
-        if not holds_part(path):
+        # A folder named `query` alone can be one beside `train` and `gallery`.
+        if not any((path / PARTS[part]).is_dir() for part in ("train", "gallery")):
             return read_folders(path)
         split = read_market_layout(path, name=path.name)
         sightings = [

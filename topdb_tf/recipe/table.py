@@ -2,12 +2,15 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from topdb_tf import published
 from topdb_tf.config import Config
+from topdb_tf.data.benchmarks import dataset_name
 from topdb_tf.recipe.comparability import (
     notes_on_columns,
     notes_on_group,
@@ -66,7 +69,8 @@ def paper_tables(folders: Sequence[Path]) -> dict:
         ValueError: If runs of the same settings were scored by different protocols.
     """
     notes = []
-    runs = _newest_of_each_seed(_read_runs(folders, notes), notes)
+    runs = _with_short_names(_read_runs(folders, notes))
+    runs = _newest_of_each_seed(runs, notes)
     rows = _rows(runs, notes)
     columns = _columns(rows)
     for row in rows:
@@ -113,6 +117,19 @@ def _read_json(path):
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is no JSON file: {error}. Remove it.") from error
+
+
+def _with_short_names(runs):
+    """Returns the runs with one's own images by name, or by path where names clash."""
+    names = {run.config.data.split: dataset_name(run.config.data.split) for run in runs}
+    common = Counter(names.values())
+    renamed = []
+    for run in runs:
+        path = run.config.data.split
+        name = names[path] if common[names[path]] == 1 else path
+        data = replace(run.config.data, split=name)
+        renamed.append(run._replace(config=replace(run.config, data=data)))
+    return renamed
 
 
 def _newest_of_each_seed(runs, notes):

@@ -1,0 +1,502 @@
+"""One's own images: CSV files, folders of persons, and how they are divided."""
+
+import random
+import shutil
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from topdb_tf.data.benchmarks import dataset_name, is_path, read_split
+from topdb_tf.data.check import check_split
+from topdb_tf.data.partition import split_of
+from topdb_tf.data.sightings import Sighting
+from topdb_tf.data.table import table_text
+
+PARTS = ("train", "query", "gallery")
+
+
+def write(folder, text, *, name="own.csv", images=(), encoding="utf-8"):
+    """Writes a CSV file and empty image files beside it."""
+    for image in images:
+        path = folder / image
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (folder / name).write_text(text, encoding=encoding)
+    return folder / name
+
+
+def touch(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return folder
+
+
+def read(path, **division):
+    return read_split(str(path), path.parent / "no-data-root", **division)
+
+
+def seen(split, part):
+    """Returns name, person and camera of each image, in the owner's words."""
+    return [
+        (r.path.name, split.pid_names[r.pid], split.camera_names.get(r.camid))
+        for r in getattr(split, part)
+    ]
+
+
+def everything(split):
+    return {part: getattr(split, part) for part in PARTS}
+
+
+GIVEN = """path,pid,camid,split
+a.jpg,anna,door,train
+b.jpg,bob,yard,train
+c.jpg,cleo,door,query
+sub/d.jpg,cleo,yard,gallery
+"""
+GIVEN_IMAGES = ("a.jpg", "b.jpg", "c.jpg", "sub/d.jpg")
+
+
+def test_a_csv_with_all_parts_is_used_as_it_is(tmp_path):
+    split = read(write(tmp_path, GIVEN, images=GIVEN_IMAGES))
+    assert split.name == "own"
+    assert seen(split, "train") == [("a.jpg", "anna", "door"), ("b.jpg", "bob", "yard")]
+    assert seen(split, "query") == [("c.jpg", "cleo", "door")]
+    assert seen(split, "gallery") == [("d.jpg", "cleo", "yard")]
+    # Names in their order: anna 1, bob 2, cleo 3; door 1, yard 2.
+    assert [(r.pid, r.camid) for r in split.train + split.query] == [
+        (1, 1),
+        (2, 2),
+        (3, 1),
+    ]
+    assert split.gallery[0].path == tmp_path / "sub" / "d.jpg"
+    assert split.has_cameras
+    assert split.notes == ()
+    findings = check_split(split, images_per_pid=1)
+    assert [f for f in findings if f.severity == "error"] == []
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_delimiters_and_byte_order_mark_are_seen(tmp_path, delimiter, encoding):
+    text = GIVEN.replace(",", delimiter).replace("anna", "Änne")
+    path = write(tmp_path, text, images=GIVEN_IMAGES, encoding=encoding)
+    assert seen(read(path), "train")[0] == ("a.jpg", "Änne", "door")
+
+
+def test_columns_may_have_any_order_and_others_are_noted(tmp_path):
+    rows = [line.split(",") for line in GIVEN.splitlines()]
+    rows = [[row[3], row[1], "x,y", row[0], row[2]] for row in rows]
+    rows[0][2] = "Weather"
+    lines = [",".join(f'"{cell}"' for cell in row) for row in rows]
+    path = write(tmp_path, "\r\n".join(lines) + "\r\n\r\n", images=GIVEN_IMAGES)
+    split = read(path)
+    assert seen(split, "query") == [("c.jpg", "cleo", "door")]
+    assert split.notes == ("Columns that are not used: Weather.",)
+
+
+def test_paths_may_be_absolute_and_reach_above_the_file(tmp_path):
+    touch(tmp_path, "one.jpg", "two.jpg")
+    text = f"path,pid,split\n{tmp_path / 'one.jpg'},1,query\n../two.jpg,1,gallery\n"
+    path = write(touch(tmp_path / "lists"), text, images=("list.jpg",))
+    split = read(path)
+    assert split.query[0].path == tmp_path / "one.jpg"
+    assert split.gallery[0].path == tmp_path / "two.jpg"
+
+
+@pytest.mark.parametrize(
+    ("pids", "expected"),
+    [
+        (["7", "12", "7"], [7, 12, 7]),
+        (["007", "12", "7"], [7, 12, 7]),
+        (["b10", "b9", "b10"], [2, 1, 2]),
+        (["0", "12", "12"], [1, 2, 2]),  # 0 is a person, but not where Market-1501's is
+        (["12", "12", "0"], [12, 12, 0]),  # in the gallery alone: nobody known
+    ],
+)
+def test_persons_that_are_numbers_keep_them(tmp_path, pids, expected):
+    parts = ["train", "query", "gallery"]
+    rows = [f"{part}.jpg,{pid},{part}" for part, pid in zip(parts, pids, strict=True)]
+    text = "\n".join(["path,pid,split", *rows])
+    split = read(write(tmp_path, text, images=[f"{part}.jpg" for part in parts]))
+    assert [getattr(split, part)[0].pid for part in parts] == expected
+
+
+def test_images_of_nobody_are_left_out(tmp_path):
+    text = GIVEN.replace("anna", "1").replace("bob", "-1").replace("cleo", "3")
+    split = read(write(tmp_path, text, images=GIVEN_IMAGES))
+    assert seen(split, "train") == [("a.jpg", "1", "door")]
+    assert "1 images of pid -1" in split.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("cameras", "expected"),
+    [
+        (("cam2", "cam10"), [2, 10]),
+        (("cam2", "yard2"), [1, 2]),
+        (("yard", "door"), [2, 1]),
+        (("5", "3"), [5, 3]),
+    ],
+)
+def test_cameras_keep_the_numbers_in_their_names(tmp_path, cameras, expected):
+    text = GIVEN.replace("door", "{}").replace("yard", "{}")
+    text = text.format(*cameras, *cameras)
+    split = read(write(tmp_path, text, images=GIVEN_IMAGES))
+    assert [split.query[0].camid, split.gallery[0].camid] == expected
+
+
+def test_an_image_may_be_query_and_in_the_gallery(tmp_path):
+    text = GIVEN + "c.jpg,cleo,door,gallery\n"
+    split = read(write(tmp_path, text, images=GIVEN_IMAGES))
+    assert [r.path.name for r in split.gallery] == ["d.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["own.csv is empty"]),
+        ("path,pid\n", ["its header alone"]),
+        ("image,pid\na.jpg,1\n", ["line 1", "column `path`", "Is it `image`?"]),
+        ("path,person_id\na.jpg,1\n", ["line 1", "column `pid`", "Is it `person_id`?"]),
+        ("path,pid,camids\na.jpg,1,1\n", ["`camids`. Did you mean `camid`?"]),
+        ("path,pid,pid\na.jpg,1,1\n", ["two columns `pid`"]),
+        ("path,pid,split\na.jpg,1,trian\n", ["line 2", "Did you mean `train`?"]),
+        ("path,pid\na.jpg,1\nb.jpg\n", ["line 3", "2 cells"]),
+        ("path,pid\na.jpg,\n", ["line 2", "`pid` must not be empty"]),
+        ("path,pid\na.jpg,1\n\na.jpg,1\n", ["listed twice", "line 2 and line 4"]),
+        ("path,pid\na.jpg,1\na.jpg,2\n", ["two pids", "'1' (line 2) and '2' (line 3)"]),
+        ("path,pid,camid\na.jpg,1,1\na.jpg,1,2\n", ["two camids"]),
+        ("path,pid,camid\na.jpg,1,1\nb.jpg,1,\n", ["1 of 2 have no camid: line 3"]),
+        ("path,pid,split\na.jpg,1,train\nb.jpg,1,\n", ["1 of 2 have none: line 3"]),
+        (
+            "path,pid,split\na.jpg,1,query\n",
+            ["`gallery`, or", "Received: query"],
+        ),
+        (
+            "path,pid,split\na.jpg,1,query\nb.jpg,1,gallery\nc.jpg,2,test\n",
+            ["or `test`", "Received: gallery, query, test"],
+        ),
+        ("path,pid\na.jpg,1\nb.jpg,2\n", ["at least 4 identities", "Received: 2"]),
+        (
+            "path,pid,split\na.jpg,1,train\nb.jpg,2,test\nc.jpg,3,test\n",
+            ["no person of the test has a second image", "--ignore-cameras"],
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_csv_is_told_with_its_line(tmp_path, text, words):
+    path = write(tmp_path, text, images=GIVEN_IMAGES)
+    with pytest.raises(ValueError, match=r"own\.csv") as error:
+        read(path)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_missing_images_are_counted_and_the_first_five_named(tmp_path):
+    rows = [f"{number}.jpg,1" for number in range(8)]
+    path = write(tmp_path, "\n".join(["path,pid", *rows]), images=["3.jpg"])
+    with pytest.raises(FileNotFoundError, match="7 of 8 are missing") as error:
+        read(path)
+    named = [n for n in range(8) if f"{n}.jpg (line {n + 2})" in str(error.value)]
+    assert named == [0, 1, 2, 4, 5]
+    assert "and 2 more" in str(error.value)
+
+
+def test_a_file_in_another_encoding_is_explained(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_bytes("path,pid\nä.jpg,1\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="UTF-8"):
+        read(path)
+
+
+def test_a_share_that_is_none_is_refused(tmp_path):
+    folder = people(tmp_path)
+    with pytest.raises(ValueError, match="test_share"):
+        read(folder, test_share=0.0)
+
+
+# ---- folders
+
+
+def people(tmp_path, *, persons=5, cameras=2, images=2, name="people"):
+    """A folder a person; names tell the camera."""
+    names = [
+        f"p{person}/{person}_c{camera}_{image}.jpg"
+        for person in range(persons)
+        for camera in range(1, cameras + 1)
+        for image in range(images)
+    ]
+    return touch(tmp_path / name, *names)
+
+
+def test_names_of_images_tell_the_camera_where_all_do(tmp_path):
+    folder = people(tmp_path)
+    split = read(folder)
+    assert {r.camid for r in split.train} == {1, 2}
+    assert split.camera_names == {1: "1", 2: "2"}
+    touch(folder, "p0/plain.jpg")
+    split = read(folder)
+    assert not split.has_cameras
+    assert "1 of 21 do not tell it: plain.jpg" in split.notes[0]
+    assert "No cameras" in split.notes[-1]
+
+
+def test_folders_of_cameras_are_cameras(tmp_path):
+    names = [f"{p}/cam{c}/{n}.JPG" for p in "abcd" for c in (3, 12) for n in (1, 2)]
+    split = read(touch(tmp_path / "people", *names, "a/cam3/.hidden.jpg"))
+    assert {r.camid for r in split.gallery} == {3, 12}
+    assert split.camera_names == {3: "cam3", 12: "cam12"}
+    touch(tmp_path / "people", "a/beside.jpg")
+    with pytest.raises(ValueError, match=r"1 of 17 have no camid: a/beside\.jpg"):
+        read(tmp_path / "people")
+
+
+def test_what_is_no_image_is_noted(tmp_path):
+    folder = touch(people(tmp_path), "p0/notes.txt")
+    (folder / "empty").mkdir()
+    notes = read(folder).notes
+    assert "Folders without images are left out: empty." in notes
+    assert "Skipped, as no images: notes.txt." in notes
+
+
+def test_folders_of_parts_hold_those_of_persons(tmp_path):
+    names = ["train/a/1.jpg", "train/b/2.jpg", "query/c/3.jpg", "gallery/c/4.jpg"]
+    split = read(touch(tmp_path / "people", *names))
+    assert seen(split, "train") == [("1.jpg", "a", None), ("2.jpg", "b", None)]
+    assert seen(split, "query") == [("3.jpg", "c", None)]
+    assert seen(split, "gallery") == [("4.jpg", "c", None)]
+
+
+def test_a_folder_in_the_layout_of_market_1501_is_read_as_that(tmp_path):
+    folder = touch(
+        tmp_path / "mine",
+        "bounding_box_train/0007_c1_1.jpg",
+        "query/0003_c5_1.jpg",
+        "bounding_box_test/0003_c6_1.jpg",
+        "bounding_box_test/0000_c1_1.jpg",
+        "bounding_box_test/-1_c1_1.jpg",
+    )
+    split = read(folder)
+    assert [(r.pid, r.camid) for r in split.gallery] == [(0, 1), (3, 6)]
+    assert [(r.pid, r.camid) for r in split.query] == [(3, 5)]
+
+
+def test_a_folder_of_images_named_as_market_1501_is_divided(tmp_path):
+    names = [
+        f"000{p}_c{c}_{n}.jpg" for p in range(1, 6) for c in (1, 2) for n in (1, 2)
+    ]
+    split = read(touch(tmp_path / "flat", *names))
+    assert split.num_pids == 3
+    assert len(split.query) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("beside.jpg", "beside.jpg directly in"),
+        ("p0/cam1/day2/1.jpg", "nothing deeper. Received: folder=.*day2"),
+    ],
+)
+def test_images_elsewhere_are_refused(tmp_path, name, words):
+    folder = touch(people(tmp_path), name)
+    with pytest.raises(ValueError, match=words):
+        read(folder)
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="must hold images"):
+        read(touch(tmp_path / "people", "a/notes.txt"))
+    with pytest.raises(ValueError, match="one folder for each person.*loose.jpg"):
+        read(touch(tmp_path / "flat", "loose.jpg"))
+
+
+# ---- dividing
+
+
+def test_queries_are_one_a_camera_while_matches_are_left(tmp_path):
+    # By cameras 1, 1, 2: the query by camera 1 leaves an image by each; a query by
+    # camera 2 would leave nothing for the first. By 1 and 2 once each: one query.
+    rows = [("a1", 1, 1), ("a2", 1, 1), ("a3", 1, 2), ("b1", 2, 1), ("b2", 2, 2)]
+    lines = [f"{n}.jpg,{pid},{camid},test" for n, pid, camid in rows]
+    text = "\n".join(["path,pid,camid,split", *lines, "t.jpg,9,1,train"])
+    images = ["t.jpg", *(f"{row[0]}.jpg" for row in rows)]
+    split = read(write(tmp_path, text, images=images))
+    assert [(r.pid, r.camid) for r in split.query] == [(1, 1), (2, 1)]
+    assert [(r.pid, r.camid) for r in split.gallery] == [(1, 1), (1, 2), (2, 2)]
+    assert "2, with 3 images in the gallery" in split.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("parts", "trained"), [(("train", "val"), "a"), (("train", "val", "test"), "ab")]
+)
+def test_val_is_the_test_unless_there_is_one(tmp_path, parts, trained):
+    rows = [
+        f"{person}{n}.jpg,{person},{part}"
+        for person, part in zip("abc", parts, strict=False)
+        for n in (1, 2)
+    ]
+    images = [row.split(",")[0] for row in rows]
+    split = read(write(tmp_path, "\n".join(["path,pid,split", *rows]), images=images))
+    assert {split.pid_names[r.pid] for r in split.train} == set(trained)
+
+
+def test_who_cannot_be_found_again_is_trained_on(tmp_path):
+    folder = people(tmp_path, persons=4)
+    touch(folder, "single/9_c1_1.jpg", "single/9_c1_2.jpg")
+    for seed in range(5):
+        split = read(folder, split_seed=seed, test_share=0.9)
+        assert "single" in {split.pid_names[r.pid] for r in split.train}
+        assert len({r.pid for r in split.query}) == 3  # of 5, two are trained on
+    assert any("1 do not have an image by another camera" in n for n in split.notes)
+    ignoring = [read(folder, split_seed=s, ignore_cameras=True) for s in range(12)]
+    tested = {s.pid_names[r.pid] for s in ignoring for r in s.query}
+    assert "single" in tested
+
+
+def test_a_split_does_not_depend_on_where_or_how_the_images_lie(tmp_path):
+    here = people(tmp_path, persons=9)
+    shutil.copytree(here, tmp_path / "there")
+    first, second = read(here), read(tmp_path / "there")
+    for part in PARTS:
+        names = [
+            [r.path.relative_to(folder) for r in getattr(split, part)]
+            for split, folder in ((first, here), (second, tmp_path / "there"))
+        ]
+        assert names[0] == names[1]
+    other = read(here, split_seed=2)
+    assert {r.pid for r in other.query} != {r.pid for r in first.query}
+
+
+def test_a_new_person_moves_few_others(tmp_path):
+    folder = people(tmp_path, persons=10)
+    before = {r.path for r in read(folder, test_share=0.3).train}
+    touch(folder, *(f"new/{n}_c{n}_1.jpg" for n in (1, 2)))
+    after = {r.path for r in read(folder, test_share=0.3).train}
+    # 3 of 10, and 3 of 11: at most one leaves the test, for the new one.
+    assert len({path.parent for path in before ^ after} - {folder / "new"}) <= 1
+
+
+def sightings(draw_rows):
+    return [
+        Sighting(
+            path=f"/images/{person}-{number}.jpg",
+            person=f"p{person}",
+            camera=None if camera is None else f"c{camera}",
+            part=None,
+            place=f"line {number}",
+        )
+        for number, (person, camera) in enumerate(draw_rows)
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 7), st.integers(1, 3)), max_size=40),
+    with_cameras=st.booleans(),
+    share=st.floats(0.05, 0.95),
+    seed=st.integers(0, 3),
+)
+def test_a_made_split_is_sound(tmp_path_factory, rows, with_cameras, share, seed):
+    from pathlib import Path
+
+    images = [
+        one._replace(path=Path(one.path), camera=one.camera if with_cameras else None)
+        for one in sightings(rows)
+    ]
+    options = {"name": "x", "source": Path("x"), "test_share": share}
+    try:
+        split = split_of(images, **options, split_seed=seed)
+    except ValueError:
+        persons = {one.person for one in images}
+        with_match = [
+            person
+            for person in persons
+            if len(
+                {
+                    one.camera if len({i.camera for i in images}) > 1 else one.path
+                    for one in images
+                    if one.person == person
+                }
+            )
+            > 1
+        ]
+        assert len(persons) < 4 or len(with_match) < 2
+        return
+    train, query, gallery = (getattr(split, part) for part in PARTS)
+    paths = [r.path for r in train + query + gallery]
+    assert sorted(paths) == sorted(one.path for one in images)  # each image once
+    tested = {r.pid for r in query}
+    assert tested == {r.pid for r in query + gallery}
+    assert not tested & {r.pid for r in train}
+    assert min(len(tested), split.num_pids) >= 2
+    for one in query:
+        own = [r for r in gallery if r.pid == one.pid]
+        assert any(r.camid != one.camid or not split.has_cameras for r in own)
+    shuffled = random.Random(seed).sample(images, len(images))
+    again = split_of(shuffled, **options, split_seed=seed)
+    for part in PARTS:
+        assert set(getattr(again, part)) == set(getattr(split, part))
+
+
+# ---- written and read again
+
+
+@pytest.mark.parametrize("cameras", [1, 3])
+def test_a_division_is_read_back_as_it_was(tmp_path, cameras):
+    folder = people(tmp_path, persons=6, cameras=cameras)
+    split = read(folder)
+    path = tmp_path / "split.csv"
+    path.write_text(table_text(split), encoding="utf-8")
+    again = read(path)
+    assert everything(again) == everything(split)
+    assert again.pid_names == split.pid_names
+    assert again.camera_names == split.camera_names
+    assert again.has_cameras == split.has_cameras == (cameras > 1)
+
+
+# ---- names and paths
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("market1501", "market1501"),
+        ("crops/people", "people"),
+        ("crops/my people.csv", "my-people"),
+        ("runs/night/split.csv", "night-split"),
+        ("data/synthetic", "own-synthetic"),
+    ],
+)
+def test_short_names_are_good_for_files(name, short):
+    assert dataset_name(name) == short
+
+
+def test_names_of_benchmarks_are_benchmarks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "market1501/1.jpg", "people/anna/1.jpg")
+    assert not is_path("market1501")
+    assert is_path("./market1501")
+    assert is_path("people")
+    assert not is_path("peoples")
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("msmt17", ValueError, "Did you mean 'msmt17-v1' or 'msmt17-v2'?"),
+        (
+            "poeple",
+            ValueError,
+            "Did you mean 'people'?.*no file or folder of",
+        ),
+        ("./poeple", FileNotFoundError, "no file or folder .*poeple"),
+        ("poeple.csv", FileNotFoundError, "no file or folder .*poeple.csv"),
+        ("people/1.jpg", ValueError, "must be one of .csv"),
+    ],
+)
+def test_what_is_not_there_is_explained(tmp_path, monkeypatch, name, error, words):
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "people/1.jpg")
+    with pytest.raises(error, match=words):
+        read_split(name, tmp_path)
