@@ -115,6 +115,7 @@ for _command in (
     scoring.evaluate,
     scoring.score,
     reporting.report,
+    reporting.compare,
     serving.export,
     embedding.embed,
     deciding.calibrate,

@@ -81,6 +81,35 @@ def report(run, out, data_root, queries, top, no_images, opens, as_json, **optio
     _finish(result, recipe.report_lines, opens, as_json)
 
 
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("compare.html"),
+    show_default=True,
+    help="The page.",
+)
+@_page_options
+def compare(runs, out, data_root, queries, top, no_images, opens, as_json, **options):
+    """Compares RUNS, the first with each of the others, in text and as one page.
+
+    Runs of the same settings from different seeds are one training: mean ± deviation.
+    Where the data set is the same, queries are compared one by one, and those that
+    differ most are shown with both ranked lists.
+
+    \b
+    topdb-tf compare runs/paper runs/no_drop
+    topdb-tf compare runs/seeds-of-one runs/seeds-of-other --no-images --json
+    """
+    from topdb_tf.recipe import compare as recipe
+
+    contents = recipe.Contents(queries=queries, top=top, images=not no_images)
+    options["overrides"] = data_overrides(None, data_root)
+    result = recipe.write_comparison(runs, out, contents, **options)
+    _finish(result, recipe.compare_lines, opens, as_json)
+
+
 def _finish(result, lines_of, opens, as_json):
     show(result, lines_of, as_json)
     if opens and click.launch(Path(result["out"]).resolve().as_uri()):

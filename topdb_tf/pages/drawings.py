@@ -4,7 +4,14 @@ import re
 
 from markupsafe import Markup
 
-_INK = "#000000"
+# Okabe and Ito's colours by their names in the style of a page, which lights up the
+# darker ones where the page is dark.
+_COLORS = {
+    "#000000": "currentColor",
+    "#0072b2": "var(--blue)",
+    "#d55e00": "var(--vermilion)",
+    "#009e73": "var(--green)",
+}
 # What matplotlib writes about itself, its fonts and its white paper.
 _LEFT_OUT = (
     re.compile(r"<metadata>.*?</metadata>\s*", re.DOTALL),
@@ -27,7 +34,8 @@ def inline_drawing(svg: str, name: str) -> Markup:
     """
     for pattern in _LEFT_OUT:
         svg = pattern.sub("", svg)
-    svg = svg.replace(_INK, "currentColor")
+    for color, name_in_style in _COLORS.items():
+        svg = svg.replace(color, name_in_style)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r"url\(#", f"url(#{name}-", svg)
     svg = re.sub(r'xlink:href="#', f'href="#{name}-', svg)

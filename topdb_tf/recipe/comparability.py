@@ -22,7 +22,7 @@ def notes_on_group(runs: list, label: str) -> list[str]:
     for pick in (_protocol, _reranked_protocol):
         having = [run for run in runs if pick(run) is not None]
         for run in having[1:]:
-            keys = _differing(pick(having[0]), pick(run))
+            keys = protocol_differences(pick(having[0]), pick(run))
             if keys:
                 raise ValueError(
                     f"{having[0].path} and {run.path} have the same settings, but were "
@@ -54,7 +54,7 @@ def notes_on_columns(rows: list, columns: list[str]) -> list[str]:
             for pick in (_protocol, _reranked_protocol):
                 pair = [pick(r.runs[name][0]) for r in (first, row)]
                 if None not in pair:
-                    keys += _differing(*pair)
+                    keys += protocol_differences(*pair)
             if keys:
                 notes.append(
                     f"{name}: {first.label} and {row.label} were scored by different "
@@ -101,14 +101,15 @@ def differences_from_published(dataset: str, protocol: dict) -> list[str]:
     ]
 
 
+def protocol_differences(protocol: dict, other: dict) -> list[str]:
+    """Returns the names of what two protocols of scores do not have in common."""
+    keys = sorted(set(protocol) | set(other))
+    return [key for key in keys if protocol.get(key) != other.get(key)]
+
+
 def _protocol(run):
     return run.scores["protocol"]
 
 
 def _reranked_protocol(run):
     return run.scores["reranked"]["protocol"] if "reranked" in run.scores else None
-
-
-def _differing(protocol, other):
-    keys = sorted(set(protocol) | set(other))
-    return [key for key in keys if protocol.get(key) != other.get(key)]

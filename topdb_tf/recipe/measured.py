@@ -7,10 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.config import Config
+from topdb_tf.data.benchmarks import dataset_name
 from topdb_tf.data.records import Split
 from topdb_tf.progress import progress_bar
+from topdb_tf.recipe.datasets import is_own, read_data, warn_of_trained_images
 from topdb_tf.recipe.environment import load_tensorflow
-from topdb_tf.recipe.scoring import Embeddings, read_data, score_set
+from topdb_tf.recipe.scoring import Embeddings, score_set
 from topdb_tf.retrieval.protocol import Reranking, RetrievalResult, RetrievalSet
 from topdb_tf.retrieval.rank_lists import RankLists, ranked_lists
 from topdb_tf.run_folder import RunFolder
@@ -41,6 +43,8 @@ class Measured(NamedTuple):
         split: The data set.
         retrieval_set: Embeddings and identities.
         rankings: The plain one and, if asked for, the re-ranked one.
+        is_own: Whether it is the data set that the run was trained on.
+        notes: What the user should know of how the images were read.
         seconds: Seconds by part.
     """
 
@@ -50,12 +54,19 @@ class Measured(NamedTuple):
     split: Split
     retrieval_set: RetrievalSet
     rankings: tuple[Ranking, ...]
+    is_own: bool
+    notes: tuple[str, ...]
     seconds: dict[str, float]
 
     @property
     def plain(self) -> Ranking:
         """The ranking by the distances of the embeddings."""
         return self.rankings[0]
+
+    @property
+    def trained_on(self) -> str:
+        """Short name of the data set that the run was trained on."""
+        return dataset_name(self.config.data.split)
 
     @property
     def scores(self) -> dict:
@@ -91,7 +102,8 @@ def measure(
     Args:
         run: Folder of the run.
         config: Its settings; metric and cameras are those of `config.evaluation`.
-        dataset: Another data set than the one it was trained on.
+        dataset: Another data set than the one it was trained on: a benchmark, or the
+            path of one's own images.
         best: Whether to take the model of the best epoch instead of the last.
         rerank: Whether to rank by k-reciprocal re-ranked distances too.
         top: Number of ranked images that a list must hold.
@@ -105,8 +117,12 @@ def measure(
         raise FileNotFoundError(
             f"{run.path} has no {model.name}: its first epoch has not ended."
         )
-    watch = Stopwatch()
-    split = read_data(dataset or config.data.split, config)
+    watch, notes = Stopwatch(), []
+    own = is_own(dataset, run)
+    dataset = config.data.split if own else dataset
+    split = read_data(dataset, config, run=run, say=notes.append)
+    if not own:
+        warn_of_trained_images(run, split, notes.append)
     load_tensorflow()
     from topdb_tf.model.extraction import load_embedder
 
@@ -119,7 +135,15 @@ def measure(
         rankings.append(_ranking(name, retrieval_set, config, top))
         watch.lap(f"ranking, {name}")
     return Measured(
-        run, config, model, split, retrieval_set, tuple(rankings), watch.seconds
+        run=run,
+        config=config,
+        model=model,
+        split=split,
+        retrieval_set=retrieval_set,
+        rankings=tuple(rankings),
+        is_own=own,
+        notes=tuple(note.removeprefix("warning: ") for note in notes),
+        seconds=watch.seconds,
     )
 
 

@@ -109,7 +109,7 @@ class _Page(NamedTuple):
 def _page(measured: Measured, contents: Contents, lap: Callable[[str], None]) -> _Page:
     from topdb_tf.recipe.report_figures import drawn_parts
 
-    training = Training(measured.run.path.name, (measured.run,))
+    training = Training("this run", (measured.run,))
     parts = drawn_parts(measured, training)
     lap("figures")
     chosen, data, lists, maps = {}, None, None, None

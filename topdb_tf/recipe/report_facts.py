@@ -41,11 +41,11 @@ def summary(measured: Measured) -> list[tuple]:
     facts = run_info(measured.run)
     environment = facts["environment"] or {}
     near = nearest_recipe(config)
-    trained_on = title_of(config.data.split)
+    trained_on = title_of(measured.trained_on)
     return [
         ("Run", str(measured.run.path)),
         ("Trained on", f"{trained_on}, {len(measured.split.train):,} images")
-        if measured.split.name == config.data.split
+        if measured.is_own
         else ("Trained on", trained_on),
         ("Recipe", recipe_text(near)),
         ("Network", _network_lines(config, environment, measured)),
@@ -60,11 +60,14 @@ def summary(measured: Measured) -> list[tuple]:
 
 def protocol_facts(protocol: dict) -> list[tuple]:
     """Returns names and values of the protocol, in full."""
-    cameras = (
-        "ignored: matches by the query's own camera count"
-        if protocol["ignore_cameras"]
-        else "an image of the query's person by the query's own camera is not ranked"
-    )
+    if protocol.get("cameras") == "none":
+        cameras = "none are known: every image but the query itself counts"
+    elif protocol["ignore_cameras"]:
+        cameras = "ignored: matches by the query's own camera count"
+    else:
+        cameras = (
+            "an image of the query's person by the query's own camera is not ranked"
+        )
     valid, total = protocol["num_valid_queries"], protocol["num_queries"]
     return [
         ("Distance", _METRICS[protocol["metric"]]),
@@ -121,7 +124,7 @@ def warnings_of(measured: Measured) -> list[str]:
     scores, split = measured.scores, measured.split
     valid = scores["num_valid_queries"]
     lines = [
-        *split.notes,
+        *measured.notes,
         *_subset_lines(split),
         *_unfinished_lines(measured),
         *_other_scores_lines(measured),
@@ -144,10 +147,10 @@ def warnings_of(measured: Measured) -> list[str]:
             "Matches by the query's own camera count. That is easier than the "
             "benchmarks' protocol."
         )
-    if split.name != measured.config.data.split:
+    if not measured.is_own:
         lines.append(
-            f"The network was trained on {title_of(measured.config.data.split)}, not "
-            f"on {title_of(split.name)}."
+            f"The network was trained on {title_of(measured.trained_on)}, not on "
+            f"{title_of(split.name)}."
         )
     return lines
 

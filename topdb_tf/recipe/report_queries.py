@@ -1,7 +1,6 @@
 """The queries that a page shows, with their ranked lists and pictures."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -76,10 +75,10 @@ def lists_data(
         progress: Called with the number of pictures done and of all.
 
     Returns:
-        `lists` (names), `images` (WebP in Base64, each once), `gallery` (`[name, pid,
-        camera, image]`) and `queries`, whose `ranked` lists hold `[gallery place,
-        distance, kind]`; the kind is 0 for another person, 1 for a match and 2 for an
-        image that is not ranked.
+        `lists` (names), `images` (WebP in Base64, each once), `gallery` (`[name,
+        person, camera, image]`) and `queries`, whose `ranked` lists hold `[place in
+        gallery, distance, kind]`; the kind is 0 for another person, 1 for a match and
+        2 for an image that is not ranked.
     """
     thumbnails, places = Thumbnails(), {}
     queries = []
@@ -89,8 +88,8 @@ def lists_data(
         queries.append(
             {
                 "name": record.path.name,
-                "pid": record.pid,
-                "camera": record.camid,
+                "person": _person(split, record),
+                "camera": _camera(split, record),
                 "image": thumbnails.number_of(record.path),
                 "reason": reason,
                 "ap": [_ap(lists, query) for lists in rankings.values()],
@@ -107,7 +106,8 @@ def lists_data(
     for index in places:
         record = split.gallery[index]
         number = thumbnails.number_of(record.path)
-        gallery.append([record.path.name, record.pid, record.camid, number])
+        facts = _person(split, record), _camera(split, record)
+        gallery.append([record.path.name, *facts, number])
     return {
         "lists": list(rankings),
         "queries": queries,
@@ -146,14 +146,23 @@ def filters_of(data: dict, *, reasons: Sequence[str] = ()) -> dict:
         "lists": data["lists"],
         "filters": filters,
         "sorts": sorts,
-        "cameras": sorted({query["camera"] for query in data["queries"]}),
+        "cameras": sorted({q["camera"] for q in data["queries"]}, key=_by_number),
         "has_junk": _JUNK_KIND in kinds,
     }
 
 
-def image_paths(split: Split, indices: Sequence[int]) -> list[Path]:
-    """Returns the files of some queries."""
-    return [split.query[index].path for index in indices]
+def _person(split, record):
+    return str(split.pid_names.get(record.pid, record.pid))
+
+
+def _camera(split, record):
+    if not split.has_cameras:
+        return "unknown"
+    return str(split.camera_names.get(record.camid, record.camid))
+
+
+def _by_number(name):
+    return (0, int(name), "") if name.isdigit() else (1, 0, name)
 
 
 def _ap(lists, query):

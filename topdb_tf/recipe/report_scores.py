@@ -74,8 +74,8 @@ def comparison_notes(measured: Measured) -> list[str]:
     near = nearest_recipe(config)
     if method_of(config) is None:
         reasons.append(f"the settings are no method of the paper ({recipe_text(near)})")
-    if dataset != config.data.split:
-        reasons.append(f"the network was trained on {title_of(config.data.split)}")
+    if not measured.is_own:
+        reasons.append(f"the network was trained on {title_of(measured.trained_on)}")
     source = "Published: Quispe and Pedrini, ICPR 2020, Tables I and II."
     notes = [published.NOTES[dataset]] if dataset in published.NOTES else []
     if reasons:
@@ -91,7 +91,7 @@ def published_rank_1(measured: Measured) -> dict[str, float]:
     if (
         method is None
         or dataset not in published.TITLES
-        or dataset != measured.config.data.split
+        or not measured.is_own
         or differences_from_published(dataset, protocol)
     ):
         return {}

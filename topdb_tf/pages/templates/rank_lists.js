@@ -10,7 +10,7 @@
   const AT_ONCE = 30;
   const KINDS = ["wrong", "match", "junk"];
   const MARKS = ["\u2717", "\u2713", "\u2013"];
-  const WORDS = ["another person", "same person", "same person and camera, not ranked"];
+  const WORDS = ["another person", "same person", "same person, not ranked for this query"];
   let shown = [];
   let drawn = 0;
 
@@ -54,11 +54,11 @@
 
   function shotOf(list, place) {
     const [number, distance, kind] = list[place];
-    const [name, pid, camera, image] = data.gallery[number];
+    const [name, person, camera, image] = data.gallery[number];
     const item = element("li", "shot " + KINDS[kind]);
     const rank = kind === 2 ? "left out" : "rank " + rankOf(list, place);
-    item.append(picture(image, `${rank}: ${WORDS[kind]}, person ${pid}, camera ${camera}`));
-    item.title = `${name}\nperson ${pid}, camera ${camera}\ndistance ${distance}`;
+    item.append(picture(image, `${rank}: ${WORDS[kind]}, person ${person}, camera ${camera}`));
+    item.title = `${name}\nperson ${person}, camera ${camera}\ndistance ${distance}`;
     const caption = element("span", "", kind === 2 ? "" : rankOf(list, place) + " ");
     caption.append(element("span", "mark", MARKS[kind]));
     item.append(caption);
@@ -92,10 +92,10 @@
     const body = element("tbody");
     for (const which of lists) {
       query.ranked[which].forEach(([number, distance, kind], place) => {
-        const [name, pid, camera] = data.gallery[number];
+        const [name, person, camera] = data.gallery[number];
         const rank = kind === 2 ? "\u2013" : rankOf(query.ranked[which], place);
         const row = element("tr");
-        for (const text of [data.lists[which], rank, WORDS[kind], pid, camera, distance, name]) {
+        for (const text of [data.lists[which], rank, WORDS[kind], person, camera, distance, name]) {
           row.append(element("td", "", text));
         }
         body.append(row);
@@ -112,12 +112,12 @@
     const card = element("article", "card");
     card.append(element("h3", "", query.name));
     const meta = element("p", "meta");
-    for (const text of [`person ${query.pid}`, `camera ${query.camera}`, query.reason]) {
+    for (const text of [`person ${query.person}`, `camera ${query.camera}`, query.reason]) {
       meta.append(element("span", "", text));
     }
     const ranking = element("div", "ranking");
     const shot = element("div", "shot query");
-    shot.append(picture(query.image, `query: person ${query.pid}, camera ${query.camera}`), "query");
+    shot.append(picture(query.image, `query: person ${query.person}, camera ${query.camera}`), "query");
     const boxes = element("div", "lists");
     for (const which of lists) boxes.append(listOf(query, which));
     ranking.append(shot, boxes);
@@ -134,6 +134,14 @@
     return [...form.querySelectorAll("[name=list]")]
       .filter((box) => box.checked)
       .map((box) => Number(box.value));
+  }
+
+  // The name of a person finds that person alone; other text is looked for in names.
+  const persons = new Set(data.queries.map((query) => query.person.toLowerCase()));
+  function fits(query, text) {
+    const person = query.person.toLowerCase();
+    if (persons.has(text)) return person === text;
+    return person.includes(text) || query.name.toLowerCase().includes(text);
   }
 
   function drawMore(number) {
@@ -154,8 +162,8 @@
     const order = ORDER[form.elements.sort.value];
     shown = data.queries.filter((query) =>
       keep(query, by)
-      && (!camera || String(query.camera) === camera)
-      && (!text || String(query.pid) === text || query.name.toLowerCase().includes(text)));
+      && (!camera || query.camera === camera)
+      && (!text || fits(query, text)));
     shown = shown.slice().sort((a, b) => order(a, b, by));
     cards.replaceChildren();
     drawn = 0;
