@@ -129,10 +129,12 @@ def test_panels_have_the_aspect_that_is_asked_for():
         assert box.height * height / (box.width * width) == pytest.approx(2.5)
 
 
-@pytest.mark.parametrize("width", [3.5, 7.2])
-@pytest.mark.parametrize("count", [1, 5])
-def test_nothing_lies_outside_the_figure_or_on_another_panel(width, count):
-    maps = {name: np.ones((count, 4, 2)) for name in ("a-very-long-name-of-a-run", "b")}
+@pytest.mark.parametrize(
+    ("width", "count", "names"),
+    [(3.5, 1, "a"), (3.5, 5, "ab"), (7.2, 1, "a"), (7.2, 7, "ab"), (3.5, 9, "a")],
+)
+def test_nothing_lies_outside_the_figure_or_on_another_panel(width, count, names):
+    maps = {f"{name}-very-long-name-of-a-run": np.ones((count, 4, 2)) for name in names}
     labels = [f"pid {10**place}, camera 6" for place in range(count)]
     figure = activation_figure(drawn_images(count), maps, labels=labels, width=width)
     figure.draw_without_rendering()
@@ -146,6 +148,20 @@ def test_nothing_lies_outside_the_figure_or_on_another_panel(width, count):
             across = min(box.x1, other.x1) - max(box.x0, other.x0)
             along = min(box.y1, other.y1) - max(box.y0, other.y0)
             assert across < 0.5 or along < 0.5, (box, other)
+
+
+def test_a_figure_fits_on_a_page_where_panels_can_be_smaller():
+    images, maps = drawn_images(4), {"a": np.ones((4, 4, 2))}
+    for width in (3.5, 7.2):
+        figure = activation_figure(images, maps, width=width)
+        assert figure.get_size_inches()[1] <= 9 + 1e-6
+
+
+def test_lines_are_of_almost_equal_length():
+    # Three groups would fit beside each other; four make two lines of two.
+    figure = activation_figure(drawn_images(4), {n: np.ones((4, 4, 2)) for n in "ab"})
+    tops = [round(axes.get_position().y1, 4) for axes in figure.axes[:20:5]]
+    assert tops[0] == tops[1] > tops[2] == tops[3]
 
 
 def test_a_column_an_epoch():

@@ -165,3 +165,24 @@ def test_a_list_does_not_depend_on_the_other_queries():
     )
     for array, part in zip(found, alone, strict=True):
         np.testing.assert_array_equal(array[some], part)
+
+
+def test_the_query_image_itself_is_junk_where_cameras_are_ignored():
+    # Images of no camera have negative numbers: -1 is the query in the gallery again.
+    found = ranked_lists(
+        RetrievalSet(
+            np.array([[0.0]]),
+            np.array([[0.0], [1.0], [2.0]]),
+            np.array([7]),
+            np.array([7, 8, 7]),
+            np.array([-1]),
+            np.array([-1, -2, -3]),
+        ),
+        k=3,
+        ignore_cameras=True,
+        with_junk=True,
+    )
+    assert found.gallery_indices.tolist() == [[0, 1, 2]]
+    assert found.is_junk.tolist() == [[True, False, False]]
+    assert found.is_match.tolist() == [[False, False, True]]
+    assert found.first_match_rank.tolist() == [2]

@@ -6,13 +6,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from topdb_tf.figures.heat import heat, kept, overlay
-from topdb_tf.figures.panels import LINE, Canvas, check_images
+from topdb_tf.figures.panels import LINE, Canvas, check_images, layout_of
 from topdb_tf.figures.style import BLACK, PAGE_WIDTH, styled
 
 PERSON_ASPECT = 3.0  # height over width, as the paper has its images
 _GAP, _GROUP_GAP, _MARGIN = 0.05, 0.22, 0.06  # inches
-_NARROWEST, _WIDEST = 0.5, 0.95
-_BAR = 0.36  # inches below the images
+_SIDES = 0.5, 0.95
+_BAR, _BAR_WIDTH = 0.36, 2.6  # inches that the bar of colours takes, at least
 
 
 def activation_figure(
@@ -123,25 +123,27 @@ def _panels_figure(rows, titles, *, aspect, width, models=(), mark=None):
     """Draws rows of (image, label), as many beside each other as the width allows."""
     num_panels = len(titles)
 
-    def panel_width(num_beside):
+    top = _MARGIN + LINE * (2 if models else 1) + 0.02
+    below = LINE + 0.08
+
+    def side_of(num_beside):
         gaps = num_beside * (num_panels - 1) * _GAP + (num_beside - 1) * _GROUP_GAP
         return (width - 2 * _MARGIN - gaps) / (num_beside * num_panels)
 
-    fitting = [n for n in range(1, len(rows) + 1) if panel_width(n) >= _NARROWEST]
-    num_beside = max(fitting, default=1)
-    side = min(panel_width(num_beside), _WIDEST)
+    def height_of(side, num_lines):
+        return top + num_lines * (aspect * side + below) + _BAR
+
+    side, num_beside, num_lines = layout_of(
+        len(rows), side_of=side_of, height_of=height_of, sides=_SIDES
+    )
     pitch = num_panels * (side + _GAP) - _GAP + _GROUP_GAP  # of the groups
-    top = _MARGIN + LINE * (2 if models else 1) + 0.02
-    step = aspect * side + LINE + 0.08
-    num_lines = -(-len(rows) // num_beside)
     with styled():
-        canvas = Canvas(
-            2 * _MARGIN + num_beside * pitch - _GROUP_GAP,
-            top + num_lines * step + _BAR,
-        )
+        total = 2 * _MARGIN + num_beside * pitch - _GROUP_GAP
+        canvas = Canvas(max(total, _BAR_WIDTH), height_of(side, num_lines))
+        margin = _MARGIN + (canvas.width - total) / 2
         for index, row in enumerate(rows):
-            left = _MARGIN + index % num_beside * pitch
-            down = top + index // num_beside * step
+            left = margin + index % num_beside * pitch
+            down = top + index // num_beside * (aspect * side + below)
             if index < num_beside:
                 _draw_titles(canvas, left, top - 0.05, side, titles, models)
             _draw_row(canvas, left, down, side, aspect * side, row)

@@ -8,14 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from topdb_tf.figures.panels import LINE, Canvas, check_images, text_width
+from topdb_tf.figures.panels import LINE, Canvas, check_images, layout_of, text_width
 from topdb_tf.figures.style import BLUE, GREY, PAGE_WIDTH, VERMILION, styled
 
 _GAP, _GROUP_GAP, _MARGIN = 0.06, 0.24, 0.07  # inches
-_NARROWEST, _WIDEST = 0.52, 0.9
+_SIDES = 0.52, 0.9
+_TOP, _BELOW = _MARGIN + 2 * LINE + 0.02, LINE + 0.1
 _TITLES = ("image", "row\nactivity", "Top\nDropBlock", "random\nblock")
 _SHARES = (1, 0.6, 1, 1)  # of the width of a panel
-_LEGEND = 0.28
+_LEGEND, _LEGEND_WIDTH = 0.28, 3.2
 _HATCH = {"hatch": "/////", "linewidth": 0}
 
 
@@ -52,25 +53,24 @@ def drop_mask_figure(
     """
     _check(images, row_activity, top_dropped, block_dropped)
 
-    def panel_width(num_beside):
+    def side_of(num_beside):
         gaps = num_beside * 3 * _GAP + (num_beside - 1) * _GROUP_GAP
         return (width - 2 * _MARGIN - gaps) / (num_beside * sum(_SHARES))
 
-    fitting = [n for n in range(1, len(images) + 1) if panel_width(n) >= _NARROWEST]
-    num_beside = max(fitting, default=1)
-    side = min(panel_width(num_beside), _WIDEST)
+    def height_of(side, num_lines):
+        return _TOP + num_lines * (aspect * side + _BELOW) + _LEGEND
+
+    side, num_beside, num_lines = layout_of(
+        len(images), side_of=side_of, height_of=height_of, sides=_SIDES
+    )
     pitch = sum(_SHARES) * side + 3 * _GAP + _GROUP_GAP  # of the groups
-    top = _MARGIN + 2 * LINE + 0.02
-    step = aspect * side + LINE + 0.1
-    num_lines = -(-len(images) // num_beside)
     with styled():
-        canvas = Canvas(
-            2 * _MARGIN + num_beside * pitch - _GROUP_GAP,
-            top + num_lines * step + _LEGEND,
-        )
+        total = 2 * _MARGIN + num_beside * pitch - _GROUP_GAP
+        canvas = Canvas(max(total, _LEGEND_WIDTH), height_of(side, num_lines))
+        margin = _MARGIN + (canvas.width - total) / 2
         for index, image in enumerate(images):
-            left = _MARGIN + index % num_beside * pitch
-            down = top + index // num_beside * step
+            left = margin + index % num_beside * pitch
+            down = _TOP + index // num_beside * (aspect * side + _BELOW)
             boxes = _boxes(left, down, side, aspect * side)
             if index < num_beside:
                 _write_titles(canvas, boxes)

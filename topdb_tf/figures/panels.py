@@ -1,6 +1,7 @@
 """Images in panels that are placed by inches, so that none is stretched or cut."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +15,7 @@ from topdb_tf.figures.style import BLACK, GREY, new_figure
 
 SMALL_LETTERS = 7  # points
 LINE = 0.135  # inches that a line of small letters takes
+PAGE_HEIGHT = 9.0  # inches
 
 
 class Canvas:
@@ -76,6 +78,49 @@ class Canvas:
         if room is not None:
             text = shortened(text, room, options["fontsize"])
         self.figure.text(left / self.width, 1 - top / self.height, text, **options)
+
+
+class Layout(NamedTuple):
+    """How groups of panels are laid out: beside each other, then in further lines.
+
+    Args:
+        side: Width of a panel, in inches.
+        num_beside: Groups in a line.
+        num_lines: Number of lines.
+    """
+
+    side: float
+    num_beside: int
+    num_lines: int
+
+
+def layout_of(
+    num_groups: int,
+    *,
+    side_of: Callable[[int], float],
+    height_of: Callable[[float, int], float],
+    sides: tuple[float, float],
+) -> Layout:
+    """Returns a layout with panels as wide as they can be, on one page if they fit.
+
+    Args:
+        num_groups: Number of groups.
+        side_of: Function from the number of groups in a line to the width of a panel
+            that fills the line.
+        height_of: Function from the width of a panel and the number of lines to the
+            height of the figure.
+        sides: The least and the most width of a panel, in inches.
+    """
+    least, most = sides
+    fitting = [n for n in range(1, num_groups + 1) if side_of(n) >= least]
+    num_lines = -(-num_groups // max(fitting, default=1))
+    num_beside = -(-num_groups // num_lines)  # lines of almost equal length
+    side = min(side_of(num_beside), most)
+    too_high = height_of(side, num_lines) - PAGE_HEIGHT
+    if too_high > 0:
+        growth = (height_of(side, num_lines) - height_of(0, num_lines)) / side
+        side = max(side - too_high / growth, min(least, side))
+    return Layout(side, num_beside, num_lines)
 
 
 def shortened(text: str, room: float, size: float = SMALL_LETTERS) -> str:

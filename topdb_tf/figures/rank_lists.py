@@ -9,7 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from topdb_tf.figures.panels import LINE, Canvas, check_images, text_width
-from topdb_tf.figures.style import COLUMN_WIDTH, JUNK, PAGE_WIDTH, RIGHT, WRONG, styled
+from topdb_tf.figures.style import (
+    BLACK,
+    COLUMN_WIDTH,
+    JUNK,
+    PAGE_WIDTH,
+    RIGHT,
+    WRONG,
+    styled,
+)
 
 
 class Mark(NamedTuple):
@@ -32,6 +40,7 @@ MARKS = {
     "right": Mark(RIGHT, "-", "✓", "the query's person"),
     "wrong": Mark(WRONG, (0, (2.5, 1)), "✗", "another person"),
     "junk": Mark(JUNK, (0, (1, 1)), "=", "not ranked: by the query's own camera"),
+    "unknown": Mark(BLACK, (0, (4, 1, 1, 1)), "?", "person not known"),
 }
 
 
@@ -126,7 +135,8 @@ def _check(lists):
 
 def _draw_list(canvas, own, top, side, height):
     above = top - 0.06  # the baseline of the ranks
-    canvas.text(_MARGIN, above - LINE, own.title, va="baseline")
+    room = canvas.width - 2 * _MARGIN
+    canvas.text(_MARGIN, above - LINE, own.title, room=room, va="baseline")
     canvas.text(_MARGIN + side / 2, above, "query", ha="center", va="baseline")
     canvas.image(_MARGIN, top, side, height, own.query)
     _write_below(canvas, _MARGIN, top + height, side, own.label.splitlines())
@@ -167,10 +177,10 @@ def distance_text(distance: float) -> str:
 
     Example:
         >>> from topdb_tf.figures.rank_lists import distance_text
-        >>> distance_text(0.123456), distance_text(12345.678)
-        ('0.1235', '12346')
+        >>> distance_text(0.123456), distance_text(191), distance_text(12345.678)
+        ('0.1235', '191.0', '12346')
     """
-    return f"{distance:.0f}" if 1e3 <= abs(distance) < 1e7 else f"{distance:.4g}"
+    return f"{distance:.0f}" if 1e3 <= abs(distance) < 1e7 else f"{distance:#.4g}"
 
 
 def _write_below(canvas, left, top, side, texts):

@@ -85,7 +85,7 @@ def ranked_lists(
     judge = CountedRanks(index, query_pids, query_camids)
     shape = len(query_pids), k
     nearest = np.full(shape, -1, np.int64), np.full(shape, np.inf, np.float32)
-    scores = []
+    kinds, scores = np.zeros((2, *shape), bool), []
     for start, block, finish, workers in blocks:
         scores.append(judge(start, block, finish, workers))  # finishes the rows
         rows = slice(start, start + len(block))
@@ -93,9 +93,9 @@ def ranked_lists(
         _leave_out(block, matches, with_junk)
         part = [array[rows] for array in nearest]
         workers.run(_keep_nearest, len(block), block, *part)
+        kinds[:, rows] = _matches_and_junk(part[0], matches, block.shape[1])
     ids, distances = nearest
     distances[ids < 0] = np.nan
-    kinds = _matches_and_junk(ids, retrieval_set, ignore_cameras)
     precision = np.concatenate([part.average_precision for part in scores])
     first = np.concatenate([part.first_match_rank for part in scores])
     return RankLists(ids, distances, *kinds, precision, first)
@@ -108,12 +108,17 @@ def _leave_out(block, matches, with_junk):
         block[owners, matches.junk_ids] = np.inf
 
 
-def _matches_and_junk(ids, retrieval_set, ignore_cameras):
-    _, _, query_pids, gallery_pids, query_camids, gallery_camids = retrieval_set
-    is_own = (ids >= 0) & (gallery_pids[ids] == query_pids[:, None])
-    is_junk = is_own & (gallery_camids[ids] == query_camids[:, None])
-    is_junk &= not ignore_cameras
-    return is_own & ~is_junk, is_junk
+def _matches_and_junk(ids, matches, num_gallery):
+    """Returns which listed images are matches, and which are junk."""
+    pairs = np.arange(len(ids))[:, None] * num_gallery + ids
+    found = []
+    for ends, own in (
+        (matches.match_ends, matches.match_ids),
+        (matches.junk_ends, matches.junk_ids),
+    ):
+        owners = np.repeat(np.arange(len(ids)), np.diff(ends))
+        found.append((ids >= 0) & np.isin(pairs, owners * num_gallery + own))
+    return found
 
 
 @compiled
