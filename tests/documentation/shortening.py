@@ -1,0 +1,86 @@
+"""How the commands of the pages are made short. Nothing of it is in the package.
+
+Every line that trains gets these settings at its end, but for those that it makes
+itself; of epochs and seeds it gets fewer in any case. A dozen drawn people have too
+few pairs for the false-match rates of the pages, which are raised.
+
+A training is prepared as ever; if the session has trained its network before, it then
+takes the results of that training instead of steps.
+"""
+
+import json
+import shutil
+
+from tests.conftest import SMALL
+
+TRAINING = ("fit", "demo")
+SETTINGS = {
+    **dict(setting.split("=", 1) for setting in SMALL),
+    "model.backbone": "tiny",
+    "model.weights": "none",
+    "train.precision": "float32",
+    "train.evaluate_every": "0",
+}
+EPOCHS = {
+    "train.epochs": "1",
+    "train.warmup_epochs": "0",
+    "train.freeze_epochs": "0",
+    "train.stop_after": "0",
+}
+MOST_SEEDS = 2
+LEAST_RATE = 0.3
+_RATE = "--false-match-rate"
+
+
+class TrainedOnce:
+    """Stands for `topdb_tf.recipe.loop.train`, and keeps what it leaves.
+
+    Args:
+        train: The real function.
+        folder: Where the results are kept.
+    """
+
+    def __init__(self, train, folder):
+        self.train = train
+        self.folder = folder
+        self.kept = {}
+
+    def __call__(self, training, *, resumed=None):
+        config, run = training.config, training.run
+        network = (config.model, config.train.strategy)
+        if network not in self.kept:
+            self.train(training, resumed=resumed)
+            self.kept[network] = self.folder / str(len(self.kept))
+            shutil.copytree(run.path, self.kept[network])
+            return
+        own = (run.config.name, run.environment.name)
+        results = shutil.ignore_patterns(*own)
+        shutil.copytree(
+            self.kept[network], run.path, ignore=results, dirs_exist_ok=True
+        )
+        scores = json.loads(run.scores.read_text(encoding="utf-8"))
+        scores["dataset"] = config.data.split
+        run.scores.write_text(json.dumps(scores), encoding="utf-8")
+
+
+def shortened(words):
+    """Returns the words of a `topdb-tf` command with the settings of the tests."""
+    words = list(words)
+    if "--seeds" in words:
+        place = words.index("--seeds") + 1
+        words[place] = str(min(int(words[place]), MOST_SEEDS))
+    if "calibrate" in words and _RATE not in words:
+        words += [_RATE, str(LEAST_RATE)]
+    for place, option in enumerate(words[:-1]):
+        if option == _RATE:
+            words[place + 1] = str(max(float(words[place + 1]), LEAST_RATE))
+    if not set(words) & set(TRAINING) or "--help" in words or "--resume" in words:
+        return words
+    pairs = zip(words, words[1:], strict=False)
+    own = {value.partition("=")[0] for option, value in pairs if option == "--set"}
+    if "model.weights" in own:  # of the backbone that the recipe names
+        own.add("model.backbone")
+    settings = {key: value for key, value in SETTINGS.items() if key not in own}
+    for key, value in (settings | EPOCHS).items():
+        words += ["--set", f"{key}={value}"]
+    return words
