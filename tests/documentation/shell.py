@@ -177,9 +177,11 @@ class Shell:
         namespace = {"__name__": "script", "__file__": str(script)}
         exec(compile(script.read_text(), str(script), "exec"), namespace)
         with _in_folder(self.folder):
-            status = namespace["main"].main(words, standalone_mode=False)
-        if status:
-            raise LineError(f"status {status}: {line}")
+            try:
+                namespace["main"].main(words, standalone_mode=False)
+            except SystemExit as end:
+                if end.code:
+                    raise LineError(f"status {end.code}: {line}") from end
 
     _python3 = _python
 

@@ -130,7 +130,7 @@ def epochs(places, num, seed, name, chosen, data_root, **output):
     """Draws where RUN's network looked after several epochs of its training.
 
     A run keeps the checkpoints of its newest two epochs and of the best unless
-    `train.keep_checkpoints` says more.
+    `train.keep_checkpoints` says more. IMAGES are as in `figure activations`.
 
     \b
     topdb-tf figure epochs
@@ -147,8 +147,12 @@ def epochs(places, num, seed, name, chosen, data_root, **output):
 
 @figure.command()
 @click.argument("run", required=False, type=PATH)
-@click.option("--worst", metavar="N", type=click.IntRange(min=0), help="Lowest AP.")
-@click.option("--best", metavar="N", type=click.IntRange(min=0), help="Highest AP.")
+@click.option(
+    "--lowest", "worst", metavar="N", type=click.IntRange(min=0), help="Lowest AP."
+)
+@click.option(
+    "--highest", "best", metavar="N", type=click.IntRange(min=0), help="Highest AP."
+)
 @click.option(
     "--wrong",
     metavar="N",
@@ -181,7 +185,10 @@ def epochs(places, num, seed, name, chosen, data_root, **output):
 @click.option("--dataset", help="Another data set than the run's own.")
 @click.option("--data-root", type=PATH, help="Folder of data.")
 @click.option(
-    "--best-epoch", is_flag=True, help="The model of the highest mAP, not the last."
+    "--best",
+    "best_epoch",
+    is_flag=True,
+    help="The epoch of the highest mAP, not the last.",
 )
 @output_options
 def rankings(run, worst, best, wrong, pids, seed, data_root, **options):
