@@ -74,3 +74,40 @@ def _coloured(lines):
         if word in _COLOURS and not is_plain:
             word = click.style(word, fg=_COLOURS[word], bold=True)
         yield f"{word}{space}{rest}"
+
+
+@data.command()
+@click.argument("archive", type=click.Path(path_type=Path))
+@click.option(
+    "--dataset",
+    help="What it holds: market1501, dukemtmc-reid, cuhk03, cuhk03-np, msmt17-v1 or "
+    "msmt17-v2.  [default: as its members tell]",
+)
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Folder of all benchmarks.  [default: $TOPDB_DATA, else datasets]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+@click.pass_context
+def prepare(ctx, archive, dataset, data_root, as_json):
+    """Unpacks ARCHIVE, of a public data set, where it belongs, and counts it.
+
+    zip, tar, tar.gz, tar.bz2 and tar.xz. Nothing is downloaded or overwritten. An
+    archive that is damaged, or leads out of its folder, is refused and leaves nothing.
+
+    Ends with status 0 if the data set is complete, 1 if it was unpacked but is not as
+    its card says, 2 if it was not unpacked.
+
+    \b
+    topdb-tf data prepare Market-1501-v15.09.15.zip
+    topdb-tf data prepare MSMT17_V1.tar.gz --data-root /data
+    """
+    from topdb_tf.recipe import prepare as recipe
+
+    try:
+        result = recipe.prepare(archive, data_root, dataset=dataset)
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        raise click.UsageError(" ".join(str(error).split())) from error
+    show(result, lambda done: _coloured(recipe.prepare_lines(done)), as_json)
+    ctx.exit(recipe.exit_status(result))
