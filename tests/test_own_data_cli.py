@@ -15,6 +15,7 @@ from topdb_tf.data.records import ImageRecord, Split
 from topdb_tf.recipe.scoring import retrieval_set_of, score_set
 from topdb_tf.recipe.table import paper_tables
 from topdb_tf.recipe.table_formats import table_lines
+from topdb_tf.retrieval.rank_lists import ranked_lists
 
 SETS = [part for setting in SMALL for part in ("--set", setting)]
 
@@ -172,6 +173,8 @@ def test_calibrate_and_export_take_own_images(own, people, tmp_path):
     assert pairs == {12}
     answer = topdb("export", own, "--out", tmp_path / "model", "--json")
     assert answer.exit_code == 0, answer.output
+    [card] = (tmp_path / "model").rglob("*.md")
+    assert "\npeople; the terms of its images are its owner's." in card.read_text()
 
 
 def test_a_query_is_never_its_own_match():
@@ -190,6 +193,10 @@ def test_a_query_is_never_its_own_match():
     retrieval_set = retrieval_set_of(features, known, **ignoring)
     config = Config(evaluation=Config().evaluation.__class__(**ignoring))
     assert score_set(retrieval_set, config).scores.mean_ap == 0.5
+    lists = ranked_lists(retrieval_set, k=3, with_junk=True, **ignoring)
+    assert lists.gallery_indices.tolist() == [[0, 1, 2]]
+    assert lists.is_junk.tolist() == [[True, False, False]]
+    assert lists.is_match.tolist() == [[False, False, True]]
 
 
 def test_cameras_are_kept_where_none_is_its_own_match():

@@ -11,6 +11,7 @@ import numpy as np
 
 from topdb_tf import __version__
 from topdb_tf.config import Config
+from topdb_tf.data.benchmarks import dataset_name
 from topdb_tf.data.records import Split, load_card
 from topdb_tf.recipe.datasets import read_data
 from topdb_tf.recipe.environment import load_tensorflow, without_notes
@@ -252,7 +253,7 @@ def _metadata(source, embedder, precision) -> dict[str, str]:
     }
     if source.run is not None:
         name = read_config(source.run.config).data.split
-        texts["training_data"] = name
+        texts["training_data"] = dataset_name(name)
         with contextlib.suppress(FileNotFoundError):  # data of one's own have no card
             card = load_card(name)
             texts["terms"] = f"{card.title}: {card.terms}"

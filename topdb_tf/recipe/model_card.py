@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from topdb_tf import __version__
+from topdb_tf.data.benchmarks import dataset_name
 from topdb_tf.data.records import load_card
 from topdb_tf.recipe.calibrate import rate_text, read_calibration, share_text
 from topdb_tf.recipe.scoring import score_lines
@@ -98,7 +99,7 @@ def _data(run):
     try:
         card = load_card(name)
     except FileNotFoundError:
-        return f"{name}; the terms of its images are its owner's."
+        return f"{dataset_name(name)}; the terms of its images are its owner's."
     return f"{card.title} (`{name}`). Terms: {card.terms}\n\n{card.citation}"
 
 
