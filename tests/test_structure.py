@@ -19,6 +19,7 @@ ALLOWED = {
     "data": {"data"},
     "model": {"model"},
     "retrieval": {"retrieval"},
+    "search": {"search", "run_folder"},
     "figures": {"figures"},
     "pages": {"pages"},
     "serving": {"serving", "model", "data", "progress"},
@@ -27,6 +28,7 @@ ALLOWED = {
 # Rooms whose every module does without these libraries.
 FORBIDDEN = {
     "retrieval": {"tensorflow", "keras", "keras_hub", "scipy", "sklearn", "click"},
+    "search": {"tensorflow", "keras", "keras_hub", "sklearn", "click"},
     "figures": {"tensorflow", "keras", "keras_hub", "sklearn", "PIL", "click"},
     "pages": {"tensorflow", "keras", "keras_hub", "sklearn", "matplotlib", "click"},
     "config": {"tensorflow", "keras", "numpy"},

@@ -86,7 +86,7 @@ def test_images_in_files_and_folders_become_features(where, photos, out):
     for word in ("3 images, 4 numbers each", "model version 2", "images/s, 0 left out"):
         assert word in last
     with np.load(out) as arrays:
-        assert set(arrays) == {"features", "paths"}
+        assert set(arrays) == {"features", "paths", "probe_features"}
         names = ["b.PNG", "a.jpg", "deep/c.jpeg"]  # as given, each once
         assert arrays["paths"].tolist() == [str(photos / name) for name in names]
         assert arrays["features"].dtype == np.float32

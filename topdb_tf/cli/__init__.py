@@ -14,6 +14,7 @@ from topdb_tf.cli import (
     figures,
     reporting,
     scoring,
+    searching,
     serving,
     training,
 )
@@ -118,6 +119,7 @@ for _command in (
     reporting.compare,
     serving.export,
     embedding.embed,
+    searching.index,
     deciding.calibrate,
     deciding.match,
     figures.figure,

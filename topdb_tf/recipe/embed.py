@@ -11,6 +11,7 @@ from topdb_tf.data.records import camids_of, pids_of
 from topdb_tf.progress import progress_bar
 from topdb_tf.recipe.environment import load_tensorflow
 from topdb_tf.recipe.image_files import list_images
+from topdb_tf.recipe.model_probes import probe_features
 from topdb_tf.run_folder import RunFolder, whole_file
 from topdb_tf.serving.address import ModelChoice, parse_address
 from topdb_tf.serving.client import Embedded, ServingClient
@@ -67,7 +68,8 @@ def embed_images(
     """Writes the features of images, and whom they show where all names tell it.
 
     The file holds `features`, float32 `(num_images, dim)`, and `paths`; if every name
-    follows the pattern of Market-1501, also `pids` and `camids`.
+    follows the pattern of Market-1501, also `pids` and `camids`. `probe_features` are
+    those of drawn images, by which `topdb-tf index` knows the model again.
 
     Args:
         client: What embeds them.
@@ -86,12 +88,13 @@ def embed_images(
     """
     _check_out(out)
     images = list_images(places)
-    embedded, facts = _embed(client, images.paths, **options)
+    embedded, facts = embed_paths(client, images.paths, **options)
     paths = [images.paths[index] for index in embedded.kept]
     arrays = {"features": embedded.embeddings, "paths": _texts(paths)}
     records = _records_of(paths)
     if records is not None:
         arrays |= {"pids": pids_of(records), "camids": camids_of(records)}
+    arrays["probe_features"] = probe_features(client)
     with whole_file(out) as partial:
         np.savez(partial, **arrays)
     return {"out": str(out), **facts, "skipped": _names(images.skipped)}
@@ -128,7 +131,7 @@ def embed_split(
         if record.pid != JUNK_PID
     ]
     paths = [record.path for _, record in records]
-    embedded, facts = _embed(client, paths, **options)
+    embedded, facts = embed_paths(client, paths, **options)
     arrays = {}
     for part in parts:
         places = [
@@ -145,6 +148,7 @@ def embed_split(
             f"{part}_camids": camids_of(kept),
             f"{part}_paths": _texts([record.path for record in kept]),
         }
+    arrays["probe_features"] = probe_features(client)
     with whole_file(out) as partial:
         np.savez(partial, **arrays)
     skipped = [path for images in parts.values() for path in images.skipped]
@@ -182,8 +186,23 @@ def _open_model(path):
     return SavedModelConnection(path)
 
 
-def _embed(client, paths, **options) -> tuple[Embedded, dict]:
-    """Returns the embeddings of files, and the facts about them."""
+def embed_paths(
+    client: ServingClient, paths: Sequence[Path], **options
+) -> tuple[Embedded, dict]:
+    """Returns the embeddings of image files, and the facts about them.
+
+    Args:
+        client: What embeds them.
+        paths: The files.
+        **options: As of `embed_images`.
+
+    Returns:
+        The embeddings, and what `embed_images` returns without `out` and `skipped`.
+
+    Raises:
+        ValueError: If an image is bad, or an embedding is not finite.
+        ServingError: If the server fails.
+    """
     start = time.perf_counter()
     with progress_bar("embedding") as progress:
         embedded = client.embed(paths, progress=progress, **options)

@@ -45,7 +45,7 @@ def match(
     if not pairs:
         raise ValueError("There must be a pair of images.")
     calibration = read_calibration(run)
-    point = _operating_point(calibration, false_match_rate)
+    point = operating_point(calibration, false_match_rate)
     paths = list(dict.fromkeys(path for pair in pairs for path in pair))
     for path in paths:
         if not path.is_file():
@@ -109,6 +109,26 @@ def read_pairs(path: Path) -> list[tuple[Path, Path]]:
     return pairs
 
 
+def operating_point(calibration: dict, rate: float | None) -> dict:
+    """Returns the operating point of a calibrated rate, or of the first.
+
+    Raises:
+        ValueError: If the rate is not one of the calibration.
+    """
+    points = calibration["operating_points"]
+    if rate is None:
+        return points[0]
+    for point in points:
+        if point["wanted_false_match_rate"] == rate:
+            return point
+    known = [str(point["wanted_false_match_rate"]) for point in points]
+    raise ValueError(
+        f"The false-match rate must be one that was calibrated: {', '.join(known)}. "
+        f"For another one run `topdb-tf calibrate --false-match-rate {rate}`. "
+        f"Received: {rate}"
+    )
+
+
 def match_lines(result: dict) -> list[str]:
     """Returns the decisions for people."""
     lines = []
@@ -128,21 +148,6 @@ def match_lines(result: dict) -> list[str]:
         f"was {share_text(result['false_match_rate'])}, and "
         f"{share_text(result['true_match_rate'])} of the true matches were found",
     ]
-
-
-def _operating_point(calibration, rate):
-    points = calibration["operating_points"]
-    if rate is None:
-        return points[0]
-    for point in points:
-        if point["wanted_false_match_rate"] == rate:
-            return point
-    known = [str(point["wanted_false_match_rate"]) for point in points]
-    raise ValueError(
-        f"The false-match rate must be one that was calibrated: {', '.join(known)}. "
-        f"For another one run `topdb-tf calibrate --false-match-rate {rate}`. "
-        f"Received: {rate}"
-    )
 
 
 def _embed(model, paths):

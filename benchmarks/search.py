@@ -1,0 +1,147 @@
+"""Recall, speed, memory and size of each kind of search index.
+
+    python benchmarks/search.py --images 1000000 --dim 512 --kinds ivf hnsw
+
+Features are drawn: a centre an identity (20 images each), half as large an offset a
+camera (15 of them) and 0.7 times as large a noise an image, all with a spectrum that
+falls as 1/number^0.85 (about 58 effective dimensions), divided by their norm. Queries
+are other images of the same persons. Recall@1 is the share of the queries whose nearest
+image is found first, recall@10 the share of the ten nearest that are among the ten
+found. Speeds are medians, searches of each kind and of the exact one in turns, so both
+have the same share of the machine; memory is what opening the index takes, without the
+mapped features, which the system keeps in memory that is free.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from topdb_tf.search.changes import create_index
+from topdb_tf.search.index import SearchIndex
+
+IMAGES_A_PERSON, NUM_CAMERAS, NUM_QUERIES, BATCH = 20, 15, 512, 64
+SWEEPS = {
+    "ivf": ("nprobe", (16, 32, 64, 128, 256, 512)),
+    "hnsw": ("efSearch", (40, 64, 128, 256, 512, 1024)),
+}
+
+
+def main():
+    """Measures the kinds that are named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=1_000_000)
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--kinds", nargs="*", default=list(SWEEPS), choices=SWEEPS)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+    changes = {k: int(v) for k, v in (text.split("=") for text in arguments.set)}
+    features, queries = draw(arguments.images, arguments.dim)
+    names = [f"{number:07d}.jpg" for number in range(len(features))]
+    folder = Path(tempfile.mkdtemp(prefix="search-"))
+    try:
+        say(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {features.shape}")
+        exact = built(folder, "exact", features, names)
+        truth = exact.search(queries, k=10).rows
+        for kind in arguments.kinds:
+            index = built(folder, kind, features, names, changes)
+            measure(kind, index, exact, queries, truth, arguments.repeats)
+            shutil.rmtree(folder / kind)
+    finally:
+        shutil.rmtree(folder)
+
+
+def draw(num_images: int, dim: int, seed: int = 0):
+    """Returns unit features of images, and of queries, in random order."""
+    rng = np.random.default_rng(seed)
+    scale = (np.arange(1, dim + 1) ** -0.425).astype(np.float32)
+    num_pids = max(1, num_images // IMAGES_A_PERSON)
+    centers = rng.standard_normal((num_pids, dim), dtype=np.float32)
+    cameras = 0.5 * rng.standard_normal((NUM_CAMERAS, dim), dtype=np.float32)
+
+    def part(count):
+        features = np.empty((count, dim), np.float32)
+        for start in range(0, count, 20000):
+            block = features[start : start + 20000]
+            rng.standard_normal(out=block, dtype=np.float32)
+            block *= 0.7
+            block += centers[rng.integers(0, num_pids, len(block))]
+            block += cameras[rng.integers(0, NUM_CAMERAS, len(block))]
+            block *= scale
+            block /= np.linalg.norm(block, axis=1, keepdims=True)
+        return features
+
+    return part(num_images), part(NUM_QUERIES)
+
+
+def built(folder, kind, features, names, changes=None):
+    """Builds an index, opens it, and prints seconds, memory and size."""
+    start = perf_counter()
+    path = folder / kind
+    create_index(path, features, names, kind=kind, parameters=changes)
+    seconds, before = perf_counter() - start, private_memory()
+    start = perf_counter()
+    index = SearchIndex(path)
+    size = sum(file.stat().st_size for file in path.iterdir())
+    say(
+        f"\n{kind} {index.manifest['parameters']}: built in {seconds:.0f} s, opened in "
+        f"{perf_counter() - start:.1f} s, memory "
+        f"{(private_memory() - before) / 2**30:.2f} GiB, files {size / 2**30:.2f} GiB"
+    )
+    return index
+
+
+def measure(kind, index, exact, queries, truth, repeats):
+    """Prints recall and speed by the parameter of the search."""
+    name, values = SWEEPS[kind]
+    most = index.manifest["parameters"].get("nlist", values[-1])
+    for value in [value for value in values if value <= most]:
+        parameters = {name: value}
+        found = index.search(queries, k=10, parameters=parameters).rows
+        first = np.mean(found[:, 0] == truth[:, 0])
+        pairs = zip(found, truth, strict=True)
+        ten = np.mean([len(np.intersect1d(a, b)) / truth.shape[1] for a, b in pairs])
+        line = f"{name}={value}: recall@1 {first:.3f}, recall@10 {ten:.3f}"
+        for count in (1, BATCH):
+            ours, rival, ratio = speeds(
+                index, exact, queries, parameters, count, repeats
+            )
+            line += f"; {count} at once: {ours:,.0f} queries/s, exact {rival:.1f}, "
+            line += f"{ratio:,.0f} x"
+        say(f"{line}; load {os.getloadavg()[0]:.1f}")
+
+
+def speeds(index, exact, queries, parameters, count, repeats):
+    """Returns queries a second of two indexes, and the median of their ratios."""
+    seconds = [], []
+    for repeat in range(repeats):
+        part = queries[repeat * count : (repeat + 1) * count]
+        start = perf_counter()
+        exact.search(part, k=10)
+        middle = perf_counter()
+        index.search(part, k=10, parameters=parameters)
+        seconds[0].append(perf_counter() - middle)
+        seconds[1].append(middle - start)
+    ratio = statistics.median(b / a for a, b in zip(*seconds, strict=True))
+    return *(count / statistics.median(values) for values in seconds), ratio
+
+
+def private_memory() -> int:
+    """Returns the bytes that this process has for itself, without mapped files."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    line = next(line for line in lines if line.startswith("RssAnon"))
+    return int(line.split()[1]) << 10
+
+
+def say(line):
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

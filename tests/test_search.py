@@ -1,0 +1,277 @@
+"""Search indexes: against brute force, a dictionary, damage and other processes."""
+
+import multiprocessing
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from topdb_tf.retrieval.distances import pairwise_distances
+from topdb_tf.search import changes, files, kinds
+from topdb_tf.search.changes import (
+    add_entries,
+    check_index,
+    compact_index,
+    create_index,
+    remove_entries,
+)
+from topdb_tf.search.index import METRICS, SearchIndex
+
+
+def drawn(count, dim=12, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((count, dim), dtype=np.float32)
+
+
+def names(count):
+    return [f"{number:04d}.jpg" for number in range(count)]
+
+
+@pytest.fixture
+def place(tmp_path):
+    return tmp_path / "people.index"
+
+
+def found_paths(index, found):
+    return [[index.entries.paths[row] for row in rows] for rows in found.rows]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_exact_is_brute_force(place, metric):
+    features, queries = drawn(700), drawn(40, seed=1)
+    create_index(place, features, names(700), metric=metric)
+    found = SearchIndex(place).search(queries, k=9)
+    distances = pairwise_distances(queries, features, metric=metric)
+    order = np.argsort(distances, axis=1, kind="stable")[:, :9]
+    np.testing.assert_array_equal(found.rows, order)
+    expected = np.take_along_axis(distances, order, axis=1)
+    np.testing.assert_allclose(found.distances, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_distances_by_hand_and_what_is_missing(place):
+    # From (0, 0): (3, 4) is 25 away, (1, 0) is 1 away; there is no third.
+    create_index(place, np.array([[3.0, 4.0], [1.0, 0.0]]), ["far", "near"])
+    found = SearchIndex(place).search(np.zeros((1, 2)), k=3)
+    assert found.distances.tolist() == [[1.0, 25.0, float("inf")]]
+    assert found.rows.tolist() == [[1, 0, -1]]
+
+
+def test_equal_distances_are_in_the_order_of_the_ids(place):
+    features = np.concatenate([drawn(5), np.tile(drawn(1, seed=3), (200, 1))])
+    create_index(place, features, names(205))
+    found = SearchIndex(place).search(features[-1:], k=7)
+    assert found.rows.tolist() == [[5, 6, 7, 8, 9, 10, 11]]
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_an_approximate_kind_with_all_effort_is_exact(place, kind):
+    features, queries = drawn(400), drawn(30, seed=1)
+    create_index(place, features, names(400), kind=kind)
+    index = SearchIndex(place)
+    chosen = {"refine": 8}
+    if kind == "ivf":
+        chosen["nprobe"] = index.manifest["parameters"]["nlist"]
+    else:
+        chosen["efSearch"] = 400
+    found = index.search(queries, k=5, parameters=chosen)
+    distances = pairwise_distances(queries, features)
+    order = np.argsort(distances, axis=1, kind="stable")[:, :5]
+    np.testing.assert_array_equal(found.rows, order)
+
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.lists(st.integers(0, 9), min_size=1, unique=True)),
+        st.tuples(st.just("remove"), st.lists(st.integers(0, 9), unique=True)),
+        st.just(("compact", [])),
+    ),
+    max_size=5,
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(operations=OPERATIONS, kind=st.sampled_from(["exact", "hnsw"]))
+def test_changes_are_those_of_a_dictionary(tmp_path_factory, operations, kind):
+    place = tmp_path_factory.mktemp("changes") / "index"
+    model = {f"old{number}": feature for number, feature in enumerate(drawn(6))}
+    create_index(place, np.array(list(model.values())), list(model), kind=kind)
+    for step, (what, numbers) in enumerate(operations):
+        chosen = [f"new{number}" for number in numbers]
+        if what == "add":
+            features = drawn(len(numbers), seed=step + 1)
+            known = sum(path in model for path in chosen)
+            assert add_entries(place, features, chosen) == known
+            for path, feature in zip(chosen, features, strict=True):
+                model.pop(path, None)
+                model[path] = feature
+        elif what == "remove":
+            gone = remove_entries(
+                place, lambda e, c=chosen: np.array([p in c for p in e.paths], bool)
+            )
+            assert set(gone) == set(chosen) & set(model)
+            model = {path: f for path, f in model.items() if path not in gone}
+        else:
+            compact_index(place)
+    index, queries = SearchIndex(place), drawn(4, seed=99)
+    assert len(index) == len(model)
+    distances = pairwise_distances(queries, np.array(list(model.values())))
+    order = np.argsort(distances, axis=1, kind="stable")[:, :3]
+    expected = [[list(model)[row] for row in rows] for rows in order]
+    assert found_paths(index, index.search(queries, k=3)) == expected
+    check_index(place)
+
+
+def test_faiss_is_given_new_images_when_they_are_many(place, monkeypatch):
+    features = drawn(300)
+    create_index(place, features[:200], names(200), kind="ivf")
+    add_entries(place, features[200:210], names(210)[200:])
+    assert SearchIndex(place).approximate.ntotal == 200
+    monkeypatch.setattr(changes, "_TAIL_ROWS", 20)
+    add_entries(place, features[210:], names(300)[210:])
+    index = SearchIndex(place)
+    assert index.approximate.ntotal == 300
+    found = index.search(features[250:260], k=1)
+    assert found.rows[:, 0].tolist() == list(range(250, 260))
+
+
+def test_a_search_may_look_among_some_rows(place):
+    create_index(place, drawn(50), names(50))
+    among = np.arange(50) % 2 == 1
+    found = SearchIndex(place).search(drawn(5, seed=1), k=4, among=among)
+    assert (found.rows % 2 == 1).all()
+
+
+@pytest.mark.parametrize("name", ["append_features", "write_file", "write_manifest"])
+@pytest.mark.parametrize("change", ["add", "remove", "compact"])
+def test_a_change_that_fails_leaves_the_old_index(place, monkeypatch, name, change):
+    create_index(place, drawn(20), names(20))
+    works = getattr(files, name)
+
+    def fails(*arguments):
+        if name != "write_manifest":
+            works(*arguments)
+        raise OSError("disk full")
+
+    monkeypatch.setattr(files, name, fails)
+    try:
+        if change == "add":
+            add_entries(place, drawn(3, seed=1), ["a", "b", "0001.jpg"])
+        elif change == "remove":
+            remove_entries(place, lambda entries: entries.ids < 5)
+        else:
+            compact_index(place)
+    except OSError:
+        pass
+    else:  # a removal writes no features
+        assert (name, change) == ("append_features", "remove")
+        return
+    monkeypatch.undo()
+    assert len(SearchIndex(place)) == 20
+    check_index(place)
+    add_entries(place, drawn(1, seed=2), ["c"])
+    check_index(place)
+    index = SearchIndex(place)
+    assert found_paths(index, index.search(drawn(1, seed=2), k=1)) == [["c"]]
+    named = {file.name for file in index.manifest["files"].values()}
+    assert {path.name for path in place.iterdir()} == named | {"index.json"}
+
+
+def add_one(place, number):
+    add_entries(place, drawn(1, seed=number), [f"of process {number}"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+def test_processes_that_add_at_once_lose_nothing(place):
+    create_index(place, drawn(5), names(5))
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=add_one, args=(place, n)) for n in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
+    assert len(SearchIndex(place)) == 8
+    with files.locked(place), pytest.raises(ValueError, match="Another process"):
+        with files.locked(place, seconds=0.1):
+            pass
+
+
+@pytest.mark.parametrize("name", ["features", "entries", "approximate"])
+def test_damage_is_found(place, name):
+    create_index(place, drawn(200), names(200), kind="ivf")
+    path = place / SearchIndex(place).manifest["files"][name].name
+    contents = bytearray(path.read_bytes())
+    contents[len(contents) // 2] ^= 1
+    path.write_bytes(contents)
+    with pytest.raises(ValueError, match="damaged"):
+        check_index(place)
+    path.write_bytes(contents[:-9])
+    with pytest.raises(ValueError, match=f"{path.name} is damaged"):
+        SearchIndex(place)
+    path.unlink()
+    with pytest.raises(ValueError, match="gone"):
+        SearchIndex(place)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("no JSON", "damaged"),
+        ("[]", "damaged"),
+        ('{"format": 9}', "format 9"),
+        ('{"format": 1}', "not as written"),
+    ],
+)
+def test_foreign_files_are_refused(place, text, words):
+    place.mkdir()
+    with pytest.raises(FileNotFoundError, match="is no index"):
+        SearchIndex(place)
+    (place / "index.json").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        SearchIndex(place)
+
+
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [
+        (np.full((1, 12), np.nan), "finite"),
+        (np.full((1, 12), 1e30), "finite"),
+        (np.ones((1, 11)), r"\(num_images, 12\)"),
+        (np.ones((1, 12), int), "floats"),
+        (np.zeros((1, 12)), "not all zero"),
+    ],
+)
+def test_features_that_do_not_fit_are_refused(place, features, words):
+    create_index(place, drawn(5), names(5), metric="cosine")
+    with pytest.raises(ValueError, match=words):
+        SearchIndex(place).search(features)
+    with pytest.raises(ValueError, match=words):
+        add_entries(place, features, ["new"])
+    assert len(SearchIndex(place)) == 5
+
+
+def test_what_cannot_be_built_is_explained(place, monkeypatch):
+    with pytest.raises(ValueError, match="Received twice: a"):
+        create_index(place, drawn(2), ["a", "a"])
+    with pytest.raises(ValueError, match="needs 100 images"):
+        create_index(place, drawn(2), names(2), kind="ivf")
+    with pytest.raises(ValueError, match="nprobe"):
+        create_index(place, drawn(9), names(9), kind="hnsw", parameters={"nprobe": 2})
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ValueError, match="pip install 'topdb-tf"):
+        create_index(place, drawn(9), names(9), kind="hnsw")
+    create_index(place, drawn(9), names(9))  # the exact kind does without
+    with pytest.raises(FileExistsError, match="index add"):
+        create_index(place, drawn(9), names(9))
+
+
+def test_parameters_of_a_search_are_told_from_those_of_an_index(place):
+    create_index(place, drawn(200), names(200), kind="ivf")
+    index = SearchIndex(place)
+    with pytest.raises(ValueError, match="fixed when an index is built"):
+        index.search(drawn(1), parameters={"nlist": 2})
+    with pytest.raises(ValueError, match="at most nlist"):
+        index.search(drawn(1), parameters={"nprobe": 1000})
+    assert kinds.default_parameters("ivf", 1_000_000, 512)["nlist"] == 2048

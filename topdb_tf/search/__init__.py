@@ -1,0 +1,1 @@
+"""A search index of embeddings on disk: exact, or approximate by FAISS."""

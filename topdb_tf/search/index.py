@@ -1,0 +1,200 @@
+"""An index on disk, opened for searches."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from topdb_tf.search import files, kinds
+from topdb_tf.search.entries import entries_of
+from topdb_tf.search.scan import exact_neighbors, refined
+
+METRICS = ("sqeuclidean", "euclidean", "cosine")
+
+_ATTEMPTS = 5
+_LARGEST_SQUARE = np.finfo(np.float32).max / 8
+_READERS_ERRORS = (ValueError, KeyError, OSError, EOFError)
+
+
+class Found(NamedTuple):
+    """The neighbours of some queries, nearest first.
+
+    Args:
+        distances: float32 `(num_queries, k)`, in the metric of the index; infinite
+            where there are no more images.
+        rows: int64 `(num_queries, k)`, places in `entries`; -1 for none.
+    """
+
+    distances: np.ndarray
+    rows: np.ndarray
+
+
+class SearchIndex:
+    """An index that was opened for searches.
+
+    The features stay in their file and are mapped; an approximate kind is read into
+    memory. What other processes change afterwards is not seen.
+
+    Args:
+        folder: Folder of the index.
+
+    Attributes:
+        manifest: What `index.json` says: `kind`, `parameters`, `metric`, `dim` and
+            `model` among others.
+        entries: What is known of the images; see `topdb_tf.search.entries.Entries`.
+        features: float32 of shape `(num_rows, dim)`; normalised if the metric is
+            `"cosine"`.
+
+    Raises:
+        FileNotFoundError: If there is no index.
+        ValueError: If a file of it is damaged or foreign, or FAISS is needed and is
+            not installed.
+    """
+
+    def __init__(self, folder: Path | str):
+        self.folder = Path(folder)
+        for attempt in range(_ATTEMPTS):
+            self.manifest = files.read_manifest(self.folder)
+            try:
+                self._open()
+                return
+            except FileNotFoundError as error:
+                # A change may have ended since the manifest was read.
+                if attempt == _ATTEMPTS - 1:
+                    raise files.damaged(Path(error.filename), "it is gone") from error
+
+    def _open(self):
+        manifest, paths = self.manifest, self.manifest["files"]
+        self.features = files.map_features(
+            self.folder, paths["features"], manifest["dim"]
+        )
+        contents = files.read_file(self.folder, paths["entries"])
+        try:
+            self.entries = entries_of(contents)
+        except _READERS_ERRORS as error:
+            path = self.folder / paths["entries"].name
+            raise files.damaged(path, str(error)) from error
+        if not len(self.features) == len(self.entries.ids) == manifest["num_rows"]:
+            raise files.damaged(self.folder / files.MANIFEST, "numbers of rows differ")
+        self.approximate = None
+        if "approximate" in paths:
+            self.approximate = self._read_approximate(paths["approximate"])
+
+    def _read_approximate(self, file):
+        path = self.folder / file.name
+        files.check_file(self.folder, file)
+        num_rows = self.manifest["approximate_rows"]
+        arguments = self.manifest["kind"], self.manifest["dim"], num_rows
+        try:
+            return kinds.read_approximate(path, *arguments)
+        except (RuntimeError, KeyError) as error:
+            raise files.damaged(path, str(error)) from error
+
+    def __len__(self):
+        return int(self.entries.is_live.sum())
+
+    def search(
+        self,
+        features: np.ndarray,
+        *,
+        k: int = 10,
+        parameters: dict | None = None,
+        among: np.ndarray | None = None,
+    ) -> Found:
+        """Returns the nearest images of each query.
+
+        Distances are computed from the features themselves, in float64, whatever the
+        kind. Equal ones are in the order of the ids.
+
+        Args:
+            features: Of the queries, any float type, shape `(num_queries, dim)`.
+            k: Number of neighbours.
+            parameters: Other values for those of `kinds.SEARCH_PARAMETERS`.
+            among: Booleans of shape `(num_rows,)`: the rows that may be found.
+
+        Raises:
+            ValueError: If the features do not fit the index or are not finite, or a
+                parameter is not one of a search.
+        """
+        if k < 1:
+            raise ValueError(f"There must be a neighbour to find. Received: k={k}")
+        queries = checked_features(features, self.manifest)
+        chosen = _search_parameters(self.manifest, parameters or {})
+        is_live = self.entries.is_live
+        is_live = is_live if among is None else is_live & among
+        start = 0 if self.approximate is None else self.approximate.ntotal
+        tail = slice(start, len(self.features))
+        distances, rows = exact_neighbors(
+            self.features[tail],
+            self.entries.squares[tail],
+            is_live[tail],
+            queries,
+            k,
+        )
+        if self.approximate is not None:
+            rows[rows >= 0] += start
+            likely = kinds.candidates(self.approximate, chosen, queries, k, is_live)
+            both = np.concatenate([likely, rows], axis=1)
+            distances, rows = refined(self.features, queries, both, k)
+        return Found(_in_metric(distances, self.manifest["metric"]), rows)
+
+
+def checked_features(features: np.ndarray, manifest: dict) -> np.ndarray:
+    """Returns features as an index keeps them.
+
+    Args:
+        features: Any float type, shape `(num_images, dim)`.
+        manifest: With `dim` and `metric`; for cosine the features are normalised.
+
+    Returns:
+        float32 of the same shape.
+
+    Raises:
+        ValueError: If the shape or type does not fit, or a value is not finite, too
+            large to be squared in float32, or a vector of cosine is zero.
+    """
+    features = np.asarray(features)
+    dim, metric = manifest["dim"], manifest["metric"]
+    if features.ndim != 2 or features.shape[1] != dim or features.dtype.kind != "f":
+        raise ValueError(
+            f"Features must be floats of the shape (num_images, {dim}), as those of "
+            f"the index. Received: {features.dtype} of shape {features.shape}"
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        features = np.ascontiguousarray(features, dtype=np.float32)
+        squares = np.einsum("ij,ij->i", features, features)
+    bad = ~(squares < _LARGEST_SQUARE)
+    if metric == "cosine":
+        bad |= squares == 0
+    if bad.any():
+        zero = ", and not all zero" if metric == "cosine" else ""
+        raise ValueError(
+            f"Features must be finite numbers, small enough to be squared{zero}. "
+            f"Received: {bad.sum()} rows that are not, the first row "
+            f"{np.flatnonzero(bad)[0]}"
+        )
+    if metric == "cosine":
+        features = features / np.sqrt(squares)[:, np.newaxis]
+    return features
+
+
+def _search_parameters(manifest, changes):
+    known = manifest["parameters"]
+    allowed = {
+        name: value for name, value in known.items() if name in kinds.SEARCH_PARAMETERS
+    }
+    for name in changes:
+        if name in known and name not in allowed:
+            raise ValueError(
+                f"`{name}` is fixed when an index is built; a search may change "
+                f"{', '.join(allowed)}. Received: {name}={changes[name]}"
+            )
+    kinds.checked_parameters(allowed, changes)
+    return kinds.checked_parameters(known, changes)
+
+
+def _in_metric(squared, metric):
+    """Returns squared distances as distances of a metric."""
+    if metric == "euclidean":
+        return np.sqrt(squared)
+    return squared / 2 if metric == "cosine" else squared
