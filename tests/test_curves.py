@@ -51,7 +51,7 @@ def roc_of(distances, false, true):
 def test_cmc_draws_each_rank_of_each_run(width):
     curves = [CmcCurve("one", CMC), CmcCurve("other", CMC / 2)]
     figure = cmc_figure(curves, max_rank=3, references={"paper": 0.949}, width=width)
-    one, other, reference = figure.axes[0].get_lines()
+    one, other, reference = figure.axes[0].get_lines()[:3]
     np.testing.assert_array_equal(one.get_xydata(), [[1, 0.5], [2, 0.75], [3, 0.875]])
     np.testing.assert_array_equal(other.get_ydata(), CMC[:3] / 2)
     assert reference.get_xydata().tolist() == [[1, 0.949]]
@@ -63,6 +63,21 @@ def test_cmc_draws_each_rank_of_each_run(width):
     text = " ".join(texts_of(figure))
     for part in ("one", "other", "rank-1 25.0 %", "paper, rank-1 94.9 %"):
         assert part in text
+
+
+def test_names_are_joined_to_the_ends_of_their_lines():
+    curves = [CmcCurve("low", CMC / 2), CmcCurve("high", CMC)]
+    (axes,) = cmc_figure(curves).axes
+    lines, joints = axes.get_lines()[:2], axes.get_lines()[2:]
+    for line, joint in zip(lines, joints, strict=True):
+        look = [line.get_color(), line.get_linestyle(), line.get_marker()]
+        assert [joint.get_color(), joint.get_linestyle(), joint.get_marker()] == look
+        start = axes.transAxes.transform(joint.get_xydata()[0])
+        end = axes.transData.transform(line.get_xydata()[-1])
+        np.testing.assert_allclose(start, end, atol=0.01)
+    texts = {text.get_text().split("\n")[0]: text.xy[1] for text in axes.texts}
+    assert texts["low"] < texts["high"]
+    assert texts["low"] == pytest.approx(joints[0].get_ydata()[-1])
 
 
 def test_cmc_of_seeds_is_a_mean_in_a_band():
@@ -248,5 +263,5 @@ def test_a_map_of_named_persons_without_cameras():
 def test_a_map_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match=r"shape \(3, 2\), 2 pids"):
         embedding_map_figure(np.zeros((3, 2)), [1, 2], [1, 2])
-    with pytest.raises(ValueError, match="89 persons"):
-        embedding_map_figure(np.zeros((89, 2)), np.arange(89), np.ones(89))
+    with pytest.raises(ValueError, match="105 persons"):
+        embedding_map_figure(np.zeros((105, 2)), np.arange(105))

@@ -145,7 +145,7 @@ def cameras(run, score, dataset, data_root, best, **output):
 @click.option("--pid", "persons", multiple=True, help="A person; may be repeated.")
 @click.option(
     "--num-pids",
-    type=click.IntRange(1, 88),
+    type=click.IntRange(1, 104),
     default=12,
     show_default=True,
     help="Persons with the most images, where none is named.",

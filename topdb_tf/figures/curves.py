@@ -76,7 +76,8 @@ def cmc_figure(
         firsts = [curve.cmc[0] for curve in curves] + list(references.values())
         axes.set_ylim(max(0.0, np.floor(20 * min(firsts) - 0.4) / 20), 1.005)
         axes.set_xlim(0.5, max_rank + 0.01 * max_rank)
-        axes.set_xticks([1, *range(5, max_rank + 1, 5 if max_rank <= 25 else 10)])
+        step = 5 if max_rank <= 25 else 10
+        axes.set_xticks([1, *range(step, max_rank + 1, step)])
         axes.yaxis.set_major_formatter(PERCENT)
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axes.set_xlabel("rank")
@@ -145,7 +146,12 @@ def _name(axes, curves, max_rank, width):
         for line, curve in zip(axes.get_lines(), curves, strict=False):
             x, y = line.get_xydata()[-1]
             text = _curve_text(curve).replace(", rank-1", "\nrank-1")
-            ends.append(EndLabel(x, y, text, line.get_color()))
+            look = {
+                "color": line.get_color(),
+                "linestyle": line.get_linestyle(),
+                "marker": line.get_marker(),
+            }
+            ends.append(EndLabel(x, y, text, look))
         add_end_labels(axes, ends)
         handles, texts = handles[len(curves) :], texts[len(curves) :]
     if handles:

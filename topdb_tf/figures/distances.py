@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from topdb_tf.figures.labels import spread_apart
 from topdb_tf.figures.style import (
     BLACK,
     BLUE,
@@ -16,6 +17,8 @@ from topdb_tf.figures.style import (
     styled,
 )
 
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_LETTER_SIZE = 8  # points
 _SAME, _DIFFERENT = "same person", "different persons"
 
 
@@ -93,6 +96,7 @@ def distance_figure(
                 alignment="left",
                 **look | {"handlelength": 0, "handletextpad": 0},
             )
+        _name_thresholds(upper, thresholds)
     return figure
 
 
@@ -167,24 +171,38 @@ def _draw_rates(axes, roc):
 
 
 def _draw_thresholds(upper, lower, thresholds):
-    """Draws lines that are called a, b, c above the axes and explained in a legend."""
-    nearest_first = sorted(thresholds, key=lambda threshold: threshold.distance)
-    for letter, threshold in zip(
-        "abcdefghijklmnopqrstuvwxyz", nearest_first, strict=False
-    ):
+    """Draws lines, called a, b, c from the left, with what a legend says of them."""
+    for letter, threshold in zip(_LETTERS, _nearest_first(thresholds), strict=False):
         for axes in (upper, lower):
             axes.axvline(threshold.distance, color=BLACK, linewidth=0.9, zorder=3)
-        upper.annotate(
+        upper.plot([], [], linestyle="none", label=f"{letter}: {threshold.text}")
+
+
+def _name_thresholds(axes, thresholds):
+    """Writes the letters above the axes, moved apart where thresholds are close."""
+    if not thresholds:
+        return
+    axes.figure.draw_without_rendering()  # only now the width of the axes is known
+    box = axes.get_window_extent()
+    distances = [threshold.distance for threshold in _nearest_first(thresholds)]
+    lines = axes.transData.transform([(distance, 0) for distance in distances])
+    gap = 0.7 * _LETTER_SIZE * axes.figure.dpi / 72
+    places = spread_apart(lines[:, 0], gap=gap, low=box.x0, high=box.x1)
+    for letter, place in zip(_LETTERS, places, strict=False):
+        axes.annotate(
             letter,
-            (threshold.distance, 1),
-            xycoords=("data", "axes fraction"),
+            ((place - box.x0) / box.width, 1),
+            xycoords="axes fraction",
             xytext=(0, 1),
             textcoords="offset points",
-            fontsize=8,
+            fontsize=_LETTER_SIZE,
             ha="center",
             va="bottom",
         )
-        upper.plot([], [], linestyle="none", label=f"{letter}: {threshold.text}")
+
+
+def _nearest_first(thresholds):
+    return sorted(thresholds, key=lambda threshold: threshold.distance)
 
 
 def _metric_text(metric):

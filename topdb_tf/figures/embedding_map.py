@@ -22,6 +22,7 @@ from topdb_tf.figures.style import (
 )
 
 _COLORS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY_BLUE, YELLOW, BLACK)
+_MARKERS = (*MARKERS, "d", "H")  # 13, so that 8 colours meet each of them
 _LIGHT = (ORANGE, SKY_BLUE, YELLOW, PURPLE)
 
 
@@ -36,7 +37,7 @@ def embedding_map_figure(
 ) -> Figure:
     """Returns a map of images: colour and mark tell the person, digits the camera.
 
-    Images of one person are joined to their middle by thin lines. Two of 88 persons
+    Images of one person are joined to their middle by thin lines. Two of 104 persons
     differ in the colour or in the mark.
 
     Args:
@@ -54,7 +55,7 @@ def embedding_map_figure(
     points, pids, names = np.asarray(points), np.asarray(pids), names or {}
     digits = [""] * len(pids) if camids is None else [f"{camid}" for camid in camids]
     persons = np.unique(pids)
-    most = len(_COLORS) * len(MARKERS)
+    most = len(_COLORS) * len(_MARKERS)
     if points.shape != (len(pids), 2) or len(digits) != len(pids):
         raise ValueError(
             "There must be a point, a pid and a camid for each image. Received: points "
@@ -101,7 +102,7 @@ def _draw_person(axes, points, name, place, wide):
         *points.T,
         s=70 if wide else 44,
         color=color,
-        marker=MARKERS[place % len(MARKERS)],
+        marker=_MARKERS[place % len(_MARKERS)],
         edgecolors=GREY if color == BLACK else BLACK,
         linewidths=0.4,
         label=name,

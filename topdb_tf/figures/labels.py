@@ -14,19 +14,20 @@ class EndLabel(NamedTuple):
         x: Of the end of the line, in units of the data.
         y: The same.
         text: The name.
-        color: That of the line.
+        look: Colour, dashes and mark of the line, as `Axes.plot` takes them.
     """
 
     x: float
     y: float
     text: str
-    color: str
+    look: dict
 
 
 def add_end_labels(axes: Axes, labels: Sequence[EndLabel], *, size: float = 8) -> None:
     """Writes names right of the axes, moved apart, each joined to its line's end.
 
-    The names are black, for colours that are told apart are not all easily read.
+    The joining lines look as the lines do, and end in their marks. The names are
+    black, for colours that are told apart are not all easily read.
     To be called when the lines are drawn and the limits of the axes are set.
 
     Args:
@@ -40,25 +41,22 @@ def add_end_labels(axes: Axes, labels: Sequence[EndLabel], *, size: float = 8) -
     gap = 1.35 * size * axes.figure.dpi / 72
     gap *= max(label.text.count("\n") + 1 for label in labels)
     places = spread_apart(ends[:, 1], gap=gap, low=box.y0, high=box.y1)
-    for label, place in zip(labels, places, strict=True):
+    starts = axes.transAxes.inverted().transform(ends)
+    for label, start, place in zip(labels, starts, places, strict=True):
         height = (place - box.y0) / box.height
-        axes.annotate(
-            "",
-            (label.x, label.y),
-            xytext=(1.05, height),
-            textcoords="axes fraction",
-            arrowprops={
-                "arrowstyle": "-",
-                "color": label.color,
-                "linewidth": 1,
-                "shrinkA": 0,
-                "shrinkB": 0,
-            },
-            annotation_clip=False,
+        axes.plot(
+            [start[0], 1.06],
+            [start[1], height],
+            transform=axes.transAxes,
+            clip_on=False,
+            linewidth=1,
+            markersize=4,
+            markevery=[1],
+            **label.look,
         )
         axes.annotate(
             label.text,
-            (1.06, height),
+            (1.075, height),
             xycoords="axes fraction",
             fontsize=size,
             verticalalignment="center",

@@ -21,8 +21,9 @@ def camera_pair_figure(
 ) -> Figure:
     """Returns a matrix: the camera of the query down, that of the gallery across.
 
-    Each cell has its score and the number of queries that it is the mean of, where
-    there is room for both. Cells without a query are hatched.
+    Each cell has its score and the number of queries that it is the mean of; where
+    cells are small the score alone, in whole percent where they are very small. Cells
+    without a query are hatched.
 
     Args:
         scores: Shares in [0, 1], shape `(num_cameras, num_cameras)`, NaN where there
@@ -76,36 +77,30 @@ def _empty_cell(corner, **options):
 
 
 def _fill(axes, image, scores, counts):
-    axes.figure.draw_without_rendering()
+    axes.figure.draw_without_rendering()  # only now the size of a cell is known
     cell = axes.get_window_extent().width / len(scores) / axes.figure.dpi * 72
     size = min(10.0, 0.3 * cell)
+    small = 0.72 * size
+    has_counts = small >= _SMALLEST_LETTERS
+    digits = 1 if size >= _SMALLEST_LETTERS else 0
+    axes.tick_params(labelsize=min(9.0, max(0.4 * cell, _SMALLEST_LETTERS)))
     for (row, column), score in np.ndenumerate(scores):
         if not np.isfinite(score):
             axes.add_patch(_empty_cell((column - 0.5, row - 0.5)))
             continue
-        color = _readable_on(image.cmap(image.norm(score)))
-        small = 0.72 * size
-        shown = small >= _SMALLEST_LETTERS
+        look = {
+            "color": _readable_on(image.cmap(image.norm(score))),
+            "ha": "center",
+            "va": "center",
+        }
+        above = 0.12 if has_counts else 0
+        text = f"{100 * score:.{digits}f}"
         axes.text(
-            column,
-            row - (0.12 if shown else 0),
-            f"{100 * score:.1f}",
-            color=color,
-            fontsize=max(size, _SMALLEST_LETTERS),
-            ha="center",
-            va="center",
+            column, row - above, text, fontsize=size if digits else 0.45 * cell, **look
         )
-        if shown:
+        if has_counts:
             count = f"n = {counts[row, column]:,}"
-            axes.text(
-                column,
-                row + 0.24,
-                count,
-                color=color,
-                fontsize=small,
-                ha="center",
-                va="center",
-            )
+            axes.text(column, row + 0.24, count, fontsize=small, **look)
 
 
 def _readable_on(color):

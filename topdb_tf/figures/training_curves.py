@@ -256,7 +256,10 @@ def _share_limits(grid, titles):
 
 def _name(figure, grid, panels, runs):
     if len(runs) == 1 and "retrieval, %" in panels:
-        grid[len(panels) - 1].legend(frameon=False, fontsize=7.5, loc="center left")
+        scores = grid[len(panels) - 1]
+        alone = all(len(line.get_xdata()) == 1 for line in scores.get_lines())
+        place = "center left" if alone else "lower right"  # scores rise, as a rule
+        scores.legend(frameon=False, fontsize=7.5, loc=place)
     by_label = {}
     for axes in grid[: len(panels) if len(runs) > 1 else 1]:
         handles, labels = axes.get_legend_handles_labels()
