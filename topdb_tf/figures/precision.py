@@ -51,5 +51,10 @@ def precision_figure(
             axis.set_major_formatter(PERCENT)
         axes.set_xlabel("average precision of a query, %")
         axes.set_ylabel("queries, %")
-        axes.legend(frameon=False, fontsize=7 if width < 5 else 8, loc="upper left")
+        figure.legend(
+            loc="outside upper center",
+            ncols=1 if len(precisions) > 2 else 2,
+            frameon=False,
+            fontsize=7 if width < 5 else 8,
+        )
     return figure

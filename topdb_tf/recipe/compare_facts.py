@@ -10,6 +10,7 @@ from topdb_tf.recipe.comparability import protocol_differences
 from topdb_tf.recipe.curve_figures import Training
 from topdb_tf.recipe.measured import Measured
 from topdb_tf.recipe.nearest import is_neutral, yaml_text
+from topdb_tf.recipe.report_facts import warnings_of
 from topdb_tf.recipe.report_scores import figures_of_scores
 from topdb_tf.recipe.resume import FREE_SETTINGS, flat_settings
 from topdb_tf.recipe.seeds import spread, spread_text
@@ -100,8 +101,10 @@ def comparison_notes(compared: Sequence[Compared]) -> list[str]:
                 f"{first.letter} was trained on {first.measured.trained_on}, "
                 f"{other.letter} on {other.measured.trained_on}."
             )
-    for one in compared:
-        notes += [f"{one.letter}: {note}" for note in one.measured.notes]
+    warnings = {one.letter: warnings_of(one.measured) for one in compared}
+    for line in dict.fromkeys(line for lines in warnings.values() for line in lines):
+        owners = [letter for letter, lines in warnings.items() if line in lines]
+        notes.append(f"{', '.join(owners)}: {line}")
     if any(len(one.scores) == 1 for one in compared):
         notes.append(
             "A single run says little of a method: seeds alone move mAP and rank-1. "

@@ -59,7 +59,7 @@ def training_part(trainings: list[Training]) -> dict:
     log = numbers["trainings"][0]["logs"][0]
     epochs = log["epoch"][-1]
     last = {name: column[-1] for name, column in log.items() if column[-1] is not None}
-    several = len(trainings) > 1
+    several = any(len(training.runs) > 1 for training in trainings)
     words = ", ".join(f"{name} {value:.4g}" for name, value in last.items())
     figure = drawn(
         "training",
