@@ -147,12 +147,8 @@ def epochs(places, num, seed, name, chosen, data_root, **output):
 
 @figure.command()
 @click.argument("run", required=False, type=PATH)
-@click.option(
-    "--lowest", "worst", metavar="N", type=click.IntRange(min=0), help="Lowest AP."
-)
-@click.option(
-    "--highest", "best", metavar="N", type=click.IntRange(min=0), help="Highest AP."
-)
+@click.option("--lowest", metavar="N", type=click.IntRange(min=0), help="Lowest AP.")
+@click.option("--highest", metavar="N", type=click.IntRange(min=0), help="Highest AP.")
 @click.option(
     "--wrong",
     metavar="N",
@@ -182,16 +178,9 @@ def epochs(places, num, seed, name, chosen, data_root, **output):
     help="Show images of the query's person and camera too, which are not ranked.",
 )
 @click.option("--seed", default=1, show_default=True, help="Of what is drawn.")
-@click.option("--dataset", help="Another data set than the run's own.")
-@click.option("--data-root", type=PATH, help="Folder of data.")
-@click.option(
-    "--best",
-    "best_epoch",
-    is_flag=True,
-    help="The epoch of the highest mAP, not the last.",
-)
+@data_options
 @output_options
-def rankings(run, worst, best, wrong, pids, seed, data_root, **options):
+def rankings(run, lowest, highest, wrong, pids, seed, data_root, **options):
     """Draws queries of RUN, or of the newest run, and what its model finds for them.
 
     By default the two queries of the lowest average precision and the two of the
@@ -206,9 +195,9 @@ def rankings(run, worst, best, wrong, pids, seed, data_root, **options):
 
     output = {name: options.pop(name) for name in ("out", "column", "as_json")}
     run, config, files = opened(run, data_root, output, "rankings")
-    if worst is best is wrong is None and not pids:
-        worst = best = 2
-    choice = recipe.QueryChoice(worst or 0, best or 0, wrong or 0, pids, seed)
+    if lowest is highest is wrong is None and not pids:
+        lowest = highest = 2
+    choice = recipe.QueryChoice(lowest or 0, highest or 0, wrong or 0, pids, seed)
     options |= {"width": width_of(output), "say": say}
     finish(*recipe.rankings(run, config, choice, **options), files, output)
 

@@ -82,12 +82,12 @@ def kept_epochs(run: RunFolder) -> list[int]:
     """
     kept = sorted(p.epoch for p in positions(run.checkpoints) if p.epoch and not p.step)
     if len(kept) < 2:
+        keep = read_config(run.config).train.keep_checkpoints
         raise ValueError(
-            "A figure of the epochs needs the checkpoints of two or more. A run keeps "
-            "the newest two and the best unless told otherwise: train with `--set "
-            "train.keep_checkpoints=100`, or go on with `topdb-tf fit --resume "
-            f"{run.path} --set train.keep_checkpoints=100` where it is not finished. "
-            f"{_size_of_one(run)}Received: {run.path}, which keeps {_listed(kept)}"
+            "A figure of the epochs needs the checkpoints after two or more. To keep "
+            "more, train with `--set train.keep_checkpoints=100`, also where a run is "
+            f"gone on with by `topdb-tf fit --resume`.{_size_of_one(run)} Received: "
+            f"{run.path} with train.keep_checkpoints={keep}, which has {_listed(kept)}"
         )
     return kept
 
@@ -138,7 +138,8 @@ def _checked(chosen, kept, run):
     missing = sorted(set(chosen) - set(kept))
     if missing:
         raise ValueError(
-            f"{run.path} keeps {_listed(kept)}. Received: {_listed(missing)}"
+            f"An epoch must be one of those kept. {run.path} has {_listed(kept)}. "
+            f"Received: {_listed(missing)}"
         )
     if len(set(chosen)) == 1:
         raise ValueError(
@@ -163,5 +164,5 @@ def _size_of_one(run):
     for position in positions(run.checkpoints):
         files = (run.checkpoints / position.name).iterdir()
         size = sum(file.stat().st_size for file in files) / 2**20
-        return f"Each takes {size:,.0f} MiB. "
+        return f" Each takes {size:,.0f} MiB."
     return ""

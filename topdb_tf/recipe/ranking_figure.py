@@ -23,15 +23,15 @@ class QueryChoice(NamedTuple):
     """Which queries are shown.
 
     Args:
-        worst: How many of the lowest average precision.
-        best: How many of the highest.
+        lowest: How many of the lowest average precision.
+        highest: How many of the highest.
         wrong: How many, drawn, whose first image is wrong.
         pids: Persons all of whose queries are shown.
         seed: Of what is drawn, and of the order among equal ones.
     """
 
-    worst: int = 0
-    best: int = 0
+    lowest: int = 0
+    highest: int = 0
     wrong: int = 0
     pids: Sequence[int] = ()
     seed: int = 1
@@ -43,7 +43,7 @@ def rankings(
     choice: QueryChoice,
     *,
     dataset: str | None = None,
-    best_epoch: bool = False,
+    best: bool = False,
     top: int = 10,
     rerank: bool = False,
     with_junk: bool = False,
@@ -57,7 +57,7 @@ def rankings(
         config: Its settings; metric and cameras are those of `config.evaluation`.
         choice: Which queries.
         dataset: Another data set than the run's own.
-        best_epoch: Whether to take the model of the best epoch instead of the last.
+        best: Whether to take the model of the best epoch instead of the last.
         top: Length of the lists.
         rerank: Whether the re-ranked list follows each list.
         with_junk: Whether images by the query's own camera are shown among the others.
@@ -72,9 +72,10 @@ def rankings(
         FileNotFoundError: If the run has no model yet, or the data is missing.
         ValueError: If no query is chosen, or the data cannot be scored.
     """
-    path = model_file(run, best=best_epoch)
+    path = model_file(run, best=best)
     dataset = dataset or config.data.split
     split = read_data(dataset, config, run=run, say=say)
+    _check(split, choice)
     load_tensorflow()
     from topdb_tf.model.extraction import load_embedder
 
@@ -113,16 +114,16 @@ def chosen_queries(
         choice: Which queries.
 
     Raises:
-        ValueError: If no query is chosen, or a person has none.
+        ValueError: If no query is chosen.
     """
     precision, first = lists.average_precision, lists.first_match_rank
     rng = np.random.default_rng(choice.seed)
     drawn = rng.permutation(np.flatnonzero(first > 0))
     order = drawn[np.argsort(precision[drawn], kind="stable")]
     pools = {
-        "worst": (order, choice.worst),
+        "lowest AP": (order, choice.lowest),
         "wrong at rank 1": (drawn[first[drawn] > 1], choice.wrong),
-        "best": (order[::-1], choice.best),
+        "highest AP": (order[::-1], choice.highest),
     }
     chosen = {}
     for why, (pool, number) in pools.items():
@@ -130,16 +131,24 @@ def chosen_queries(
         chosen |= dict.fromkeys(free[:number], why)
     for pid in choice.pids:
         own = [i for i, record in enumerate(split.query) if record.pid == pid]
-        if not own:
-            raise ValueError(f"There is no query of that person. Received: {pid=}")
         chosen |= {query: "chosen" for query in own if query not in chosen}
     if not chosen:
         raise ValueError(
             "At least one query must be shown. Received: "
-            f"worst={choice.worst}, best={choice.best}, wrong={choice.wrong} of "
-            f"{int(np.sum(first > 1))} queries that are wrong at rank 1"
+            f"wrong={choice.wrong} of 0 queries that are wrong at rank 1"
         )
     return chosen
+
+
+def _check(split, choice):
+    """Checks a choice before anything is embedded for it."""
+    if not (choice.lowest or choice.highest or choice.wrong or choice.pids):
+        raise ValueError(f"At least one query must be shown. Received: {choice}")
+    missing = sorted(set(choice.pids) - {record.pid for record in split.query})
+    if missing:
+        raise ValueError(
+            f"A person must have a query in {split.name}. Received: pid={missing[0]}"
+        )
 
 
 def _ranked(retrieval_set, config, *, rerank=False, **options):
