@@ -1,0 +1,97 @@
+"""`topdb-tf index`, from image files to what is found for them."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.serving.test_embed import GALLERY, QUERY, refused, topdb, write_images
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Folders of queries and of a gallery; the options that name the model."""
+    query = write_images(tmp_path / "query", QUERY)
+    return query, write_images(tmp_path / "gallery", GALLERY)
+
+
+@pytest.fixture
+def index(images, model_folder, tmp_path):
+    out = tmp_path / "people.index"
+    answer = topdb(
+        "index", "build", images[1], "--model", model_folder / "1", "--out", out
+    )
+    assert answer.exit_code == 0, answer.output
+    assert "4 images, 3 persons, 2 cameras" in answer.stdout
+    return out
+
+
+def asked(*arguments):
+    answer = topdb("index", *arguments, "--json")
+    assert answer.exit_code == 0, answer.output
+    return json.loads(answer.stdout)
+
+
+def test_what_is_nearest_is_found_by_image_and_by_feature(images, index, tmp_path):
+    # Person 1's query is (100, 0, 0): 10² from the distractor, 30² from its match.
+    result = asked("query", index, images[0] / "0001_c1s1_01_00.png", "--top", 2)
+    (query,) = result["queries"]
+    assert (query["pid"], query["camid"]) == (1, 1)
+    found = [(image["distance"], image["pid"]) for image in query["found"]]
+    assert found == [(100.0, 0), (900.0, 1)]
+    features = tmp_path / "q.npz"
+    np.savez(features, features=np.array([[100, 0, 0, 0]], "float32"))
+    (query,) = asked("query", index, features, "--max-distance", 500)["queries"]
+    assert [image["is_same_person"] for image in query["found"]] == [True]
+    assert query["found"][0]["path"].endswith("0000_c2s1_04_00.png")
+    for query in asked("query", index, images[0], "--camera", 2)["queries"]:
+        assert [image["camid"] for image in query["found"]] == [2, 2, 2]
+
+
+def test_images_are_added_replaced_and_removed(images, index):
+    facts = asked("add", index, *images)
+    assert (facts["num_added"], facts["num_replaced"]) == (6, 4)
+    assert (facts["num_images"], facts["num_removed"]) == (6, 4)
+    assert asked("add", index, *images, "--skip-known")["num_added"] == 0
+    facts = asked("remove", index, "--pid", 1, "--prefix", f"{images[1]}/0000")
+    assert len(facts["removed"]) == 3
+    refused(topdb("index", "remove", index, "--pid", 1), "nothing was removed", "pid 1")
+    refused(topdb("index", "remove", index), "--prefix")
+    assert asked("compact", index)["num_dropped"] == 7
+    assert asked("info", index, "--check")["num_images"] == 3
+
+
+def test_another_model_is_refused(images, index, model_folder, tmp_path):
+    other = "--model", model_folder / "2"  # ten times the embedding
+    for command in ("query", "add"):
+        answer = topdb("index", command, index, images[0], *other)
+        refused(answer, "by the model that made the index", "differ")
+    features = tmp_path / "other.npz"
+    assert topdb("embed", images[0], *other, "--out", features).exit_code == 0
+    refused(topdb("index", "query", index, features), "two models")
+    assert asked("info", index)["num_images"] == 4
+
+
+def test_files_of_other_programs_need_no_names(index, tmp_path):
+    features, out = tmp_path / "plain.npz", tmp_path / "plain.index"
+    np.savez(features, gallery_features=np.eye(4, 3, dtype="float32"))
+    assert asked("build", features, "--out", out)["model"] is None
+    np.savez(features, query_features=np.eye(1, 3, dtype="float32"))
+    (query,) = asked("query", out, features, "--top", 1)["queries"]
+    assert query["found"][0]["path"] == "plain.npz#0"
+    assert query["found"][0]["pid"] is None
+    refused(topdb("index", "query", index, features), "(num_images, 4)")
+    refused(topdb("index", "query", out, "a.jpg"), "--model")
+    np.savez(features, other=np.eye(2))
+    refused(topdb("index", "build", features, "--out", tmp_path / "x"), "other")
+    rate = "--false-match-rate", 0.001
+    np.savez(features, features=np.eye(1, 3, dtype="float32"))
+    refused(topdb("index", "query", out, features, *rate), "topdb-tf calibrate")
+
+
+def test_a_picture_shows_what_was_found(images, index, tmp_path):
+    picture = tmp_path / "found.png"
+    options = "--top", 3, "--picture", picture
+    assert topdb("index", "query", index, images[0], *options).exit_code == 0
+    assert Image.open(picture).size[0] > 300
