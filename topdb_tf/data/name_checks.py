@@ -134,8 +134,12 @@ def _misplaced_distractors(split):
 
 
 def _query_in_gallery(split):
-    names = {record.path.name for record in split.gallery}
-    shared = [record.path for record in split.query if record.path.name in names]
+    known = {record._replace(path=record.path.name) for record in split.gallery}
+    shared = [
+        record.path
+        for record in split.query
+        if record._replace(path=record.path.name) in known
+    ]
     if split.query and len(shared) == len(split.query) == len(split.gallery):
         yield Finding(
             "warning",

@@ -11,7 +11,8 @@ from topdb_tf.figures.style import GREY, PAGE_WIDTH, styled
 
 _MARGIN, _GAP, _LABEL = 0.12, 0.05, 0.62  # inches
 _COLUMNS = 10
-_LEAST = 1.3  # inches that the heading of a section has
+_LETTER = 0.058  # inches, the mean width of a small letter
+_LEAST = 1.45  # inches that the heading of a section has
 _TITLE_SIZE = 9  # points
 
 
@@ -110,10 +111,9 @@ class _Sheet:
 
     def _heading(self, text, left=_MARGIN, size=_TITLE_SIZE, room=None):
         if self.canvas is not None:
-            room = room or PAGE_WIDTH - 2 * _MARGIN
-            self.canvas.text(
-                left, self.top, text, room=room, fontsize=size, weight="bold"
-            )
+            room = (room or PAGE_WIDTH - 2 * _MARGIN) * SMALL_LETTERS / size
+            text = _cut(text, room)
+            self.canvas.text(left, self.top, text, fontsize=size, weight="bold")
 
     def _sections(self, sections):
         """Places sections beside each other while there is room, then those of text."""
@@ -187,4 +187,15 @@ class _Sheet:
     def _text(self, left, top, text, room, color=None):
         if self.canvas is not None:
             options = {"color": color} if color else {}
-            self.canvas.text(left, top, text, room=room, **options)
+            self.canvas.text(left, top, _cut(text, room), **options)
+
+
+def _cut(text, room):
+    """Returns a line without its middle where it is too long; letters are small.
+
+    Hundreds of lines are not measured one by one, which would take minutes.
+    """
+    most = max(int(room / _LETTER), 3)
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
