@@ -22,7 +22,7 @@ from topdb_tf.figures.style import (
 )
 
 _COLORS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY_BLUE, YELLOW, BLACK)
-_MARKERS = (*MARKERS, "d", "H")  # 13, so that 8 colours meet each of them
+_MARKERS = (*MARKERS, "H", "d")  # 13, so that 8 colours meet each of them
 _LIGHT = (ORANGE, SKY_BLUE, YELLOW, PURPLE)
 
 
