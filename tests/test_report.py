@@ -1,0 +1,243 @@
+"""Reports and comparisons: what they choose, say, refuse and write."""
+
+import base64
+import datetime
+import io
+import json
+import shutil
+import struct
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from topdb_tf.cli import main
+from topdb_tf.config import Config
+from topdb_tf.figures.style import new_figure, styled, svg_of
+from topdb_tf.pages.drawings import inline_drawing
+from topdb_tf.pages.thumbnails import Thumbnails
+from topdb_tf.recipe.nearest import fit_command, nearest_recipe
+from topdb_tf.recipe.report_queries import (
+    HIGHEST,
+    LOWEST,
+    RANDOM,
+    WRONG,
+    chosen_queries,
+)
+from topdb_tf.recipe.times import training_times
+from topdb_tf.recipe_files import read_recipe
+from topdb_tf.retrieval.paired import paired_difference
+from topdb_tf.retrieval.rank_lists import RankLists
+from topdb_tf.run_folder import RunFolder
+
+
+def lists_of(precision, first):
+    empty = np.zeros((len(first), 1))
+    scores = np.array(precision, float), np.array(first)
+    return RankLists(empty, empty, empty, empty, *scores)
+
+
+def test_queries_are_chosen_for_a_reason_and_once():
+    rng = np.random.default_rng(0)
+    precision = rng.permutation(np.arange(1, 101) / 100)
+    first = np.where(precision < 0.5, 2, 1)
+    precision[7], first[7] = np.nan, 0  # has no match
+    chosen = chosen_queries(lists_of(precision, first), 20)
+    by_reason = {}
+    for query, reason in chosen.items():
+        by_reason.setdefault(reason, []).append(query)
+    assert {reason: len(own) for reason, own in by_reason.items()} == {
+        LOWEST: 6,  # 30 % of 20
+        WRONG: 5,
+        HIGHEST: 2,
+        RANDOM: 7,
+    }
+    order = [q for q in np.argsort(precision, kind="stable") if q != 7]
+    assert sorted(by_reason[LOWEST]) == sorted(order[:6])
+    assert sorted(by_reason[HIGHEST]) == sorted(order[-2:])
+    assert all(first[query] == 2 for query in by_reason[WRONG])
+    assert 7 not in chosen
+    assert chosen == chosen_queries(lists_of(precision, first), 20)
+    assert len(chosen_queries(lists_of(precision, first), 500)) == 99
+
+
+def test_no_query_asked_for_is_refused():
+    with pytest.raises(ValueError, match="At least one query"):
+        chosen_queries(lists_of([1.0], [1]), 0)
+
+
+@pytest.mark.parametrize("recipe", ["paper", "authors", "light", "bdb", "no_drop"])
+def test_the_command_to_repeat_a_run_gives_its_settings(recipe, tmp_path):
+    changes = ["train.seed=7", "train.drop_epochs=[3,9]", "model.weights=none"]
+    config = read_recipe(recipe, [*changes, "data.split=cuhk03-labeled"])
+    near = nearest_recipe(config)
+    assert near.name == recipe
+    assert set(near.departures) <= {"train.drop_epochs", "model.weights"}
+    words = fit_command(config, tmp_path).split(" --set ")
+    overrides = [word.strip("'") for word in words[1:]]
+    again = read_recipe(recipe, [*overrides, "data.split=cuhk03-labeled"])
+    assert again == config
+
+
+def test_the_paper_is_its_own_recipe():
+    near = nearest_recipe(Config())
+    assert near.name == "paper"
+    assert near.changes == {}
+
+
+def event_file(path, times):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    records = []
+    for time in times:
+        entry = b"\x09" + struct.pack("<d", time) + b"\x10\x01"
+        records.append(struct.pack("<QI", len(entry), 0) + entry + bytes(4))
+    path.write_bytes(b"".join(records) + b"\x0b\0\0")  # the last one is cut short
+
+
+def test_times_leave_out_what_was_between_two_calls(tmp_path):
+    run = RunFolder(tmp_path)
+    assert training_times(run) is None
+    event_file(run.tensorboard / "train" / "events.out.tfevents.1", [100.0, 160.0])
+    event_file(run.tensorboard / "other" / "events.out.tfevents.2", [150.0, 170.0])
+    event_file(run.tensorboard / "train" / "events.out.tfevents.3", [1000.0, 1005.0])
+    times = training_times(run)
+    # 100 to 170, two files at once, and 1000 to 1005.
+    assert times.seconds == 75
+    assert times.begin.timestamp() == 100
+    assert times.end == datetime.datetime.fromtimestamp(1005, datetime.timezone.utc)
+
+
+def test_times_are_those_of_tensorflow_itself(small_run):
+    times = training_times(RunFolder(small_run))
+    assert 0 < times.seconds < 3600
+    now = datetime.datetime.now(datetime.timezone.utc)
+    assert now - times.end < datetime.timedelta(hours=1)
+
+
+def test_the_interval_takes_persons_for_independent():
+    # Differences 0.1, 0.3, -0.1 and 0.1, their mean 0.1. Person 1 has the first two
+    # deviations, 0 + 0.2, person 2 the others, -0.2 + 0: the squares sum to 0.08,
+    # times 2 / (2 - 1), over 4 squared: a variance of 0.01.
+    first = np.array([0.5, 0.5, 0.5, 0.5])
+    second = np.array([0.6, 0.8, 0.4, 0.6])
+    found = paired_difference(first, second, np.array([1, 1, 2, 2]))
+    assert found.mean == pytest.approx(0.1)
+    assert found.high - found.mean == pytest.approx(1.959964 * 0.1, rel=1e-6)
+    assert found.mean - found.low == pytest.approx(1.959964 * 0.1, rel=1e-6)
+    assert found[3:] == (3, 1, 4)
+    back = paired_difference(second, first, np.array([1, 1, 2, 2]))
+    assert (back.low, back.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400):
+        pids = np.repeat(np.arange(60), 4)
+        persons = rng.normal(size=60)  # what the queries of a person have in common
+        second = 0.3 + persons[pids] + rng.normal(size=240)
+        found = paired_difference(np.zeros(240), second, pids)
+        hits += found.low <= 0.3 <= found.high
+    assert 0.92 <= hits / 400 <= 0.98
+
+
+def test_queries_that_do_not_count_are_left_out_of_a_difference():
+    first, second = np.array([0.5, np.nan]), np.array([0.25, 0.5])
+    found = paired_difference(first, second, np.array([1, 2]))
+    assert (found.mean, found.num_queries) == (-0.25, 1)
+    assert found.low == -np.inf  # one person tells nothing of others
+    with pytest.raises(ValueError, match="At least one query must count"):
+        paired_difference(first[1:], second[1:], np.array([2]))
+
+
+def test_pictures_are_small_told_apart_and_without_what_the_file_says(tmp_path):
+    paths = [tmp_path / "a.jpg", tmp_path / "b.png"]
+    exif = Image.Exif()
+    exif[0x010E] = "at home"
+    for path, color in zip(paths, ("red", "blue"), strict=True):
+        Image.new("RGB", (300, 600), color).save(path, exif=exif)
+    thumbnails = Thumbnails()
+    assert [thumbnails.number_of(p) for p in (*paths, paths[0])] == [0, 1, 0]
+    texts = thumbnails.encoded()
+    assert len(texts) == 2
+    for text, channel in zip(texts, (0, 2), strict=True):
+        data = base64.b64decode(text)
+        assert b"at home" not in data
+        with Image.open(io.BytesIO(data)) as image:
+            assert image.size == (64, 128)
+            pixel = image.convert("RGB").getpixel((32, 64))
+        assert pixel[channel] > 200 > 60 > sum(pixel) - pixel[channel]
+
+
+def test_two_drawings_of_one_page_share_no_names_and_take_its_colours():
+    with styled():
+        figure = new_figure()
+        figure.subplots().plot([0, 1], [0, 1], color="#000000")
+    one, other = (inline_drawing(svg_of(figure), name) for name in ("one", "other"))
+    names = [
+        set(part.split('"')[0] for part in d.split(' id="')[1:]) for d in (one, other)
+    ]
+    assert names[0]
+    assert not names[0] & names[1]
+    for drawing in (one, other):
+        assert "currentColor" in drawing
+        assert "#000000" not in drawing
+        assert "fill: #ffffff" not in drawing
+        assert "metadata" not in drawing
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["report", "RUN", "--out", "."], "a file, not a folder"),
+        (["report", "RUN", "--out", "nowhere/report.html"], "no folder nowhere"),
+        (["report", "nowhere"], "not the folder of a run"),
+        (["compare", "RUN"], "from 2 to 26"),
+        (["compare", "RUN", "nowhere"], "not the folder of a run"),
+    ],
+)
+def test_what_cannot_be_done_is_said_at_once(
+    arguments, message, small_run, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = [str(small_run) if word == "RUN" else word for word in arguments]
+    answer = CliRunner().invoke(main, arguments)
+    assert answer.exit_code == 1
+    assert message in answer.stderr
+
+
+def test_no_images_leaves_all_pictures_and_names_out(small_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    arguments = ["report", str(run), "--no-images", "--no-rerank", "--json"]
+    answer = CliRunner().invoke(main, arguments)
+    assert answer.exit_code == 0, answer.stderr
+    facts = json.loads(answer.stdout)
+    assert facts["out"] == str(run / "report.html")
+    assert facts["queries_shown"] == 0
+    assert facts["reranked"] is None
+    assert facts["holds_real_people"] is False
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert "base64,UklG" not in text  # RIFF, with which WebP begins
+    assert 'id="data"' not in text
+    assert "_c1s1_" not in text  # no file is named either
+    assert not list(run.glob("*partial*"))
+
+
+def test_seeds_are_one_training_and_repeats_are_not(small_run, tmp_path):
+    from topdb_tf.recipe.compare_facts import grouped
+    from topdb_tf.recipe.curve_figures import trainings_of
+
+    folders = []
+    for name, seed in (("a", 1), ("b", 2), ("again", 1), ("other", 3)):
+        shutil.copytree(small_run, tmp_path / name)
+        config = tmp_path / name / "config.yaml"
+        text = config.read_text().replace("seed: 1\n  det", f"seed: {seed}\n  det")
+        if name == "other":
+            text = text.replace("label_smoothing: 0.1", "label_smoothing: 0.2")
+        config.write_text(text)
+        folders.append(tmp_path / name)
+    trainings = grouped(trainings_of(folders))
+    assert [training.label for training in trainings] == ["a, b", "again", "other"]
+    assert [len(training.runs) for training in trainings] == [2, 1, 1]
