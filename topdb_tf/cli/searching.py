@@ -55,9 +55,9 @@ _SET = click.option(
 def index():
     """Searches many images for a person: builds and asks an index on disk.
 
-    The kind exact compares a query with every image and is the right one up to some
-    100,000 images; ivf and hnsw find almost the same much faster, with FAISS (pip
-    install 'topdb-tf[search]').
+    The kind exact compares a query with every image and misses nothing. ivf and hnsw
+    look at a part of the images: faster for single queries, but some matches are
+    missed. They need FAISS (pip install 'topdb-tf[search]').
 
     \b
     topdb-tf index build photos --model runs/market1501 --out people.index
