@@ -168,7 +168,7 @@ def _page(compared, found, contents: Contents, lap: Callable[[str], None]) -> _P
     alike = [one for one in compared if facts.is_comparable(compared[0], one)]
     if contents.images and len(alike) > 1:
         data, lists = _lists(alike, contents)
-        num_shown = len(data["queries"])
+        num_shown = len(data["queries"]) if data else 0
         lap("pictures")
     names = [one.measured.split.name for one in compared]
     people = next((name for name in names if shows_people(name)), names[0])
@@ -195,7 +195,10 @@ def _page(compared, found, contents: Contents, lap: Callable[[str], None]) -> _P
 
 
 def _lists(alike, contents):
-    """Returns the queries whose AP differs most, as the page and its script show."""
+    """Returns the queries whose AP differs most, for the script and for the page.
+
+    Both are none where every query has the same AP.
+    """
     precisions = np.stack([m.measured.plain.lists.average_precision for m in alike])
     spreads = np.where(np.isnan(precisions).any(axis=0), -1.0, np.ptp(precisions, 0))
     order = np.argsort(-spreads, kind="stable")
@@ -204,6 +207,8 @@ def _lists(alike, contents):
         if spreads[query] > 0:
             best = alike[int(np.argmax(precisions[:, query]))].letter
             chosen[query] = f"highest AP in {best}"
+    if not chosen:
+        return None, None
     with progress_bar("making pictures") as progress:
         data = lists_data(
             alike[0].measured.split,

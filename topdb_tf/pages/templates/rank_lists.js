@@ -31,7 +31,8 @@
     change: (a, b) => range(b) - range(a),
     name: (a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0),
   };
-  const percent = (share) => (100 * share).toFixed(1) + " %";
+  const percent = (share) =>
+    share > 0 && share < 0.0005 ? "below 0.1 %" : (100 * share).toFixed(1) + " %";
 
   function element(tag, className, text) {
     const made = document.createElement(tag);
