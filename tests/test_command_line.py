@@ -190,6 +190,15 @@ def test_verbose_lets_the_libraries_speak(capfd, monkeypatch):
     assert capfd.readouterr().err == "note"
 
 
+def test_quiet_drops_the_progress_of_libraries(capsys):
+    with progress.telling(progress.Verbosity.QUIET), progress.quieted():
+        sys.stderr.write("50 %")
+    assert capsys.readouterr().err == ""
+    with progress.quieted():
+        sys.stderr.write("50 %")
+    assert capsys.readouterr().err == "50 %"
+
+
 def test_quiet_and_verbose_exclude_each_other(features):
     assert "exclude" in topdb("-q", "-v", "score", features).stderr
 

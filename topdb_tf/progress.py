@@ -4,7 +4,8 @@ import enum
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
 
 
 class Verbosity(enum.IntEnum):
@@ -35,6 +36,19 @@ def telling(level: Verbosity) -> Iterator[None]:
         yield
     finally:
         _verbosity = before
+
+
+@contextmanager
+def quieted() -> Iterator[None]:
+    """Drops what other code writes to `sys.stderr` inside, if the command is quiet.
+
+    It is for the progress of a library, such as of a download.
+    """
+    if _verbosity > Verbosity.QUIET:
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+        yield
 
 
 def draws_on_terminal() -> bool:

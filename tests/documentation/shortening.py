@@ -4,8 +4,8 @@ Every line that trains gets these settings at its end, but for those that it mak
 itself; of epochs and seeds it gets fewer in any case. A dozen drawn people have too
 few pairs for the false-match rates of the pages, which are raised.
 
-A training is prepared as ever; if the session has trained and scored its network
-before, it then takes the results of that training instead of steps.
+A training is prepared as ever; if the session has trained its network before, it then
+takes the results of that training instead of steps.
 """
 
 import json
@@ -20,6 +20,7 @@ SETTINGS = {
     "model.weights": "none",
     "train.precision": "float32",
     "train.evaluate_every": "0",
+    "evaluation.rerank": "true",  # so that every training can stand for any other
 }
 EPOCHS = {
     "train.epochs": "1",
@@ -47,7 +48,7 @@ class TrainedOnce:
 
     def __call__(self, training, *, resumed=None):
         config, run = training.config, training.run
-        network = (config.model, config.train.strategy, config.evaluation)
+        network = (config.model, config.train.strategy)
         if network not in self.kept:
             self.train(training, resumed=resumed)
             self.kept[network] = self.folder / str(len(self.kept))

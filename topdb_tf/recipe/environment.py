@@ -38,6 +38,8 @@ def load_tensorflow() -> None:
             import tensorflow as tf
 
             tf.config.list_physical_devices()
+            if verbosity() == Verbosity.QUIET:
+                tf.get_logger().setLevel("ERROR")
     if backend != "tensorflow":
         raise ValueError(
             "topdb-tf trains on TensorFlow, but Keras is configured for another "

@@ -1,6 +1,7 @@
 """The trainer of a run's settings."""
 
 from topdb_tf.config import Config
+from topdb_tf.progress import quieted
 from topdb_tf.recipe.loop import peak_rate
 from topdb_tf.recipe.options import build_optimizer
 from topdb_tf.training.distribution import Distribution
@@ -60,7 +61,8 @@ def _build_network(config, num_pids):
             model.height_ratio, seed=config.train.seed, name="batch_drop_block"
         )
     backbone = build_backbone(model.backbone, config.data.image_size)
-    load_backbone_weights(backbone, model.backbone, model.weights)
+    with quieted():
+        load_backbone_weights(backbone, model.backbone, model.weights)
     return build_network(
         backbone,
         num_pids=num_pids,
