@@ -73,3 +73,10 @@ def test_the_installed_command_gives_its_help(installed, tmp_path):
 def test_the_wheel_holds_the_package_alone(installed):
     names = {path.name for path in installed.iterdir()}
     assert {name for name in names if "dist-info" not in name} <= {"topdb_tf", "bin"}
+
+
+def test_the_wheel_carries_the_parts_of_pages(installed):
+    templates = Path("topdb_tf", "pages", "templates")
+    sources = {path.name for path in (ROOT / templates).iterdir()}
+    assert {path.name for path in (installed / templates).iterdir()} == sources
+    assert "report.html" in sources
