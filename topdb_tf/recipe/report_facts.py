@@ -19,6 +19,7 @@ from topdb_tf.recipe.times import training_times
 from topdb_tf.recipe_files import read_recipe
 
 _FEW_QUERIES = 200
+_NORMAL_95 = 1.959963984540054  # of the standard normal distribution, two-sided 95 %
 _SAME_SCORES = 5e-4
 
 
@@ -136,13 +137,13 @@ def warnings_of(measured: Measured) -> list[str]:
             "by another camera, and do not count."
         )
     if valid < _FEW_QUERIES:
-        error = 100 * math.sqrt(max(scores["cmc"]["1"] * (1 - scores["cmc"]["1"]), 0))
-        error /= math.sqrt(valid)
+        low, high = map(percent, share_interval(scores["cmc"]["1"], valid))
         lines.append(
             f"Only {valid:,} queries count: one of them is {100 / valid:.1f} points of "
-            f"rank-1, whose standard error is about {error:.1f} points."
+            f"rank-1, whose 95 % interval is {low} to {high} % or wider."
         )
-    if scores["protocol"]["ignore_cameras"]:
+    protocol = scores["protocol"]
+    if protocol["ignore_cameras"] and protocol.get("cameras") != "none":
         lines.append(
             "Matches by the query's own camera count. That is easier than the "
             "benchmarks' protocol."
@@ -153,6 +154,24 @@ def warnings_of(measured: Measured) -> list[str]:
             f"{title_of(split.name)}."
         )
     return lines
+
+
+def share_interval(share: float, number: int) -> tuple[float, float]:
+    """Returns the 95 % interval of a share of independent trials.
+
+    Source: Wilson, Probable Inference, the Law of Succession, and Statistical
+    Inference, Journal of the American Statistical Association 1927.
+
+    Example:
+        >>> from topdb_tf.recipe.report_facts import share_interval
+        >>> [round(end, 3) for end in share_interval(1.0, 6)]  # 6 / (6 + 1.96²) to 1
+        [0.61, 1.0]
+    """
+    square = _NORMAL_95**2
+    middle = (share + square / (2 * number)) / (1 + square / number)
+    spread = share * (1 - share) / number + square / (4 * number**2)
+    half = _NORMAL_95 * math.sqrt(spread) / (1 + square / number)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _card(dataset) -> DatasetCard | None:
