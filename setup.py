@@ -71,6 +71,7 @@ setup(
         "test": [
             *DOCS,
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "tf2onnx>=1.17",
             "onnx>=1.17",
