@@ -4,12 +4,16 @@
 
 Features are drawn: a centre an identity (20 images each), half as large an offset a
 camera (15 of them) and 0.7 times as large a noise an image, all with a spectrum that
-falls as 1/number^0.85 (about 58 effective dimensions), divided by their norm. Queries
-are other images of the same persons. Recall@1 is the share of the queries whose nearest
-image is found first, recall@10 the share of the ten nearest that are among the ten
-found. Speeds are medians, searches of each kind and of the exact one in turns, so both
-have the same share of the machine; memory is what opening the index takes, without the
-mapped features, which the system keeps in memory that is free.
+falls as 1/number^0.85 (about 58 effective dimensions), divided by their norm. With
+`--like FILE.npz`, as `topdb-tf embed` writes it where names tell persons and cameras,
+they have the covariances that those features have between persons, between cameras and
+within, and their length. Queries are other images of the same persons.
+
+Recall@1 is the share of the queries whose nearest image is found first, recall@10 the
+share of the ten nearest that are among the ten found. Speeds are medians, searches of
+each kind and of the exact one in turns, so both have the same share of the machine;
+memory is what opening the index takes, without the mapped features, which the system
+keeps in memory that is free.
 """
 
 import argparse
@@ -37,12 +41,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--like", type=Path, metavar="FILE.npz")
     parser.add_argument("--kinds", nargs="*", default=list(SWEEPS), choices=SWEEPS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
     changes = {k: int(v) for k, v in (text.split("=") for text in arguments.set)}
-    features, queries = draw(arguments.images, arguments.dim)
+    parts = parts_of(arguments.dim) if arguments.like is None else like(arguments.like)
+    features, queries = draw(arguments.images, *parts, normalize=arguments.like is None)
     names = [f"{number:07d}.jpg" for number in range(len(features))]
     folder = Path(tempfile.mkdtemp(prefix="search-"))
     try:
@@ -57,24 +63,59 @@ def main():
         shutil.rmtree(folder)
 
 
-def draw(num_images: int, dim: int, seed: int = 0):
-    """Returns unit features of images, and of queries, in random order."""
+def parts_of(dim: int):
+    """Returns the factors of the covariances of centres, offsets and noise."""
+    scale = np.diag(np.arange(1, dim + 1) ** -0.425).astype(np.float32)
+    return scale, 0.5 * scale, 0.7 * scale
+
+
+def like(path: Path):
+    """Returns what `parts_of` does for the features in a file."""
+    with np.load(path) as file:
+        known = file["pids"] > 0
+        features = file["features"][known].astype(np.float64)
+        groups = {name: file[name][known] for name in ("camids", "pids")}
+    features -= features.mean(axis=0)
+    factors = []
+    for name in groups:  # cameras first, as each sees many persons
+        _, places, counts = np.unique(
+            groups[name], return_inverse=True, return_counts=True
+        )
+        means = np.zeros((len(counts), features.shape[1]))
+        np.add.at(means, places, features)
+        means /= counts[:, None]
+        features -= means[places]
+        factors.append(factor(means, len(counts)))
+    num_free = len(features) - len(means)
+    offsets, centers, noise = *factors, factor(features, num_free)
+    return centers, offsets, noise
+
+
+def factor(deviations, num_free):
+    """Returns `(dim, dim)` rows whose mixture by a normal vector has a covariance."""
+    values, vectors = np.linalg.eigh(deviations.T @ deviations / num_free)
+    return (np.sqrt(np.maximum(values, 0))[:, None] * vectors.T).astype(np.float32)
+
+
+def draw(num_images: int, centers, offsets, noise, *, normalize: bool, seed: int = 0):
+    """Returns features of images, and of queries, in random order."""
     rng = np.random.default_rng(seed)
-    scale = (np.arange(1, dim + 1) ** -0.425).astype(np.float32)
     num_pids = max(1, num_images // IMAGES_A_PERSON)
-    centers = rng.standard_normal((num_pids, dim), dtype=np.float32)
-    cameras = 0.5 * rng.standard_normal((NUM_CAMERAS, dim), dtype=np.float32)
+
+    def normal(count, factor):
+        return rng.standard_normal((count, len(factor)), dtype=np.float32) @ factor
+
+    centers, cameras = normal(num_pids, centers), normal(NUM_CAMERAS, offsets)
 
     def part(count):
-        features = np.empty((count, dim), np.float32)
+        features = np.empty((count, len(noise)), np.float32)
         for start in range(0, count, 20000):
             block = features[start : start + 20000]
-            rng.standard_normal(out=block, dtype=np.float32)
-            block *= 0.7
+            block[:] = normal(len(block), noise)
             block += centers[rng.integers(0, num_pids, len(block))]
             block += cameras[rng.integers(0, NUM_CAMERAS, len(block))]
-            block *= scale
-            block /= np.linalg.norm(block, axis=1, keepdims=True)
+            if normalize:
+                block /= np.linalg.norm(block, axis=1, keepdims=True)
         return features
 
     return part(num_images), part(NUM_QUERIES)
