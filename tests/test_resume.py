@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from topdb_tf.cli import main
 from topdb_tf.data.synthetic import write_synthetic
 from topdb_tf.recipe.fit import fit, resume
-from topdb_tf.recipe.resume import as_begun
+from topdb_tf.recipe.resume import as_begun, warn_of_other_replicas
 from topdb_tf.recipe_files import read_recipe
 from topdb_tf.run_folder import RunFolder, held
 from topdb_tf.training.checkpoint_files import (
@@ -354,3 +354,20 @@ def test_a_second_ctrl_c_ends_at_once(settings, tmp_path):
             pass
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) == -signal.SIGINT
+
+
+@pytest.mark.parametrize(("before", "now", "warned"), [(2, 2, 0), (2, 4, 1), (1, 2, 1)])
+def test_another_number_of_replicas_is_warned_of(before, now, warned):
+    lines = []
+    checkpoint = Checkpoint(START, {"num_replicas": before}, {})
+    warn_of_other_replicas(checkpoint, {"num_replicas": now}, lines.append)
+    assert [f"{before} replicas and goes on on {now}" in line for line in lines] == (
+        [True] * warned
+    )
+
+
+def test_a_checkpoint_of_before_replicas_were_counted_has_one():
+    lines = []
+    checkpoint = Checkpoint(START, {}, {})
+    warn_of_other_replicas(checkpoint, {"num_replicas": 1}, lines.append)
+    assert not lines

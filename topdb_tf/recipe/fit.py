@@ -27,6 +27,7 @@ from topdb_tf.recipe.resume import (
     is_finished,
     restore_log,
     warn_of_another_machine,
+    warn_of_other_replicas,
 )
 from topdb_tf.recipe.scoring import Embeddings
 from topdb_tf.recipe.trainer import build_trainer
@@ -137,6 +138,7 @@ def resume(
         restore(training.trainer, checkpoint.arrays)
         restore_log(folder, checkpoint)
         warn_of_another_machine(run, say)
+        warn_of_other_replicas(checkpoint, training.facts, say)
         write_whole(folder.config, config.to_yaml())
         epoch, step = checkpoint.position
         say(f"resumed after {epoch} epochs and {step} of {num_steps} steps")
@@ -179,6 +181,7 @@ def _prepared(config, say, distribution, *, run=None):
         facts={
             "precision": precision,
             "training_images": training_images,
+            "num_replicas": distribution.num_replicas,
         },
         distribution=distribution,
     )

@@ -142,3 +142,23 @@ def warn_of_another_machine(run: RunFolder, say: Callable[[str], None]) -> None:
             f"warning: the run began elsewhere ({', '.join(changed)} differ: see "
             f"{run.environment}), so rounding may differ from here on"
         )
+
+
+def warn_of_other_replicas(
+    checkpoint: Checkpoint, facts: dict, say: Callable[[str], None]
+) -> None:
+    """Says that the rest of a run is divided among another number of devices.
+
+    Args:
+        checkpoint: The checkpoint.
+        facts: What the next checkpoint would say.
+        say: Function that shows a line.
+    """
+    before = checkpoint.facts.get("num_replicas", 1)
+    now = facts["num_replicas"]
+    if before != now:
+        say(
+            f"warning: the run began on {before} replicas and goes on on {now}, so "
+            "rounding differs from here on, and, with train.mining=replica or "
+            "train.statistics=replica, hard examples and batch statistics too"
+        )
