@@ -1,5 +1,7 @@
 """Histograms of the distances of pairs, held against a count of every pair."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -115,3 +117,18 @@ def test_progress_ends_with_all_distances():
 def test_no_bins_are_refused():
     with pytest.raises(ValueError, match="at least one bin.*num_bins=0"):
         bin_edges(pair_histograms(random_set(0)), num_bins=0)
+
+
+def test_as_many_cameras_as_images_take_no_memory_for_each_pair_of_them():
+    count = 3000
+    camids = -1 - np.arange(count)
+    features = np.zeros((count, 1), "float32")
+    pids = np.arange(count) // 2 + 1
+    images = RetrievalSet(features, features, pids, pids, camids, camids)
+    pair_histograms(images)  # compiles
+    tracemalloc.start()
+    found = pair_histograms(images)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.by_two_cameras.genuine.sum() == count
+    assert peak < 8 * count**2

@@ -121,6 +121,25 @@ def _not_a_run(run):
     return f"{text} Name one of those in it: {', '.join(inside[:3])}{more}"
 
 
+def model_file(run: RunFolder, *, best: bool = False) -> Path:
+    """Returns the file of a run's model.
+
+    Args:
+        run: Folder of the run.
+        best: Whether to take that of the best epoch instead of the last.
+
+    Raises:
+        FileNotFoundError: If there is none yet.
+    """
+    path = run.best_embedder if best else run.embedder
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{run.path} has no {path.name}: its first epoch has not ended. Go on with "
+            f"`topdb-tf fit --resume {run.path}`."
+        )
+    return path
+
+
 @contextlib.contextmanager
 def held(run: RunFolder) -> Iterator[None]:
     """Holds a run's folder for this process while it trains, where the system can.

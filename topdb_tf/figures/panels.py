@@ -1,5 +1,6 @@
 """Images in panels that are placed by inches, so that none is stretched or cut."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -131,12 +132,17 @@ def shortened(text: str, room: float, size: float = SMALL_LETTERS) -> str:
         room: In inches.
         size: Of the letters, in points.
     """
-    whole, num_letters = text, len(text)
-    while num_letters > 1 and text_width(text, size) > room:
-        num_letters -= 1
+    if text_width(text, size) <= room:
+        return text
+
+    def without_middle(num_letters):
         head, tail = (num_letters + 1) // 2, num_letters // 2
-        text = f"{whole[:head]}…{whole[len(whole) - tail :]}"
-    return text
+        return f"{text[:head]}…{text[len(text) - tail :]}"
+
+    def width_of(num_letters):
+        return text_width(without_middle(num_letters), size)
+
+    return without_middle(max(1, bisect_right(range(1, len(text)), room, key=width_of)))
 
 
 def text_width(text: str, size: float = SMALL_LETTERS) -> float:

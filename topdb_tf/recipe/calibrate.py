@@ -23,7 +23,7 @@ from topdb_tf.recipe.scoring import Embeddings
 from topdb_tf.retrieval.calibration import calibration_of
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.halves import check_rates, checked_halves
-from topdb_tf.run_folder import RunFolder, write_whole
+from topdb_tf.run_folder import RunFolder, model_file, write_whole
 
 _FORMAT = 1
 _FIELDS = ("model", "model_sha256", "dataset", "metric", "operating_points", "roc")
@@ -61,11 +61,7 @@ def calibrate(
         ValueError: As `calibration_of`; before anything is embedded where the data
             does not suffice.
     """
-    model = run.best_embedder if best else run.embedder
-    if not model.is_file():
-        raise FileNotFoundError(
-            f"{run.path} has no {model.name}: its first epoch has not ended."
-        )
+    model = model_file(run, best=best)
     check_rates(rates)
     load_tensorflow()
     from topdb_tf.model.extraction import load_embedder

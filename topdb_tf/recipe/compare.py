@@ -10,7 +10,7 @@ from topdb_tf.pages.page import render_page
 from topdb_tf.progress import progress_bar
 from topdb_tf.recipe import compare_facts as facts
 from topdb_tf.recipe.compare_facts import Compared
-from topdb_tf.recipe.curve_figures import Training, trainings_of
+from topdb_tf.recipe.curve_figures import RunGroup, trainings_of
 from topdb_tf.recipe.measured import Stopwatch, measure
 from topdb_tf.recipe.page_files import (
     PRIVACY,
@@ -155,7 +155,7 @@ def _page(compared, found, contents: Contents, lap: Callable[[str], None]) -> _P
 
     labels = [one.label.replace("$", r"\$") for one in compared]
     trainings = [
-        Training(label, one.training.runs)
+        RunGroup(label, one.training.runs)
         for label, one in zip(labels, compared, strict=True)
     ]
     with progress_bar("drawing figures") as progress:

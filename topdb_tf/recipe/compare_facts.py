@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.recipe.comparability import protocol_differences
-from topdb_tf.recipe.curve_figures import Training
+from topdb_tf.recipe.curve_figures import RunGroup
 from topdb_tf.recipe.measured import Measured
 from topdb_tf.recipe.nearest import is_neutral, yaml_text
 from topdb_tf.recipe.report_facts import warnings_of
@@ -34,7 +34,7 @@ class Compared(NamedTuple):
     """
 
     letter: str
-    training: Training
+    training: RunGroup
     measured: Measured
     scores: tuple[dict, ...]
 
@@ -54,7 +54,7 @@ def letters(number: int) -> str:
     return _LETTERS[:number]
 
 
-def grouped(trainings: Sequence[Training]) -> list[Training]:
+def grouped(trainings: Sequence[RunGroup]) -> list[RunGroup]:
     """Joins trainings of the same settings and data whose seeds are different.
 
     Args:
@@ -75,7 +75,7 @@ def grouped(trainings: Sequence[Training]) -> list[Training]:
     joined = [members for rooms in groups.values() for members, _ in rooms]
     joined.sort(key=lambda members: trainings.index(members[0]))
     return [
-        Training(
+        RunGroup(
             ", ".join(member.label for member in members),
             tuple(run for member in members for run in member.runs),
         )

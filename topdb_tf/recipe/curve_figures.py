@@ -21,7 +21,7 @@ from topdb_tf.run_folder import RunFolder, open_run
 _METHOD = "Top-DB-Net"
 
 
-class Training(NamedTuple):
+class RunGroup(NamedTuple):
     """A run, or the runs of one training from several seeds.
 
     Args:
@@ -33,7 +33,7 @@ class Training(NamedTuple):
     runs: tuple[RunFolder, ...]
 
 
-def trainings_of(folders: Sequence[Path]) -> list[Training]:
+def trainings_of(folders: Sequence[Path]) -> list[RunGroup]:
     """Returns the trainings in some folders, each of a run or of several seeds.
 
     A training is called by the name of its folder, or by its path where two folders
@@ -57,12 +57,12 @@ def trainings_of(folders: Sequence[Path]) -> list[Training]:
         else:
             runs = (open_run(folder),)
         label = name if names.count(name) == 1 else str(folder)
-        trainings.append(Training(label, runs))
+        trainings.append(RunGroup(label, runs))
     return trainings
 
 
 def cmc_numbers(
-    trainings: Sequence[Training],
+    trainings: Sequence[RunGroup],
     *,
     overrides: Sequence[str] = (),
     dataset: str | None = None,
@@ -98,11 +98,32 @@ def cmc_numbers(
         ]
         scored.setdefault(scores[0]["dataset"], []).extend(scores)
         for again in (False, True)[: 1 + rerank]:
-            curves.append(_mean_curve(training, scores, again))
+            curves.append(_curve(training, scores, again))
     if len(scored) > 1:
         for curve in curves:
             curve["label"] += f", {_title(curve['dataset'])}"
     return {"curves": curves, "references": _references(scored, rerank)}
+
+
+def mean_cmc(scores: Sequence[dict]) -> dict:
+    """Returns the mean CMC of some seeds.
+
+    Args:
+        scores: Of each seed, with `cmc`, shares by rank.
+
+    Returns:
+        `cmc`, shares by rank, and `deviation`, their sample standard deviations; none
+        of one seed.
+    """
+    cmcs = [own["cmc"] for own in scores]
+    num_ranks = min(map(len, cmcs))
+    by_rank = [[cmc[str(k)] for cmc in cmcs] for k in range(1, num_ranks + 1)]
+    return {
+        "cmc": [statistics.fmean(shares) for shares in by_rank],
+        "deviation": [statistics.stdev(shares) for shares in by_rank]
+        if len(cmcs) > 1
+        else None,
+    }
 
 
 def cmc_picture(numbers: dict, **options) -> Figure:
@@ -150,7 +171,7 @@ def read_log(run: RunFolder) -> dict[str, list]:
     return log
 
 
-def training_numbers(trainings: Sequence[Training]) -> dict:
+def training_numbers(trainings: Sequence[RunGroup]) -> dict:
     """Returns the logs of some trainings.
 
     Args:
@@ -205,20 +226,13 @@ def _scores(run, overrides, options, rerank, say):
     return scores
 
 
-def _mean_curve(training, scores, reranked):
-    cmcs = [(own["reranked"] if reranked else own)["cmc"] for own in scores]
-    num_ranks = min(map(len, cmcs))
-    by_rank = [[cmc[str(k)] for cmc in cmcs] for k in range(1, num_ranks + 1)]
-    several = len(cmcs) > 1
+def _curve(training, scores, reranked):
     return {
+        **mean_cmc([own["reranked"] if reranked else own for own in scores]),
         "label": f"{training.label}, re-ranked" if reranked else training.label,
         "dataset": scores[0]["dataset"],
         "reranked": reranked,
         "runs": [str(run.path) for run in training.runs],
-        "cmc": [statistics.fmean(shares) for shares in by_rank],
-        "deviation": [statistics.stdev(shares) for shares in by_rank]
-        if several
-        else None,
     }
 
 

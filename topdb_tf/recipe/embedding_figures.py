@@ -19,7 +19,7 @@ from topdb_tf.retrieval.camera_pairs import camera_pair_scores
 from topdb_tf.retrieval.distance_bins import bin_edges, binned, pair_histograms
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.operating_points import compact_roc
-from topdb_tf.run_folder import RunFolder
+from topdb_tf.run_folder import RunFolder, model_file
 
 _ROC_POINTS = 200
 _THRESHOLDS = "found on half of the persons, rates measured on the others:"
@@ -65,11 +65,7 @@ def embed_run(
     Raises:
         FileNotFoundError: If the run has no model yet, or the data is missing.
     """
-    model = run.best_embedder if best else run.embedder
-    if not model.is_file():
-        raise FileNotFoundError(
-            f"{run.path} has no {model.name}: its first epoch has not ended."
-        )
+    model = model_file(run, best=best)
     if is_own(dataset, run):
         dataset = config.data.split
     split = choose(read_data(dataset, config, run=run, say=say))

@@ -11,7 +11,7 @@ import numpy as np
 from topdb_tf.recipe.environment import load_tensorflow, without_notes
 from topdb_tf.recipe.model_card import model_card
 from topdb_tf.recipe.probes import compare, draw_probes
-from topdb_tf.run_folder import RunFolder, open_run, write_whole
+from topdb_tf.run_folder import RunFolder, model_file, open_run, write_whole
 
 LEAST_COSINE = {"float32": 0.9999, "float16": 0.99, "bfloat16": 0.95}
 """How alike an exported embedding must be to the one in float32, by precision.
@@ -54,12 +54,7 @@ def find_source(path: Path | None, *, best: bool = False) -> Source:
             )
         return Source(path, None)
     run = open_run(path)
-    model = run.best_embedder if best else run.embedder
-    if not model.is_file():
-        raise FileNotFoundError(
-            f"{run.path} has no {model.name}: its first epoch has not ended. Train it "
-            "with `topdb-tf fit`, then export."
-        )
+    model = model_file(run, best=best)
     return Source(model, run)
 
 

@@ -54,7 +54,7 @@ def size_text(num_bytes: int) -> str:
     """Returns a size for people.
 
     Example:
-        >>> from topdb_tf.recipe.index import size_text
+        >>> from topdb_tf.recipe.index_report import size_text
         >>> size_text(900), size_text(5 << 20), size_text(3 << 30)
         ('900 bytes', '5.0 MiB', '3.00 GiB')
     """

@@ -10,8 +10,8 @@ from topdb_tf.config import Config
 from topdb_tf.figures.activations import activation_figure
 from topdb_tf.figures.drop_masks import drop_mask_figure
 from topdb_tf.figures.heat import activation_maps, heat
-from topdb_tf.recipe.shown_images import ShownImages, model_file
-from topdb_tf.run_folder import RunFolder, open_run
+from topdb_tf.recipe.shown_images import ShownImages
+from topdb_tf.run_folder import RunFolder, model_file, open_run
 
 
 def activations(
@@ -99,7 +99,7 @@ def masks(
     embedder = _embedder(run, best=best)
     from topdb_tf.model.feature_maps import dropped_rows, random_block
 
-    rows = dropped_rows(embedder, _batches(embedder, config, shown.images))
+    rows = dropped_rows(embedder, batches_of(embedder, config, shown.images))
     block = random_block(embedder, seed=seed)
     drawn = drop_mask_figure(
         shown.images,
@@ -123,6 +123,17 @@ def masks(
     return drawn, {**facts, "images": images}
 
 
+def batches_of(embedder, config: Config, images: Sequence[np.ndarray]):
+    """Returns the `tf.data.Dataset` of images, of any sizes, for a model."""
+    from topdb_tf.data.pipeline import evaluation_dataset
+
+    return evaluation_dataset(
+        images,
+        image_size=tuple(embedder.input_shape[1:3]),
+        batch_size=config.evaluation.batch_size,
+    )
+
+
 def _embedder(run, *, best):
     path = model_file(run, best=best)
     from topdb_tf.model.extraction import load_embedder
@@ -133,17 +144,7 @@ def _embedder(run, *, best):
 def _feature_maps(embedder, config, shown, name):
     from topdb_tf.model.feature_maps import feature_maps
 
-    return feature_maps(embedder, _batches(embedder, config, shown.images), name=name)
-
-
-def _batches(embedder, config, images):
-    from topdb_tf.data.pipeline import evaluation_dataset
-
-    return evaluation_dataset(
-        images,
-        image_size=tuple(embedder.input_shape[1:3]),
-        batch_size=config.evaluation.batch_size,
-    )
+    return feature_maps(embedder, batches_of(embedder, config, shown.images), name=name)
 
 
 def _aspect(embedder) -> float:

@@ -15,7 +15,7 @@ from topdb_tf.recipe.environment import load_tensorflow
 from topdb_tf.recipe.scoring import Embeddings, score_set
 from topdb_tf.retrieval.protocol import Reranking, RetrievalResult, RetrievalSet
 from topdb_tf.retrieval.rank_lists import RankLists, ranked_lists
-from topdb_tf.run_folder import RunFolder
+from topdb_tf.run_folder import RunFolder, model_file
 
 
 class Ranking(NamedTuple):
@@ -112,11 +112,7 @@ def measure(
         FileNotFoundError: If the run has no model yet, or the data is missing.
         ValueError: If the data cannot be scored.
     """
-    model = run.best_embedder if best else run.embedder
-    if not model.is_file():
-        raise FileNotFoundError(
-            f"{run.path} has no {model.name}: its first epoch has not ended."
-        )
+    model = model_file(run, best=best)
     watch, notes = Stopwatch(), []
     own = is_own(dataset, run)
     dataset = config.data.split if own else dataset

@@ -13,10 +13,10 @@ from topdb_tf.progress import progress_bar
 from topdb_tf.recipe.datasets import Say, read_data
 from topdb_tf.recipe.environment import load_tensorflow
 from topdb_tf.recipe.scoring import Embeddings
-from topdb_tf.recipe.shown_images import model_file, names_of
+from topdb_tf.recipe.shown_images import names_of
 from topdb_tf.retrieval.protocol import Reranking
 from topdb_tf.retrieval.rank_lists import RankLists, ranked_lists
-from topdb_tf.run_folder import RunFolder
+from topdb_tf.run_folder import RunFolder, model_file
 
 
 class QueryChoice(NamedTuple):

@@ -10,7 +10,7 @@ from topdb_tf.pages.page import render_page
 from topdb_tf.progress import progress_bar
 from topdb_tf.recipe import report_facts as facts
 from topdb_tf.recipe import report_scores
-from topdb_tf.recipe.curve_figures import Training
+from topdb_tf.recipe.curve_figures import RunGroup
 from topdb_tf.recipe.environment import environment
 from topdb_tf.recipe.info import run_info
 from topdb_tf.recipe.measured import Measured, Stopwatch, measure
@@ -109,7 +109,7 @@ class _Page(NamedTuple):
 def _page(measured: Measured, contents: Contents, lap: Callable[[str], None]) -> _Page:
     from topdb_tf.recipe.report_figures import drawn_parts
 
-    training = Training("this run", (measured.run,))
+    training = RunGroup("this run", (measured.run,))
     parts = drawn_parts(measured, training)
     lap("figures")
     chosen, data, lists, maps = {}, None, None, None

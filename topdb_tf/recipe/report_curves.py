@@ -10,14 +10,14 @@ from topdb_tf.figures.precision import precision_figure
 from topdb_tf.figures.style import svg_of
 from topdb_tf.pages.drawings import inline_drawing
 from topdb_tf.recipe.curve_figures import (
-    Training,
+    RunGroup,
     cmc_picture,
+    mean_cmc,
     training_numbers,
     training_picture,
 )
 from topdb_tf.recipe.measured import Measured, percent
 from topdb_tf.recipe.report_scores import published_rank_1
-from topdb_tf.recipe.seeds import spread
 
 WIDE, NARROW = 9.6, 4.6  # inches: of the whole page, and of a column or a telephone
 _SHOWN_RANKS = (1, 5, 10, 20, 50)
@@ -50,7 +50,7 @@ def part_of_page(name, title, *, lead="", figures=(), matrix=None, notes=()):
     }
 
 
-def training_part(trainings: list[Training]) -> dict:
+def training_part(trainings: list[RunGroup]) -> dict:
     """Returns the curves of the training, each stream's losses on their own."""
     try:
         numbers = training_numbers(trainings)
@@ -106,7 +106,7 @@ def overlaid_ranking_part(labels: list[str], compared: list) -> dict:
         ]
         if None not in [own for group in scores for own in group]:
             curves = [
-                _mean_curve(label, group)
+                {**mean_cmc(group), "label": label}
                 for label, group in zip(labels, scores, strict=True)
             ]
             name, title = (
@@ -143,19 +143,6 @@ def precision_drawing(precisions: dict[str, np.ndarray]) -> dict:
             "rows": rows,
         },
     )
-
-
-def _mean_curve(label, scores):
-    """Returns the mean CMC of several seeds, with its deviation at each rank."""
-    num_ranks = min(len(own["cmc"]) for own in scores)
-    ranks = map(str, range(1, num_ranks + 1))
-    spreads = [spread([own["cmc"][rank] for own in scores]) for rank in ranks]
-    several = len(scores) > 1
-    return {
-        "label": label,
-        "cmc": [own["mean"] for own in spreads],
-        "deviation": [own["deviation"] for own in spreads] if several else None,
-    }
 
 
 def _cmc_drawing(name, title, numbers):

@@ -5,7 +5,7 @@ from matplotlib.text import Annotation
 
 from topdb_tf.figures.style import BLACK
 from topdb_tf.progress import progress_bar
-from topdb_tf.recipe.curve_figures import Training
+from topdb_tf.recipe.curve_figures import RunGroup
 from topdb_tf.recipe.embedding_figures import (
     cameras_of,
     distance_picture,
@@ -26,7 +26,7 @@ _MOST_CAMERAS = 24
 _NEARLY_BLACK = "#010101"  # stays dark on a dark page
 
 
-def drawn_parts(measured: Measured, training: Training) -> list[dict]:
+def drawn_parts(measured: Measured, training: RunGroup) -> list[dict]:
     """Returns all drawn parts of a report, in their order."""
     makers = [lambda: training_part([training]), lambda: ranking_part(measured)]
     distances = distances_of(_pairs_of(measured), measured.run, _facts(measured))

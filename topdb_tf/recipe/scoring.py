@@ -23,7 +23,7 @@ from topdb_tf.retrieval.protocol import (
     RetrievalSet,
     score,
 )
-from topdb_tf.run_folder import RunFolder, write_whole
+from topdb_tf.run_folder import RunFolder, model_file, write_whole
 from topdb_tf.training.distribution import Distribution, sum_of_workers
 
 REPORTED_RANKS = (1, 5, 10, 20)
@@ -154,11 +154,7 @@ def evaluate(
     Raises:
         FileNotFoundError: If the run has no model yet, or the data is missing.
     """
-    path = run.best_embedder if best else run.embedder
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{run.path} has no {path.name}: its first epoch has not ended."
-        )
+    path = model_file(run, best=best)
     file = scores_file(run, config, dataset, best)
     if is_own(dataset, run):
         dataset = config.data.split

@@ -109,21 +109,3 @@ def names_of(split: Split, record: ImageRecord) -> tuple[str, ...]:
     if not split.has_cameras:
         return (person,)
     return person, split.camera_names.get(record.camid, f"cam {record.camid}")
-
-
-def model_file(run: RunFolder, *, best: bool = False) -> Path:
-    """Returns the file of a run's model.
-
-    Args:
-        run: Folder of the run.
-        best: Whether to take that of the best epoch instead of the last.
-
-    Raises:
-        FileNotFoundError: If there is none yet.
-    """
-    path = run.best_embedder if best else run.embedder
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{run.path} has no {path.name}: its first epoch has not ended."
-        )
-    return path

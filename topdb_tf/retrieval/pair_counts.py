@@ -1,5 +1,6 @@
 """How often pairs are taken for one person: counts by identity and by cameras."""
 
+import functools
 from collections.abc import Callable
 from threading import Lock
 from typing import NamedTuple
@@ -132,11 +133,16 @@ class PairDistances:
         check_metric(metric)
         self._source = checked_distances(retrieval_set, metric)
         self._memory = memory
-        identities = retrieval_set[2:]
-        self.totals = pair_totals(*identities, ignore_cameras=ignore_cameras)
+        self._identities = identities = retrieval_set[2:]
         _, places = np.unique(np.concatenate(identities[:2]), return_inverse=True)
         _, cameras = np.unique(np.concatenate(identities[2:]), return_inverse=True)
         self._places = places, cameras, self._source.num_queries, ignore_cameras
+
+    @functools.cached_property
+    def totals(self) -> PairTotals:
+        """Numbers of all pairs; takes memory for each pair of cameras."""
+        ignore_cameras = self._places[-1]
+        return pair_totals(*self._identities, ignore_cameras=ignore_cameras)
 
     @property
     def num_distances(self) -> int:
