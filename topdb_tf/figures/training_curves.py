@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from topdb_tf.figures.curves import PERCENT
 from topdb_tf.figures.style import (
@@ -209,11 +209,24 @@ def _draw_panel(axes, title, lines):
     if any(line.column in _SHARES for line in lines):
         axes.yaxis.set_major_formatter(PERCENT)
     elif lines[0].column == "learning_rate":
-        axes.set_yscale("log")
+        _log_scale(axes)
     last = max(int(log["epoch"][-1]) for line in lines for log in line.logs)
     axes.set_xlim(0, last * 1.04)
     if any(line.column in _SCORES for line in lines):
         axes.margins(y=0.15)
+
+
+def _log_scale(axes):
+    """Makes the vertical axis logarithmic, with labels that a small panel has room for.
+
+    (Within a decade or two matplotlib labels the minor ticks, one over the other.)
+    """
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    few = high / low < 100
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+    axes.yaxis.set_major_formatter(lambda x, _: f"{x:.0e}".replace("e-0", "e-"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _write_value(axes, band, color):
