@@ -1,7 +1,9 @@
 """Fixtures that more than one test module uses."""
 
 import os
+import shutil
 
+import numpy as np
 import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -20,23 +22,34 @@ SMALL = (
 )
 
 
+def draw_people(root, *, train, test, images=4):
+    """Draws people, seen by 2 cameras, as the synthetic data set of a data root.
+
+    Args:
+        root: The data root, which is returned.
+        train: Number of people for training.
+        test: Number of the others.
+        images: Number of images of each.
+    """
+    from topdb_tf.data.synthetic import write_synthetic
+
+    write_synthetic(
+        root / "synthetic",
+        num_train_pids=train,
+        num_test_pids=test,
+        images_per_pid=images,
+        num_cameras=2,
+    )
+    return root
+
+
 @pytest.fixture(scope="session")
 def small_data_root(tmp_path_factory):
     """A data root with 8 drawn people, 4 images each by 2 cameras; not to be changed.
 
     5 people are for training; the others have 3 queries and 9 gallery images.
     """
-    from topdb_tf.data.synthetic import write_synthetic
-
-    root = tmp_path_factory.mktemp("data")
-    write_synthetic(
-        root / "synthetic",
-        num_train_pids=5,
-        num_test_pids=3,
-        images_per_pid=4,
-        num_cameras=2,
-    )
-    return root
+    return draw_people(tmp_path_factory.mktemp("data"), train=5, test=3)
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +65,38 @@ def small_run(small_data_root, tmp_path_factory):
     config = read_recipe("demo", [*SMALL, f"data.root={small_data_root}"])
     fit(config, folder, say=lambda line: None)
     return folder
+
+
+@pytest.fixture(scope="session")
+def run_of_two(small_run, tmp_path_factory):
+    """A copy of the run with a checkpoint after epoch 1: the last, other kernels."""
+    from topdb_tf.training.checkpoint_files import (
+        Position,
+        read_checkpoint,
+        write_checkpoint,
+    )
+
+    folder = shutil.copytree(small_run, tmp_path_factory.mktemp("runs") / "two")
+    checkpoint = read_checkpoint(folder / "checkpoints", Position(2))
+    arrays = {
+        name: np.flip(array, axis=-1) if array.ndim == 4 else array
+        for name, array in checkpoint.arrays.items()
+    }
+    facts = checkpoint.facts
+    write_checkpoint(folder / "checkpoints", Position(1), facts, arrays.items())
+    return folder
+
+
+@pytest.fixture
+def features(tmp_path):
+    """Features of two queries and three gallery images on a line."""
+    np.savez(
+        tmp_path / "features.npz",
+        query_features=np.array([[0.0], [10.0]]),
+        gallery_features=np.array([[1.0], [9.0], [12.0]]),
+        query_pids=[1, 2],
+        gallery_pids=[1, 3, 2],
+        query_camids=[1, 1],
+        gallery_camids=[2, 2, 2],
+    )
+    return tmp_path / "features.npz"

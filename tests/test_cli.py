@@ -9,63 +9,25 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from tests.conftest import SMALL
 from topdb_tf.cli import main
-from topdb_tf.data.synthetic import write_synthetic
-
-SMALL = [
-    "data.check_counts=false",
-    "data.image_height=32",
-    "data.image_width=16",
-    "data.batch_size=8",
-    "data.images_per_pid=2",
-    "train.epochs=2",
-    "train.warmup_epochs=1",
-]
-
-
-@pytest.fixture(scope="module")
-def data_root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    write_synthetic(
-        root / "synthetic",
-        num_train_pids=5,
-        num_test_pids=3,
-        images_per_pid=4,
-        num_cameras=2,
-    )
-    return root
 
 
 @pytest.fixture
-def own_data_root(data_root, tmp_path):
+def own_data_root(small_data_root, tmp_path):
     """A copy of the data set that a test may spoil."""
-    shutil.copytree(data_root, tmp_path / "data")
+    shutil.copytree(small_data_root, tmp_path / "data")
     return tmp_path / "data"
 
 
 @pytest.fixture(scope="module")
-def run(data_root, tmp_path_factory):
+def run(small_data_root, tmp_path_factory):
     """A finished run of two epochs."""
     folder = tmp_path_factory.mktemp("runs") / "small"
-    answer = fit(data_root, folder)
+    answer = fit(small_data_root, folder)
     assert answer.exit_code == 0, answer.output
     assert answer.stdout == f"{folder}\n"
     return folder
-
-
-@pytest.fixture
-def features(tmp_path):
-    """Features of two queries and three gallery images on a line."""
-    np.savez(
-        tmp_path / "features.npz",
-        query_features=np.array([[0.0], [10.0]]),
-        gallery_features=np.array([[1.0], [9.0], [12.0]]),
-        query_pids=[1, 2],
-        gallery_pids=[1, 3, 2],
-        query_camids=[1, 1],
-        gallery_camids=[2, 2, 2],
-    )
-    return tmp_path / "features.npz"
 
 
 def topdb(*arguments):
@@ -142,8 +104,8 @@ def test_info_tells_settings_progress_and_scores(run):
     assert facts["environment"]["seed"] == 1
 
 
-def test_the_same_seed_gives_the_same_model(run, data_root, tmp_path):
-    answer = fit(data_root, tmp_path / "again")
+def test_the_same_seed_gives_the_same_model(run, small_data_root, tmp_path):
+    answer = fit(small_data_root, tmp_path / "again")
     assert answer.exit_code == 0
     first, second = (
         np.genfromtxt(folder / "log.csv", delimiter=",", names=True)["loss"]
@@ -153,10 +115,10 @@ def test_the_same_seed_gives_the_same_model(run, data_root, tmp_path):
 
 
 @pytest.mark.parametrize("recipe", ["bdb", "no_drop", "no_reg", "authors"])
-def test_every_variant_trains(recipe, data_root, tmp_path):
+def test_every_variant_trains(recipe, small_data_root, tmp_path):
     settings = ["data.split=synthetic", "model.backbone=tiny", "model.weights=none"]
     settings += ["train.epochs=1", "train.precision=float32"]
-    answer = fit(data_root, tmp_path / "run", *settings, recipe=recipe)
+    answer = fit(small_data_root, tmp_path / "run", *settings, recipe=recipe)
     assert answer.exit_code == 0, answer.output
 
 
@@ -201,8 +163,8 @@ def test_a_data_set_that_is_missing_is_explained(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_data_set_that_is_half_extracted_is_counted(data_root, tmp_path):
-    answer = fit(data_root, tmp_path / "run", "data.check_counts=true")
+def test_a_data_set_that_is_half_extracted_is_counted(small_data_root, tmp_path):
+    answer = fit(small_data_root, tmp_path / "run", "data.check_counts=true")
     refused(
         answer, "20 images of 5", "expected 1,440 of 120", "data.check_counts=false"
     )
@@ -242,25 +204,29 @@ def test_an_identity_with_one_image_is_warned_of(own_data_root, tmp_path):
         ("model.weights=imagenet", ["tiny", "model.weights=none"]),
     ],
 )
-def test_a_setting_that_cannot_be_is_explained(setting, words, data_root, tmp_path):
-    refused(fit(data_root, tmp_path / "run", setting), *words)
+def test_a_setting_that_cannot_be_is_explained(
+    setting, words, small_data_root, tmp_path
+):
+    refused(fit(small_data_root, tmp_path / "run", setting), *words)
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unknown_recipe_names_the_nearest(data_root, tmp_path):
-    refused(fit(data_root, tmp_path / "run", recipe="demos"), "Did you mean `demo`")
+def test_an_unknown_recipe_names_the_nearest(small_data_root, tmp_path):
+    refused(
+        fit(small_data_root, tmp_path / "run", recipe="demos"), "Did you mean `demo`"
+    )
 
 
-def test_a_folder_that_holds_a_run_is_not_overwritten(run, data_root):
+def test_a_folder_that_holds_a_run_is_not_overwritten(run, small_data_root):
     before = (run / "embedder.keras").read_bytes()
-    refused(fit(data_root, run), "already exists", "--run-dir")
+    refused(fit(small_data_root, run), "already exists", "--run-dir")
     assert (run / "embedder.keras").read_bytes() == before
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(data_root, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(small_data_root, tmp_path):
     # Epoch 1 runs at the peak of 1e30 / 128 * 8, and throws the weights away.
     settings = ["train.learning_rate=1e30", "train.warmup_epochs=0"]
-    answer = fit(data_root, tmp_path / "run", *settings)
+    answer = fit(small_data_root, tmp_path / "run", *settings)
     refused(answer, "The loss is not finite at step", "train.learning_rate")
     assert not (tmp_path / "run" / "embedder.keras").exists()
 

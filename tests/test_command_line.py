@@ -56,22 +56,6 @@ def topdb(*arguments, **options):
     )
 
 
-@pytest.fixture
-def features(tmp_path):
-    import numpy as np
-
-    np.savez(
-        tmp_path / "features.npz",
-        query_features=np.array([[0.0], [10.0]]),
-        gallery_features=np.array([[1.0], [9.0], [12.0]]),
-        query_pids=[1, 2],
-        gallery_pids=[1, 3, 2],
-        query_camids=[1, 1],
-        gallery_camids=[2, 2, 2],
-    )
-    return tmp_path / "features.npz"
-
-
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_examples_that_parse(name):
     command = COMMANDS[name]

@@ -28,11 +28,6 @@ from topdb_tf.recipe.trainer import build_trainer
 from topdb_tf.recipe_files import read_config
 from topdb_tf.retrieval.protocol import Reranking, score
 from topdb_tf.retrieval.rank_lists import RankLists
-from topdb_tf.training.checkpoint_files import (
-    Position,
-    read_checkpoint,
-    write_checkpoint,
-)
 
 
 def run_figure(*words):
@@ -56,20 +51,6 @@ def is_drawing(path):
 def own_run(small_run, tmp_path):
     """A copy of the run that a test may write into."""
     return shutil.copytree(small_run, tmp_path / "own")
-
-
-@pytest.fixture(scope="module")
-def run_of_two(small_run, tmp_path_factory):
-    """A copy of the run with a checkpoint after epoch 1: the last, other kernels."""
-    folder = shutil.copytree(small_run, tmp_path_factory.mktemp("runs") / "two")
-    checkpoint = read_checkpoint(folder / "checkpoints", Position(2))
-    arrays = {
-        name: np.flip(array, axis=-1) if array.ndim == 4 else array
-        for name, array in checkpoint.arrays.items()
-    }
-    facts = checkpoint.facts
-    write_checkpoint(folder / "checkpoints", Position(1), facts, arrays.items())
-    return folder
 
 
 @pytest.fixture

@@ -17,7 +17,9 @@ from topdb_tf.config import Config
 from topdb_tf.figures.style import new_figure, styled, svg_of
 from topdb_tf.pages.drawings import inline_drawing
 from topdb_tf.pages.thumbnails import Thumbnails
+from topdb_tf.recipe.measured import measure
 from topdb_tf.recipe.nearest import fit_command, nearest_recipe
+from topdb_tf.recipe.report_maps import epochs_pictures
 from topdb_tf.recipe.report_queries import (
     HIGHEST,
     LOWEST,
@@ -26,7 +28,7 @@ from topdb_tf.recipe.report_queries import (
     chosen_queries,
 )
 from topdb_tf.recipe.times import training_times
-from topdb_tf.recipe_files import read_recipe
+from topdb_tf.recipe_files import read_config, read_recipe
 from topdb_tf.retrieval.paired import paired_difference
 from topdb_tf.retrieval.rank_lists import RankLists
 from topdb_tf.run_folder import RunFolder
@@ -223,6 +225,30 @@ def test_no_images_leaves_all_pictures_and_names_out(small_run, tmp_path):
     assert 'id="data"' not in text
     assert "_c1s1_" not in text  # no file is named either
     assert not list(run.glob("*partial*"))
+
+
+@pytest.fixture(scope="module")
+def measured(run_of_two):
+    run = RunFolder(run_of_two)
+    return measure(run, read_config(run.config), rerank=False, top=2)
+
+
+def test_pictures_follow_queries_through_the_epochs_that_are_kept(measured):
+    found = epochs_pictures(measured, [0, 2])
+    names = [measured.split.query[place].path.name for place in (0, 2)]
+    assert [item["caption"] for item in found["shown"]] == names
+    for item in found["shown"]:
+        image, first, second = item["pictures"]
+        shown = [image["name"], first["name"], second["name"]]
+        assert shown == ["the image", "epoch 1", "epoch 2"]
+        # The kernels of epoch 1 are others, so it looks elsewhere.
+        assert first["data"] != second["data"]
+
+
+def test_where_too_few_epochs_are_kept_it_is_said(measured, small_run):
+    found = epochs_pictures(measured._replace(run=RunFolder(small_run)), [0])
+    assert found["shown"] == []
+    assert "train.keep_checkpoints" in found["lead"]
 
 
 def test_seeds_are_one_training_and_repeats_are_not(small_run, tmp_path):

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from tests.conftest import draw_people
 from topdb_tf.cli import main
-from topdb_tf.data.synthetic import write_synthetic
 from topdb_tf.recipe.fit import fit, resume
 from topdb_tf.recipe.resume import as_begun, warn_of_other_replicas
 from topdb_tf.recipe_files import read_recipe
@@ -80,13 +80,7 @@ BEFORE_SCORES_FILE = ("topdb_tf.recipe.loop", "write_scores")
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
-    write_synthetic(
-        root / "synthetic",
-        num_train_pids=9,
-        num_test_pids=3,
-        images_per_pid=4,
-        num_cameras=2,
-    )
+    draw_people(root, train=9, test=3)
     return [*SMALL, f"data.root={root}"]
 
 

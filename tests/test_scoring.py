@@ -5,8 +5,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from tests.conftest import draw_people
 from topdb_tf.cli import main
-from topdb_tf.data.synthetic import write_synthetic
 from topdb_tf.model.backbones import tiny
 from topdb_tf.model.network import build_network, embedder
 
@@ -15,15 +15,7 @@ SUBSET = ["--set", "data.check_counts=false"]
 
 @pytest.fixture(scope="module")
 def data_root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    write_synthetic(
-        root / "synthetic",
-        num_train_pids=2,
-        num_test_pids=3,
-        images_per_pid=4,
-        num_cameras=2,
-    )
-    return root
+    return draw_people(tmp_path_factory.mktemp("data"), train=2, test=3)
 
 
 @pytest.fixture(scope="module")

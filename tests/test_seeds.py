@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from tests.conftest import draw_people
 from tests.test_cli import SMALL, refused, topdb
 from topdb_tf.cli import main
-from topdb_tf.data.synthetic import write_synthetic
 from topdb_tf.recipe.seeds import fit_seeds, seeds_lines, spread, spread_text
 from topdb_tf.recipe_files import read_config, read_recipe
 from topdb_tf.run_folder import RunFolder, new_run
@@ -21,15 +21,7 @@ SETTINGS = [*SMALL, "model.streams=global", "train.epochs=1", "train.warmup_epoc
 
 @pytest.fixture(scope="module")
 def data_root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    write_synthetic(
-        root / "synthetic",
-        num_train_pids=5,
-        num_test_pids=4,
-        images_per_pid=6,
-        num_cameras=2,
-    )
-    return root
+    return draw_people(tmp_path_factory.mktemp("data"), train=5, test=4, images=6)
 
 
 @pytest.fixture(scope="module")

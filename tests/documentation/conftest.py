@@ -14,6 +14,7 @@ from tests.checkpoint_files import (
     write_safetensors,
     write_torch,
 )
+from tests.conftest import draw_people
 from tests.documentation.place import make_place
 from tests.documentation.shell import Shell
 from tests.documentation.shortening import LEAST_RATE, TrainedOnce
@@ -24,17 +25,7 @@ _HAS_TORCH = importlib.util.find_spec("torch") is not None
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory):
     """The people of the small run, and more of the test: enough to calibrate on."""
-    from topdb_tf.data.synthetic import write_synthetic
-
-    root = tmp_path_factory.mktemp("documented-data")
-    write_synthetic(
-        root / "synthetic",
-        num_train_pids=5,
-        num_test_pids=12,
-        images_per_pid=4,
-        num_cameras=2,
-    )
-    return root
+    return draw_people(tmp_path_factory.mktemp("documented-data"), train=5, test=12)
 
 
 @pytest.fixture(scope="session")

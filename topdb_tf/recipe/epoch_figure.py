@@ -12,6 +12,7 @@ from topdb_tf.figures.heat import activation_maps
 from topdb_tf.progress import progress_bar
 from topdb_tf.recipe.datasets import read_data
 from topdb_tf.recipe.environment import set_precision
+from topdb_tf.recipe.map_figures import batches_of
 from topdb_tf.recipe.resume import as_begun
 from topdb_tf.recipe.shown_images import ShownImages
 from topdb_tf.recipe_files import read_config
@@ -52,18 +53,10 @@ def epochs(
             checkpoint is damaged.
     """
     kept = kept_epochs(run)
-    chosen = _checked(chosen, kept, run) or _evenly(kept)
-    num_pids = read_data(config.data.split, config, run=run).num_pids
-    maps, network = [], None
-    with progress_bar("reading epochs") as progress:
-        for done, epoch in enumerate(chosen, 1):
-            checkpoint = read_checkpoint(run.checkpoints, Position(epoch))
-            network = network or _Network(run, config, checkpoint, num_pids)
-            maps.append(network.activation(checkpoint, shown, name))
-            progress(done, len(chosen))
+    chosen = _checked(chosen, kept, run) or evenly(kept)
     drawn = epochs_figure(
         shown.images,
-        np.stack(maps),
+        epoch_maps(run, config, shown.images, chosen, name=name),
         epochs=chosen,
         labels=shown.labels,
         aspect=config.data.image_height / config.data.image_width,
@@ -72,6 +65,41 @@ def epochs(
     images = [str(path) for path in shown.paths]
     facts = {"run": str(run.path), "map": name, "epochs": chosen, "kept": kept}
     return drawn, {**facts, "images": images}
+
+
+def epoch_maps(
+    run: RunFolder,
+    config: Config,
+    images: Sequence[np.ndarray],
+    chosen: Sequence[int],
+    *,
+    name: str = "backbone",
+) -> np.ndarray:
+    """Returns the activation maps of images at several epochs of a run.
+
+    Args:
+        run: Folder of the run.
+        config: Its settings; the data set tells the number of training identities.
+        images: RGB, uint8, each of shape `(height, width, 3)`.
+        chosen: Epochs of `kept_epochs`.
+        name: The map, of `topdb_tf.model.feature_maps.MAPS`.
+
+    Returns:
+        float32 array of shape `(num_epochs, num_images, rows, columns)`.
+
+    Raises:
+        FileNotFoundError: If the data is missing.
+        ValueError: If a checkpoint is damaged.
+    """
+    num_pids = read_data(config.data.split, config, run=run).num_pids
+    maps, network = [], None
+    with progress_bar("reading epochs") as progress:
+        for done, epoch in enumerate(chosen, 1):
+            checkpoint = read_checkpoint(run.checkpoints, Position(epoch))
+            network = network or _Network(run, config, checkpoint, num_pids)
+            maps.append(network.activation(checkpoint, images, name))
+            progress(done, len(chosen))
+    return np.stack(maps)
 
 
 def kept_epochs(run: RunFolder) -> list[int]:
@@ -92,6 +120,12 @@ def kept_epochs(run: RunFolder) -> list[int]:
     return kept
 
 
+def evenly(kept: Sequence[int]) -> list[int]:
+    """Returns up to six of some epochs, with the first and the last."""
+    places = np.linspace(0, len(kept) - 1, min(len(kept), _MOST_COLUMNS))
+    return [kept[round(place)] for place in places]
+
+
 class _Network:
     """The network of a run, into which its checkpoints are read after one another."""
 
@@ -105,19 +139,14 @@ class _Network:
             )
             self._trainer.optimizer.build(self._trainer.network.trainable_variables)
 
-    def activation(self, checkpoint, shown, name):
+    def activation(self, checkpoint, images, name):
         """Returns the activation maps of images at a checkpoint."""
-        from topdb_tf.data.pipeline import evaluation_dataset
         from topdb_tf.model.feature_maps import feature_maps
         from topdb_tf.training.options import as_used
         from topdb_tf.training.state import restore
 
         restore(self._trainer, checkpoint.arrays)
-        batches = evaluation_dataset(
-            shown.images,
-            image_size=self._config.data.image_size,
-            batch_size=self._config.evaluation.batch_size,
-        )
+        batches = batches_of(self._embedder, self._config, images)
         with as_used(self._trainer.network, self._trainer.optimizer):
             return activation_maps(feature_maps(self._embedder, batches, name=name))
 
@@ -146,11 +175,6 @@ def _checked(chosen, kept, run):
             f"Two or more epochs must be chosen. Received: {_listed(chosen)}"
         )
     return sorted(set(chosen))
-
-
-def _evenly(kept):
-    places = np.linspace(0, len(kept) - 1, min(len(kept), _MOST_COLUMNS))
-    return [kept[round(place)] for place in places]
 
 
 def _listed(epochs):

@@ -26,7 +26,7 @@ from topdb_tf.recipe.page_files import (
     shows_people,
     size_text,
 )
-from topdb_tf.recipe.report_maps import activation_pictures
+from topdb_tf.recipe.report_maps import activation_pictures, epochs_pictures
 from topdb_tf.recipe.report_queries import (
     HIGHEST,
     LOWEST,
@@ -39,6 +39,7 @@ from topdb_tf.recipe.report_queries import (
 from topdb_tf.run_folder import RunFolder, write_whole
 
 _NUM_MAPS = 12
+_NUM_TRAINED = 3  # queries that are followed through the training
 
 
 def write_report(
@@ -206,7 +207,8 @@ def _maps(measured, chosen):
         taken += [group.pop(0) for group in groups]
         groups = [group for group in groups if group]
     embedder = load_embedder(measured.model)
-    return activation_pictures(measured, embedder, taken[:_NUM_MAPS])
+    maps = activation_pictures(measured, embedder, taken[:_NUM_MAPS])
+    return maps and maps | {"epochs": epochs_pictures(measured, taken[:_NUM_TRAINED])}
 
 
 def _scores(measured):

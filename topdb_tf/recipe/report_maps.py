@@ -9,6 +9,7 @@ from topdb_tf.config import Config
 from topdb_tf.data.records import ImageRecord
 from topdb_tf.figures.heat import activation_maps, heat, overlay
 from topdb_tf.pages.thumbnails import encoded_image
+from topdb_tf.recipe.epoch_figure import epoch_maps, evenly, kept_epochs
 from topdb_tf.recipe.map_figures import batches_of
 from topdb_tf.recipe.measured import Measured
 
@@ -78,24 +79,66 @@ def _maps_and_drops(embedder, config: Config, records: Sequence[ImageRecord]):
     return maps, dropped_rows(embedder, batches).is_dropped
 
 
+def epochs_pictures(measured: Measured, indices: Sequence[int]) -> dict:
+    """Returns pictures of some queries with the activation through the training.
+
+    Args:
+        measured: What was measured.
+        indices: Places of the queries.
+
+    Returns:
+        `lead`, and `shown` with `caption` and `pictures`; no `shown` where the run
+        keeps too few checkpoints, which `lead` then says.
+    """
+    try:
+        chosen = evenly(kept_epochs(measured.run))
+    except ValueError as error:
+        return {"lead": str(error), "shown": []}
+    records = [measured.split.query[index] for index in indices]
+    images = [_resized(record) for record in records]
+    maps = epoch_maps(measured.run, measured.config, images, chosen)
+    items = []
+    for place, (record, image) in enumerate(zip(records, images, strict=True)):
+        heats = [heat(own[place], image.shape[:2]) for own in maps]
+        shown = {"the image": image}
+        shown |= {
+            f"epoch {n}": overlay(image, own)
+            for n, own in zip(chosen, heats, strict=True)
+        }
+        items.append({"caption": record.path.name, "pictures": _encoded(record, shown)})
+    lead = (
+        "Through the training, by the checkpoints that the run keeps: where the "
+        "backbone responds, from the least to the most within each picture."
+    )
+    return {"lead": lead, "shown": items}
+
+
 def _pictures(record, activation_map, is_dropped):
-    with Image.open(record.path) as image:
-        original = image.convert("RGB")
-    width = max(1, round(original.width * _HEIGHT / original.height))
-    original = original.resize((width, _HEIGHT), Image.Resampling.BICUBIC)
-    pixels = np.asarray(original)
+    pixels = _resized(record)
     shown = {
         "query": pixels,
         "activation": overlay(pixels, heat(activation_map, pixels.shape[:2])),
     }
     if is_dropped is not None:
         shown["rows that would be dropped"] = _with_rows(pixels, is_dropped)
+    return _encoded(record, shown)
+
+
+def _resized(record):
+    with Image.open(record.path) as image:
+        original = image.convert("RGB")
+    width = max(1, round(original.width * _HEIGHT / original.height))
+    return np.asarray(original.resize((width, _HEIGHT), Image.Resampling.BICUBIC))
+
+
+def _encoded(record, shown):
     return [
         {
             "data": encoded_image(Image.fromarray(own)),
+            "name": name,
             "alt": f"{name}: {record.path.name}",
-            "width": width,
-            "height": _HEIGHT,
+            "width": own.shape[1],
+            "height": own.shape[0],
         }
         for name, own in shown.items()
     ]
