@@ -5,7 +5,6 @@ import onnx
 import onnxruntime
 import pytest
 
-from tests.test_cli import data_root  # noqa: F401 (a fixture)
 from tests.test_folding import SIZE, trained_embedder
 from topdb_tf.config import Config
 from topdb_tf.data.benchmarks import read_split
@@ -20,11 +19,11 @@ from topdb_tf.serving.formats import load_file
 
 
 @pytest.fixture(scope="module")
-def images(data_root):  # noqa: F811
+def images(small_data_root):
     """The overrides that name the drawn data, of three test identities."""
     overrides = (
         "data.split=synthetic",
-        f"data.root={data_root}",
+        f"data.root={small_data_root}",
         "data.check_counts=false",
     )
     return ReportData(overrides)
@@ -95,8 +94,10 @@ def test_the_file_and_its_report_lie_beside_the_model(exported, run):
     assert not [name for name in names_in(run.path) if "partial" in name]
 
 
-def test_the_reports_figures_are_those_of_the_file(exported, run, images, data_root):  # noqa: F811
-    split = read_split("synthetic", data_root, check_counts=False)
+def test_the_reports_figures_are_those_of_the_file(
+    exported, run, images, small_data_root
+):
+    split = read_split("synthetic", small_data_root, check_counts=False)
     records = split.query + split.gallery
     pixels = pixels_of(records)
     expected = load_embedder(run.embedder)(pixels, training=False).numpy()

@@ -27,3 +27,8 @@ def test_a_longer_one_loses_no_more_of_its_middle_than_it_must(share):
 
 def test_of_a_text_without_room_a_letter_is_left():
     assert shortened(NAME, 0) == f"{NAME[0]}…"
+
+
+@pytest.mark.parametrize("text", ["", "a"])
+def test_less_than_two_letters_stay(text):
+    assert shortened(text, 0) == text

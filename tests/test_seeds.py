@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tests.conftest import draw_people
-from tests.test_cli import SMALL, refused, topdb
+from tests.conftest import SMALL, draw_people
+from tests.test_cli import refused, topdb
 from topdb_tf.cli import main
 from topdb_tf.recipe.seeds import fit_seeds, seeds_lines, spread, spread_text
 from topdb_tf.recipe_files import read_config, read_recipe

@@ -132,7 +132,7 @@ def shortened(text: str, room: float, size: float = SMALL_LETTERS) -> str:
         room: In inches.
         size: Of the letters, in points.
     """
-    if text_width(text, size) <= room:
+    if len(text) < 2 or text_width(text, size) <= room:
         return text
 
     def without_middle(num_letters):
