@@ -143,6 +143,29 @@ def measure(
     )
 
 
+def list_set(
+    retrieval_set: RetrievalSet, config: Config, *, rerank=False, **options
+) -> RankLists:
+    """Returns the first images of every ranking under the settings of a run.
+
+    Args:
+        retrieval_set: Features and identities.
+        config: Settings of the run.
+        rerank: Whether the distances are re-ranked.
+        **options: `k` and `with_junk` of `topdb_tf.retrieval.rank_lists.ranked_lists`.
+    """
+    title = f"ranked lists, {'re-ranked' if rerank else 'plain'}"
+    with progress_bar(title) as progress:
+        return ranked_lists(
+            retrieval_set,
+            metric=config.evaluation.metric,
+            rerank=Reranking() if rerank else None,
+            ignore_cameras=config.evaluation.ignore_cameras,
+            progress=progress,
+            **options,
+        )
+
+
 def percent(share: float) -> str:
     """Returns a share as a percentage for people."""
     return f"{100 * share:.1f}"
@@ -151,16 +174,8 @@ def percent(share: float) -> str:
 def _ranking(name, retrieval_set, config, top):
     again = name == "re-ranked"
     result = score_set(retrieval_set, config, rerank=again)
-    with progress_bar(f"ranked lists, {name}") as progress:
-        lists = ranked_lists(
-            retrieval_set,
-            metric=config.evaluation.metric,
-            k=top + _most_junk(retrieval_set, config.evaluation.ignore_cameras),
-            rerank=Reranking() if again else None,
-            ignore_cameras=config.evaluation.ignore_cameras,
-            with_junk=True,
-            progress=progress,
-        )
+    k = top + _most_junk(retrieval_set, config.evaluation.ignore_cameras)
+    lists = list_set(retrieval_set, config, rerank=again, k=k, with_junk=True)
     return Ranking(name, result, lists)
 
 

@@ -9,13 +9,12 @@ from matplotlib.figure import Figure
 from topdb_tf.config import Config
 from topdb_tf.data.records import Split
 from topdb_tf.figures.rank_lists import Listed, RankList, rank_list_figure
-from topdb_tf.progress import progress_bar
 from topdb_tf.recipe.datasets import Say, read_data
 from topdb_tf.recipe.environment import load_tensorflow
+from topdb_tf.recipe.measured import list_set
 from topdb_tf.recipe.scoring import Embeddings
 from topdb_tf.recipe.shown_images import names_of
-from topdb_tf.retrieval.protocol import Reranking
-from topdb_tf.retrieval.rank_lists import RankLists, ranked_lists
+from topdb_tf.retrieval.rank_lists import RankLists
 from topdb_tf.run_folder import RunFolder, model_file
 
 
@@ -82,9 +81,9 @@ def rankings(
     embedder = load_embedder(path)
     retrieval_set = Embeddings(split, config).retrieval_set(embedder)
     options = {"k": top, "with_junk": with_junk}
-    found = {"plain": _ranked(retrieval_set, config, **options)}
+    found = {"plain": list_set(retrieval_set, config, **options)}
     if rerank:
-        found["re-ranked"] = _ranked(retrieval_set, config, rerank=True, **options)
+        found["re-ranked"] = list_set(retrieval_set, config, rerank=True, **options)
     queries = [
         _facts_of_query(split, query, why, found)
         for query, why in chosen_queries(split, found["plain"], choice).items()
@@ -148,18 +147,6 @@ def _check(split, choice):
     if missing:
         raise ValueError(
             f"A person must have a query in {split.name}. Received: pid={missing[0]}"
-        )
-
-
-def _ranked(retrieval_set, config, *, rerank=False, **options):
-    with progress_bar("re-ranking" if rerank else "ranking") as progress:
-        return ranked_lists(
-            retrieval_set,
-            metric=config.evaluation.metric,
-            rerank=Reranking() if rerank else None,
-            ignore_cameras=config.evaluation.ignore_cameras,
-            progress=progress,
-            **options,
         )
 
 
