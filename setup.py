@@ -36,7 +36,7 @@ setup(
     package_data={
         "topdb_tf.configs": ["*.yaml"],
         "topdb_tf.datasets": ["*.yaml", "README.md"],
-        "topdb_tf.pages": ["templates/*"],
+        "topdb_tf.report": ["templates/*"],
     },
     install_requires=[
         "tensorflow>=2.19",

@@ -45,9 +45,9 @@ def ours(precision, batch):
     """Returns the functions that embed a batch with this package."""
     import tensorflow as tf
 
+    from topdb_tf.export.saved_model import ServedEmbedder, save
     from topdb_tf.model.extraction import inference_function
     from topdb_tf.model.network import embedder
-    from topdb_tf.serving.saved_model import ServedEmbedder, save
 
     policy = "float32" if precision == "float32" else f"mixed_{precision}"
     model = embedder(our_network(policy))

@@ -39,8 +39,8 @@ def main():
 
 def export(precision, folder):
     """Writes one version of the network and returns its folder."""
+    from topdb_tf.export.saved_model import ServedEmbedder, save
     from topdb_tf.model.network import embedder
-    from topdb_tf.serving.saved_model import ServedEmbedder, save
 
     started = time.perf_counter()
     served = ServedEmbedder(embedder(our_network()), dtype=precision)
@@ -53,7 +53,7 @@ def export(precision, folder):
 
 def measure(version, precision, repeats):
     """Loads a version in a session and prints its speed by the size of a request."""
-    from topdb_tf.serving.session import SessionModel
+    from topdb_tf.export.session import SessionModel
 
     started = time.perf_counter()
     with SessionModel(version) as model:

@@ -21,10 +21,10 @@ import click
 import numpy as np
 from PIL import Image
 
-from topdb_tf.recipe.image_files import list_images
-from topdb_tf.serving.address import ModelChoice, parse_address
-from topdb_tf.serving.connections import connect
-from topdb_tf.serving.errors import ServingError
+from topdb_tf.data.image_files import list_images
+from topdb_tf.embed.address import ModelChoice, parse_address
+from topdb_tf.embed.connections import connect
+from topdb_tf.embed.errors import ServingError
 
 MAX_SECONDS = 600
 QUANTILES = {"p50": 50, "p95": 95, "p99": 99}

@@ -31,7 +31,7 @@ def draw_people(root, *, train, test, images=4):
         test: Number of the others.
         images: Number of images of each.
     """
-    from topdb_tf.data.synthetic import write_synthetic
+    from topdb_tf.data.drawn.synthetic import write_synthetic
 
     write_synthetic(
         root / "synthetic",
@@ -58,8 +58,8 @@ def small_run(small_data_root, tmp_path_factory):
 
     It was trained on the synthetic data set below `small_data_root`.
     """
-    from topdb_tf.recipe.fit import fit
-    from topdb_tf.recipe_files import read_recipe
+    from topdb_tf.fit.fit import fit
+    from topdb_tf.runs.recipes import read_recipe
 
     folder = tmp_path_factory.mktemp("runs") / "small"
     config = read_recipe("demo", [*SMALL, f"data.root={small_data_root}"])

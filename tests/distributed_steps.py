@@ -21,8 +21,8 @@ from topdb_tf.data.pipeline import (
     evaluation_dataset,
 )
 from topdb_tf.model.extraction import extract_embeddings
-from topdb_tf.recipe.trainer import build_trainer
-from topdb_tf.recipe_files import read_recipe
+from topdb_tf.runs.network import build_trainer
+from topdb_tf.runs.recipes import read_recipe
 from topdb_tf.training.distribution import (
     Cluster,
     Distribution,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from topdb_tf.figures.activations import activation_figure, epochs_figure
-from topdb_tf.figures.heat import activation_maps, heat, kept, overlay
+from topdb_tf.drawing.activations import activation_figure, epochs_figure
+from topdb_tf.drawing.heat import activation_maps, heat, kept, overlay
 
 
 def drawn_images(count=2, height=12, width=6):

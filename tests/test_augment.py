@@ -11,7 +11,7 @@ from topdb_tf.data.augment import (
     random_flips,
     random_windows,
 )
-from topdb_tf.data.pipeline import resize_pixels
+from topdb_tf.data.decoding import resize_pixels
 
 SIZE = (384, 128)
 NO_BOX = (0, 0, 0, 0)

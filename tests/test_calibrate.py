@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topdb_tf.cli import main
-from topdb_tf.data.synthetic import write_synthetic
+from topdb_tf.data.drawn.synthetic import write_synthetic
 from topdb_tf.model.backbones import tiny
 from topdb_tf.model.network import build_network, embedder
-from topdb_tf.recipe.calibrate import rate_text
-from topdb_tf.retrieval.calibration import calibration_of
 from topdb_tf.retrieval.distances import pairwise_distances
 from topdb_tf.retrieval.features import RetrievalSet
-from topdb_tf.retrieval.halves import checked_halves
-from topdb_tf.retrieval.intervals import share_of_pairs
-from topdb_tf.retrieval.operating_points import compact_roc, threshold_at
-from topdb_tf.retrieval.pair_counts import PairDistances, pair_totals
-from topdb_tf.retrieval.verification import roc_curve
+from topdb_tf.retrieval.pairs.calibration import calibration_of
+from topdb_tf.retrieval.pairs.halves import checked_halves
+from topdb_tf.retrieval.pairs.intervals import share_of_pairs
+from topdb_tf.retrieval.pairs.operating_points import compact_roc, threshold_at
+from topdb_tf.retrieval.pairs.pair_counts import PairDistances, pair_totals
+from topdb_tf.retrieval.pairs.verification import roc_curve
+from topdb_tf.texts import rate_text
 
 CELL = 1 / 2048  # how far a threshold may be rounded up, as a share of it
 
@@ -450,7 +450,7 @@ def test_people_are_told_the_rates(run):
 
 
 def test_too_small_a_rate_is_refused_before_anything_is_embedded(run, monkeypatch):
-    monkeypatch.setattr("topdb_tf.recipe.calibrate.Embeddings", None)
+    monkeypatch.setattr("topdb_tf.evaluate.calibrate.Embeddings", None)
     refused(calibrate(run), "smallest false-match rate that can be stated is 0.")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from topdb_tf.data.check import check_split, find_unreadable
+from topdb_tf.data.checks.split import check_split, find_unreadable
 from topdb_tf.data.records import ImageRecord, Split
 
 

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 from topdb_tf import progress
 from topdb_tf.cli import main
 from topdb_tf.data.benchmarks import SPLITS
-from topdb_tf.recipe_files import recipes
-from topdb_tf.run_folder import open_run
+from topdb_tf.runs.folder import open_run
+from topdb_tf.runs.recipes import recipes
 
 # What these write is no measurement: a script, or a log for people.
 WITHOUT_JSON = {"topdb-tf completion"}
@@ -166,7 +166,7 @@ def test_verbose_tells_versions_settings_and_times(small_run, tmp_path):
 
 
 def test_verbose_lets_the_libraries_speak(capfd, monkeypatch):
-    from topdb_tf.recipe.environment import without_notes
+    from topdb_tf.runs.machine import without_notes
 
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     with progress.telling(progress.Verbosity.VERBOSE), without_notes():

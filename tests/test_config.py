@@ -1,7 +1,7 @@
 import pytest
 
-from topdb_tf.config import Config, DataConfig
-from topdb_tf.recipe_files import read_config, read_recipe, recipes
+from topdb_tf.runs.recipes import read_config, read_recipe, recipes
+from topdb_tf.runs.settings import Config, DataConfig
 
 
 def test_every_recipe_can_be_read():

@@ -18,9 +18,9 @@ from tests.checkpoint_files import (
 )
 from tests.golden_rules import golden_figures, golden_pixels
 from topdb_tf.cli import main
+from topdb_tf.export import convert as convert_recipe
+from topdb_tf.export.convert import convert
 from topdb_tf.model.backbones import BACKBONES
-from topdb_tf.recipe import convert as convert_recipe
-from topdb_tf.recipe.convert import convert
 
 VARIANTS = ["topdb", "no_reg", "no_drop", "bdb"]
 DIMS = {"topdb": 48, "no_reg": 48, "no_drop": 80, "bdb": 48}  # of 64 channels

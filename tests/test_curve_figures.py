@@ -9,21 +9,18 @@ from click.testing import CliRunner
 from PIL import Image
 
 from tests.reference import retrieval_reference
-from topdb_tf import published
 from topdb_tf.cli import main
 from topdb_tf.data.benchmarks import read_split
 from topdb_tf.data.records import camids_of, pids_of
-from topdb_tf.recipe.curve_figures import (
-    cmc_numbers,
-    cmc_picture,
-    read_log,
-    trainings_of,
-)
-from topdb_tf.recipe.embedding_figures import cameras_of, distances_of
-from topdb_tf.recipe.embedding_map import map_picture, most_seen, places_of
+from topdb_tf.evaluate import published
+from topdb_tf.evaluate.trainings import trainings_of
+from topdb_tf.figures.camera_pairs import cameras_of
+from topdb_tf.figures.pair_distances import distances_of
+from topdb_tf.figures.places import map_picture, most_seen, places_of
+from topdb_tf.figures.run_curves import cmc_numbers, cmc_picture, read_log
 from topdb_tf.retrieval.distances import pairwise_distances
 from topdb_tf.retrieval.features import RetrievalSet
-from topdb_tf.run_folder import RunFolder
+from topdb_tf.runs.folder import RunFolder
 
 
 @pytest.fixture
@@ -226,7 +223,7 @@ def facts_of(run):
 
 
 def fake_calibration(model):
-    from topdb_tf.recipe.calibrate import checksum_of
+    from topdb_tf.evaluate.calibrate import checksum_of
 
     share = {"value": 0.01, "low": 0.0, "high": 0.1}
     return {
@@ -260,7 +257,7 @@ def test_cameras_are_those_of_the_test_images(run, small_data_root):
 
 
 def test_camera_numbers_are_those_of_the_ranking_by_hand(small_run):
-    from topdb_tf.recipe_files import read_config
+    from topdb_tf.runs.recipes import read_config
 
     images = random_images(3)
     config = read_config(RunFolder(small_run).config)

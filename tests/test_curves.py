@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from topdb_tf.figures.curves import CmcCurve, cmc_figure
-from topdb_tf.figures.distances import Threshold, densities, distance_figure
-from topdb_tf.figures.embedding_map import embedding_map_figure
-from topdb_tf.figures.labels import spread_apart
-from topdb_tf.figures.matrices import camera_pair_figure
-from topdb_tf.figures.style import COLUMN_WIDTH, PAGE_WIDTH, save_figure
-from topdb_tf.figures.training_curves import band_of, training_figure
+from topdb_tf.drawing.curves import CmcCurve, cmc_figure
+from topdb_tf.drawing.distances import Threshold, densities, distance_figure
+from topdb_tf.drawing.embedding_map import embedding_map_figure
+from topdb_tf.drawing.labels import spread_apart
+from topdb_tf.drawing.matrices import camera_pair_figure
+from topdb_tf.drawing.style import COLUMN_WIDTH, PAGE_WIDTH, save_figure
+from topdb_tf.drawing.training_curves import band_of, training_figure
 
 CMC = np.array([0.5, 0.75, 0.875, 1.0])
 

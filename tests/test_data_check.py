@@ -11,12 +11,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from topdb_tf.cli import main
+from topdb_tf.data.checks import check as recipe
+from topdb_tf.data.checks.check import check_data, exit_status
+from topdb_tf.data.checks.names import check_names
 from topdb_tf.data.market import PARTS
-from topdb_tf.data.name_checks import check_names
 from topdb_tf.data.records import ImageRecord, PartCounts, Split, load_card
-from topdb_tf.figures.montage import Group, Row, Section, montage_figure
-from topdb_tf.recipe import data_check as recipe
-from topdb_tf.recipe.data_check import check_data, exit_status
+from topdb_tf.drawing.montage import Group, Row, Section, montage_figure
 
 TRAIN, QUERY, GALLERY = PARTS.values()
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topdb_tf.retrieval.distance_bins import bin_edges, binned, pair_histograms
 from topdb_tf.retrieval.distances import METRICS, pairwise_distances
 from topdb_tf.retrieval.features import RetrievalSet
+from topdb_tf.retrieval.pairs.distance_bins import bin_edges, binned, pair_histograms
 
 
 def random_set(seed, *, distractors=True):

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from topdb_tf.cli import main
-from topdb_tf.data.synthetic import write_synthetic
-from topdb_tf.recipe import workers
-from topdb_tf.recipe_files import read_recipe
+from topdb_tf.data.drawn.synthetic import write_synthetic
+from topdb_tf.fit import workers
+from topdb_tf.runs.recipes import read_recipe
 from topdb_tf.training.distribution import (
     Cluster,
     Distribution,

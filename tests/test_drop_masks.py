@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from topdb_tf.figures.drop_masks import drop_mask_figure, rectangles
+from topdb_tf.drawing.drop_masks import drop_mask_figure, rectangles
 
 IMAGES = [np.full((8, 4, 3), value, np.uint8) for value in (10, 20)]
 ACTIVITY = np.array([[1.0, 4.0, 3.0, 2.0], [8.0, 1.0, 1.0, 9.0]])

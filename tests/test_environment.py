@@ -5,8 +5,8 @@ import sys
 import keras
 import pytest
 
-from topdb_tf.recipe import environment as environments
-from topdb_tf.recipe.environment import environment, set_precision
+from topdb_tf.runs import machine as environments
+from topdb_tf.runs.machine import environment, set_precision
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from click.testing import CliRunner
 
 from tests.test_folding import trained_embedder
 from topdb_tf.cli import main
-from topdb_tf.config import Config
-from topdb_tf.recipe import export as recipe
-from topdb_tf.recipe.calibrate import checksum_of
-from topdb_tf.recipe.model_card import model_card
-from topdb_tf.run_folder import RunFolder
-from topdb_tf.serving.session import SessionModel
-from topdb_tf.serving.warm_up import read_warm_up_requests
+from topdb_tf.evaluate.calibrate import checksum_of
+from topdb_tf.export import serving as recipe
+from topdb_tf.export.model_card import model_card
+from topdb_tf.export.session import SessionModel
+from topdb_tf.export.warm_up import read_warm_up_requests
+from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.settings import Config
 
 SCORES = {
     "dataset": "market1501",

@@ -6,16 +6,16 @@ import onnxruntime
 import pytest
 
 from tests.test_folding import SIZE, trained_embedder
-from topdb_tf.config import Config
 from topdb_tf.data.benchmarks import read_split
 from topdb_tf.data.pipeline import evaluation_dataset
+from topdb_tf.export import formats
+from topdb_tf.export import formats_of_run as recipe
+from topdb_tf.export.formats import load_file
+from topdb_tf.export.formats_of_run import ReportData, export_file, export_file_lines
+from topdb_tf.export.serving import Source, find_source
 from topdb_tf.model.extraction import load_embedder
-from topdb_tf.recipe import export_formats as recipe
-from topdb_tf.recipe.export import Source, find_source
-from topdb_tf.recipe.export_formats import ReportData, export_file, export_file_lines
-from topdb_tf.run_folder import RunFolder
-from topdb_tf.serving import formats
-from topdb_tf.serving.formats import load_file
+from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.settings import Config
 
 
 @pytest.fixture(scope="module")

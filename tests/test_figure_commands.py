@@ -12,22 +12,22 @@ from click.testing import CliRunner
 from PIL import Image
 
 from topdb_tf.cli import main
-from topdb_tf.data.decoding import decode_image
+from topdb_tf.data.decoding import decode_image, resize_pixels
 from topdb_tf.data.records import ImageRecord, Split
-from topdb_tf.data.resizing import resize_pixels
-from topdb_tf.figures.activations import epochs_figure
-from topdb_tf.figures.heat import activation_maps, heat
+from topdb_tf.drawing import style
+from topdb_tf.drawing.activations import epochs_figure
+from topdb_tf.drawing.heat import activation_maps, heat
+from topdb_tf.evaluate.embedding import Embeddings
+from topdb_tf.figures import epochs as epoch_figure
+from topdb_tf.figures.images import drawn_queries, names_of
+from topdb_tf.figures.rankings import QueryChoice, chosen_queries
 from topdb_tf.model.extraction import load_embedder
 from topdb_tf.model.feature_maps import feature_maps
-from topdb_tf.recipe import epoch_figure, figure_files
-from topdb_tf.recipe.datasets import read_data
-from topdb_tf.recipe.ranking_figure import QueryChoice, chosen_queries
-from topdb_tf.recipe.scoring import Embeddings
-from topdb_tf.recipe.shown_images import drawn_queries, names_of
-from topdb_tf.recipe.trainer import build_trainer
-from topdb_tf.recipe_files import read_config
 from topdb_tf.retrieval.protocol import Reranking, score
 from topdb_tf.retrieval.rank_lists import RankLists
+from topdb_tf.runs.data import read_data
+from topdb_tf.runs.network import build_trainer
+from topdb_tf.runs.recipes import read_config
 
 
 def run_figure(*words):
@@ -57,7 +57,7 @@ def own_run(small_run, tmp_path):
 def unsaved(monkeypatch):
     """Spares the time that it takes to write a figure as a file."""
     monkeypatch.setattr(
-        figure_files, "save_figure", lambda figure, path: path.write_bytes(b"drawn")
+        style, "save_figure", lambda figure, path: path.write_bytes(b"drawn")
     )
 
 

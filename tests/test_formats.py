@@ -7,8 +7,8 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from tests.test_folding import SIZE, trained_embedder
-from topdb_tf.serving import formats
-from topdb_tf.serving.formats import FORMATS, check_format, file_bytes, load_file
+from topdb_tf.export import formats
+from topdb_tf.export.formats import FORMATS, check_format, file_bytes, load_file
 
 KINDS = [(name, p) for name, format in FORMATS.items() for p in format.precisions]
 METADATA = {"description": "A model of two words", "terms": "Nur für Forschung"}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from topdb_tf.data.histogram import color_histograms
+from topdb_tf.fit.histogram import color_histograms
 
 
 def save_image(path, pixels):

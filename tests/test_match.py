@@ -10,12 +10,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from topdb_tf.cli import main
+from topdb_tf.evaluate.calibrate import checksum_of, read_calibration
+from topdb_tf.evaluate.match import match, read_pairs
 from topdb_tf.model import extraction
 from topdb_tf.model.backbones import tiny
 from topdb_tf.model.network import build_network, embedder
-from topdb_tf.recipe.calibrate import checksum_of, read_calibration
-from topdb_tf.recipe.match import match, read_pairs
-from topdb_tf.run_folder import RunFolder
+from topdb_tf.runs.folder import RunFolder
 
 
 def share(value):
@@ -263,7 +263,7 @@ def test_an_unforeseen_error_is_no_answer_either(run, monkeypatch):
     def fail(*arguments, **options):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("topdb_tf.recipe.match.match", fail)
+    monkeypatch.setattr("topdb_tf.evaluate.match.match", fail)
     answer = ask(run / "a.png", run / "b.png", "--run", run)
     assert answer.exit_code == 2
     assert "RuntimeError: out of memory" in answer.stderr
@@ -273,7 +273,7 @@ def test_ctrl_c_is_no_answer_either(run, monkeypatch):
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("topdb_tf.recipe.match.match", stop)
+    monkeypatch.setattr("topdb_tf.evaluate.match.match", stop)
     assert ask(run / "a.png", run / "b.png", "--run", run).exit_code == 130
 
 

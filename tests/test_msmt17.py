@@ -6,7 +6,7 @@ import pytest
 
 from topdb_tf.data import benchmarks
 from topdb_tf.data.benchmarks import read_split
-from topdb_tf.data.check import check_split
+from topdb_tf.data.checks.split import check_split
 from topdb_tf.data.records import PartCounts, load_card
 
 # The lists restart at person 0 in the test; val shows the persons of train.

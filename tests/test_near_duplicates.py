@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from topdb_tf.data import near_duplicates as near
-from topdb_tf.data.image_facts import image_facts
-from topdb_tf.data.near_duplicates import near_duplicates
-from topdb_tf.data.synthetic import write_synthetic
+from topdb_tf.data.checks import near_duplicates as near
+from topdb_tf.data.checks.image_facts import image_facts
+from topdb_tf.data.checks.near_duplicates import near_duplicates
+from topdb_tf.data.drawn.synthetic import write_synthetic
 
 
 def everything(rows, columns):

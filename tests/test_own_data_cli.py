@@ -9,13 +9,14 @@ import yaml
 
 from tests.conftest import SMALL
 from tests.test_cli import refused, topdb
-from topdb_tf.config import Config
 from topdb_tf.data.benchmarks import read_split
 from topdb_tf.data.records import ImageRecord, Split
-from topdb_tf.recipe.scoring import retrieval_set_of, score_set
-from topdb_tf.recipe.table import paper_tables
-from topdb_tf.recipe.table_formats import table_lines
+from topdb_tf.evaluate.embedding import retrieval_set_of
+from topdb_tf.evaluate.scores import score_set
+from topdb_tf.evaluate.table import paper_tables
+from topdb_tf.evaluate.table_formats import table_lines
 from topdb_tf.retrieval.rank_lists import ranked_lists
+from topdb_tf.runs.settings import Config
 
 SETS = [part for setting in SMALL for part in ("--set", setting)]
 

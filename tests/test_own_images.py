@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topdb_tf.data.benchmarks import dataset_name, is_path, read_split
-from topdb_tf.data.check import check_split
+from topdb_tf.data.checks.split import check_split
 from topdb_tf.data.partition import split_of
 from topdb_tf.data.sightings import Sighting
 from topdb_tf.data.table import table_text

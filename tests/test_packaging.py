@@ -48,7 +48,7 @@ def run(*arguments, cwd, path=None):
 
 def test_the_wheel_carries_recipes_and_cards_and_works_anywhere(installed, tmp_path):
     code = (
-        "import topdb_tf, topdb_tf.recipe_files as files\n"
+        "import topdb_tf, topdb_tf.runs.recipes as files\n"
         "from topdb_tf.data.benchmarks import SPLITS\n"
         "from topdb_tf.data.records import load_card\n"
         "print(topdb_tf.__file__)\n"
@@ -76,7 +76,7 @@ def test_the_wheel_holds_the_package_alone(installed):
 
 
 def test_the_wheel_carries_the_parts_of_pages(installed):
-    templates = Path("topdb_tf", "pages", "templates")
+    templates = Path("topdb_tf", "report", "templates")
     sources = {path.name for path in (ROOT / templates).iterdir()}
     assert {path.name for path in (installed / templates).iterdir()} == sources
     assert "report.html" in sources

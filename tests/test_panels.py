@@ -2,7 +2,7 @@
 
 import pytest
 
-from topdb_tf.figures.panels import shortened, text_width
+from topdb_tf.drawing.panels import shortened, text_width
 
 NAME = "0002_c1s1_000451_03_of_a_long_name.jpg"
 

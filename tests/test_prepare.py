@@ -13,9 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from topdb_tf.cli import main
-from topdb_tf.data import archives, unpacking
-from topdb_tf.data.archives import open_archive
-from topdb_tf.recipe.prepare import prepare
+from topdb_tf.data.archives import archive as archives
+from topdb_tf.data.archives import unpacking
+from topdb_tf.data.archives.archive import open_archive
+from topdb_tf.data.archives.prepare import prepare
 
 MARKET = {
     "Market/bounding_box_train/0002_c1s1_000451_03.jpg": b"train",

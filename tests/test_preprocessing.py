@@ -9,11 +9,7 @@ from PIL import Image
 
 from topdb_tf.data.decoding import decode_image
 from topdb_tf.data.pipeline import evaluation_dataset
-from topdb_tf.serving.preprocessing import (
-    MAX_PIXELS,
-    pixels_of_bytes,
-    pixels_of_images,
-)
+from topdb_tf.export.preprocessing import MAX_PIXELS, pixels_of_bytes, pixels_of_images
 
 SIZE = (32, 16)
 

@@ -6,19 +6,9 @@ import numba
 import numpy as np
 import pytest
 
-from topdb_tf.retrieval import (
-    distances,
-    encoding,
-    neighbors,
-    ranking,
-    reranking,
-)
+from topdb_tf.retrieval import distances, encoding, neighbors, ranking, reranking
 from topdb_tf.retrieval.distances import pairwise_distances
-from topdb_tf.retrieval.protocol import (
-    Reranking,
-    RetrievalSet,
-    score,
-)
+from topdb_tf.retrieval.protocol import Reranking, RetrievalSet, score
 from topdb_tf.retrieval.ranking import retrieval_scores
 
 JSON_KEYS = [
@@ -196,7 +186,8 @@ def test_arrays_in_memory_are_checked_as_well():
 
 def test_the_engine_stands_on_its_own():
     code = (
-        "import sys, topdb_tf.retrieval.protocol, topdb_tf.retrieval.verification\n"
+        "import sys, topdb_tf.retrieval.protocol\n"
+        "import topdb_tf.retrieval.pairs.verification\n"
         "heavy = {'keras', 'tensorflow', 'sklearn'} & set(sys.modules)\n"
         "sys.exit(', '.join(heavy) or 0)"
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from topdb_tf.figures.rank_lists import MARKS, Listed, RankList, rank_list_figure
+from topdb_tf.drawing.rank_lists import MARKS, Listed, RankList, rank_list_figure
 
 
 def image_of(value):

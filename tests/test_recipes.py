@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from topdb_tf.data.records import load_card
-from topdb_tf.published import METHOD_OF_RECIPE, TABLE_1, TABLE_2, TITLES
-from topdb_tf.recipe.fit import build_trainer
-from topdb_tf.recipe_files import read_recipe, recipes
+from topdb_tf.evaluate.published import METHOD_OF_RECIPE, TABLE_1, TABLE_2, TITLES
+from topdb_tf.fit.fit import build_trainer
+from topdb_tf.runs.recipes import read_recipe, recipes
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(METHOD_OF_RECIPE)

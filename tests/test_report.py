@@ -13,25 +13,18 @@ from click.testing import CliRunner
 from PIL import Image
 
 from topdb_tf.cli import main
-from topdb_tf.config import Config
-from topdb_tf.figures.style import new_figure, styled, svg_of
-from topdb_tf.pages.drawings import inline_drawing
-from topdb_tf.pages.thumbnails import Thumbnails
-from topdb_tf.recipe.measured import measure
-from topdb_tf.recipe.nearest import fit_command, nearest_recipe
-from topdb_tf.recipe.report_maps import epochs_pictures
-from topdb_tf.recipe.report_queries import (
-    HIGHEST,
-    LOWEST,
-    RANDOM,
-    WRONG,
-    chosen_queries,
-)
-from topdb_tf.recipe.times import training_times
-from topdb_tf.recipe_files import read_config, read_recipe
+from topdb_tf.drawing.style import new_figure, styled, svg_of
+from topdb_tf.evaluate.measured import measure
+from topdb_tf.fit.info import training_times
+from topdb_tf.report.drawings import inline_drawing
+from topdb_tf.report.lists import HIGHEST, LOWEST, RANDOM, WRONG, chosen_queries
+from topdb_tf.report.maps import epochs_pictures
+from topdb_tf.report.thumbnails import Thumbnails
 from topdb_tf.retrieval.paired import paired_difference
 from topdb_tf.retrieval.rank_lists import RankLists
-from topdb_tf.run_folder import RunFolder
+from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.recipes import fit_command, nearest_recipe, read_config, read_recipe
+from topdb_tf.runs.settings import Config
 
 
 def lists_of(precision, first):
@@ -252,8 +245,7 @@ def test_where_too_few_epochs_are_kept_it_is_said(measured, small_run):
 
 
 def test_seeds_are_one_training_and_repeats_are_not(small_run, tmp_path):
-    from topdb_tf.recipe.compare_facts import grouped
-    from topdb_tf.recipe.curve_figures import trainings_of
+    from topdb_tf.evaluate.trainings import grouped, trainings_of
 
     folders = []
     for name, seed in (("a", 1), ("b", 2), ("again", 1), ("other", 3)):

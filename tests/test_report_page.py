@@ -8,9 +8,9 @@ import pytest
 
 from tests import browser as chromium
 from tests.page_checks import check_page
-from topdb_tf.recipe.page_files import Contents
-from topdb_tf.recipe_files import read_config
-from topdb_tf.run_folder import RunFolder
+from topdb_tf.report.page_files import Contents
+from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.recipes import read_config
 
 # As a name of a file and of a folder: it would run if it became markup.
 HOSTILE = "<img src=x onerror=owned=1><script>owned=1<!--'\"&amp;$_"
@@ -56,7 +56,7 @@ def runs(small_run, tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(runs, hostile_root, tmp_path_factory):
     """The facts of a report, and its file."""
-    from topdb_tf.recipe.report import write_report
+    from topdb_tf.report.report import write_report
 
     run = RunFolder(runs[0])
     config = read_config(run.config, [f"data.root={hostile_root}"])
@@ -67,7 +67,7 @@ def report(runs, hostile_root, tmp_path_factory):
 @pytest.fixture(scope="module")
 def comparison(runs, hostile_root, tmp_path_factory):
     """The facts of a comparison, and its file."""
-    from topdb_tf.recipe.compare import write_comparison
+    from topdb_tf.report.compare import write_comparison
 
     out = tmp_path_factory.mktemp("page") / "compare.html"
     overrides = [f"data.root={hostile_root}"]

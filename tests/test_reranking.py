@@ -10,11 +10,7 @@ from topdb_tf.retrieval.distances import FeatureDistances, pairwise_distances
 from topdb_tf.retrieval.neighbors import nearest_neighbors
 from topdb_tf.retrieval.parallel import Workers
 from topdb_tf.retrieval.ranking import query_blocks
-from topdb_tf.retrieval.reranking import (
-    RerankedDistances,
-    Reranking,
-    rerank_distances,
-)
+from topdb_tf.retrieval.reranking import RerankedDistances, Reranking, rerank_distances
 
 GOLDEN = Path(__file__).parent / "golden" / "evaluation.npz"
 

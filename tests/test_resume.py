@@ -13,10 +13,11 @@ from click.testing import CliRunner
 
 from tests.conftest import draw_people
 from topdb_tf.cli import main
-from topdb_tf.recipe.fit import fit, resume
-from topdb_tf.recipe.resume import as_begun, warn_of_other_replicas
-from topdb_tf.recipe_files import read_recipe
-from topdb_tf.run_folder import RunFolder, held
+from topdb_tf.fit.fit import fit, resume
+from topdb_tf.fit.resume import warn_of_other_replicas
+from topdb_tf.runs.folder import RunFolder, held
+from topdb_tf.runs.network import as_begun
+from topdb_tf.runs.recipes import read_recipe
 from topdb_tf.training.checkpoint_files import (
     START,
     Checkpoint,
@@ -46,9 +47,9 @@ SMALL = [
 KILLED = """
 import importlib, os, signal, sys
 from pathlib import Path
-from topdb_tf.recipe.fit import fit, resume
-from topdb_tf.recipe.resume import as_begun
-from topdb_tf.recipe_files import read_recipe
+from topdb_tf.fit.fit import fit, resume
+from topdb_tf.fit.resume import as_begun
+from topdb_tf.runs.recipes import read_recipe
 
 run, module, name, number, *sets = sys.argv[1:]
 owner, calls = importlib.import_module(module), []
@@ -73,8 +74,8 @@ BEFORE_CHECKPOINT = ("topdb_tf.training.saving", "Checkpoints.on_train_batch_end
 IN_CHECKPOINT = ("numpy.lib.format", "write_array")
 BEFORE_RENAME = ("pathlib", "Path.rename")
 AFTER_LOG = ("topdb_tf.training.callbacks", "LogFile.on_epoch_end")
-IN_SCORES = ("topdb_tf.recipe.loop", "score_set")
-BEFORE_SCORES_FILE = ("topdb_tf.recipe.loop", "write_scores")
+IN_SCORES = ("topdb_tf.fit.loop", "score_set")
+BEFORE_SCORES_FILE = ("topdb_tf.fit.loop", "write_scores")
 
 
 @pytest.fixture(scope="module")

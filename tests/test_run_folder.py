@@ -2,7 +2,8 @@ import os
 
 import pytest
 
-from topdb_tf.run_folder import RunFolder, held, new_run, open_run, write_whole
+from topdb_tf.files import write_whole
+from topdb_tf.runs.folder import RunFolder, held, new_run, open_run
 
 
 def test_a_new_run_leaves_nothing_before_it_begins(tmp_path):

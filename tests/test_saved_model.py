@@ -10,14 +10,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tests.test_folding import SIZE, trained_embedder
 from topdb_tf.data.pipeline import evaluation_dataset
+from topdb_tf.export.saved_model import ServedEmbedder, newest_version, save, versions
+from topdb_tf.export.session import SessionModel
 from topdb_tf.model.folding import folded
-from topdb_tf.serving.saved_model import (
-    ServedEmbedder,
-    newest_version,
-    save,
-    versions,
-)
-from topdb_tf.serving.session import SessionModel
 
 # What TensorFlow Serving does, by TensorFlow alone.
 LOAD_IN_A_SESSION = """

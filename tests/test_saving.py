@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.test_callbacks import fit, small_model
-from topdb_tf.run_folder import RunFolder
+from topdb_tf.runs.folder import RunFolder
 from topdb_tf.training import saving
 from topdb_tf.training.callbacks import (
     NonFiniteLossError,
@@ -33,7 +33,7 @@ def _arrays_of_any_model(monkeypatch):
 
 def checkpoints(tmp_path, interruption=None, **options):
     return Checkpoints(
-        RunFolder(tmp_path),
+        tmp_path / "checkpoints",
         lambda: {"best": None},
         num_steps=3,
         interruption=interruption or Interruption("resume"),
@@ -132,7 +132,7 @@ def test_the_last_and_the_best_model_are_kept(tmp_path):
         weights.append(model.get_weights()[0])
         return {"mean_ap": [0.1, 0.9, 0.3][len(weights) - 1], "rank_1": 0.0}
 
-    keep = KeepModels(run, model)
+    keep = KeepModels(run.embedder, run.best_embedder, model)
     fit(model, [RetrievalScore(score, every=1, num_epochs=3), keep], epochs=3)
     last, best = (
         keras.models.load_model(path).get_weights()[0]
@@ -147,7 +147,10 @@ def test_the_last_and_the_best_model_are_kept(tmp_path):
 def test_the_best_of_before_is_only_replaced_by_a_better_one(tmp_path):
     scores = iter([0.5, 0.7])
     keep = KeepModels(
-        RunFolder(tmp_path), small_model(), best={"epochs_done": 4, "mean_ap": 0.6}
+        tmp_path / "embedder.keras",
+        tmp_path / "embedder_best.keras",
+        small_model(),
+        best={"epochs_done": 4, "mean_ap": 0.6},
     )
     score = RetrievalScore(
         lambda: {"mean_ap": next(scores), "rank_1": 0.0}, every=1, num_epochs=9
@@ -169,6 +172,6 @@ def test_a_model_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypa
 
     monkeypatch.setattr(model, "save", full)
     with pytest.raises(CheckpointError, match="embedder.keras.*No space left"):
-        fit(model, [KeepModels(run, model)])
+        fit(model, [KeepModels(run.embedder, run.best_embedder, model)])
     assert run.embedder.read_bytes() == b"before"
     assert [path.name for path in tmp_path.iterdir()] == ["embedder.keras"]

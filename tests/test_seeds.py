@@ -10,9 +10,11 @@ from click.testing import CliRunner
 from tests.conftest import SMALL, draw_people
 from tests.test_cli import refused, topdb
 from topdb_tf.cli import main
-from topdb_tf.recipe.seeds import fit_seeds, seeds_lines, spread, spread_text
-from topdb_tf.recipe_files import read_config, read_recipe
-from topdb_tf.run_folder import RunFolder, new_run
+from topdb_tf.evaluate.scores import spread
+from topdb_tf.fit.seeds import fit_seeds, seeds_lines
+from topdb_tf.runs.folder import RunFolder, new_run
+from topdb_tf.runs.recipes import read_config, read_recipe
+from topdb_tf.texts import spread_text
 from topdb_tf.training.checkpoint_files import Position
 
 # One stream, one epoch: every fit builds and compiles a network anew.
@@ -71,8 +73,8 @@ class Fitted:
 @pytest.fixture
 def fitted(monkeypatch):
     fitted = Fitted()
-    monkeypatch.setattr("topdb_tf.recipe.seeds.fit", fitted.fit)
-    monkeypatch.setattr("topdb_tf.recipe.seeds.resume", fitted.resume)
+    monkeypatch.setattr("topdb_tf.fit.seeds.fit", fitted.fit)
+    monkeypatch.setattr("topdb_tf.fit.seeds.resume", fitted.resume)
     return fitted
 
 

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from PIL import Image
 
-from topdb_tf.figures.style import new_figure, save_figure, styled, svg_of
+from topdb_tf.drawing.style import new_figure, save_figure, styled, svg_of
 
 
 def drawn():

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from topdb_tf.data import synthetic
 from topdb_tf.data.benchmarks import read_market_layout
-from topdb_tf.data.cameras import draw_background, random_camera, take_photo
-from topdb_tf.data.people import draw_person, random_person, random_pose
+from topdb_tf.data.drawn import synthetic
+from topdb_tf.data.drawn.cameras import draw_background, random_camera, take_photo
+from topdb_tf.data.drawn.people import draw_person, random_person, random_pose
+from topdb_tf.data.drawn.synthetic import write_synthetic
 from topdb_tf.data.records import load_card
-from topdb_tf.data.synthetic import write_synthetic
 
 SMALL = {
     "num_train_pids": 3,

@@ -7,10 +7,10 @@ import os
 import pytest
 
 from tests.test_cli import refused, topdb
-from topdb_tf.recipe.table import paper_tables
-from topdb_tf.recipe.table_formats import table_lines
-from topdb_tf.recipe_files import read_recipe
-from topdb_tf.run_folder import RunFolder
+from topdb_tf.evaluate.table import paper_tables
+from topdb_tf.evaluate.table_formats import table_lines
+from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.recipes import read_recipe
 
 PROTOCOL = {
     "metric": "sqeuclidean",

@@ -14,29 +14,27 @@ from tests.test_resume import (
     topdb_fit,
 )
 from tests.test_trainer import batch, small_trainer
-from topdb_tf.data.synthetic import write_synthetic
-from topdb_tf.recipe import loop
-from topdb_tf.recipe.fit import build_trainer
-from topdb_tf.recipe.info import info_lines, run_info
-from topdb_tf.recipe.loop import peak_rate, rate_of_epoch
-from topdb_tf.recipe.options import (
+from topdb_tf.data.drawn.synthetic import write_synthetic
+from topdb_tf.evaluate.scores import score_set
+from topdb_tf.fit import loop
+from topdb_tf.fit.fit import build_trainer
+from topdb_tf.fit.info import info_lines, run_info
+from topdb_tf.fit.loop import option_lines
+from topdb_tf.fit.memory import (
     explained_memory,
-    has_stopped,
-    option_lines,
     scoring_memory,
     smaller_batches,
     training_memory,
 )
-from topdb_tf.recipe.scoring import score_set
-from topdb_tf.recipe_files import read_recipe
-from topdb_tf.run_folder import RunFolder
-from topdb_tf.training.checkpoint_files import (
-    positions,
-    read_checkpoint,
-)
+from topdb_tf.fit.resume import has_stopped
+from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.network import peak_rate, rate_of_epoch
+from topdb_tf.runs.recipes import read_recipe
+from topdb_tf.training.averaging import as_used, moving_statistics
+from topdb_tf.training.callbacks import FreezeBackbone
+from topdb_tf.training.checkpoint_files import positions, read_checkpoint
 from topdb_tf.training.errors import BatchTooLargeError
 from topdb_tf.training.optimizer import AdamWithL2
-from topdb_tf.training.options import FreezeBackbone, as_used, moving_statistics
 from topdb_tf.training.trainer import ReidTrainer
 
 # Two epochs of four steps, three to an update: both end within a window. The backbone

@@ -6,7 +6,7 @@ from sklearn import metrics
 
 from topdb_tf.retrieval.distances import pairwise_distances
 from topdb_tf.retrieval.features import RetrievalSet
-from topdb_tf.retrieval.verification import (
+from topdb_tf.retrieval.pairs.verification import (
     equal_error_rate,
     roc_curve,
     roc_curve_of_distances,

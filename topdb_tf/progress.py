@@ -94,20 +94,3 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
             progress.update(task, completed=done, total=total)
 
         yield update
-
-
-def duration_text(seconds: float) -> str:
-    """Returns a duration for people.
-
-    Example:
-        >>> from topdb_tf.progress import duration_text
-        >>> duration_text(7384), duration_text(75), duration_text(3.21)
-        ('2 h 3 min', '1 min 15 s', '3.2 s')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {seconds} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"

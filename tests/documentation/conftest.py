@@ -31,9 +31,9 @@ def data_root(tmp_path_factory):
 @pytest.fixture(scope="session")
 def calibrated_run(small_run, data_root, tmp_path_factory):
     """A copy of the small run with thresholds."""
-    from topdb_tf.recipe.calibrate import calibrate
-    from topdb_tf.recipe_files import read_config
-    from topdb_tf.run_folder import RunFolder
+    from topdb_tf.evaluate.calibrate import calibrate
+    from topdb_tf.runs.folder import RunFolder
+    from topdb_tf.runs.recipes import read_config
 
     folder = tmp_path_factory.mktemp("documented") / "run"
     shutil.copytree(small_run, folder)
@@ -49,8 +49,8 @@ def checkpoints(tmp_path_factory):
 
     Without PyTorch at hand there is no file of its own format.
     """
+    from topdb_tf.export import convert
     from topdb_tf.model.backbones import BACKBONES
-    from topdb_tf.recipe import convert
 
     folder = tmp_path_factory.mktemp("checkpoints")
     with pytest.MonkeyPatch.context() as patch:
@@ -109,7 +109,7 @@ def exports(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def train_once(tmp_path_factory):
-    from topdb_tf.recipe.loop import train
+    from topdb_tf.fit.loop import train
 
     return TrainedOnce(train, tmp_path_factory.mktemp("trained"))
 
@@ -143,8 +143,8 @@ def shell(
     import keras
 
     from topdb_tf.data import benchmarks
+    from topdb_tf.fit import fit
     from topdb_tf.model.backbones import BACKBONES
-    from topdb_tf.recipe import fit
 
     data = make_place(
         tmp_path, data_root=data_root, run=calibrated_run, checkpoints=checkpoints

@@ -34,7 +34,7 @@ _RATE = "--false-match-rate"
 
 
 class TrainedOnce:
-    """Stands for `topdb_tf.recipe.loop.train`, and keeps what it leaves.
+    """Stands for `topdb_tf.fit.loop.train`, and keeps what it leaves.
 
     Args:
         train: The real function.

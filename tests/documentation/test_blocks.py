@@ -59,7 +59,7 @@ def test_a_line_that_is_wrong_fails_with_its_place(text, words, page, bare_shell
     ("text", "error"),
     [
         (block("python", "import topdb\n"), ModuleNotFoundError),
-        (block("python", "from topdb_tf.config import Konfig"), ImportError),
+        (block("python", "from topdb_tf.runs.settings import Konfig"), ImportError),
         (block("python", "pixels"), NameError),
         (block("python", "x = ("), SyntaxError),
         (block("python", "assert 1 + 1 == 3"), AssertionError),

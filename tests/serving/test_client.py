@@ -15,16 +15,16 @@ import pytest
 from tests.serving.stand_in import Code, serve_grpc
 from tests.serving.stand_in_rest import serve_rest
 from tests.serving.tiny_model import embedding_of, image_bytes
-from topdb_tf.serving.address import ModelChoice, parse_address
-from topdb_tf.serving.client import ServingClient
-from topdb_tf.serving.connections import connect
-from topdb_tf.serving.errors import (
+from topdb_tf.embed.address import ModelChoice, parse_address
+from topdb_tf.embed.client import ServingClient
+from topdb_tf.embed.connections import connect
+from topdb_tf.embed.errors import (
     BadImageError,
     RefusedError,
     ServingError,
     UnavailableError,
 )
-from topdb_tf.serving.retries import Deadline, Retries, ask
+from topdb_tf.embed.retries import Deadline, Retries, ask
 
 QUICK = Retries(attempts=4, first_delay=0.01, max_delay=0.02)
 NUM_IMAGES = 23
@@ -391,8 +391,8 @@ def test_a_request_is_given_up_when_another_has_failed():
 def test_rest_does_without_tensorflow():
     code = (
         "import sys\n"
-        "from topdb_tf.serving import client\n"
-        "from topdb_tf.serving.connections import connect\n"
+        "from topdb_tf.embed import client\n"
+        "from topdb_tf.embed.connections import connect\n"
         "connect('http://localhost:1')\n"
         "sys.exit(str({'tensorflow', 'grpc'} & set(sys.modules) or ''))"
     )
@@ -403,7 +403,7 @@ def test_rest_does_without_tensorflow():
 
 
 def test_grpc_without_its_package_is_explained(monkeypatch):
-    monkeypatch.delitem(sys.modules, "topdb_tf.serving.rpc", raising=False)
+    monkeypatch.delitem(sys.modules, "topdb_tf.embed.rpc", raising=False)
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
     with pytest.raises(ValueError, match=r"tensorflow-serving-api"):
         connect("grpc://localhost:1")

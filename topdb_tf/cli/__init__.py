@@ -4,23 +4,17 @@ import time
 
 import click
 
-from topdb_tf.cli import (
-    checkpoints,
-    completion,
-    curve_figures,
-    data,
-    deciding,
-    embedding,
-    figures,
-    reporting,
-    scoring,
-    searching,
-    serving,
-    training,
-)
-from topdb_tf.cli.output import say, say_more, version_lines
-from topdb_tf.progress import Verbosity, duration_text, telling
-from topdb_tf.serving.errors import ServingError
+from topdb_tf.cli import checkpoints, completion, curve_figures, data, deciding, figures
+from topdb_tf.cli import embed as embedding
+from topdb_tf.cli import evaluate as scoring
+from topdb_tf.cli import export as serving
+from topdb_tf.cli import fit as training
+from topdb_tf.cli import report as reporting
+from topdb_tf.cli import search as searching
+from topdb_tf.cli.options import say, say_more, version_lines
+from topdb_tf.embed.errors import ServingError
+from topdb_tf.progress import Verbosity, telling
+from topdb_tf.texts import duration_text
 from topdb_tf.training.errors import (
     BatchTooLargeError,
     CheckpointError,

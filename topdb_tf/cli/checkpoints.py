@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from topdb_tf.cli.output import show
+from topdb_tf.cli.options import show
 
 
 @click.command()
@@ -36,7 +36,7 @@ def convert(checkpoint, out, as_json, **options):
     topdb-tf convert model.pth.tar-400 topdb.keras
     topdb-tf evaluate --weights topdb.keras --dataset market1501
     """
-    from topdb_tf.recipe.convert import convert as convert_recipe
-    from topdb_tf.recipe.convert import convert_lines
+    from topdb_tf.export.convert import convert as convert_recipe
+    from topdb_tf.export.convert import convert_lines
 
     show(convert_recipe(checkpoint, out, **options), convert_lines, as_json)

@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from topdb_tf.cli.output import PROGRAM
-from topdb_tf.recipe_files import recipes
+from topdb_tf.cli.options import PROGRAM
+from topdb_tf.runs.recipes import recipes
 
 
 class DatasetName(click.ParamType):

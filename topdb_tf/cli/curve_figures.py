@@ -2,15 +2,16 @@
 
 import click
 
-from topdb_tf.cli.figure_options import (
+from topdb_tf.cli.options import (
     PATH,
     data_options,
+    data_overrides,
     finish,
     opened,
     output_options,
+    say,
     width_of,
 )
-from topdb_tf.cli.output import data_overrides, say
 
 
 @click.command()
@@ -37,9 +38,10 @@ def cmc(runs, max_rank, dataset, data_root, best, rerank, **output):
     topdb-tf figure cmc runs/paper runs/no_drop --out cmc.svg --out cmc.pdf
     topdb-tf figure cmc runs/NAME --ranks 50 --rerank
     """
-    from topdb_tf.recipe import curve_figures as recipe
+    from topdb_tf.evaluate.trainings import trainings_of
+    from topdb_tf.figures import run_curves as recipe
 
-    trainings = recipe.trainings_of(runs)
+    trainings = trainings_of(runs)
     files = _files(output, runs, trainings, "cmc")
     options = {"dataset": dataset, "best": best, "rerank": rerank, "say": say}
     overrides = data_overrides(None, data_root)
@@ -61,9 +63,10 @@ def training(runs, **output):
     topdb-tf figure training
     topdb-tf figure training runs/paper runs/authors --out training.pdf
     """
-    from topdb_tf.recipe import curve_figures as recipe
+    from topdb_tf.evaluate.trainings import trainings_of
+    from topdb_tf.figures import run_curves as recipe
 
-    trainings = recipe.trainings_of(runs)
+    trainings = trainings_of(runs)
     files = _files(output, runs, trainings, "training")
     numbers = recipe.training_numbers(trainings)
     finish(
@@ -92,7 +95,7 @@ def distances(run, num_bins, dataset, data_root, best, **output):
     topdb-tf figure distances
     topdb-tf figure distances runs/market1501 --out distances.pdf --column
     """
-    from topdb_tf.recipe import embedding_figures as recipe
+    from topdb_tf.figures import pair_distances as recipe
 
     run, config, files = opened(run, data_root, output, "distances")
     options = {"dataset": dataset, "best": best, "num_bins": num_bins, "say": say}
@@ -124,12 +127,12 @@ def cameras(run, score, dataset, data_root, best, **output):
     topdb-tf figure cameras
     topdb-tf figure cameras runs/market1501 --score mAP --out cameras.svg
     """
-    from topdb_tf.recipe import embedding_figures as recipe
+    from topdb_tf.figures.camera_pairs import camera_numbers, camera_picture
 
     name = "cameras" if score == "rank-1" else "cameras-mAP"
     run, config, files = opened(run, data_root, output, name)
-    numbers = recipe.camera_numbers(run, config, dataset=dataset, best=best, say=say)
-    drawn = recipe.camera_picture(numbers, score=score, width=width_of(output))
+    numbers = camera_numbers(run, config, dataset=dataset, best=best, say=say)
+    drawn = camera_picture(numbers, score=score, width=width_of(output))
     finish(drawn, numbers, files, output)
 
 
@@ -160,7 +163,7 @@ def embedding_map(run, method, persons, num_pids, seed, data_root, **options):
     topdb-tf figure map
     topdb-tf figure map runs/market1501 --method pca --pid 12 --pid 40 --pid 77
     """
-    from topdb_tf.recipe import embedding_map as recipe
+    from topdb_tf.figures import places as recipe
 
     output = {name: options.pop(name) for name in ("out", "column", "as_json")}
     run, config, files = opened(run, data_root, output, "map")
@@ -170,7 +173,7 @@ def embedding_map(run, method, persons, num_pids, seed, data_root, **options):
 
 
 def _files(output, runs, trainings, name):
-    from topdb_tf.recipe.figure_files import figure_files
+    from topdb_tf.cli.options import figure_files
 
     run = runs[0] if runs else trainings[0].runs[0].path
     return figure_files(output["out"], run=run, name=name)

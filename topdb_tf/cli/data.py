@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from topdb_tf.cli.output import show
+from topdb_tf.cli.options import show
 
 _COLOURS = {"error:": "red", "warning:": "yellow", "note:": "blue"}
 
@@ -56,7 +56,7 @@ def check(ctx, dataset, data_root, strict, as_json, **options):
     topdb-tf data check photos/people --montage people.png
     topdb-tf data check people.csv --quick --strict --json
     """
-    from topdb_tf.recipe import data_check as recipe
+    from topdb_tf.data.checks import check as recipe
 
     try:
         result = recipe.check_data(dataset, data_root, **options)
@@ -103,7 +103,7 @@ def prepare(ctx, archive, dataset, data_root, as_json):
     topdb-tf data prepare Market-1501-v15.09.15.zip
     topdb-tf data prepare MSMT17_V1.tar.gz --data-root /data
     """
-    from topdb_tf.recipe import prepare as recipe
+    from topdb_tf.data.archives import prepare as recipe
 
     try:
         result = recipe.prepare(archive, data_root, dataset=dataset)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from topdb_tf.cli.output import data_overrides, say, say_settings, show
-from topdb_tf.recipe_files import read_config
+from topdb_tf.cli.options import data_overrides, say, say_settings, show
+from topdb_tf.runs.recipes import read_config
 
 _DIFFERENT, _ERROR, _CTRL_C = 1, 2, 130
 
@@ -76,8 +76,8 @@ def calibrate(run, data_root, metric, ignore_cameras, overrides, as_json, **opti
     topdb-tf calibrate
     topdb-tf calibrate runs/market1501 --false-match-rate 1e-3 --false-match-rate 1e-4
     """
-    from topdb_tf.recipe import calibrate as recipe
-    from topdb_tf.run_folder import open_run
+    from topdb_tf.evaluate import calibrate as recipe
+    from topdb_tf.runs.folder import open_run
 
     run = open_run(run)
     overrides = [*data_overrides(None, data_root), *overrides]
@@ -120,8 +120,8 @@ def match(ctx, images, pairs, run, false_match_rate, as_json):
     topdb-tf match a.jpg b.jpg --run runs/market1501
     topdb-tf match --pairs pairs.csv --false-match-rate 1e-4 --json
     """
-    from topdb_tf.recipe import match as recipe
-    from topdb_tf.run_folder import open_run
+    from topdb_tf.evaluate import match as recipe
+    from topdb_tf.runs.folder import open_run
 
     if len(images) != (0 if pairs else 2):
         raise click.UsageError("Name two images, or a file with --pairs.")

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import click
 
-from topdb_tf.cli.figure_options import (
+from topdb_tf.cli.options import (
     PATH,
     data_options,
     finish,
     opened,
     output_options,
+    say,
     width_of,
 )
-from topdb_tf.cli.output import say
 
 _MAP = click.option(
     "--map",
@@ -78,7 +78,7 @@ def activations(
     topdb-tf figure activations runs/paper --beside runs/no_drop --out looks.pdf
     topdb-tf figure activations runs/paper photos --threshold 0.35
     """
-    from topdb_tf.recipe.map_figures import activations as recipe
+    from topdb_tf.figures.look import activations as recipe
 
     run, config, files, shown = _opened_images(
         places, data_root, output, "activations", dataset=dataset, num=num, seed=seed
@@ -103,7 +103,7 @@ def masks(places, num, seed, dataset, data_root, best, **output):
     topdb-tf figure masks runs/paper --num 6 --out masks.svg --column
     topdb-tf figure masks runs/paper photos/a.jpg photos/b.jpg
     """
-    from topdb_tf.recipe.map_figures import masks as recipe
+    from topdb_tf.figures.masks import masks as recipe
 
     run, config, files, shown = _opened_images(
         places, data_root, output, "masks", dataset=dataset, num=num, seed=seed
@@ -136,7 +136,7 @@ def epochs(places, num, seed, name, chosen, data_root, **output):
     topdb-tf figure epochs
     topdb-tf figure epochs runs/paper --epoch 1 --epoch 50 --epoch 400 --num 3
     """
-    from topdb_tf.recipe import epoch_figure
+    from topdb_tf.figures import epochs as epoch_figure
 
     run, config, files, shown = _opened_images(
         places, data_root, output, "epochs", num=num, seed=seed, check=_has_epochs
@@ -191,7 +191,7 @@ def rankings(run, lowest, highest, wrong, pids, seed, data_root, **options):
     topdb-tf figure rankings runs/market1501 --wrong 5 --rerank --out wrong.pdf
     topdb-tf figure rankings runs/market1501 --pid 12 --pid 40 --top 5 --column
     """
-    from topdb_tf.recipe import ranking_figure as recipe
+    from topdb_tf.figures import rankings as recipe
 
     output = {name: options.pop(name) for name in ("out", "column", "as_json")}
     run, config, files = opened(run, data_root, output, "rankings")
@@ -203,7 +203,7 @@ def rankings(run, lowest, highest, wrong, pids, seed, data_root, **options):
 
 
 def _has_epochs(run):
-    from topdb_tf.recipe.epoch_figure import kept_epochs
+    from topdb_tf.figures.epochs import kept_epochs
 
     kept_epochs(run)
 
@@ -212,7 +212,7 @@ def _opened_images(
     places: tuple[Path, ...], data_root, output, name, *, check=None, **options
 ):
     """Returns a run, its settings, the files of a figure, and the images it shows."""
-    from topdb_tf.recipe.shown_images import run_and_images, shown_images
+    from topdb_tf.figures.images import run_and_images, shown_images
 
     run, images = run_and_images(places)
     run, config, files = opened(run, data_root, output, name)

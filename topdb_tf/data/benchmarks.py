@@ -8,18 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from topdb_tf.data import cuhk03
+from topdb_tf.data.drawn.synthetic import write_synthetic
 from topdb_tf.data.market import PARTS, holds_part, read_market_layout
 from topdb_tf.data.msmt17 import read_msmt17
 from topdb_tf.data.own_images import read_own_images
-from topdb_tf.data.records import (
-    DatasetCard,
-    ImageRecord,
-    PartCounts,
-    Split,
-    load_card,
-)
+from topdb_tf.data.records import DatasetCard, ImageRecord, PartCounts, Split, load_card
 from topdb_tf.data.sightings import absolute
-from topdb_tf.data.synthetic import write_synthetic
 from topdb_tf.data.table import TABLE_SUFFIXES
 
 Progress = Callable[[int, int], None]

@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 from topdb_tf.data.market import is_image, record_of
-from topdb_tf.data.sightings import Sighting, listed, natural_order
+from topdb_tf.data.sightings import Sighting
 from topdb_tf.data.table import PARTS
+from topdb_tf.texts import listed, natural_order
 
 LAYOUT = (
     "There must be one folder for each person, people/anna/1.jpg, or within it one for "

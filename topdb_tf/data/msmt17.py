@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from topdb_tf.data.records import DatasetCard, ImageRecord, Split
-from topdb_tf.data.sightings import listed
+from topdb_tf.texts import listed
 
 FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
 LISTS = {

@@ -14,11 +14,10 @@ from topdb_tf.data.sightings import (
     Sighting,
     camera_numbers,
     check_contradictions,
-    listed,
-    natural_order,
     person_numbers,
     without_junk,
 )
+from topdb_tf.texts import listed, natural_order
 
 TEST_SHARE, SPLIT_SEED = 0.3, 1
 LEAST_PERSONS = 2  # on either side

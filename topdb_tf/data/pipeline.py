@@ -15,8 +15,12 @@ from topdb_tf.data.augment import (
     random_flips,
     random_windows,
 )
-from topdb_tf.data.decoding import decode_images, pixel_reader
-from topdb_tf.data.resizing import check_image_size, resize_pixels
+from topdb_tf.data.decoding import (
+    check_image_size,
+    decode_images,
+    pixel_reader,
+    resize_pixels,
+)
 from topdb_tf.data.sampler import pk_batches
 
 

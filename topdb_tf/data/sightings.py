@@ -2,14 +2,14 @@
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from topdb_tf.texts import listed, natural_order
 
 TRAIN, VALIDATION, TEST, QUERY, GALLERY = "train", "val", "test", "query", "gallery"
 
 _DISTRACTOR, _JUNK = 0, -1
-_SHOWN = 5
 
 
 class Sighting(NamedTuple):
@@ -119,22 +119,3 @@ def camera_numbers(sightings: list[Sighting], source: Path) -> dict[str, int]:
 def absolute(path: str | Path) -> Path:
     """Returns a path that starts at the root, links as they are, without `..`."""
     return Path(os.path.normpath(Path(path).expanduser().absolute()))
-
-
-def natural_order(text: str) -> tuple:
-    """Returns the key that sorts `cam2` before `cam10`."""
-    pieces = re.split(r"(\d+)", text)  # every second one is a number
-    key = [(int(p), "") if i % 2 else (-1, p) for i, p in enumerate(pieces)]
-    return tuple(key), text
-
-
-def listed(items: Sequence, shown: int = _SHOWN) -> str:
-    """Returns the first few items, and how many more there are.
-
-    Example:
-        >>> from topdb_tf.data.sightings import listed
-        >>> listed(["anna", "bob", "carl"], shown=2)
-        'anna, bob and 1 more'
-    """
-    text = ", ".join(str(item) for item in items[:shown])
-    return text + (f" and {len(items) - shown:,} more" if len(items) > shown else "")

@@ -14,8 +14,8 @@ from topdb_tf.data.sightings import (
     VALIDATION,
     Sighting,
     absolute,
-    listed,
 )
+from topdb_tf.texts import listed
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 PARTS = {

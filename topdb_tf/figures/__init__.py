@@ -1,1 +1,1 @@
-"""Arrays to pictures; NumPy and matplotlib alone."""
+"""What a run shows: numbers and a picture of them."""

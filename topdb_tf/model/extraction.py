@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 
 # Loading a model needs the layers that these modules register.
-from topdb_tf.model import layers, normalization  # noqa: F401
 from topdb_tf.model.folding import folded
 
 

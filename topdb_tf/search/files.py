@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.run_folder import write_whole
+from topdb_tf.files import write_whole
 
 MANIFEST = "index.json"
 FORMAT = 1

@@ -9,10 +9,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from topdb_tf.progress import duration_text
+from topdb_tf.texts import duration_text
+from topdb_tf.training.averaging import unscaled
 from topdb_tf.training.checkpoint_files import START, explained
 from topdb_tf.training.errors import NonFiniteLossError
-from topdb_tf.training.schedules import is_scored
+from topdb_tf.training.schedules import is_plateau, is_scored
 
 _LEAST_SPREAD = 0.01  # of random weights it is 0.1 and more
 
@@ -217,3 +218,69 @@ def _as_floats(logs):
         name: float(value) if math.isfinite(value) else None
         for name, value in logs.items()
     }
+
+
+class FreezeBackbone(keras.callbacks.Callback):
+    """Trains all but the backbone in the first epochs, then everything.
+
+    The backbone's weights, moments and moving statistics stay as they are; its batch
+    normalisations use the moving ones, as in inference, and no penalty is applied.
+    The step is traced anew once, when the backbone starts. Its moments then begin as
+    in a first step, see `AdamWithL2.let_start_late`.
+
+    Args:
+        backbone: Model inside the trained network.
+        num_epochs: Number of epochs in which it is frozen.
+        say: Function that shows a line.
+    """
+
+    def __init__(self, backbone, num_epochs: int, *, say: Callable[[str], None]):
+        super().__init__()
+        self.backbone = backbone
+        self.num_epochs = num_epochs
+        self.say = say
+
+    def on_epoch_begin(self, epoch, logs=None):
+        is_trained = epoch >= self.num_epochs
+        if self.backbone.trainable == is_trained:
+            return
+        self.backbone.trainable = is_trained
+        self.model.make_train_function(force=True)
+        if is_trained:
+            self.say(f"epoch {epoch + 1}: the backbone is trained too from here on")
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch < self.num_epochs:
+            unscaled(self.model.optimizer).start_late()
+
+
+class StopAtPlateau(keras.callbacks.Callback):
+    """Ends the training when the mAP has not risen for some scored epochs.
+
+    Args:
+        say: Function that shows a line.
+        stop_after: Number of such epochs.
+        scored: Tells whether an epoch, counted from 1, is scored.
+        best: Function without arguments to `epochs_done` and `mean_ap` of the best
+            epoch, or `None`.
+    """
+
+    def __init__(self, say: Callable[[str], None], *, stop_after: int, scored, best):
+        super().__init__()
+        self.say = say
+        self.stop_after = stop_after
+        self.scored = scored
+        self.best = best
+
+    def on_epoch_end(self, epoch, logs=None):
+        best = self.best() or {"epochs_done": 0, "mean_ap": math.nan}
+        best_epoch, options = best["epochs_done"], {"stop_after": self.stop_after}
+        if not is_plateau(epoch + 1, best_epoch, scored=self.scored, **options):
+            return
+        self.model.stop_training = True
+        self.say(
+            f"stopped after epoch {epoch + 1}: {self.stop_after} scored epochs without "
+            f"a better mAP than the {best['mean_ap']:.1%} of epoch {best_epoch}. The "
+            "scores and `embedder.keras` are those of the last epoch, "
+            "`embedder_best.keras` is that of the best."
+        )

@@ -7,10 +7,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
 
-from topdb_tf.run_folder import RunFolder
 from topdb_tf.training.checkpoint_files import (
     START,
     Checkpoint,
@@ -79,11 +79,11 @@ class Interruption:
 class KeepModels(keras.callbacks.Callback):
     """Writes the embedder after every epoch, and the best-scored one beside it.
 
-    `embedder.keras` is the newest and `embedder_best.keras` that of the highest
-    `mean_ap`. Each appears whole or not at all.
+    Each file appears whole or not at all.
 
     Args:
-        run: The run's folder.
+        newest: The file of the model after the last epoch.
+        best_file: The file of the model after the epoch with the highest `mean_ap`.
         embedder: Model that shares the trained weights.
         best: `best` of an earlier part of this run.
         as_used: Context in which the model has the weights that are saved.
@@ -97,14 +97,16 @@ class KeepModels(keras.callbacks.Callback):
 
     def __init__(
         self,
-        run: RunFolder,
+        newest: Path,
+        best_file: Path,
         embedder,
         *,
         best: dict | None = None,
         as_used: Callable = contextlib.nullcontext,
     ):
         super().__init__()
-        self.run = run
+        self.newest = newest
+        self.best_file = best_file
         self.embedder = embedder
         self.best = best
         self.as_used = as_used
@@ -114,11 +116,11 @@ class KeepModels(keras.callbacks.Callback):
             self._save(epoch, logs)
 
     def _save(self, epoch, logs):
-        _save_whole(self.embedder, self.run.embedder)
+        _save_whole(self.embedder, self.newest)
         mean_ap = float(logs.get("mean_ap", math.nan))
         if mean_ap > (self.best["mean_ap"] if self.best else -math.inf):
             self.best = {"epochs_done": epoch + 1, "mean_ap": mean_ap}
-            _save_whole(self.embedder, self.run.best_embedder)
+            _save_whole(self.embedder, self.best_file)
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -129,7 +131,7 @@ class Checkpoints(keras.callbacks.Callback):
     may take long.
 
     Args:
-        run: The run's folder.
+        folder: Where the checkpoints are kept.
         facts: Function without arguments to what is saved beside the arrays; the
             checkpoint of the epoch in its `best`, if any, is kept.
         num_steps: Number of steps of a whole epoch.
@@ -146,7 +148,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def __init__(
         self,
-        run: RunFolder,
+        folder: Path,
         facts: Callable[[], dict],
         *,
         num_steps: int,
@@ -157,7 +159,7 @@ class Checkpoints(keras.callbacks.Callback):
         resumed: Checkpoint | None = None,
     ):
         super().__init__()
-        self.run = run
+        self.folder = folder
         self.facts = facts
         self.num_steps = num_steps
         self.interruption = interruption
@@ -192,10 +194,10 @@ class Checkpoints(keras.callbacks.Callback):
     def _save(self, position):
         facts = self.facts()
         arrays = state_arrays(self.model)
-        write_checkpoint(self.run.checkpoints, position, facts, arrays)
+        write_checkpoint(self.folder, position, facts, arrays)
         best = facts.get("best")
         also = [Position(best["epochs_done"])] if best else []
-        prune(self.run.checkpoints, keep=self.keep, also=also)
+        prune(self.folder, keep=self.keep, also=also)
         self._saved = time.monotonic()
         if self.interruption.signal_number:
             self.interruption.end()

@@ -5,11 +5,7 @@ import tensorflow as tf
 from keras import ops
 
 from topdb_tf.training.losses import BatchHardTripletLoss, LabelSmoothedCrossEntropy
-from topdb_tf.training.replicas import (
-    num_replicas,
-    sum_of_replicas,
-    whole_batch,
-)
+from topdb_tf.training.replicas import num_replicas, sum_of_replicas, whole_batch
 
 
 class ReidTrainer(keras.Model):

@@ -1,0 +1,208 @@
+"""Commands that train, and that tell what was trained."""
+
+import json
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from topdb_tf.cli.options import data_overrides, new_run_dir, say, say_settings, show
+from topdb_tf.runs.recipes import read_recipe, recipes
+
+
+@click.command()
+@click.option(
+    "--dataset",
+    help="market1501, dukemtmc-reid, cuhk03-labeled, cuhk03-detected, msmt17-v1, "
+    "msmt17-v2, synthetic, or one's own images: a CSV file or a folder.  "
+    "[default: the recipe's]",
+)
+@click.option(
+    "--recipe",
+    default="paper",
+    show_default=True,
+    help=f"{', '.join(recipes())}, or a YAML file.",
+)
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data.")
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    help="New folder of the run.  [default: runs/DATASET-RECIPE-TIME]",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    help="auto times the device and takes what pays.  [default: the recipe's]",
+)
+@click.option(
+    "--strategy",
+    type=click.Choice(["none", "mirrored", "multiworker"]),
+    help="mirrored: all GPUs of this machine; multiworker: the machines in TF_CONFIG, "
+    "on each of which the same command is run, with the run's folder on a file system "
+    "that all see.  [default: the recipe's]",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another setting, such as train.epochs=1; may be repeated.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Train from N seeds, a folder each, and sum up; the same --run-dir goes on.",
+)
+@click.option(
+    "--resume",
+    "resumed",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Go on with the interrupted run of this folder.",
+)
+@click.option("--force", is_flag=True, help="Resume with settings that are not its.")
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON alone.")
+@click.pass_context
+def fit(
+    context,
+    dataset,
+    recipe,
+    data_root,
+    run_dir,
+    precision,
+    strategy,
+    overrides,
+    seeds,
+    resumed,
+    force,
+    as_json,
+):
+    """Trains a network and scores it.
+
+    \b
+    topdb-tf fit --dataset market1501
+    topdb-tf fit --dataset cuhk03-labeled --recipe authors --set train.seed=2
+    topdb-tf fit --dataset people --recipe light
+    topdb-tf fit --dataset market1501 --seeds 5 --run-dir runs/market1501
+    topdb-tf fit --resume runs/market1501
+    """
+    from topdb_tf.data.benchmarks import dataset_name
+    from topdb_tf.fit.fit import fit as fit_recipe
+    from topdb_tf.fit.fit import resume
+    from topdb_tf.fit.seeds import fit_seeds, seeds_lines
+
+    options = data_overrides(dataset, data_root)
+    options += [f"train.precision={precision}"] if precision else []
+    options += [f"train.strategy={strategy}"] if strategy else []
+    options += overrides
+    if resumed is not None:
+        _refuse_beside_resume(context, ("recipe", "run_dir", "seeds"))
+        run = resume(resumed, overrides=options, force=force, say=say)
+        _show_run(run, as_json)
+        return
+    config = read_recipe(recipe, options)
+    say_settings(config)
+    name = dataset_name(config.data.split)
+    run_dir = run_dir or new_run_dir(f"{name}-{Path(recipe).stem}")
+    if seeds is None:
+        _show_run(fit_recipe(config, run_dir, say=say), as_json)
+    else:
+        summary = fit_seeds(config, run_dir, num_seeds=seeds, say=say)
+        show(summary, seeds_lines, as_json)
+
+
+@click.command()
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data.")
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    help="New folder of the run.  [default: runs/demo-TIME]",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another setting, such as train.epochs=1; may be repeated.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+def demo(data_root, run_dir, overrides, as_json):
+    """Trains on drawn people and compares with what needs no training.
+
+    Draws the synthetic data set on first use; takes a few minutes on two cores.
+
+    \b
+    topdb-tf demo
+    topdb-tf demo --run-dir runs/demo --set train.epochs=3 --json
+    """
+    from topdb_tf.fit.demo import demo as run_demo
+    from topdb_tf.fit.demo import table_lines
+
+    config = read_recipe("demo", [*data_overrides(None, data_root), *overrides])
+    say_settings(config)
+    table = run_demo(config, run_dir or new_run_dir("demo"), say=say)
+    show(table, table_lines, as_json)
+
+
+@click.command()
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+def info(run, as_json):
+    """Tells what RUN, or the newest run, is and how far it came.
+
+    \b
+    topdb-tf info
+    topdb-tf info runs/market1501 --json
+    """
+    from topdb_tf.fit.info import info_lines, run_info
+    from topdb_tf.runs.folder import open_run
+
+    show(run_info(open_run(run)), info_lines, as_json)
+
+
+def _show_run(run, as_json):
+    if run is None:  # the chief of the workers shows it
+        return
+    scores = json.loads(run.scores.read_text(encoding="utf-8"))
+    show({"run": str(run.path), **scores}, lambda _: [str(run.path)], as_json)
+
+
+def _refuse_beside_resume(context, names):
+    for name in names:
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(
+                f"--resume goes on with a run as it is. Leave out {option}."
+            )
+
+
+@click.command()
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown", "csv", "latex"]),
+    default="text",
+    show_default=True,
+    help="Of the tables; latex needs the package booktabs.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+def table(runs, form, as_json):
+    """Prints the paper's tables from RUNS, beside the published figures.
+
+    RUNS are folders of runs, of seeds, or of folders of them; by default `runs`. Runs
+    that differ in the seed and the data set alone make one row.
+
+    \b
+    topdb-tf table
+    topdb-tf table runs/market1501 runs/cuhk03 --format latex
+    """
+    from topdb_tf.evaluate.table import paper_tables
+    from topdb_tf.evaluate.table_formats import table_lines
+
+    result = paper_tables(runs or (Path("runs"),))
+    if form == "csv" and not as_json:
+        for note in result["notes"]:
+            say(f"Note: {note}")
+    show(result, lambda result: table_lines(result, form), as_json)

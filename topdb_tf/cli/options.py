@@ -1,0 +1,173 @@
+"""What the commands share: lines and results, data options, names of new runs."""
+
+import datetime
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from topdb_tf import __version__
+from topdb_tf.files import whole_file
+from topdb_tf.progress import Verbosity, verbosity
+from topdb_tf.runs.settings import Config
+
+PROGRAM = "topdb-tf"
+
+
+def say(line: str) -> None:
+    """Shows a line to people, on standard error, unless the command is quiet."""
+    if verbosity() > Verbosity.QUIET:
+        click.echo(line, err=True)
+
+
+def say_more(line: str) -> None:
+    """Shows a line to people, on standard error, if the command is verbose."""
+    if verbosity() > Verbosity.NORMAL:
+        click.echo(line, err=True)
+
+
+def say_settings(config: Config) -> None:
+    """Shows all settings of a run if the command is verbose."""
+    say_more(config.to_yaml().rstrip())
+
+
+def show(result: dict, lines_of, as_json: bool) -> None:
+    """Writes a result to standard output: JSON alone, or its lines for people."""
+    text = json.dumps(result, indent=2) if as_json else "\n".join(lines_of(result))
+    click.echo(text)
+
+
+def data_overrides(dataset: str | None, data_root: Path | None) -> list[str]:
+    """Returns the options `--dataset` and `--data-root` as overrides of a recipe.
+
+    Paths are absolute, and quoted, as they may hold what YAML reads otherwise.
+    """
+    overrides = []
+    if dataset:
+        from topdb_tf.data.benchmarks import is_path
+        from topdb_tf.data.sightings import absolute
+
+        dataset = str(absolute(dataset)) if is_path(dataset) else dataset
+        overrides.append(f"data.split={json.dumps(dataset)}")
+    if data_root:
+        overrides.append(f"data.root={json.dumps(str(data_root.resolve()))}")
+    return overrides
+
+
+def new_run_dir(name: str) -> Path:
+    """Returns the folder of a new run, `runs/NAME-TIME`."""
+    return Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+def version_lines() -> list[str]:
+    """Returns the versions of this program, and of what it stands on."""
+    import importlib.metadata
+
+    libraries = ("tensorflow", "keras", "keras-hub", "numpy", "numba")
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in libraries]
+    return [
+        f"{PROGRAM} {__version__}",
+        ", ".join([f"Python {platform.python_version()}", *versions]),
+    ]
+
+
+PATH = click.Path(path_type=Path)
+
+
+def output_options(command):
+    """Adds the options of every figure."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print what is drawn."),
+        click.option(
+            "--column",
+            is_flag=True,
+            help="3.5 inches wide, for a column of a paper, instead of 7.2.",
+        ),
+        click.option(
+            "--out",
+            type=PATH,
+            multiple=True,
+            metavar="FILE",
+            help="File .png, .svg or .pdf; may be repeated.  [default: "
+            "RUN/figures/NAME.png]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def data_options(command):
+    """Adds the options of figures of test images."""
+    for option in (
+        click.option(
+            "--best", is_flag=True, help="The epoch of the highest mAP, not the last."
+        ),
+        click.option("--data-root", type=PATH, help="Folder of data."),
+        click.option("--dataset", help="Another data set than the run's own."),
+    ):
+        command = option(command)
+    return command
+
+
+def opened(run: Path | None, data_root: Path | None, output: dict, name: str) -> tuple:
+    """Returns a run, its settings, and the files of a figure of it."""
+    from topdb_tf.runs.folder import open_run
+    from topdb_tf.runs.recipes import read_config
+
+    run = open_run(run)
+    config = read_config(run.config, data_overrides(None, data_root))
+    return run, config, figure_files(output["out"], run=run.path, name=name)
+
+
+def width_of(output: dict) -> float:
+    """Returns the width of a figure, in inches."""
+    from topdb_tf.drawing.style import COLUMN_WIDTH, PAGE_WIDTH
+
+    return COLUMN_WIDTH if output["column"] else PAGE_WIDTH
+
+
+def finish(drawn, facts: dict, files: list[Path], output: dict) -> None:
+    """Writes a figure to its files, and shows them, or all facts about it."""
+    write_figure(drawn, files)
+    result = {**facts, "files": [str(file) for file in files]}
+    show(result, lambda result: result["files"], output["as_json"])
+
+
+def figure_files(files: Sequence[Path], *, run: Path, name: str) -> list[Path]:
+    """Returns the files that a figure is written to, before anything is computed.
+
+    Args:
+        files: Those that are asked for; none: `figures/NAME.png` in the run's folder.
+        run: Folder of the run.
+        name: Name of the figure.
+
+    Raises:
+        FileNotFoundError: If the folder of a file is missing.
+        ValueError: If a name does not end in `.png`, `.svg` or `.pdf`.
+    """
+    from topdb_tf.drawing.style import check_format
+
+    for file in files:
+        check_format(file)
+        if not file.parent.is_dir():
+            raise FileNotFoundError(
+                f"There is no folder {file.parent} for the figure. Make it first."
+            )
+    return list(files) or [run / "figures" / f"{name}.png"]
+
+
+def write_figure(figure, files: Sequence[Path]) -> None:
+    """Writes a figure to each of some files, whole or not at all.
+
+    Args:
+        figure: The matplotlib figure.
+        files: Of `figure_files`; the folder of figures of a run is made.
+    """
+    from topdb_tf.drawing.style import save_figure
+
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        with whole_file(file) as partial:
+            save_figure(figure, partial)

@@ -1,0 +1,1 @@
+"""A data set looked over: counts, names, contents, copies."""

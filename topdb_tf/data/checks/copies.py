@@ -1,0 +1,198 @@
+"""Images that are copies of each other, to the byte or nearly, and what that means."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from topdb_tf.data.checks.image_facts import ImageFacts
+from topdb_tf.data.checks.near_duplicates import near_duplicates
+from topdb_tf.data.checks.split import Finding
+from topdb_tf.data.records import ImageRecord, Split, camids_of, pids_of
+from topdb_tf.texts import counted, listed
+
+_TRAIN, _QUERY, _GALLERY = range(3)
+_DISTRACTOR = 0
+
+
+class Images:
+    """All images of a data set in one row: training, queries, gallery.
+
+    Args:
+        split: The data set.
+    """
+
+    def __init__(self, split: Split):
+        self.records: tuple[ImageRecord, ...] = split.train + split.query
+        self.records += split.gallery
+        self.pid_names = split.pid_names
+        counts = [len(split.train), len(split.query), len(split.gallery)]
+        self.parts = np.repeat([_TRAIN, _QUERY, _GALLERY], counts)
+        self.pids, self.camids = pids_of(self.records), camids_of(self.records)
+
+    def name_of(self, index: int) -> str:
+        """Returns the owner's name of the person in an image."""
+        pid = self.records[index].pid
+        return self.pid_names.get(pid, str(pid))
+
+    def group(self, indices) -> tuple:
+        """Returns the files of some images."""
+        return tuple(self.records[index].path for index in indices)
+
+
+def check_copies(images: Images, facts: ImageFacts) -> list[Finding]:
+    """Finds files of the same content, and tells the harmful from the harmless.
+
+    Args:
+        images: The images.
+        facts: Of each of them, in the same order.
+    """
+    return list(_copies(images, facts))
+
+
+def check_near_duplicates(
+    images: Images,
+    facts: ImageFacts,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Finding]:
+    """Finds pictures that are nearly the same where they should not be.
+
+    Those are pairs in training and test, of two persons, or of two cameras; images of
+    one person by one camera follow each other and are alike by nature. Copies to the
+    byte are left to `check_copies`.
+
+    Args:
+        images: The images.
+        facts: Of each of them, in the same order.
+        progress: Called with the numbers of blocks of pairs done and to do.
+    """
+    trained = images.parts == _TRAIN
+    unknown = images.pids == _DISTRACTOR
+    digests = np.array([digest.hex() for digest in facts.digests])
+
+    def is_relevant(rows, columns):
+        def differ(values):
+            return values[rows, None] != values[None, columns]
+
+        strangers = unknown[rows, None] & unknown[None, columns]
+        odd = differ(trained) | differ(images.pids) | differ(images.camids)
+        return odd & differ(digests) & ~(strangers & ~differ(trained))
+
+    found = near_duplicates(facts.thumbnails, is_relevant, progress=progress)
+    pairs = np.stack([found.first, found.second], axis=1)
+    crosses = trained[found.first] != trained[found.second]
+    strange = unknown[found.first] | unknown[found.second]
+    other = images.pids[found.first] != images.pids[found.second]
+    return [
+        *_near(images, pairs[crosses], "near-train-test"),
+        *_near(images, pairs[~crosses & other & ~strange], "near-pids"),
+        *_near(images, pairs[~crosses & other & strange], "near-distractor"),
+        *_near(images, pairs[~crosses & ~other], "near-cameras"),
+    ]
+
+
+_COPIES = {
+    "copy-train-test": (
+        "error",
+        "The same file is in training and in test, {}: {}.",
+        "Remove one of each: the scores would be of images that were trained on.",
+    ),
+    "copy-pids": (
+        "error",
+        "The same file has different pids, {}: {}.",
+        "Find out who is shown, and keep one of each.",
+    ),
+    "copy-cameras": (
+        "error",
+        "The same file of one person has different camids, {}: {}.",
+        "Find out which camera it was, and keep one: in a test such a match by "
+        "another camera is found at once.",
+    ),
+    "copy-query-gallery": (
+        "note",
+        "The same file is query and in the gallery, {}: {}.",
+        "Nothing has to be done where cameras are known: a query's own camera is not "
+        "ranked.",
+    ),
+    "copy": (
+        "warning",
+        "The same file is twice in one part, {}: {}.",
+        "Keep one of each: a copy adds nothing, and is counted twice.",
+    ),
+}
+
+
+def _copies(images, facts):
+    places = {}
+    for index, digest in enumerate(facts.digests):
+        if digest:
+            places.setdefault(digest, []).append(index)
+    groups = {kind: [] for kind in _COPIES}
+    for indices in places.values():
+        if len(indices) > 1:
+            groups[_kind_of_copies(images, np.array(indices))].append(indices)
+    for kind, (severity, message, fix) in _COPIES.items():
+        if groups[kind]:
+            told = [_told(images, indices) for indices in groups[kind]]
+            message = message.format(counted(len(told), "group"), listed(told, 2))
+            named = tuple(images.group(indices) for indices in groups[kind])
+            yield Finding(severity, message, fix, kind, named)
+
+
+def _kind_of_copies(images, indices):
+    parts = set(images.parts[indices])
+    if _TRAIN in parts and len(parts) > 1:
+        return "copy-train-test"
+    if len(set(images.pids[indices])) > 1:
+        return "copy-pids"
+    if len(set(images.camids[indices])) > 1:
+        return "copy-cameras"
+    once = len(parts) == len(indices)
+    return "copy-query-gallery" if once else "copy"
+
+
+_NEAR = {
+    "near-train-test": (
+        "warning",
+        "Nearly the same picture is in training and in test, {}: {}.",
+        "Look at them. If they are the same photo, remove one of each: the scores "
+        "would be of images that were trained on.",
+    ),
+    "near-pids": (
+        "warning",
+        "Nearly the same picture has two pids, {}: {}.",
+        "Look at them: one pid may be wrong, or two pids one person.",
+    ),
+    "near-distractor": (
+        "warning",
+        "Nearly the same picture shows a distractor and a person, {}: {}.",
+        "Look at them: a match that is right is counted as wrong.",
+    ),
+    "near-cameras": (
+        "warning",
+        "Nearly the same picture has two camids, {}: {}.",
+        "Look at them: one camid may be wrong.",
+    ),
+}
+
+
+def _near(images, pairs, kind):
+    if len(pairs):
+        severity, message, fix = _NEAR[kind]
+        told = [_told(images, pair) for pair in pairs[:2]]
+        more = f" and {len(pairs) - 2:,} more" if len(pairs) > 2 else ""
+        yield Finding(
+            severity,
+            message.format(counted(len(pairs), "pair"), ", ".join(told) + more),
+            fix,
+            kind,
+            tuple(images.group(pair) for pair in pairs),
+        )
+
+
+def _told(images, indices):
+    folders = [images.records[i].path.parent.name for i in indices]
+    names = [images.records[i].path.name for i in indices]
+    if len(set(names)) < len(names):
+        names = [f"{f}/{name}" for f, name in zip(folders, names, strict=True)]
+    return " = ".join(names[:3]) + (" = …" if len(names) > 3 else "")

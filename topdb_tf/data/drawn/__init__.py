@@ -1,0 +1,1 @@
+"""Drawn people: a data set without real persons."""

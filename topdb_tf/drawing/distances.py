@@ -1,0 +1,214 @@
+"""How far apart images of one person and of two are, and what a threshold decides."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from topdb_tf.drawing.labels import spread_apart
+from topdb_tf.drawing.style import (
+    BLACK,
+    BLUE,
+    PAGE_WIDTH,
+    VERMILION,
+    new_figure,
+    styled,
+)
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_LETTER_SIZE = 8  # points
+_SAME, _DIFFERENT = "same person", "different persons"
+
+
+class Threshold(NamedTuple):
+    """A distance up to which two images are taken for one person.
+
+    Args:
+        distance: The threshold.
+        text: What stands beside it, such as its measured rates.
+    """
+
+    distance: float
+    text: str
+
+
+def distance_figure(
+    edges: np.ndarray,
+    counts: Mapping[str, np.ndarray],
+    roc: Mapping[str, Sequence[float]],
+    *,
+    thresholds: Sequence[Threshold] = (),
+    thresholds_title: str | None = None,
+    metric: str = "sqeuclidean",
+    width: float = PAGE_WIDTH,
+) -> Figure:
+    """Returns the histograms of the distances, above the rates of errors.
+
+    Every histogram is divided by its own number of pairs and by the width of its bins:
+    the areas are equal, though there are far more pairs of two persons than of one.
+
+    Args:
+        edges: Of the bins, ascending, shape `(num_bins + 1,)`.
+        counts: Pairs in each bin, shape `(num_bins,)`: `same_person` and
+            `different_persons`, by two cameras, and, where there are any, the same by
+            one camera: `same_person_same_camera`, `different_persons_same_camera`.
+        roc: At ascending `distances`, the `false_match_rates` and `true_match_rates`
+            of the pairs by two cameras, as shares.
+        thresholds: Lines across both parts.
+        thresholds_title: What is said of all of them.
+        metric: Of the distance, for the axis.
+        width: In inches.
+    """
+    wide = width >= 5
+    with styled():
+        figure = new_figure(width, 4.4 if wide else 4.6)
+        upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 2))
+        _draw_histograms(upper, np.asarray(edges, float), counts)
+        _draw_rates(lower, roc)
+        _draw_thresholds(upper, lower, thresholds)
+        upper.set_yticks([])
+        upper.set_ylabel("share of pairs")
+        upper.set_ylim(0)
+        upper.set_xlim(edges[0], edges[-1])
+        lower.set_ylabel("pairs, %")
+        lower.set_xlabel(_metric_text(metric))
+        look = {"frameon": False, "fontsize": 8 if wide else 7, "handlelength": 2.5}
+        lower.legend(loc="lower right", **look)
+        handles, texts = upper.get_legend_handles_labels()
+        num_kinds = len(handles) - len(thresholds)
+        columns = 2 if wide else 1
+        figure.legend(
+            handles[:num_kinds],
+            texts[:num_kinds],
+            loc="outside upper center",
+            ncols=columns,
+            **look,
+        )
+        if thresholds:
+            figure.legend(
+                handles[num_kinds:],
+                texts[num_kinds:],
+                loc="outside lower center",
+                title=thresholds_title,
+                title_fontsize=look["fontsize"],
+                alignment="left",
+                **look | {"handlelength": 0, "handletextpad": 0},
+            )
+        _name_thresholds(upper, thresholds)
+    return figure
+
+
+def densities(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Returns a histogram of area 1, or zeros if it is empty.
+
+    Args:
+        edges: Of the bins, shape `(num_bins + 1,)`.
+        counts: Shape `(num_bins,)`.
+
+    Example:
+        >>> import numpy as np
+        >>> from topdb_tf.drawing.distances import densities
+        >>> densities(np.array([0.0, 1.0, 3.0]), np.array([1, 3]))
+        array([0.25 , 0.375])
+    """
+    return counts / max(counts.sum(), 1) / np.diff(edges)
+
+
+def _draw_histograms(axes, edges, counts):
+    kinds = (
+        ("same_person", _SAME, BLUE, "-", 0.25),
+        ("different_persons", _DIFFERENT, VERMILION, "--", 0.15),
+        ("same_person_same_camera", f"{_SAME}, one camera", BLUE, ":", None),
+        (
+            "different_persons_same_camera",
+            f"{_DIFFERENT}, one camera",
+            VERMILION,
+            "-.",
+            None,
+        ),
+    )
+    for name, text, color, style, alpha in kinds:
+        own = np.asarray(counts.get(name, [0]))
+        if not own.any():
+            continue
+        heights = densities(edges, own)
+        label = f"{text} ({own.sum():,} pairs)"
+        axes.stairs(
+            heights,
+            edges,
+            color=color,
+            linestyle=style,
+            linewidth=1.4 if alpha else 1,
+            label=label,
+        )
+        if alpha:
+            axes.stairs(heights, edges, color=color, alpha=alpha, fill=True)
+
+
+def _draw_rates(axes, roc):
+    distances = np.asarray(roc["distances"])
+    false = np.asarray(roc["false_match_rates"])
+    missed = 1 - np.asarray(roc["true_match_rates"])
+    axes.plot(
+        distances,
+        np.where(missed > 0, missed, np.nan),
+        color=BLUE,
+        label=f"{_SAME}, missed",
+    )
+    axes.plot(
+        distances,
+        false,
+        color=VERMILION,
+        linestyle="--",
+        label=f"{_DIFFERENT}, accepted",
+    )
+    axes.set_yscale("log")
+    lowest = min(false[false > 0].min(), missed[missed > 0].min(initial=1.0))
+    axes.set_ylim(max(lowest, 1e-7), 1.2)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.6g}"))
+
+
+def _draw_thresholds(upper, lower, thresholds):
+    """Draws lines, called a, b, c from the left, with what a legend says of them."""
+    for letter, threshold in zip(_LETTERS, _nearest_first(thresholds), strict=False):
+        for axes in (upper, lower):
+            axes.axvline(threshold.distance, color=BLACK, linewidth=0.9, zorder=3)
+        upper.plot([], [], linestyle="none", label=f"{letter}: {threshold.text}")
+
+
+def _name_thresholds(axes, thresholds):
+    """Writes the letters above the axes, moved apart where thresholds are close."""
+    if not thresholds:
+        return
+    axes.figure.draw_without_rendering()  # only now the width of the axes is known
+    box = axes.get_window_extent()
+    distances = [threshold.distance for threshold in _nearest_first(thresholds)]
+    lines = axes.transData.transform([(distance, 0) for distance in distances])
+    gap = 0.7 * _LETTER_SIZE * axes.figure.dpi / 72
+    places = spread_apart(lines[:, 0], gap=gap, low=box.x0, high=box.x1)
+    for letter, place in zip(_LETTERS, places, strict=False):
+        axes.annotate(
+            letter,
+            ((place - box.x0) / box.width, 1),
+            xycoords="axes fraction",
+            xytext=(0, 1),
+            textcoords="offset points",
+            fontsize=_LETTER_SIZE,
+            ha="center",
+            va="bottom",
+        )
+
+
+def _nearest_first(thresholds):
+    return sorted(thresholds, key=lambda threshold: threshold.distance)
+
+
+def _metric_text(metric):
+    names = {
+        "sqeuclidean": "squared Euclidean distance",
+        "euclidean": "Euclidean distance",
+        "cosine": "cosine distance",
+    }
+    return names.get(metric, metric)

@@ -1,0 +1,171 @@
+"""Images in panels that are placed by inches, so that none is stretched or cut."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextPath
+
+from topdb_tf.drawing.style import BLACK, GREY, new_figure
+
+SMALL_LETTERS = 7  # points
+LINE = 0.135  # inches that a line of small letters takes
+PAGE_HEIGHT = 9.0  # inches
+
+
+class Canvas:
+    """A figure on which things are placed in inches from its upper left corner.
+
+    To be used inside `topdb_tf.drawing.style.styled()`.
+
+    Args:
+        width: In inches.
+        height: In inches.
+    """
+
+    def __init__(self, width: float, height: float):
+        self.width, self.height = width, height
+        self.figure: Figure = new_figure(width, height)
+        self.figure.set_layout_engine("none")
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        """Returns new axes without ticks and frame."""
+        bottom = 1 - (top + height) / self.height
+        box = (left / self.width, bottom, width / self.width, height / self.height)
+        axes = self.figure.add_axes(box)
+        axes.set_axis_off()
+        axes.grid(False)
+        return axes
+
+    def image(self, left, top, width, height, pixels: np.ndarray) -> Axes:
+        """Draws an image, filling the panel, within a hairline; returns its axes.
+
+        The unit of the axes is the panel's side, from its upper left corner.
+        """
+        axes = self.axes(left, top, width, height)
+        axes.imshow(
+            pixels, extent=(0, 1, 1, 0), aspect="auto", interpolation="bilinear"
+        )
+        hairline = Rectangle((0, 0), 1, 1, fill=False, color=BLACK, linewidth=0.4)
+        hairline.set_clip_on(False)
+        axes.add_patch(hairline)
+        return axes
+
+    def line(self, left: float, top: float, right: float, bottom: float) -> None:
+        """Draws a thin line between two places."""
+        across = [left / self.width, right / self.width]
+        down = [1 - top / self.height, 1 - bottom / self.height]
+        line = Line2D(across, down, color=GREY, linewidth=0.8)
+        line.set_transform(self.figure.transFigure)
+        self.figure.add_artist(line)
+
+    def text(self, left, top, text: str, *, room: float | None = None, **options):
+        """Writes text with its upper left corner, or as `options` say, at a place.
+
+        Args:
+            left: In inches.
+            top: In inches.
+            text: What is written; its middle is left out where it needs more room.
+            room: The width that it may take, in inches. Defaults to any.
+            **options: Of `matplotlib.text.Text`.
+        """
+        options = {"fontsize": SMALL_LETTERS, "va": "top", "ha": "left", **options}
+        if room is not None:
+            text = shortened(text, room, options["fontsize"])
+        self.figure.text(left / self.width, 1 - top / self.height, text, **options)
+
+
+class Layout(NamedTuple):
+    """How groups of panels are laid out: beside each other, then in further lines.
+
+    Args:
+        side: Width of a panel, in inches.
+        num_beside: Groups in a line.
+        num_lines: Number of lines.
+    """
+
+    side: float
+    num_beside: int
+    num_lines: int
+
+
+def layout_of(
+    num_groups: int,
+    *,
+    side_of: Callable[[int], float],
+    height_of: Callable[[float, int], float],
+    sides: tuple[float, float],
+) -> Layout:
+    """Returns a layout with panels as wide as they can be, on one page if they fit.
+
+    Args:
+        num_groups: Number of groups.
+        side_of: Function from the number of groups in a line to the width of a panel
+            that fills the line.
+        height_of: Function from the width of a panel and the number of lines to the
+            height of the figure.
+        sides: The least and the most width of a panel, in inches.
+    """
+    least, most = sides
+    fitting = [n for n in range(1, num_groups + 1) if side_of(n) >= least]
+    num_lines = -(-num_groups // max(fitting, default=1))
+    num_beside = -(-num_groups // num_lines)  # lines of almost equal length
+    side = min(side_of(num_beside), most)
+    too_high = height_of(side, num_lines) - PAGE_HEIGHT
+    if too_high > 0:
+        growth = (height_of(side, num_lines) - height_of(0, num_lines)) / side
+        side = max(side - too_high / growth, min(least, side))
+    return Layout(side, num_beside, num_lines)
+
+
+def shortened(text: str, room: float, size: float = SMALL_LETTERS) -> str:
+    """Returns the text, without its middle if it is wider than there is room.
+
+    Args:
+        text: One line.
+        room: In inches.
+        size: Of the letters, in points.
+    """
+    if len(text) < 2 or text_width(text, size) <= room:
+        return text
+
+    def without_middle(num_letters):
+        head, tail = (num_letters + 1) // 2, num_letters // 2
+        return f"{text[:head]}…{text[len(text) - tail :]}"
+
+    def width_of(num_letters):
+        return text_width(without_middle(num_letters), size)
+
+    return without_middle(max(1, bisect_right(range(1, len(text)), room, key=width_of)))
+
+
+def text_width(text: str, size: float = SMALL_LETTERS) -> float:
+    """Returns the width of a line of letters of `size` points, in inches."""
+    properties = FontProperties(size=size)
+    return TextPath((0, 0), text, prop=properties).get_extents().width / 72
+
+
+def check_images(images: Sequence[np.ndarray]) -> None:
+    """Raises `ValueError` unless there are RGB images, uint8 `(height, width, 3)`.
+
+    Raises:
+        ValueError: If there is none, or one of them is something else.
+    """
+    bad = [
+        image
+        for image in images
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8
+    ]
+    if bad:
+        raise ValueError(
+            "Images must be RGB, uint8 of shape (height, width, 3). "
+            f"Received: {bad[0].dtype} of shape {bad[0].shape}"
+        )
+    if not len(images):
+        raise ValueError("There must be at least one image. Received: 0 images")

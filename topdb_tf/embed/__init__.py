@@ -1,0 +1,1 @@
+"""Images to features: by a run, an export or a model server."""

@@ -1,0 +1,47 @@
+"""Connections to model servers, by their addresses."""
+
+from pathlib import Path
+
+from topdb_tf.embed.address import ModelChoice, parse_address
+
+
+def connect(
+    server: str,
+    *,
+    protocol: str | None = None,
+    model: ModelChoice | None = None,
+    ca_file: Path | None = None,
+):
+    """Returns a connection to a server, for `topdb_tf.embed.client.ServingClient`.
+
+    Nothing is sent yet.
+
+    Args:
+        server: As of `topdb_tf.embed.address.parse_address`.
+        protocol: "rest" or "grpc", where the address does not say it.
+        model: Which model of the server is asked; "topdb" if it is `None`.
+        ca_file: Certificates (PEM) to trust, for TLS.
+
+    Raises:
+        ValueError: If the address cannot be one, if both version and label are
+            chosen, or if gRPC is not installed.
+    """
+    address = parse_address(server, protocol)
+    model = model or ModelChoice()
+    if model.version is not None and model.label is not None:
+        raise ValueError(
+            "A version is chosen by its number or by a label. "
+            f"Received: version={model.version}, label={model.label!r}"
+        )
+    if address.protocol == "rest":
+        from topdb_tf.embed.rest import RestConnection
+
+        return RestConnection(address, model, ca_file=ca_file)
+    try:
+        from topdb_tf.embed.rpc import GrpcConnection
+    except ImportError as error:
+        raise ValueError(
+            "gRPC needs tensorflow-serving-api: pip install tensorflow-serving-api, or "
+            f"use REST (http://HOST:8501). Received: server={server!r}; {error}"
+        ) from error
+    return GrpcConnection(address, model, ca_file=ca_file)

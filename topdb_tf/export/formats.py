@@ -1,0 +1,158 @@
+"""The embedder in a single file for other runtimes: ONNX and LiteRT."""
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import (
+    convert_variables_to_constants_v2,
+)
+
+from topdb_tf.model.folding import folded
+
+
+class Format(NamedTuple):
+    """A file format of models.
+
+    Args:
+        suffix: How its files end.
+        precisions: Those that it can be written in, the default first.
+        packages: What must be installed to write and check it, as it is imported.
+    """
+
+    suffix: str
+    precisions: tuple[str, ...]
+    packages: tuple[str, ...]
+
+
+FORMATS = {
+    "onnx": Format(".onnx", ("float32", "float16"), ("tf2onnx", "onnx", "onnxruntime")),
+    "litert": Format(".tflite", ("float32", "float16", "int8"), ("ai_edge_litert",)),
+}
+"""The formats by name; an extra of the package has the name too."""
+
+INPUT = "pixels"
+OUTPUT = "embedding"
+
+
+def check_format(format: str, precision: str) -> Format:
+    """Returns a format after a look at whether it can be written here.
+
+    Raises:
+        ValueError: If the format is unknown, has no such precision, or a package that
+            it needs is not installed.
+    """
+    if format not in FORMATS:
+        raise ValueError(
+            f"The format must be one of {', '.join(FORMATS)}. "
+            f"Received: format={format!r}"
+        )
+    found = FORMATS[format]
+    if precision not in found.precisions:
+        possible = "; ".join(
+            f"{name}: {', '.join(other.precisions)}" for name, other in FORMATS.items()
+        )
+        raise ValueError(
+            f"The precisions are, by format, {possible}. "
+            f"Received: format={format!r}, precision={precision!r}"
+        )
+    missing = [name for name in found.packages if not importlib.util.find_spec(name)]
+    if missing:
+        raise ValueError(
+            f"Writing and checking the format {format} needs "
+            f"{', '.join(name.replace('_', '-') for name in missing)}: "
+            f"pip install 'topdb-tf[{format}]'"
+        )
+    return found
+
+
+def file_bytes(
+    embedder,
+    format: str,
+    *,
+    precision: str = "float32",
+    metadata: dict[str, str],
+    calibration: Iterable[np.ndarray] | None = None,
+) -> bytes:
+    """Returns the contents of the file of an embedder.
+
+    The model in it goes from `pixels`, float32 RGB in [0, 255] of shape `(batch,
+    height, width, 3)`, to `embedding`, float32 `(batch, dim)`, for any batch.
+    Normalisation is in the graph, batch normalisation is folded into the convolutions.
+    The pixels are float32, as the embedder takes them, because resizing gives float32
+    and the same arrays then fit every format and precision.
+
+    Args:
+        embedder: `keras.Model` of `load_embedder`.
+        format: Name in `FORMATS`.
+        precision: "float32"; "float16", where ONNX computes feature maps in it and
+            LiteRT keeps weights in it; or "int8", weights and activations.
+        metadata: Texts by name, kept in the file.
+        calibration: For "int8": single images, float32 in [0, 255] of shape `(1,
+            height, width, 3)`, from which the ranges of the activations are taken.
+
+    Raises:
+        ValueError: As `check_format`, or if images are missing for "int8".
+    """
+    check_format(format, precision)
+    if format == "onnx":
+        from topdb_tf.export.onnx_file import onnx_bytes
+
+        model = _frozen(folded(embedder, dtype=precision))
+        return onnx_bytes(model, metadata)
+    from topdb_tf.export.litert_file import litert_bytes
+
+    if precision == "int8" and calibration is None:
+        raise ValueError(
+            "int8 needs training images, which tell the range of every activation: "
+            "pass `calibration`. Received: calibration=None"
+        )
+    model = _frozen(folded(embedder))
+    return litert_bytes(model, metadata, precision, calibration)
+
+
+def load_file(
+    path: Path, *, num_threads: int | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the model of a file as a function, by the runtime of its format.
+
+    Args:
+        path: File that `file_bytes` made, with the suffix of its format.
+        num_threads: Threads of the runtime. Defaults to the number of cores.
+
+    Returns:
+        Function from pixels `(batch, height, width, 3)` to embeddings `(batch, dim)`,
+        both float32. Its attribute `metadata` has the texts that the file keeps.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the suffix is of no format.
+    """
+    path, num_threads = Path(path), num_threads or os.cpu_count()
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model at {path}.")
+    if path.suffix == FORMATS["onnx"].suffix:
+        from topdb_tf.export.onnx_file import OnnxModel
+
+        return OnnxModel(path, num_threads)
+    if path.suffix == FORMATS["litert"].suffix:
+        from topdb_tf.export.litert_file import LiteRtModel
+
+        return LiteRtModel(path, num_threads)
+    suffixes = ", ".join(format.suffix for format in FORMATS.values())
+    raise ValueError(f"The file must end in one of {suffixes}. Received: {path}")
+
+
+def _frozen(model):
+    """Returns the function from pixels to embeddings, its weights constants."""
+    pixels = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, INPUT)
+
+    @tf.function(input_signature=[pixels])
+    def embed(pixels):
+        return tf.identity(model(pixels, training=False))
+
+    return convert_variables_to_constants_v2(embed.get_concrete_function())

@@ -1,0 +1,166 @@
+"""The model card: what an exported model is, how good, and what it may be used for."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from topdb_tf import __version__
+from topdb_tf.data.benchmarks import dataset_name
+from topdb_tf.data.records import load_card
+from topdb_tf.evaluate.calibrate import read_calibration, share_text
+from topdb_tf.evaluate.scores import score_lines
+from topdb_tf.runs.folder import RunFolder
+from topdb_tf.texts import rate_text
+
+_TEMPLATE = """\
+# Person re-identification embedder (Top-DB-Net)
+
+Given the image of a person, cut out of a camera's picture, the model returns a vector;
+vectors of the same person lie close together. Exported by topdb-tf {version}.
+
+## What it takes and gives
+
+| signature | input | output |
+|---|---|---|
+| `serving_default` | `image_bytes`: string `(batch,)`, JPEG or PNG files | \
+`embedding`: float32 `(batch, {dim})` |
+| `pixels` | `images`: uint8 RGB `(batch, height, width, 3)` | the same |
+| `activation_map` | `image_bytes` | `activation_map`: float32 `(batch, rows, \
+columns)`, eq. 1 of the paper |
+
+Images are resized to {height} x {width} pixels in the graph. {norm}
+Feature maps are computed in {precision}. On drawn images the embeddings differ from the
+evaluation's in float32 by at most {max_difference:.2g}; the smallest cosine is \
+{min_cosine:.7f}.
+
+## Training data
+
+{data}
+
+## Scores
+
+{scores}
+
+## Decision threshold
+
+{threshold}
+
+## Limits
+
+- It ranks images by clothing and appearance. It does not know people across days or
+  clothes, and it is not biometric proof of anybody's identity.
+- Scores on a benchmark say little about other cameras, light, crops or people. Measure
+  on your own images before you rely on it.
+- Nothing is known about how errors differ between groups of people: the data sets carry
+  no such labels. Expect differences, and test for them.
+- No identity of the training data is in the model's outputs: the classifiers are left
+  out.
+
+## Consent and law
+
+Re-identification follows people through cameras. Use it only where those seen have
+consented or there is another legal basis, and check the law of the place first (in the
+European Union the GDPR and the AI Act apply). Keep embeddings as carefully as images,
+and let no decision about a person rest on a match alone. The terms of the training data
+bind the model's use too.
+
+## How it was made
+
+{made}
+"""
+
+
+def model_card(model: Path, run: RunFolder | None, facts: dict) -> str:
+    """Returns the text of a model card, Markdown.
+
+    Args:
+        model: File of the model.
+        run: Folder of its run; without one, data and scores are unknown.
+        facts: `precision`, `max_difference`, `min_cosine`, `normalize`, `height`,
+            `width` and `dim` of the export; others are not used.
+    """
+    norm = "Embeddings have unit L2 norm." if facts["normalize"] else ""
+    text = _TEMPLATE.format(
+        version=__version__,
+        norm=norm or "Embeddings are not normalised.",
+        data=_data(run),
+        scores=_scores(run, model),
+        threshold=_threshold(run, model, facts["normalize"]),
+        made=_made(run, model),
+        **facts,
+    )
+    return text
+
+
+def _data(run):
+    if run is None:
+        return "Unknown: the model was exported from a file alone."
+    name = yaml.safe_load(run.config.read_text(encoding="utf-8"))["data"]["split"]
+    try:
+        card = load_card(name)
+    except FileNotFoundError:
+        return f"{dataset_name(name)}; the terms of its images are its owner's."
+    return f"{card.title} (`{name}`). Terms: {card.terms}\n\n{card.citation}"
+
+
+def _scores(run, model):
+    path = run.scores if run is not None else None
+    if path is None or not path.is_file():
+        return "Not measured: `topdb-tf evaluate` scores the model."
+    scores = json.loads(path.read_text(encoding="utf-8"))
+    if scores.get("model") != model.name:
+        return "Not measured for this epoch: `topdb-tf evaluate --best` scores it."
+    lines = "\n".join(f"- {line}" for line in score_lines(scores))
+    protocol = ", ".join(f"{key} {value}" for key, value in scores["protocol"].items())
+    return (
+        f"On the test split of `{scores['dataset']}`, whose identities are not those "
+        f"of the training, single query:\n\n{lines}\n\nProtocol: {protocol}."
+    )
+
+
+def _threshold(run, model, normalize):
+    if run is None or not run.calibration.is_file():
+        return (
+            "Not calibrated: `topdb-tf calibrate` finds a threshold on pairs of images."
+        )
+    try:
+        calibration = read_calibration(run)
+    except ValueError as error:
+        return f"Not calibrated: {error}"
+    if calibration["model"] != model.name:
+        return f"Not calibrated: the run's calibration is of {calibration['model']}."
+    rows = [
+        f"| {rate_text(point['wanted_false_match_rate'])} | {point['threshold']:g} | "
+        f"{share_text(point['false_match_rate'])} | "
+        f"{share_text(point['true_match_rate'])} |"
+        for point in calibration["operating_points"]
+    ]
+    unit = (
+        "They are for embeddings that are not normalised, unlike these."
+        if normalize and calibration["metric"] != "cosine"
+        else "Images at most that far apart count as one person."
+    )
+    return "\n".join(
+        [
+            f"Thresholds on the {calibration['metric']} distance. {unit} Found on one "
+            f"half of the test identities of `{calibration['dataset']}`, measured on "
+            "the other; elsewhere the rates will be others.",
+            "",
+            "| wanted false-match rate | threshold | false matches | true matches |",
+            "|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def _made(run, model):
+    if run is None:
+        return f"From `{model.name}`."
+    environment = json.loads(run.environment.read_text(encoding="utf-8"))
+    settings = run.config.read_text(encoding="utf-8").rstrip()
+    return (
+        f"Seed {environment['seed']}, training precision {environment['precision']}, "
+        f"{environment['device']}, commit {environment.get('git_commit')}. Settings:"
+        f"\n\n```yaml\n{settings}\n```"
+    )

@@ -1,0 +1,173 @@
+"""The embedder as a SavedModel that TensorFlow Serving loads as it is."""
+
+import itertools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import (
+    convert_variables_to_constants_v2,
+)
+
+from topdb_tf.export.preprocessing import pixels_of_bytes, pixels_of_images
+from topdb_tf.model.folding import folded
+
+FEATURE_MAP = "feature_map"
+"""Name of the layer whose output is the backbone's map, F in the paper."""
+
+_SAVED_MODEL = "saved_model.pb"
+
+
+class ServedEmbedder(tf.Module):
+    """The functions that a SavedModel serves, with constant weights.
+
+    Preprocessing is in the graph and that of an evaluation, batch normalisation is
+    folded into the convolutions, and there are no variables: the model also loads
+    where nothing restores them.
+
+    Source: Quispe and Pedrini, Top-DB-Net, ICPR 2020, eq. 1 for the activation map
+    (https://arxiv.org/abs/2010.05435).
+
+    Args:
+        embedder: `keras.Model` from pixels to embeddings, of `load_embedder`.
+        dtype: Precision of the feature maps: "float32", "bfloat16" or "float16".
+        normalize: Whether embeddings are divided by their L2 norm.
+
+    Raises:
+        ValueError: If `dtype` is unknown, or the model has no layer "feature_map".
+    """
+
+    def __init__(self, embedder, *, dtype: str = "float32", normalize: bool = False):
+        super().__init__(name="topdb")
+        self.image_size = tuple(embedder.input_shape[1:3])
+        self.embedding_dim = embedder.output_shape[-1]
+        self._outputs = _frozen(folded(embedder, dtype=dtype), normalize)
+
+    def signatures(self) -> dict:
+        """Returns the signatures by name, as `tf.saved_model.save` takes them."""
+        return {
+            "serving_default": self.embed_bytes,
+            "pixels": self.embed_images,
+            "activation_map": self.map_activation,
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "image_bytes")])
+    def embed_bytes(self, image_bytes):
+        """Returns `{"embedding": (batch, dim)}` of JPEG or PNG files' bytes."""
+        pixels = pixels_of_bytes(image_bytes, self.image_size)
+        return {"embedding": self._outputs(pixels)[0]}
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, "images")]
+    )
+    def embed_images(self, images):
+        """Returns `{"embedding": (batch, dim)}` of uint8 images of any size."""
+        pixels = pixels_of_images(images, self.image_size)
+        return {"embedding": self._outputs(pixels)[0]}
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "image_bytes")])
+    def map_activation(self, image_bytes):
+        """Returns `{"activation_map": (batch, rows, columns)}`, eq. 1 of the paper."""
+        pixels = pixels_of_bytes(image_bytes, self.image_size)
+        return {"activation_map": self._outputs(pixels)[1]}
+
+
+def save(
+    served: ServedEmbedder, folder: Path, *, finish: Callable[[Path], None]
+) -> Path:
+    """Writes the next version of a model, `folder/<number>`, whole or not at all.
+
+    Args:
+        served: The functions to serve.
+        folder: The model's folder, whose sub-folders are its versions; it is made if
+            there is none.
+        finish: Called with the folder of the version before it gets its name, to add
+            files to it and to check it. If it raises an error nothing is left behind.
+
+    Returns:
+        The version's folder.
+
+    Raises:
+        ValueError: If `folder` is not the folder of a model's versions.
+    """
+    folder = Path(folder)
+    _check_versions(folder)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / "partial"
+    try:
+        tf.saved_model.save(served, str(partial), signatures=served.signatures())
+        finish(partial)
+        for number in itertools.count(max(versions(folder), default=0) + 1):
+            version = folder / str(number)
+            if not version.exists():
+                return partial.rename(version)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        for path in made:
+            path.rmdir()
+        raise
+
+
+def versions(folder: Path) -> list[int]:
+    """Returns the numbers of a model's versions, in ascending order."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+
+
+def newest_version(folder: Path) -> Path:
+    """Returns the folder of a SavedModel: `folder`, or its newest version.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    if (folder / _SAVED_MODEL).is_file():
+        return folder
+    for number in reversed(versions(folder)):
+        if (folder / str(number) / _SAVED_MODEL).is_file():
+            return folder / str(number)
+    raise FileNotFoundError(
+        f"{folder} must hold a model that `topdb-tf export` wrote: folders named by "
+        f"their version, with {_SAVED_MODEL} in them."
+    )
+
+
+def _check_versions(folder):
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} must be a folder, for the versions of a model.")
+    if not folder.exists():
+        return
+    others = [path.name for path in folder.iterdir() if not path.name.isdecimal()]
+    if set(others) - {"partial"}:
+        raise ValueError(
+            f"{folder} must hold nothing but the versions of a model, folders named by "
+            f"numbers. Choose another --out. Received: {', '.join(sorted(others)[:5])}"
+        )
+    shutil.rmtree(folder / "partial", ignore_errors=True)
+
+
+def _frozen(embedder, normalize):
+    """Returns the function from pixels to embeddings and activation maps."""
+    names = [layer.name for layer in embedder.layers]
+    if FEATURE_MAP not in names:
+        raise ValueError(
+            f'The model must have a layer "{FEATURE_MAP}", the map of its backbone. '
+            f"Received: {', '.join(names[:10])}"
+        )
+    feature_map = embedder.get_layer(FEATURE_MAP).output
+    model = keras.Model(embedder.input, [embedder.output, feature_map])
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, *embedder.input_shape[1:]), tf.float32)]
+    )
+    def outputs(pixels):
+        embeddings, maps = model(pixels, training=False)
+        if normalize:
+            embeddings = tf.math.l2_normalize(embeddings, axis=1)
+        maps = tf.cast(maps, tf.float32)  # the squares overflow float16
+        return tf.identity(embeddings), tf.reduce_sum(tf.square(maps), axis=-1)
+
+    return convert_variables_to_constants_v2(outputs.get_concrete_function())

@@ -1,0 +1,122 @@
+"""The images that a figure shows: those that are named, or some queries of a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from topdb_tf.data.image_files import list_images
+from topdb_tf.data.records import ImageRecord, Split
+from topdb_tf.runs.data import Say, read_data
+from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.machine import load_tensorflow
+from topdb_tf.runs.settings import Config
+
+DISTRACTOR_PID = 0
+
+
+class ShownImages(NamedTuple):
+    """Images and whom they show.
+
+    Args:
+        paths: The image files.
+        labels: What is written below each.
+        images: Their pixels, uint8, each of shape `(height, width, 3)`.
+    """
+
+    paths: tuple[Path, ...]
+    labels: tuple[str, ...]
+    images: list[np.ndarray]
+
+
+def run_and_images(places: Sequence[Path]) -> tuple[Path | None, tuple[Path, ...]]:
+    """Returns the folder of a run, if the first place is one, and the other places."""
+    if places and RunFolder(places[0]).config.is_file():
+        return places[0], tuple(places[1:])
+    return None, tuple(places)
+
+
+def shown_images(
+    run: RunFolder,
+    config: Config,
+    places: Sequence[Path],
+    *,
+    dataset: str | None = None,
+    num: int = 4,
+    seed: int = 1,
+    say: Say | None = None,
+) -> ShownImages:
+    """Returns the images of some places, or a drawn choice of the queries.
+
+    Args:
+        run: Folder of the run.
+        config: Settings of the run, with its data.
+        places: Image files, and folders of them; none: queries of the data set.
+        dataset: Another data set than the run's own.
+        num: Number of queries, each of another person.
+        seed: Of the choice.
+        say: Function that shows a line to the user. Defaults to silence.
+
+    Raises:
+        FileNotFoundError: If an image or the data set is missing.
+        ValueError: If there is no image, or one is damaged.
+    """
+    if places:
+        paths = list_images(places).paths
+        labels = tuple(path.name for path in paths)
+    else:
+        dataset = dataset or config.data.split
+        split = read_data(dataset, config, run=run, say=say)
+        records = drawn_queries(split, num=num, seed=seed)
+        paths = tuple(record.path for record in records)
+        labels = tuple(", ".join(names_of(split, record)) for record in records)
+    load_tensorflow()
+    from topdb_tf.data.decoding import decode_image
+
+    return ShownImages(paths, labels, [decode_image(path) for path in paths])
+
+
+def drawn_queries(split: Split, *, num: int, seed: int) -> tuple[ImageRecord, ...]:
+    """Returns one drawn query each of drawn persons, in the order of the data set.
+
+    Args:
+        split: The data set.
+        num: Number of persons; all if there are fewer.
+        seed: Of the choice.
+
+    Raises:
+        ValueError: If `num` is below 1.
+    """
+    if num < 1:
+        raise ValueError(f"At least one image must be shown. Received: {num=}")
+    rng = np.random.default_rng(seed)
+    chosen = {}
+    for place in rng.permutation(len(split.query)):
+        pid = split.query[place].pid
+        if len(chosen) < num:
+            chosen.setdefault(pid, place)
+    return tuple(split.query[place] for place in sorted(chosen.values()))
+
+
+def names_of(split: Split, record: ImageRecord) -> tuple[str, ...]:
+    """Returns whom an image shows, and the camera where one is known."""
+    if record.pid in split.pid_names:
+        person = split.pid_names[record.pid]
+    else:
+        is_distractor = record.pid == DISTRACTOR_PID
+        person = "distractor" if is_distractor else f"pid {record.pid}"
+    if not split.has_cameras:
+        return (person,)
+    return person, split.camera_names.get(record.camid, f"cam {record.camid}")
+
+
+def batches_of(embedder, config: Config, images: Sequence[np.ndarray]):
+    """Returns the `tf.data.Dataset` of images, of any sizes, for a model."""
+    from topdb_tf.data.pipeline import evaluation_dataset
+
+    return evaluation_dataset(
+        images,
+        image_size=tuple(embedder.input_shape[1:3]),
+        batch_size=config.evaluation.batch_size,
+    )

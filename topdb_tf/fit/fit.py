@@ -1,0 +1,274 @@
+"""Training: from settings to a run's folder."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from topdb_tf.data.checks.split import check_split
+from topdb_tf.data.records import labels_of
+from topdb_tf.evaluate.embedding import Embeddings
+from topdb_tf.files import write_whole
+from topdb_tf.fit.loop import Training, option_lines, train
+from topdb_tf.fit.resume import (
+    fitting,
+    how_it_ended,
+    is_finished,
+    restore_log,
+    warn_of_another_machine,
+    warn_of_other_replicas,
+)
+from topdb_tf.fit.workers import (
+    begin,
+    check_same,
+    checkpoint_of_run,
+    how_to_restart,
+    own_folder,
+    replica_lines,
+    same_precision,
+)
+from topdb_tf.progress import progress_bar
+from topdb_tf.runs.data import located, read_data, write_division
+from topdb_tf.runs.folder import RunFolder, new_run, open_run
+from topdb_tf.runs.machine import describe_device, environment, set_precision
+from topdb_tf.runs.network import as_begun, build_trainer, rate_of_epoch
+from topdb_tf.runs.recipes import check_same_settings, read_config
+from topdb_tf.runs.settings import Config
+from topdb_tf.training.distribution import explained_losses, read_cluster
+from topdb_tf.training.state import restore
+
+Say = Callable[[str], None]
+
+
+def fit(config: Config, run_dir: Path, *, say: Say) -> RunFolder | None:
+    """Trains a network and writes all of the run into its folder.
+
+    Everything that can be wrong with the data, the settings or the weights is found
+    before the first step.
+
+    Args:
+        config: Settings of the run.
+        run_dir: The run's folder, new or empty.
+        say: Function that shows a line.
+
+    Returns:
+        The folder, or nothing on a worker that is not the chief.
+
+    Raises:
+        FileExistsError: If the folder holds something already.
+        FileNotFoundError: If data or weights are missing.
+        ValueError: If data or settings cannot be used.
+        NonFiniteLossError: If a loss or gradient becomes NaN or infinite.
+        BatchTooLargeError: If a batch does not fit into memory.
+        CheckpointError: If the state of the training cannot be written.
+        WorkerLostError: If another worker does not answer any more.
+        TrainingInterrupted: At Ctrl-C or SIGTERM, when the state is saved.
+    """
+    config = located(config)
+    cluster = read_cluster(config.train.strategy)
+    run = new_run(run_dir) if cluster.is_chief else RunFolder(Path(run_dir))
+    if config.train.freeze_epochs and config.model.weights == "none":
+        say("warning: the backbone that is frozen at first has random weights")
+    with explained_losses(cluster, how_to_restart(run)):
+        distribution = begin(config, cluster, say)
+        say = say if cluster.is_chief else _silent
+        training = _prepared(config, say, distribution)
+        with own_folder(run, cluster) as own:
+            write_whole(own.config, config.to_yaml())
+            write_division(own, config, training.embeddings.split)
+            facts = json.dumps(environment(**_facts_of_network(training)), indent=2)
+            write_whole(own.environment, facts + "\n")
+            train(training._replace(run=own))
+    return run if cluster.is_chief else None
+
+
+def resume(
+    run_dir: Path, *, overrides: Iterable[str] = (), force: bool = False, say: Say
+) -> RunFolder | None:
+    """Goes on with a run from its newest whole checkpoint, to the same end.
+
+    On the CPU, with as many cores, weights, log and scores are to the bit those of a
+    run that was never interrupted; on a GPU they are with `train.deterministic`. A
+    finished run is left as it is.
+
+    Args:
+        run_dir: The run's folder.
+        overrides: Settings `section.key=value` to go on with. Those that change the
+            result need `force`.
+        force: Whether other settings or training images are accepted.
+        say: Function that shows a line.
+
+    Returns:
+        The folder, or nothing on a worker that is not the chief.
+
+    Raises:
+        FileNotFoundError: If there is no run, or no checkpoint in it.
+        ValueError: If the settings or the training images are others, if the
+            checkpoint is of another network, or if another process trains there.
+    """
+    run = open_run(run_dir)
+    config = read_config(run.config, overrides)
+    own = read_config(run.config)
+    check_same_settings(own, config, force=force)
+    cluster = read_cluster(config.train.strategy)
+    if is_finished(run, config):
+        say(f"{run.path} is finished: {how_it_ended(run, config)}.")
+        return run if cluster.is_chief else None
+    with (
+        explained_losses(cluster, how_to_restart(run)),
+        own_folder(run, cluster) as folder,
+    ):
+        distribution = begin(config, cluster, say)
+        say = say if cluster.is_chief else _silent
+        checkpoint = checkpoint_of_run(run, distribution, say)
+        begun = as_begun(config, own, checkpoint)
+        training = _prepared(begun, say, distribution, run=run)
+        num_steps = training.batches.num_batches
+        checkpoint = fitting(
+            checkpoint, training.facts, num_steps=num_steps, force=force
+        )
+        restore(training.trainer, checkpoint.arrays)
+        restore_log(folder, checkpoint)
+        warn_of_another_machine(run, say)
+        warn_of_other_replicas(checkpoint, training.facts, say)
+        write_whole(folder.config, config.to_yaml())
+        epoch, step = checkpoint.position
+        say(f"resumed after {epoch} epochs and {step} of {num_steps} steps")
+        train(training._replace(run=folder), resumed=checkpoint)
+    return run if cluster.is_chief else None
+
+
+def _prepared(config, say, distribution, *, run=None):
+    """Reads the data and builds the trainer; nothing is written yet."""
+    import keras
+    import tensorflow as tf
+
+    split = _checked_data(config, say, run)
+    keras.utils.set_random_seed(config.train.seed)
+    if config.train.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    training_images = _sum_of_records(split.train)
+    check_same(
+        distribution,
+        replace(config.data, root=None, threads=0),
+        config.model,
+        config.train,
+        training_images,
+    )
+    precision = same_precision(distribution, set_precision(config.train.precision))
+    trainer, embedder = build_trainer(
+        config, num_pids=split.num_pids, distribution=distribution
+    )
+    # Keras would do so in the first step, but a state is restored before it.
+    with distribution.scope():
+        trainer.optimizer.build(trainer.network.trainable_variables)
+    training = Training(
+        config=config,
+        run=None,  # nothing is written before all is found right
+        say=say,
+        trainer=trainer,
+        embedder=embedder,
+        batches=_training_batches(config, split),
+        embeddings=Embeddings(split, config, distribution),
+        facts={
+            "precision": precision,
+            "training_images": training_images,
+            "num_replicas": distribution.num_replicas,
+        },
+        distribution=distribution,
+    )
+    _describe(training, split)
+    return training
+
+
+def _checked_data(config, say, run):
+    split = read_data(config.data.split, config, run=run, say=say)
+    findings = check_split(
+        split,
+        images_per_pid=config.data.images_per_pid,
+        ignore_cameras=config.evaluation.ignore_cameras or not split.has_cameras,
+    )
+    for finding in findings:
+        if finding.severity == "error":
+            raise ValueError(f"{finding.message} {finding.fix}")
+        say(f"warning: {finding.message} {finding.fix}")
+    return split
+
+
+def _training_batches(config, split):
+    from topdb_tf.data.decoding import decode_images
+    from topdb_tf.data.pipeline import PixelOptions, TrainingBatches
+
+    data = config.data
+    options = PixelOptions(
+        image_size=data.image_size,
+        flip=data.flip,
+        zoom=data.zoom,
+        erase=data.erase,
+        dtype="uint8",  # as images are; faster to make and to move than float32
+        num_threads=data.threads or os.cpu_count(),
+    )
+    with progress_bar("reading training images") as progress:
+        images = decode_images(
+            [record.path for record in split.train], progress=progress
+        )
+    return TrainingBatches(
+        images,
+        labels_of(split.train),
+        options,
+        pids_per_batch=data.pids_per_batch,
+        images_per_pid=data.images_per_pid,
+        seed=config.train.seed,
+    )
+
+
+def _describe(training, split):
+    config, say = training.config, training.say
+    data, rate = config.data, rate_of_epoch(config)
+    say(
+        f"{split.name}: {len(split.train):,} training images of {split.num_pids:,} "
+        f"identities, {len(split.query):,} queries, {len(split.gallery):,} in the "
+        "gallery"
+    )
+    facts = _facts_of_network(training)
+    say(
+        f"{config.model.backbone}, {data.image_height} x {data.image_width}: "
+        f"{facts['trainable_parameters']:,} trainable parameters, embedding of "
+        f"{facts['embedding_dim']}"
+    )
+    say(
+        f"{describe_device()}; precision {facts['precision']}; XLA "
+        f"{'on' if config.train.xla else 'off'}"
+    )
+    peak = max(rate(epoch) for epoch in range(1, config.train.epochs + 1))
+    say(
+        f"batches of {data.pids_per_batch} identities x {data.images_per_pid} images; "
+        f"learning rate up to {peak:g}; {config.train.epochs} epochs"
+    )
+    for line in replica_lines(config, training.distribution):
+        say(line)
+    for line in option_lines(config, num_batches=training.batches.num_batches):
+        say(line)
+
+
+def _facts_of_network(training):
+    weights = training.trainer.network.trainable_weights
+    return {
+        "seed": training.config.train.seed,
+        "precision": training.facts["precision"],
+        "trainable_parameters": sum(
+            weight.value.shape.num_elements() for weight in weights
+        ),
+        "embedding_dim": training.embedder.output_shape[-1],
+    }
+
+
+def _silent(line):
+    """Takes what the chief says too."""
+
+
+def _sum_of_records(records):
+    names = [(record.path.name, record.pid, record.camid) for record in records]
+    return hashlib.sha256(repr(names).encode()).hexdigest()

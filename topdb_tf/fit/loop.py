@@ -1,0 +1,250 @@
+"""The training loop of a run: its callbacks, where it begins, what it leaves."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from topdb_tf.evaluate.embedding import Embeddings
+from topdb_tf.evaluate.scores import score_lines, score_set, scores_of, write_scores
+from topdb_tf.fit.memory import explained_memory, scoring_memory, training_memory
+from topdb_tf.fit.resume import has_stopped
+from topdb_tf.progress import draws_on_terminal
+from topdb_tf.runs.data import facts_of_data
+from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.network import rate_of_epoch
+from topdb_tf.runs.settings import Config
+from topdb_tf.texts import duration_text
+from topdb_tf.training.checkpoint_files import START, Checkpoint
+from topdb_tf.training.distribution import Distribution
+
+_SECONDS_BETWEEN_LINES = 60
+
+
+class Training(NamedTuple):
+    """What a training works with.
+
+    Args:
+        config: Settings of the run.
+        run: The run's folder.
+        say: Function that shows a line.
+        trainer: The compiled trainer, its optimizer built.
+        embedder: Model that shares the trained weights.
+        batches: The `TrainingBatches`.
+        embeddings: Makes the embeddings of the test images.
+        facts: What every checkpoint says beside how far it is.
+        distribution: The devices that train together.
+    """
+
+    config: Config
+    run: RunFolder
+    say: Callable[[str], None]
+    trainer: Any
+    embedder: Any
+    batches: Any
+    embeddings: Embeddings
+    facts: dict
+    distribution: Distribution = Distribution()
+
+
+def train(training: Training, *, resumed: Checkpoint | None = None) -> None:
+    """Trains to the last epoch, or an early end, and writes the scores.
+
+    Args:
+        training: What it works with.
+        resumed: The checkpoint to go on from; the trainer is in its state.
+
+    Raises:
+        NonFiniteLossError: If a loss or gradient becomes NaN or infinite.
+        BatchTooLargeError: If a batch does not fit into memory.
+        CheckpointError: If the state cannot be written.
+        TrainingInterrupted: At Ctrl-C or SIGTERM, when the state is saved.
+    """
+    from topdb_tf.training.averaging import as_used
+    from topdb_tf.training.saving import Interruption
+
+    config, run, say = training.config, training.run, training.say
+    last = {}
+
+    def score():
+        with (
+            explained_memory(lambda: scoring_memory(config)),
+            as_used(training.trainer.network, training.trainer.optimizer),
+        ):
+            last["set"] = training.embeddings.retrieval_set(training.embedder)
+        last["result"] = score_set(last["set"], config)
+        scores = last["result"].scores
+        return {"mean_ap": scores.mean_ap, "rank_1": scores.cmc[0]}
+
+    start = time.monotonic()
+    # Keras's bar goes to standard output, which is for results; a file gets lines.
+    with Interruption(f"go on with `topdb-tf fit --resume {run.path}`") as interruption:
+        callbacks = _callbacks(training, score, interruption, resumed)
+        with contextlib.redirect_stdout(sys.stderr):
+            precision = training.facts["precision"]
+            with explained_memory(lambda: training_memory(config, precision)):
+                _fit(training, callbacks, resumed)
+    if not last:  # all was done but for writing the scores
+        score()
+    results = [last["result"]]
+    if config.evaluation.rerank:
+        results.append(score_set(last["set"], config, rerank=True))
+    facts = facts_of_data(config.data.split, config.data.split)
+    scores = scores_of(results, **facts, model=run.embedder.name)
+    write_scores(run.scores, scores)
+    duration = duration_text(time.monotonic() - start)
+    say(f"trained and scored in {duration}: {run.path}")
+    for line in score_lines(scores):
+        say(line)
+
+
+def _fit(training, callbacks, resumed):
+    """Runs Keras's `fit`: first for the rest of an epoch, where one was begun."""
+    from topdb_tf.data.pipeline import Shard
+
+    trainer, batches = training.trainer, training.batches
+    cluster = training.distribution.cluster
+    shard = Shard(cluster.index, cluster.num_workers)
+    start = resumed.position if resumed else START
+    epochs, epoch = training.config.train.epochs, start.epoch
+    if resumed and not start.step:
+        if has_stopped(training.config, epoch, resumed.facts["best"]):
+            return
+    options = {
+        "shuffle": False,  # the plan of the batches has done it
+        "verbose": 1 if draws_on_terminal() else 0,
+        "callbacks": callbacks,
+    }
+    if 0 < start.step < batches.num_batches:
+        rest = batches.epoch_dataset(epoch, first_step=start.step, shard=shard)
+        trainer.fit(rest, initial_epoch=epoch, epochs=epoch + 1, **options)
+    elif start.step:
+        _end_epoch(trainer, callbacks, epoch)
+    epoch += start.step > 0
+    if epoch < epochs and not trainer.stop_training:
+        dataset = batches.dataset(shard)
+        trainer.fit(dataset, initial_epoch=epoch, epochs=epochs, **options)
+
+
+def _end_epoch(trainer, callbacks, epoch):
+    """Does what follows the steps of an epoch, which are all done."""
+    import keras
+
+    callback_list = keras.callbacks.CallbackList(
+        callbacks, model=trainer, epochs=epoch + 1, steps=0, verbose=0
+    )
+    callback_list.on_train_begin()
+    callback_list.on_epoch_begin(epoch)
+    callback_list.on_epoch_end(epoch, dict(trainer.get_metrics_result()))
+    callback_list.on_train_end()
+
+
+def _callbacks(training, score, interruption, resumed):
+    import keras
+
+    from topdb_tf.training import averaging as options
+    from topdb_tf.training import callbacks, saving
+
+    config, run, say = training.config, training.run, training.say
+    trainer = training.trainer
+    settings, start = config.train, resumed.position if resumed else START
+    scoring = callbacks.RetrievalScore(
+        score, every=settings.evaluate_every, num_epochs=settings.epochs
+    )
+    models = saving.KeepModels(
+        run.embedder,
+        run.best_embedder,
+        training.embedder,
+        best=resumed.facts["best"] if resumed else None,
+        as_used=partial(options.as_used, trainer.network, trainer.optimizer),
+    )
+    # The order matters: each one sees what those before it put into the log.
+    return [
+        *_freezing(training),
+        callbacks.LearningRateByEpoch(rate_of_epoch(config), training.batches),
+        callbacks.StopAtNonFinite(training.trainer.non_finite_gradient, start=start),
+        callbacks.WarnOfCollapse(say),
+        scoring,
+        models,
+        callbacks.LogFile(run.log),
+        keras.callbacks.TensorBoard(run.tensorboard, write_graph=False),
+        saving.Checkpoints(
+            run.checkpoints,
+            lambda: {**training.facts, "best": models.best, "log": _log(run)},
+            num_steps=training.batches.num_batches,
+            interruption=interruption,
+            scored=scoring.is_due,
+            minutes=settings.checkpoint_minutes,
+            keep=settings.keep_checkpoints,
+            resumed=resumed,
+        ),
+        callbacks.TimeLeft(
+            say,
+            num_epochs=settings.epochs,
+            every=None if draws_on_terminal() else _SECONDS_BETWEEN_LINES,
+            start=start,
+        ),
+        callbacks.StopAtPlateau(
+            say,
+            stop_after=settings.stop_after,
+            scored=scoring.is_due,
+            best=lambda: models.best,
+        ),
+    ]
+
+
+def _freezing(training):
+    from topdb_tf.training.callbacks import FreezeBackbone
+
+    backbone = training.trainer.network.get_layer("backbone")
+    num_epochs = training.config.train.freeze_epochs
+    if not num_epochs:
+        return []
+    return [FreezeBackbone(backbone, num_epochs, say=training.say)]
+
+
+def _log(run):
+    return run.log.read_text(encoding="utf-8") if run.log.exists() else None
+
+
+def option_lines(config: Config, *, num_batches: int) -> list[str]:
+    """Returns what is said at the start of the options that are on.
+
+    Args:
+        config: Settings of the run.
+        num_batches: Batches of an epoch.
+
+    Raises:
+        ValueError: If an epoch is too short for one update.
+    """
+    train, size, lines = config.train, config.data.batch_size, []
+    if train.accumulate_steps > 1:
+        if train.accumulate_steps > num_batches:
+            raise ValueError(
+                "`train.accumulate_steps` must be at most the batches of an epoch. "
+                f"Received: accumulate_steps={train.accumulate_steps}, batches of an "
+                f"epoch: {num_batches}"
+            )
+        lines.append(
+            f"gradients of {train.accumulate_steps} batches make one update: effective "
+            f"batch {size * train.accumulate_steps}, to which the learning rate is "
+            "scaled; hard examples and batch statistics are those of each batch"
+        )
+    if train.schedule == "cosine":
+        lines.append("after the warm-up the learning rate follows a cosine to zero")
+    if train.clip_norm:
+        lines.append(f"gradients longer than {train.clip_norm:g} are clipped to that")
+    if train.ema:
+        lines.append(
+            f"scored and saved are moving averages of weights and batch statistics, "
+            f"over about {1 / (1 - train.ema):,.0f} updates"
+        )
+    if train.freeze_epochs:
+        lines.append(f"the backbone is trained from epoch {train.freeze_epochs + 1} on")
+    if train.stop_after:
+        lines.append(
+            f"training ends after {train.stop_after} scored epochs without a better mAP"
+        )
+    return lines

@@ -1,0 +1,132 @@
+"""What must hold when a run is gone on with."""
+
+import json
+from collections.abc import Callable
+
+from topdb_tf.files import write_whole
+from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.machine import environment
+from topdb_tf.runs.settings import Config
+from topdb_tf.training.checkpoint_files import (
+    Checkpoint,
+    Position,
+    positions,
+    read_facts,
+)
+from topdb_tf.training.schedules import is_plateau, is_scored
+
+_SAME_TO_THE_BIT = ("topdb_tf", "python", "platform", "device", "packages")
+
+
+def is_finished(run: RunFolder, config: Config) -> bool:
+    """Returns whether a run is scored, and its epochs are done or it ended early."""
+    done = positions(run.checkpoints)
+    if not done or not run.scores.is_file():
+        return False
+    return done[0].epoch >= config.train.epochs or ended_early(run, config)
+
+
+def ended_early(run: RunFolder, config: Config) -> bool:
+    """Returns whether the newest checkpoint of a run is where it stopped early."""
+    done = positions(run.checkpoints)
+    if not config.train.stop_after or not done or done[0].step:
+        return False
+    best = read_facts(run.checkpoints, done[0])["best"]
+    return has_stopped(config, done[0].epoch, best)
+
+
+def how_it_ended(run: RunFolder, config: Config) -> str:
+    """Returns for people how a finished run ended."""
+    epochs = config.train.epochs
+    if not ended_early(run, config):
+        return f"all {epochs} epochs are done"
+    done = positions(run.checkpoints)[0].epoch
+    return f"it stopped early after {done} of {epochs} epochs"
+
+
+def fitting(
+    checkpoint: Checkpoint, facts: dict, *, num_steps: int, force: bool
+) -> Checkpoint:
+    """Returns a checkpoint at a step that the epochs have.
+
+    Args:
+        checkpoint: The checkpoint.
+        facts: What the next checkpoint would say of the training images.
+        num_steps: Steps of an epoch.
+        force: Whether other training images are accepted.
+
+    Raises:
+        ValueError: If the training images are not those of the checkpoint.
+    """
+    if checkpoint.facts["training_images"] != facts["training_images"] and not force:
+        raise ValueError(
+            "The training images are not those that the run began with (names, "
+            "identities or cameras differ). Restore them, or pass --force."
+        )
+    epoch, step = checkpoint.position
+    return checkpoint._replace(position=Position(epoch, min(step, num_steps)))
+
+
+def restore_log(run: RunFolder, checkpoint: Checkpoint) -> None:
+    """Writes the log as it was at the checkpoint: later rows will come again."""
+    text = checkpoint.facts["log"]
+    if text is None:
+        run.log.unlink(missing_ok=True)
+    else:
+        write_whole(run.log, text)
+
+
+def warn_of_another_machine(run: RunFolder, say: Callable[[str], None]) -> None:
+    """Says where the rest of a run may not be what it would have been, to the bit."""
+    if not run.environment.is_file():
+        return
+    began = json.loads(run.environment.read_text(encoding="utf-8"))
+    now = environment()
+    changed = [key for key in _SAME_TO_THE_BIT if began.get(key) != now.get(key)]
+    if changed:
+        say(
+            f"warning: the run began elsewhere ({', '.join(changed)} differ: see "
+            f"{run.environment}), so rounding may differ from here on"
+        )
+
+
+def warn_of_other_replicas(
+    checkpoint: Checkpoint, facts: dict, say: Callable[[str], None]
+) -> None:
+    """Says that the rest of a run is divided among another number of devices.
+
+    Args:
+        checkpoint: The checkpoint.
+        facts: What the next checkpoint would say.
+        say: Function that shows a line.
+    """
+    before = checkpoint.facts.get("num_replicas", 1)
+    now = facts["num_replicas"]
+    if before != now:
+        say(
+            f"warning: the run began on {before} replicas and goes on on {now}, so "
+            "rounding differs from here on, and, with train.mining=replica or "
+            "train.statistics=replica, hard examples and batch statistics too"
+        )
+
+
+def scored(config: Config) -> Callable[[int], bool]:
+    """Returns the function from an epoch, counted from 1, to whether it is scored."""
+    every, num_epochs = config.train.evaluate_every, config.train.epochs
+    return lambda epoch: is_scored(epoch, every=every, num_epochs=num_epochs)
+
+
+def has_stopped(config: Config, epoch: int, best: dict | None) -> bool:
+    """Returns whether a run that has done some epochs ended early.
+
+    Args:
+        config: Settings of the run.
+        epoch: Number of epochs done.
+        best: `epochs_done` of the best one, or `None`.
+    """
+    return epoch < config.train.epochs and is_plateau(
+        epoch,
+        best["epochs_done"] if best else 0,
+        stop_after=config.train.stop_after,
+        scored=scored(config),
+    )

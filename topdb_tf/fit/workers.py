@@ -1,0 +1,161 @@
+"""What the workers of a run share: who writes, what must be the same."""
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from topdb_tf.runs.folder import RunFolder, held
+from topdb_tf.runs.machine import load_tensorflow, set_precision
+from topdb_tf.runs.settings import Config
+from topdb_tf.training.checkpoint_files import (
+    Checkpoint,
+    Position,
+    newest_checkpoint,
+    read_checkpoint,
+)
+from topdb_tf.training.distribution import (
+    Cluster,
+    Distribution,
+    of_chief,
+    start,
+    sum_of_workers,
+)
+from topdb_tf.training.errors import TrainingInterrupted
+
+_WITHOUT_STRATEGY = {"xla": False, "ema": 0.0, "accumulate_steps": 1}
+_PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+def begin(config: Config, cluster: Cluster, say: Callable[[str], None]) -> Distribution:
+    """Returns the devices of a run; waits for the other workers.
+
+    Raises:
+        ValueError: If there are too few devices, a batch does not divide by them, or a
+            setting does not go with the strategy.
+    """
+    train, name = config.train, config.train.strategy
+    odd = [
+        f"train.{setting}={off}"
+        for setting, off in _WITHOUT_STRATEGY.items()
+        if getattr(train, setting) != off
+    ]
+    if name != "none" and odd:
+        raise ValueError(
+            f"The strategy {name} does not go with all settings yet. Set "
+            f"{' and '.join(odd)}, or train.strategy=none."
+        )
+    if cluster.num_workers > 1:
+        workers = ", ".join(cluster.addresses)
+        say(f"worker {cluster.index} of {cluster.num_workers}: waiting for {workers}")
+    load_tensorflow()
+    distribution = start(name, cluster)
+    count, data = distribution.num_replicas, config.data
+    if data.pids_per_batch % count or data.pids_per_batch < count:
+        raise ValueError(
+            "Every replica must have whole identities: `data.batch_size` must be a "
+            f"multiple of {count} replicas x {data.images_per_pid} images. Received: "
+            f"batch_size={data.batch_size}"
+        )
+    return distribution
+
+
+@contextlib.contextmanager
+def own_folder(run: RunFolder, cluster: Cluster) -> Iterator[RunFolder]:
+    """Gives the folder that this worker writes to.
+
+    It is the run's, held, for the chief, and one that is thrown away for the others,
+    which do all that the chief does so that each waits for the same.
+
+    Raises:
+        TrainingInterrupted: At a signal; its text names the run's folder.
+        ValueError: If another process is training in the run's folder.
+    """
+    if cluster.is_chief:
+        run.path.mkdir(parents=True, exist_ok=True)
+        with held(run):
+            yield run
+        return
+    with tempfile.TemporaryDirectory(prefix="topdb-tf-") as folder:
+        try:
+            yield RunFolder(Path(folder))
+        except TrainingInterrupted as stop:
+            number = stop.signal_number
+            message = f"Worker {cluster.index} was stopped by {number.name}. "
+            raise TrainingInterrupted(message + how_to_restart(run), number) from stop
+
+
+def how_to_restart(run: RunFolder) -> str:
+    """Returns how a training is gone on with that has lost a worker."""
+    return (
+        "The checkpoints are kept: start all workers again, with `topdb-tf fit "
+        f"--resume {run.path}`."
+    )
+
+
+def checkpoint_of_run(
+    run: RunFolder, distribution: Distribution, say: Callable[[str], None]
+) -> Checkpoint:
+    """Returns the newest whole checkpoint, the chief's choice on every worker.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If this worker does not see the chief's checkpoint.
+    """
+    checkpoint, position = None, Position()
+    if distribution.cluster.is_chief:
+        checkpoint = newest_checkpoint(run.checkpoints, say=say)
+        position = checkpoint.position
+    position = Position(*map(int, of_chief(distribution, np.array(position))))
+    return checkpoint or read_checkpoint(run.checkpoints, position)
+
+
+def same_precision(distribution: Distribution, line: str) -> str:
+    """Returns the chief's precision, which is then set on every worker.
+
+    Args:
+        distribution: The workers.
+        line: What `set_precision` returned here.
+    """
+    own = _PRECISIONS.index(line.split()[0])
+    chosen = int(of_chief(distribution, np.array([own]))[0])
+    return line if chosen == own else set_precision(_PRECISIONS[chosen])
+
+
+def check_same(distribution: Distribution, *facts) -> None:
+    """Checks that all workers have the same facts: settings, images.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    digest = hashlib.sha256(repr(facts).encode()).digest()
+    own = np.frombuffer(digest, np.uint8).astype(np.int64)
+    workers = distribution.cluster.num_workers
+    table = np.zeros((workers, len(own)), np.int64)
+    table[distribution.cluster.index] = own
+    table = sum_of_workers(distribution, table)
+    others = [i for i in range(workers) if (table[i] != table[0]).any()]
+    if others:
+        raise ValueError(
+            "All workers must have the same settings and training images; start them "
+            f"with the same command. Received: others than worker 0 on workers {others}"
+        )
+
+
+def replica_lines(config: Config, distribution: Distribution) -> list[str]:
+    """Returns what is said about the parts of a batch, none for one device."""
+    count, data, train = distribution.num_replicas, config.data, config.train
+    if count == 1:
+        return []
+    mining = {"global": "the whole batch", "replica": "the part of a replica"}
+    statistics = {"synchronized": "the whole batch", "replica": "the part of a replica"}
+    return [
+        f"batches of {data.batch_size} = {count} replicas x "
+        f"{data.pids_per_batch // count} identities x {data.images_per_pid} images; "
+        f"hard examples of {mining[train.mining]}, batch statistics of "
+        f"{statistics[train.statistics]}; the learning rate is that of the whole batch "
+        f"(in proportion to it, given for {train.reference_batch_size})"
+    ]

@@ -1,1 +1,0 @@
-"""Facts, figures and pictures to a single page of HTML; no TensorFlow."""

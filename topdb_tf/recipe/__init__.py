@@ -1,1 +1,0 @@
-"""Settings to objects to runs: the only room that knows both."""

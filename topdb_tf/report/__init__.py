@@ -1,0 +1,1 @@
+"""One run, or several, on a page."""

@@ -1,0 +1,1 @@
+"""Pairs of images: the same person or not."""

@@ -1,0 +1,125 @@
+"""Two halves of the persons of a set, large enough to state rates of errors."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from topdb_tf.retrieval.matches import GalleryIndex, check_any_match
+from topdb_tf.retrieval.pairs.pair_counts import PairTotals, pair_totals
+
+MIN_FALSE_MATCHES = 10
+"""That must be expected at a rate, in each half, for the rate to be stated."""
+
+_JUNK_PID = -1
+_DISTRACTOR_PID = 0
+
+
+class Half(NamedTuple):
+    """One half of the persons: their images, as numbers among all.
+
+    Args:
+        queries: Numbers of queries, ascending.
+        gallery: Numbers of gallery images, ascending.
+        totals: Numbers of pairs of these images.
+    """
+
+    queries: np.ndarray
+    gallery: np.ndarray
+    totals: PairTotals
+
+
+def checked_halves(
+    identities: Sequence[np.ndarray],
+    *,
+    rates: Sequence[float],
+    ignore_cameras: bool = False,
+    seed: int = 1,
+) -> tuple[Half, Half]:
+    """Returns two halves of the persons that suffice for the rates.
+
+    No person is in both. Those with queries are drawn into halves, and those without
+    likewise. Images of pid -1 are left out, and so are distractors (pid 0 where no
+    query has it): nobody knows whom they show.
+
+    Args:
+        identities: The pids of queries and gallery, and their camids.
+        rates: Wanted false-match rates, each in (0, 1).
+        ignore_cameras: Whether pairs by one camera count as well.
+        seed: Of the halves.
+
+    Raises:
+        ValueError: If a rate is out of range or smaller than the pairs of a half can
+            state, or if a half lacks pairs of one person or of two.
+    """
+    check_rates(rates)
+    query_pids, gallery_pids, query_camids, gallery_camids = identities
+    index = GalleryIndex(gallery_pids, gallery_camids, ignore_cameras=ignore_cameras)
+    check_any_match(index, query_pids, query_camids)
+    halves = []
+    for pids in _halves_of_pids(query_pids, gallery_pids, seed):
+        queries = np.flatnonzero(np.isin(query_pids, pids))
+        gallery = np.flatnonzero(np.isin(gallery_pids, pids))
+        totals = pair_totals(
+            query_pids[queries],
+            gallery_pids[gallery],
+            query_camids[queries],
+            gallery_camids[gallery],
+            ignore_cameras=ignore_cameras,
+        )
+        halves.append(Half(queries, gallery, totals))
+    _check_enough(halves, rates)
+    return tuple(halves)
+
+
+def check_rates(rates: Sequence[float]) -> None:
+    """Raises `ValueError` unless there is a rate and all are in (0, 1)."""
+    if not rates or not all(0 < rate < 1 for rate in rates):
+        raise ValueError(
+            "A false-match rate must be a share of the pairs, in (0, 1). "
+            f"Received: rates={list(rates)}"
+        )
+
+
+def _halves_of_pids(query_pids, gallery_pids, seed):
+    rng = np.random.default_rng(seed)
+    persons = np.setdiff1d(query_pids, [_JUNK_PID])
+    others = np.setdiff1d(gallery_pids, [*persons, _JUNK_PID, _DISTRACTOR_PID])
+    firsts, seconds = [], []
+    for pids in (persons, others):
+        drawn = rng.permutation(pids)
+        middle = (len(drawn) + 1) // 2
+        firsts.append(drawn[:middle])
+        seconds.append(drawn[middle:])
+    return np.concatenate(firsts), np.concatenate(seconds)
+
+
+def _check_enough(halves, rates):
+    fewest = {
+        "one person": min(half.totals.num_genuine for half in halves),
+        "different persons": min(half.totals.num_impostors for half in halves),
+    }
+    for kind, count in fewest.items():
+        if not count:
+            raise ValueError(
+                f"Each half of the persons must have pairs of {kind}, a query and a "
+                "gallery image by two cameras (by any with --ignore-cameras). "
+                f"Received: {', '.join(str(len(half.totals.pids)) for half in halves)} "
+                "persons in the halves, and a half without such a pair"
+            )
+    smallest = MIN_FALSE_MATCHES / fewest["different persons"]
+    too_small = [rate for rate in rates if rate < smallest]
+    if too_small:
+        raise ValueError(
+            f"At least {MIN_FALSE_MATCHES} false matches must be expected in each half "
+            f"of the persons. With {fewest['different persons']:,} pairs of different "
+            "persons the smallest false-match rate that can be stated is "
+            f"{_rounded_up(smallest)}. Received: {', '.join(map(str, too_small))}"
+        )
+
+
+def _rounded_up(share):
+    """Returns a share with two digits that is not smaller."""
+    step = 10.0 ** (math.floor(math.log10(share)) - 1)
+    return f"{math.ceil(share / step) * step:.2g}"

@@ -1,0 +1,251 @@
+"""How often pairs are taken for one person: counts by identity and by cameras."""
+
+import functools
+from collections.abc import Callable
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+
+from topdb_tf.retrieval.distances import check_metric
+from topdb_tf.retrieval.features import RetrievalSet, checked_distances
+from topdb_tf.retrieval.pairs.operating_points import (
+    LOW_BITS,
+    NUM_CELLS,
+    DistanceHistogram,
+)
+from topdb_tf.retrieval.parallel import Workers, compiled
+from topdb_tf.retrieval.ranking import query_blocks
+
+_BLOCK_BYTES = 128 << 20
+
+
+class PairTotals(NamedTuple):
+    """Numbers of pairs of a query and a gallery image.
+
+    A genuine pair shows one person by two cameras, an impostor pair two persons by
+    two cameras. Where cameras are ignored all pairs count.
+
+    Args:
+        pids: All identities, sorted.
+        camids: All cameras, sorted.
+        as_query: Impostor pairs by the identity of the query.
+        as_gallery: The same by the identity of the gallery image.
+        genuine: Genuine pairs by identity.
+        cameras: Pairs of two persons by the cameras of the query and of the gallery
+            image, those of one camera on the diagonal.
+    """
+
+    pids: np.ndarray
+    camids: np.ndarray
+    as_query: np.ndarray
+    as_gallery: np.ndarray
+    genuine: np.ndarray
+    cameras: np.ndarray
+
+    @property
+    def num_impostors(self) -> int:
+        """Number of impostor pairs."""
+        return int(self.as_query.sum())
+
+    @property
+    def num_genuine(self) -> int:
+        """Number of genuine pairs."""
+        return int(self.genuine.sum())
+
+
+class AcceptedPairs(NamedTuple):
+    """Numbers of pairs up to each of several distances, as those of `PairTotals`.
+
+    Args:
+        as_query: Shape `(num_thresholds, num_pids)`.
+        as_gallery: Shape `(num_thresholds, num_pids)`.
+        genuine: Shape `(num_thresholds, num_pids)`.
+        cameras: Shape `(num_thresholds, num_camids, num_camids)`.
+    """
+
+    as_query: np.ndarray
+    as_gallery: np.ndarray
+    genuine: np.ndarray
+    cameras: np.ndarray
+
+
+def pair_totals(
+    query_pids: np.ndarray,
+    gallery_pids: np.ndarray,
+    query_camids: np.ndarray,
+    gallery_camids: np.ndarray,
+    *,
+    ignore_cameras: bool = False,
+) -> PairTotals:
+    """Returns the numbers of pairs, which need no distances.
+
+    Args:
+        query_pids: Shape `(num_queries,)`.
+        gallery_pids: Shape `(num_gallery,)`.
+        query_camids: Shape `(num_queries,)`.
+        gallery_camids: Shape `(num_gallery,)`.
+        ignore_cameras: Whether pairs by one camera count as well.
+    """
+    pids = np.union1d(query_pids, gallery_pids)
+    camids = np.union1d(query_camids, gallery_camids)
+    queries, gallery = (
+        _count_images(own_pids, own_camids, pids, camids)
+        for own_pids, own_camids in (
+            (query_pids, query_camids),
+            (gallery_pids, gallery_camids),
+        )
+    )  # (num_pids, num_camids)
+    num_queries, num_gallery = queries.sum(axis=0), gallery.sum(axis=0)
+    # All pairs, less those of one person; the same for one camera at a time.
+    as_query = queries.sum(axis=1) * (num_gallery.sum() - gallery.sum(axis=1))
+    as_gallery = gallery.sum(axis=1) * (num_queries.sum() - queries.sum(axis=1))
+    genuine = queries.sum(axis=1) * gallery.sum(axis=1)
+    if not ignore_cameras:
+        as_query -= (queries * (num_gallery - gallery)).sum(axis=1)
+        as_gallery -= (gallery * (num_queries - queries)).sum(axis=1)
+        genuine -= (queries * gallery).sum(axis=1)
+    cameras = np.outer(num_queries, num_gallery) - queries.T @ gallery
+    return PairTotals(pids, camids, as_query, as_gallery, genuine, cameras)
+
+
+class PairDistances:
+    """The distances of all pairs of a set, some queries at a time.
+
+    Args:
+        retrieval_set: Features and identities, without images of pid -1.
+        metric: One of `topdb_tf.retrieval.distances.METRICS`.
+        ignore_cameras: Whether pairs by one camera count as well.
+        memory: Bytes that a block of distances may take.
+
+    Raises:
+        ValueError: If the input does not fit together.
+    """
+
+    def __init__(
+        self,
+        retrieval_set: RetrievalSet,
+        *,
+        metric: str = "sqeuclidean",
+        ignore_cameras: bool = False,
+        memory: int = _BLOCK_BYTES,
+    ):
+        check_metric(metric)
+        self._source = checked_distances(retrieval_set, metric)
+        self._memory = memory
+        self._identities = identities = retrieval_set[2:]
+        _, places = np.unique(np.concatenate(identities[:2]), return_inverse=True)
+        _, cameras = np.unique(np.concatenate(identities[2:]), return_inverse=True)
+        self._places = places, cameras, self._source.num_queries, ignore_cameras
+
+    @functools.cached_property
+    def totals(self) -> PairTotals:
+        """Numbers of all pairs; takes memory for each pair of cameras."""
+        ignore_cameras = self._places[-1]
+        return pair_totals(*self._identities, ignore_cameras=ignore_cameras)
+
+    @property
+    def num_distances(self) -> int:
+        """Number of distances of one pass over the pairs."""
+        return self._source.num_queries * self._source.num_gallery
+
+    def histogram(
+        self, advance: Callable[[int], None] | None = None
+    ) -> DistanceHistogram:
+        """Returns the numbers of pairs by distance.
+
+        Args:
+            advance: Called with the number of distances since its last call.
+        """
+        counts = np.zeros((2, NUM_CELLS), np.int64)
+        # Passed, as a kernel on disk would keep the number that it was compiled with.
+        counts = self._counted(_bin_pairs, (counts,), advance, LOW_BITS)
+        return DistanceHistogram(*counts[0])
+
+    def up_to(
+        self, thresholds: np.ndarray, advance: Callable[[int], None] | None = None
+    ) -> AcceptedPairs:
+        """Returns how many pairs each threshold accepts: those up to that distance.
+
+        Args:
+            thresholds: Distances in any order, shape `(num_thresholds,)`.
+            advance: Called with the number of distances since its last call.
+        """
+        thresholds = np.asarray(thresholds, np.float32)
+        order = np.argsort(thresholds, kind="stable")
+        num_pids, num_camids = len(self.totals.pids), len(self.totals.camids)
+        counts = (
+            np.zeros((3, len(thresholds), num_pids), np.int64),
+            np.zeros((len(thresholds), num_camids, num_camids), np.int64),
+        )
+        by_pid, cameras = self._counted(
+            _judge_pairs, counts, advance, thresholds[order]
+        )
+        by_pid, cameras = by_pid.cumsum(axis=1), cameras.cumsum(axis=0)
+        back = np.argsort(order)
+        return AcceptedPairs(*by_pid[:, back], cameras[back])
+
+    def _counted(self, kernel, totals, advance, *arguments):
+        """Adds up what a kernel counts in pieces of all blocks."""
+        lock = Lock()
+        with Workers() as workers:
+            passed = {"workers": workers, "memory": self._memory, "advance": advance}
+            blocks = query_blocks(self._source, **passed)
+            for start, block, finish in blocks:
+
+                def count(first, last, start=start, block=block, finish=finish):
+                    finish(first, last)
+                    counts = tuple(np.zeros_like(total) for total in totals)
+                    rows = block[first:last]
+                    kernel(start + first, rows, self._places, *arguments, *counts)
+                    with lock:
+                        for total, part in zip(totals, counts, strict=True):
+                            np.add(total, part, out=total)
+
+                workers.run(count, len(block))
+        return totals
+
+
+def _count_images(own_pids, own_camids, pids, camids):
+    places = np.searchsorted(pids, own_pids), np.searchsorted(camids, own_camids)
+    counts = np.zeros((len(pids), len(camids)), np.int64)
+    np.add.at(counts, places, 1)
+    return counts
+
+
+@compiled
+def _bin_pairs(start, block, places, low_bits, counts):
+    """Counts impostors in the first row and genuine pairs in the second.
+
+    The bits of float32 numbers that are not negative are in the order of the numbers.
+    """
+    pids, cameras, num_queries, ignore_cameras = places
+    bits = block.view(np.int32)
+    for i in range(len(block)):
+        pid, camera = pids[start + i], cameras[start + i]
+        for j in range(block.shape[1]):
+            if ignore_cameras or cameras[num_queries + j] != camera:
+                same = np.int64(pids[num_queries + j] == pid)
+                counts[same, max(0, bits[i, j]) >> low_bits] += 1
+
+
+@compiled
+def _judge_pairs(start, block, places, thresholds, by_pid, by_cameras):
+    """Counts each pair at the first threshold that accepts it."""
+    pids, cameras, num_queries, ignore_cameras = places
+    for i in range(len(block)):
+        pid, camera = pids[start + i], cameras[start + i]
+        for j in range(block.shape[1]):
+            if block[i, j] > thresholds[-1]:
+                continue
+            place = 0
+            while thresholds[place] < block[i, j]:
+                place += 1
+            other, other_camera = pids[num_queries + j], cameras[num_queries + j]
+            counts = ignore_cameras or other_camera != camera
+            if other == pid:
+                by_pid[2, place, pid] += counts
+                continue
+            by_cameras[place, camera, other_camera] += 1
+            by_pid[0, place, pid] += counts
+            by_pid[1, place, other] += counts

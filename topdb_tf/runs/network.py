@@ -1,0 +1,162 @@
+"""The trainer of a run's settings."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+from topdb_tf.progress import quieted
+from topdb_tf.runs.settings import Config
+from topdb_tf.training.checkpoint_files import (
+    Checkpoint,
+)
+from topdb_tf.training.distribution import Distribution
+
+
+def build_trainer(
+    config: Config, *, num_pids: int, distribution: Distribution | None = None
+):
+    """Returns the compiled trainer of a run's settings, and its embedder.
+
+    Args:
+        config: Settings of the run.
+        num_pids: Number of training identities.
+        distribution: The devices that train together; one without.
+
+    Raises:
+        ValueError: If the settings do not make a network.
+        FileNotFoundError: If the backbone's weights cannot be had.
+    """
+    from topdb_tf.model.network import embedder
+    from topdb_tf.training.losses import BatchHardTripletLoss, LabelSmoothedCrossEntropy
+    from topdb_tf.training.trainer import ReidTrainer
+
+    distribution = distribution or Distribution()
+    with distribution.scope():
+        network = _build_network(config, num_pids)
+        if distribution.num_replicas > 1 and config.train.statistics == "synchronized":
+            _synchronize(network)
+    trainer = ReidTrainer(
+        network,
+        cross_entropy=LabelSmoothedCrossEntropy(config.train.label_smoothing),
+        triplet=BatchHardTripletLoss(config.train.margin),
+        mining=config.train.mining,
+        strategy=distribution.strategy,
+    )
+    with distribution.scope():
+        trainer.compile(
+            optimizer=build_optimizer(config, network, rate=peak_rate(config)),
+            jit_compile=config.train.xla,
+        )
+    return trainer, embedder(network)
+
+
+def _build_network(config, num_pids):
+    from topdb_tf.model.backbones import build_backbone
+    from topdb_tf.model.checkpoints import load_backbone_weights
+    from topdb_tf.model.layers import BatchDropBlock, TopDropBlock
+    from topdb_tf.model.network import build_network
+
+    model = config.model
+    if model.drop == "top":
+        drop_block = TopDropBlock(
+            model.height_ratio, model.relevance, name="top_drop_block"
+        )
+    else:
+        drop_block = BatchDropBlock(
+            model.height_ratio, seed=config.train.seed, name="batch_drop_block"
+        )
+    backbone = build_backbone(model.backbone, config.data.image_size)
+    with quieted():
+        load_backbone_weights(backbone, model.backbone, model.weights)
+    return build_network(
+        backbone,
+        num_pids=num_pids,
+        drop_block=drop_block,
+        streams=model.streams,
+        mask_from=model.mask_from,
+        num_bottlenecks=model.num_bottlenecks,
+        neck=model.neck,
+    )
+
+
+def _synchronize(network):
+    """Has the statistics of all batch normalisations taken over all replicas."""
+    import keras
+
+    from topdb_tf.model.normalization import FusedBatchNormalization
+
+    for layer in network.layers:
+        if isinstance(layer, keras.Model):
+            _synchronize(layer)
+        elif isinstance(layer, FusedBatchNormalization):
+            layer.synchronized = True
+
+
+def build_optimizer(config: Config, network, *, rate: float):
+    """Returns the optimizer of a run, for a network that is not yet frozen.
+
+    Args:
+        config: Settings of the run.
+        network: The network that it will train.
+        rate: The learning rate to begin with.
+    """
+    from topdb_tf.training.averaging import moving_statistics
+    from topdb_tf.training.optimizer import AdamWithL2
+
+    train = config.train
+    optimizer = AdamWithL2(
+        rate,
+        l2=train.l2,
+        global_clipnorm=train.clip_norm or None,
+        use_ema=train.ema > 0,
+        ema_momentum=train.ema,
+        gradient_accumulation_steps=(
+            train.accumulate_steps if train.accumulate_steps > 1 else None
+        ),
+    )
+    if train.ema:
+        optimizer.average_too(moving_statistics(network))
+    if train.freeze_epochs:
+        backbone = network.get_layer("backbone")
+        optimizer.let_start_late(backbone.trainable_variables)
+    return optimizer
+
+
+def rate_of_epoch(config: Config) -> Callable[[int], float]:
+    """Returns the function from an epoch, counted from 1, to its learning rate."""
+    from topdb_tf.training.schedules import cosine_rate_at, learning_rate_at
+
+    train = config.train
+    options = {
+        "peak": peak_rate(config),
+        "warmup": train.warmup,
+        "warmup_epochs": train.warmup_epochs,
+    }
+    if train.schedule == "cosine":
+        return partial(cosine_rate_at, num_epochs=train.epochs, **options)
+    return partial(learning_rate_at, drop_epochs=train.drop_epochs, **options)
+
+
+def peak_rate(config: Config) -> float:
+    """Returns the learning rate after the warm-up, for the images of an update."""
+    from topdb_tf.training.schedules import scaled_learning_rate
+
+    return scaled_learning_rate(
+        config.train.learning_rate,
+        batch_size=config.data.batch_size * config.train.accumulate_steps,
+        reference_batch_size=config.train.reference_batch_size,
+    )
+
+
+def as_begun(config: Config, own: Config, checkpoint: Checkpoint) -> Config:
+    """Returns the settings that build the network whose state a checkpoint holds.
+
+    No weights are fetched for the backbone, and the precision is the one that `auto`
+    chose when the run began.
+    """
+    model = dataclasses.replace(config.model, weights="none")
+    train = config.train
+    if train.precision == own.train.precision:
+        precision = checkpoint.facts["precision"].split()[0]
+        train = dataclasses.replace(train, precision=precision)
+    return dataclasses.replace(config, model=model, train=train)

@@ -1,1 +1,0 @@
-"""Weights to a service: exports for TensorFlow Serving and others, clients."""

@@ -1,0 +1,116 @@
+"""Numbers and lists in words."""
+
+import math
+import re
+from collections.abc import Sequence
+
+MINUS = "\u2212"
+
+
+def duration_text(seconds: float) -> str:
+    """Returns a duration for people.
+
+    Example:
+        >>> from topdb_tf.texts import duration_text
+        >>> duration_text(7384), duration_text(75), duration_text(3.21)
+        ('2 h 3 min', '1 min 15 s', '3.2 s')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def listed(items: Sequence, shown: int = 5) -> str:
+    """Returns the first few items, and how many more there are.
+
+    Example:
+        >>> from topdb_tf.texts import listed
+        >>> listed(["anna", "bob", "carl"], shown=2)
+        'anna, bob and 1 more'
+    """
+    text = ", ".join(str(item) for item in items[:shown])
+    return text + (f" and {len(items) - shown:,} more" if len(items) > shown else "")
+
+
+def natural_order(text: str) -> tuple:
+    """Returns the key that sorts `cam2` before `cam10`."""
+    pieces = re.split(r"(\d+)", text)  # every second one is a number
+    key = [(int(p), "") if i % 2 else (-1, p) for i, p in enumerate(pieces)]
+    return tuple(key), text
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns a number of things in words.
+
+    Example:
+        >>> from topdb_tf.texts import counted
+        >>> counted(1, "pair"), counted(1200, "image")
+        ('1 pair', '1,200 images')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def percent(share: float) -> str:
+    """Returns a share as a percentage for people."""
+    return f"{100 * share:.1f}"
+
+
+def rate_text(rate: float) -> str:
+    """Returns a rate as a percentage of three digits, however small.
+
+    Example:
+        >>> from topdb_tf.texts import rate_text
+        >>> rate_text(0.5), rate_text(0.00012345)
+        ('50%', '0.0123%')
+    """
+    return f"{float(f'{100 * rate:.3g}'):.10f}".rstrip("0").rstrip(".") + "%"
+
+
+def signed(share: float) -> str:
+    """Returns a difference of shares in points, with its sign.
+
+    Example:
+        >>> from topdb_tf.texts import signed
+        >>> signed(0.0123), signed(-0.5)
+        ('+1.2', '−50.0')
+    """
+    if not math.isfinite(share):
+        return f"{MINUS if share < 0 else '+'}∞"
+    return f"{100 * share:+.1f}".replace("-", MINUS)
+
+
+def size_text(num_bytes: int) -> str:
+    """Returns a size for people.
+
+    Example:
+        >>> from topdb_tf.texts import size_text
+        >>> size_text(900), size_text(51_300), size_text(5 << 20), size_text(3 << 30)
+        ('900 bytes', '50 KiB', '5.0 MiB', '3.00 GiB')
+    """
+    if num_bytes < 1 << 10:
+        return f"{num_bytes} bytes"
+    if num_bytes < 1 << 20:
+        return f"{num_bytes / 2**10:.0f} KiB"
+    if num_bytes < 1 << 30:
+        return f"{num_bytes / 2**20:.1f} MiB"
+    return f"{num_bytes / 2**30:.2f} GiB"
+
+
+def spread_text(spread: dict) -> str:
+    """Returns a mean with its deviation, if there is one, in percent.
+
+    Example:
+        >>> from topdb_tf.texts import spread_text
+        >>> spread_text({"mean": 0.8583, "deviation": 0.0011, "num_seeds": 5})
+        '85.8 ± 0.1'
+        >>> spread_text({"mean": 0.8583, "deviation": None, "num_seeds": 1})
+        '85.8'
+    """
+    text = f"{100 * spread['mean']:.1f}"
+    if spread["deviation"] is None:
+        return text
+    return f"{text} ± {100 * spread['deviation']:.1f}"
