@@ -223,13 +223,13 @@ def facts_of(run):
 
 
 def fake_calibration(model):
-    from topdb_tf.evaluate.calibrate import checksum_of
+    from topdb_tf.files import sha256_of
 
     share = {"value": 0.01, "low": 0.0, "high": 0.1}
     return {
         "format": 1,
         **facts_of(model.parent),
-        "model_sha256": checksum_of(model),
+        "model_sha256": sha256_of(model),
         "operating_points": [
             {"threshold": 4.0, "false_match_rate": share, "true_match_rate": share}
         ],

@@ -7,11 +7,11 @@ from click.testing import CliRunner
 
 from tests.test_folding import trained_embedder
 from topdb_tf.cli import main
-from topdb_tf.evaluate.calibrate import checksum_of
 from topdb_tf.export import serving as recipe
 from topdb_tf.export.model_card import model_card
 from topdb_tf.export.session import SessionModel
 from topdb_tf.export.warm_up import read_warm_up_requests
+from topdb_tf.files import sha256_of
 from topdb_tf.runs.folder import RunFolder
 from topdb_tf.runs.settings import Config
 
@@ -110,7 +110,7 @@ def test_the_card_has_the_thresholds_of_the_same_model(run, tmp_path):
     calibration = {
         "format": 1,
         "model": "embedder.keras",
-        "model_sha256": checksum_of(run.embedder),
+        "model_sha256": sha256_of(run.embedder),
         "dataset": "market1501",
         "metric": "sqeuclidean",
         "operating_points": [point],

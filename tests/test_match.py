@@ -10,8 +10,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from topdb_tf.cli import main
-from topdb_tf.evaluate.calibrate import checksum_of, read_calibration
+from topdb_tf.evaluate.calibrate import read_calibration
 from topdb_tf.evaluate.match import match, read_pairs
+from topdb_tf.files import sha256_of
 from topdb_tf.model import extraction
 from topdb_tf.model.backbones import tiny
 from topdb_tf.model.network import build_network, embedder
@@ -36,7 +37,7 @@ def write_calibration(run, **changes):
     calibration = {
         "format": 1,
         "model": "embedder.keras",
-        "model_sha256": checksum_of(run / "embedder.keras"),
+        "model_sha256": sha256_of(run / "embedder.keras"),
         "dataset": "synthetic",
         "metric": "sqeuclidean",
         "operating_points": [point(0.01, 1e9), point(0.001, 1e-4), point(0.5, 0.0)],

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from topdb_tf.embed.client import ServingClient
-from topdb_tf.evaluate.calibrate import checksum_of
+from topdb_tf.files import sha256_of
 from topdb_tf.runs.folder import RunFolder
 
 _NUM_PROBES = 4
@@ -80,7 +80,7 @@ def model_facts(
     return {
         "name": name,
         "path": None if model is None else str(Path(model).resolve()),
-        "sha256": None if path is None else checksum_of(path),
+        "sha256": None if path is None else sha256_of(path),
         "probes": base64.b64encode(probes.astype("<f4").tobytes()).decode(),
     }
 

@@ -6,17 +6,15 @@ give are measured on the pairs of the second, whose persons are others.
 """
 
 import datetime
-import hashlib
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from topdb_tf import __version__
 from topdb_tf.data.records import camids_of, pids_of
 from topdb_tf.evaluate.embedding import Embeddings
-from topdb_tf.files import write_whole
+from topdb_tf.files import sha256_of, write_whole
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.pairs.calibration import calibration_of
@@ -78,7 +76,7 @@ def calibrate(
     parts = split.query, split.gallery
     identities = (*map(pids_of, parts), *map(camids_of, parts))
     checked_halves(identities, rates=rates, **options)
-    facts = {"model": model.name, "model_sha256": checksum_of(model)}
+    facts = {"model": model.name, "model_sha256": sha256_of(model)}
     start = time.perf_counter()
     retrieval_set = Embeddings(split, config).retrieval_set(load_embedder(model))
     # Without cameras these number the images, which here would be as many cameras.
@@ -121,21 +119,12 @@ def read_calibration(run: RunFolder) -> dict:
     model = run.path / calibration["model"]
     if not model.is_file():
         raise FileNotFoundError(f"There is no model at {model}.")
-    if checksum_of(model) != calibration["model_sha256"]:
+    if sha256_of(model) != calibration["model_sha256"]:
         raise ValueError(
             f"{model} is not the model that {run.calibration.name} was made for: it "
             f"has changed since, and its distances with it. {again}"
         )
     return calibration
-
-
-def checksum_of(path: Path) -> str:
-    """Returns the SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def calibration_lines(calibration: dict) -> list[str]:

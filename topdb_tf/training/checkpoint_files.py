@@ -5,7 +5,6 @@ A checkpoint is a folder `EPOCHS-STEPS` with `arrays.npz`, `facts.json` and a
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from topdb_tf.files import sha256_of
 from topdb_tf.training.errors import CheckpointError
 
 _ARRAYS, _FACTS, _MANIFEST = "arrays.npz", "facts.json", "manifest.json"
@@ -234,11 +234,7 @@ def _read_json(path):
 
 
 def _sum_of(path):
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def _free_bytes(path):
