@@ -188,7 +188,7 @@ def test_a_query_is_never_its_own_match():
     split = Split("own", (), (a,), (a, b, a2), has_cameras=False)
     result = score_set(retrieval_set_of(features, split), Config())
     assert result.scores.mean_ap == 0.5
-    assert result.protocol["cameras"] == "none"
+    assert result.protocol.cameras == "none"
     ignoring = {"ignore_cameras": True}
     known = Split("own", (), (a,), (a, b, a2._replace(camid=2)))
     retrieval_set = retrieval_set_of(features, known, **ignoring)

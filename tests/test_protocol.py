@@ -8,7 +8,13 @@ import pytest
 
 from topdb_tf.retrieval import distances, encoding, neighbors, ranking, reranking
 from topdb_tf.retrieval.distances import pairwise_distances
-from topdb_tf.retrieval.protocol import Reranking, RetrievalSet, score
+from topdb_tf.retrieval.protocol import (
+    Protocol,
+    Reranking,
+    RetrievalResult,
+    RetrievalSet,
+    score,
+)
 from topdb_tf.retrieval.ranking import retrieval_scores
 
 JSON_KEYS = [
@@ -111,7 +117,7 @@ def test_reranking_by_cosine_equals_that_of_unit_vectors():
 
 def test_result_as_json():
     result = score(random_set(), rerank=Reranking())
-    record = json.loads(result.to_json())
+    record = json.loads(json.dumps(result.to_dict()))
     assert list(record) == JSON_KEYS
     assert list(record["cmc"]) == [str(rank) for rank in range(1, 51)]
     assert record["protocol"]["metric"] == "sqeuclidean"
@@ -123,15 +129,33 @@ def test_result_as_json():
     }
     for key in JSON_KEYS[:3]:
         assert 0 < record[key] <= 1
+    again = RetrievalResult.from_dict(record)
+    assert again.to_dict() == record
+    assert again.protocol == result.protocol
+
+
+def test_a_record_of_another_version_lacks_what_it_did_not_have():
+    record = {"mean_ap": 0.5, "cmc": {"1": 0.25, "10": 0.75}, "protocol": {"new": 1}}
+    result = RetrievalResult.from_dict(record)
+    assert result.scores.mean_ap == 0.5
+    assert np.isnan(result.scores.mean_inp)
+    assert result.protocol == Protocol()
+
+
+def test_protocols_differ_by_name():
+    one = Protocol(metric="cosine", reranking=Reranking())
+    other = Protocol(metric="cosine", num_gallery=3)
+    assert one.differences(one) == []
+    assert one.differences(other) == ["num_gallery", "reranking"]
 
 
 def test_hash_tells_splits_apart():
     retrieval_set = random_set()
-    plain = score(retrieval_set).protocol["split_sha256"]
+    plain = score(retrieval_set).protocol.split_sha256
     narrow = retrieval_set._replace(query_pids=retrieval_set.query_pids.astype("int32"))
-    assert score(narrow).protocol["split_sha256"] == plain
+    assert score(narrow).protocol.split_sha256 == plain
     other = retrieval_set._replace(query_camids=retrieval_set.query_camids + 1)
-    assert score(other).protocol["split_sha256"] != plain
+    assert score(other).protocol.split_sha256 != plain
 
 
 @pytest.mark.parametrize("rerank", [None, Reranking()])

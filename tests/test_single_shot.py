@@ -27,7 +27,7 @@ def test_single_shot_by_hand():
     assert 0.4 < share < 0.6
     assert result.scores.cmc[0] == share
     assert result.scores.mean_ap == pytest.approx(share + (1 - share) / 2)
-    assert result.protocol["single_shot"] == {"num_draws": 400, "seed": 1}
+    assert result.protocol.single_shot == SingleShot(400, seed=1)
 
 
 def test_single_shot_is_repeatable_and_independent_of_memory():

@@ -1,10 +1,17 @@
-"""Numbers and lists in words."""
+"""Numbers, lists and tables in words."""
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 MINUS = "\u2212"
+NOTHING = "–"  # in a cell without a value
+_LATEX = {"_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "±": r"$\pm$", "–": "--"}
+
+Say = Callable[[str], None]
+"""A function that shows a line to the user."""
 
 
 def duration_text(seconds: float) -> str:
@@ -114,3 +121,94 @@ def spread_text(spread: dict) -> str:
     if spread["deviation"] is None:
         return text
     return f"{text} ± {100 * spread['deviation']:.1f}"
+
+
+def silent(line: str) -> None:
+    """Shows a line to nobody: the `Say` of a caller who wants to hear nothing."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts, as text, Markdown or LaTeX; a page shows it as HTML.
+
+    Args:
+        caption: What it shows, in a line.
+        head: Names of the columns; the first one is above the names of the rows.
+        rows: Cells, as many in each row as in `head`; the first names the row.
+        groups: Titles above some columns each, with their number, from left to right;
+            columns without a title come first.
+        strong: Places of the rows that are set off.
+        is_words: Whether cells hold words, which a page sets to the left.
+    """
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    groups: Sequence[tuple[str, int]] = ()
+    strong: Sequence[int] = ()
+    is_words: bool = False
+
+    def text(self, *, numbers_right: bool = False) -> list[str]:
+        """Returns lines of aligned columns below the caption.
+
+        Args:
+            numbers_right: Whether all but the first column are set to the right.
+
+        Example:
+            >>> from topdb_tf.texts import Table
+            >>> Table("Scores", ["", "mAP"], [["A", "85.8"], ["B", "7.0"]]).text()
+            ['Scores', '   mAP', 'A  85.8', 'B  7.0']
+        """
+        grid = [self._whole_head(), *self.rows]
+        widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+        lines = [self.caption] if self.caption else []
+        for texts in grid:
+            cells = [
+                text.ljust(width) for text, width in zip(texts, widths, strict=True)
+            ]
+            if numbers_right:
+                pairs = zip(texts[1:], widths[1:], strict=True)
+                cells[1:] = [text.rjust(width) for text, width in pairs]
+            lines.append("  ".join(cells).rstrip())
+        return lines
+
+    def markdown(self) -> list[str]:
+        """Returns the lines of a Markdown table below the caption."""
+        head = self._whole_head()
+        lines = [f"**{self.caption}**", ""] if self.caption else []
+        for texts in (head, ["---"] * len(head), *self.rows):
+            lines.append(
+                f"| {' | '.join(text.replace('|', chr(92) + '|') for text in texts)} |"
+            )
+        return lines
+
+    def latex(self) -> list[str]:
+        """Returns the lines of a LaTeX `tabular`, the caption as a comment."""
+        count = sum(number for _, number in self.groups)
+        first = len(self.head) - count
+        align = "l" * first + "c" * count if self.groups else "l" * len(self.head)
+        lines = [f"% {self.caption}", rf"\begin{{tabular}}{{{align}}}", r"\hline"]
+        if self.groups:
+            titles = "".join(
+                rf" & \multicolumn{{{number}}}{{c}}{{{_escaped(title)}}}"
+                for title, number in self.groups
+            )
+            lines.append(f"{' & ' * (first - 1)}{titles.removeprefix(' ')} \\\\")
+        lines += [_latex_row(self.head), r"\hline", *map(_latex_row, self.rows)]
+        return [*lines, r"\hline", r"\end{tabular}"]
+
+    def _whole_head(self):
+        """Returns the names of the columns, each with the title above it."""
+        titles = chain.from_iterable([title] * number for title, number in self.groups)
+        titles = list(titles)
+        first = len(self.head) - len(titles)
+        pairs = zip(titles, self.head[first:], strict=True)
+        return [*self.head[:first], *(f"{title} {name}" for title, name in pairs)]
+
+
+def _latex_row(texts):
+    return rf"{' & '.join(map(_escaped, texts))} \\"
+
+
+def _escaped(text):
+    return "".join(_LATEX.get(character, character) for character in text)

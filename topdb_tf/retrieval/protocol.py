@@ -1,9 +1,9 @@
 """The named protocol: features and identities in, a record of scores out."""
 
 import hashlib
-import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from time import perf_counter
 from typing import NamedTuple
@@ -54,39 +54,119 @@ _RERANKED_METRICS = {
 }
 
 
+@dataclass(frozen=True)
+class Protocol:
+    """What scores depend on beside the features; only equal ones can be compared.
+
+    A file of another version may lack some of it; what is missing is `None`.
+
+    Args:
+        metric: Distance that the gallery is ranked by.
+        mean_ap: How the average precision of a query is computed, in words.
+        mean_ap_trapezoid: The same of the second definition.
+        ties: What becomes of equal distances, in words.
+        reranking: Parameters of the re-ranking, if there is one.
+        single_shot: How one gallery image a person is drawn, if it is.
+        ignore_cameras: Whether matches by the query's own camera count.
+        cameras: `none` where no cameras are known.
+        num_queries: Number of query images.
+        num_gallery: Number of gallery images.
+        num_valid_queries: Number of queries with a match, which alone count.
+        split_sha256: Sum of all identities and cameras, in their order.
+        query_expansion: Number of neighbours whose features were averaged first.
+    """
+
+    metric: str | None = None
+    mean_ap: str = "mean of the precision at each match"
+    mean_ap_trapezoid: str = "trapezoid rule, as in the Market-1501 benchmark's code"
+    ties: str = "equal distances keep the order of the gallery"
+    reranking: Reranking | None = None
+    single_shot: SingleShot | None = None
+    ignore_cameras: bool | None = None
+    cameras: str | None = None
+    num_queries: int | None = None
+    num_gallery: int | None = None
+    num_valid_queries: int | None = None
+    split_sha256: str | None = None
+    query_expansion: int | None = None
+
+    @classmethod
+    def from_dict(cls, record: Mapping) -> "Protocol":
+        """Returns the protocol that `to_dict` made a record of."""
+        known = {f.name: record[f.name] for f in fields(cls) if f.name in record}
+        for name, kind in (("reranking", Reranking), ("single_shot", SingleShot)):
+            if known.get(name) is not None:
+                known[name] = kind(**known[name])
+        return cls(**known)
+
+    def to_dict(self) -> dict:
+        """Returns what belongs in a JSON file."""
+        record = asdict(self)
+        for name in ("cameras", "query_expansion"):
+            if record[name] is None:
+                del record[name]
+        return record
+
+    def differences(self, other: "Protocol") -> list[str]:
+        """Returns the names of what is not the same in another protocol."""
+        mine, theirs = asdict(self), asdict(other)
+        return sorted(name for name in mine if mine[name] != theirs[name])
+
+
 class RetrievalResult(NamedTuple):
     """Scores and how they were obtained.
 
     Args:
         scores: The scores, those of single queries included.
-        protocol: What the scores depend on, by name.
+        protocol: What the scores depend on.
         seconds: Seconds of the computation.
         warmup_seconds: Seconds before it, in which kernels were compiled, or read from
             disk; almost zero from the second call on.
     """
 
     scores: RetrievalScores
-    protocol: dict
+    protocol: Protocol
     seconds: float
     warmup_seconds: float
 
+    @classmethod
+    def from_dict(cls, record: Mapping) -> "RetrievalResult":
+        """Returns the result that `to_dict` made a record of, without single queries.
+
+        A score that the record does not have, as one of an older version, is NaN.
+
+        Raises:
+            KeyError: If there is no CMC or no protocol.
+            TypeError, ValueError: If they are not what they should be.
+        """
+        known = {
+            name: record.get(name, math.nan)
+            for name in RetrievalScores._fields
+            if name not in ("cmc", "queries")
+        }
+        shares = {int(rank): float(share) for rank, share in record["cmc"].items()}
+        cmc = np.array([shares[rank] for rank in sorted(shares)])
+        return cls(
+            RetrievalScores(cmc=cmc, queries=None, **known),
+            Protocol.from_dict(record["protocol"]),
+            record.get("seconds", math.nan),
+            record.get("warmup_seconds", math.nan),
+        )
+
     def to_dict(self) -> dict:
         """Returns what belongs in a JSON file; scores are shares in [0, 1]."""
-        scores = self.scores
+        scores = self.scores._asdict()
+        del scores["queries"]
+        cmc = {str(k): float(share) for k, share in enumerate(scores.pop("cmc"), 1)}
+        num_valid_queries = scores.pop("num_valid_queries")
         return {
-            "mean_ap": scores.mean_ap,
-            "mean_ap_trapezoid": scores.mean_ap_trapezoid,
-            "mean_inp": scores.mean_inp,
-            "cmc": {str(k): float(share) for k, share in enumerate(scores.cmc, 1)},
-            "num_valid_queries": scores.num_valid_queries,
-            "protocol": self.protocol,
+            **scores,
+            "cmc": cmc,
+            "num_valid_queries": num_valid_queries,
+            "protocol": self.protocol.to_dict(),
             "seconds": self.seconds,
             "warmup_seconds": self.warmup_seconds,
         }
-
-    def to_json(self) -> str:
-        """Returns the same as indented JSON."""
-        return json.dumps(self.to_dict(), indent=2)
 
 
 def score(
@@ -139,19 +219,18 @@ def score(
     )
     judge = _judge(retrieval_set, ignore_cameras, single_shot)
     scores = summarize([judge(*block) for block in blocks], _MAX_RANK)
-    protocol = {
-        "metric": metric,
-        "mean_ap": "mean of the precision at each match",
-        "mean_ap_trapezoid": "trapezoid rule, as in the Market-1501 benchmark's code",
-        "ties": "equal distances keep the order of the gallery",
-        "reranking": None if rerank is None else asdict(rerank),
-        "single_shot": None if single_shot is None else asdict(single_shot),
-        **_camera_rule(retrieval_set, ignore_cameras),
-        "num_queries": len(retrieval_set.query_pids),
-        "num_gallery": len(retrieval_set.gallery_pids),
-        "num_valid_queries": scores.num_valid_queries,
-        "split_sha256": _split_hash(retrieval_set),
-    }
+    is_without_cameras = _is_without_cameras(retrieval_set)
+    protocol = Protocol(
+        metric=metric,
+        reranking=rerank,
+        single_shot=single_shot,
+        ignore_cameras=ignore_cameras or is_without_cameras,
+        cameras="none" if is_without_cameras else None,
+        num_queries=len(retrieval_set.query_pids),
+        num_gallery=len(retrieval_set.gallery_pids),
+        num_valid_queries=scores.num_valid_queries,
+        split_sha256=_split_hash(retrieval_set),
+    )
     return RetrievalResult(scores, protocol, perf_counter() - start, start - warm_up)
 
 
@@ -241,11 +320,9 @@ class _Progress:
             self._callback(min(self._done, self._total), self._total)
 
 
-def _camera_rule(retrieval_set, ignore_cameras) -> dict:
+def _is_without_cameras(retrieval_set) -> bool:
     camids = retrieval_set.query_camids, retrieval_set.gallery_camids
-    if all(np.all(np.asarray(ids) < 0) for ids in camids):
-        return {"ignore_cameras": True, "cameras": "none"}
-    return {"ignore_cameras": ignore_cameras}
+    return all(np.all(np.asarray(ids) < 0) for ids in camids)
 
 
 def _split_hash(retrieval_set) -> str:

@@ -38,6 +38,52 @@ class RankLists(NamedTuple):
     first_match_rank: np.ndarray
 
 
+class RankedImage(NamedTuple):
+    """One image of a ranked list, and what it is to the query.
+
+    Args:
+        index: Place of the image in the gallery.
+        kind: `right` for the query's person, `wrong` for another one, and `junk` for
+            the query's person seen by the query's own camera, which is not ranked.
+        rank: From 1; `None` for junk.
+        distance: Its distance from the query; smaller is more alike.
+    """
+
+    index: int
+    kind: str
+    rank: int | None
+    distance: float
+
+
+def images_of_list(
+    lists: RankLists, query: int, *, most_ranked: int | None = None
+) -> list[RankedImage]:
+    """Returns the images of one query's list, nearest first.
+
+    Args:
+        lists: The lists of all queries.
+        query: Place of the query.
+        most_ranked: Number of ranked images after which the list ends; junk comes on
+            top. Defaults to all that `lists` has.
+    """
+    images, rank = [], 0
+    for place, index in enumerate(lists.gallery_indices[query].tolist()):
+        if index < 0 or rank == most_ranked:
+            break
+        is_junk = bool(lists.is_junk[query, place])
+        rank += not is_junk
+        kind = "right" if lists.is_match[query, place] else "wrong"
+        images.append(
+            RankedImage(
+                index=index,
+                kind="junk" if is_junk else kind,
+                rank=None if is_junk else rank,
+                distance=float(lists.distances[query, place]),
+            )
+        )
+    return images
+
+
 def ranked_lists(
     retrieval_set: RetrievalSet,
     *,

@@ -46,7 +46,7 @@ class RetrievalScores(NamedTuple):
         mean_inp: Mean over the queries of the share of matches among the images up to
             the last match.
         num_valid_queries: Number of queries with a match; the others do not count.
-        queries: The scores of each query.
+        queries: The scores of each query; `None` of scores that were read from a file.
     """
 
     cmc: np.ndarray
@@ -54,7 +54,7 @@ class RetrievalScores(NamedTuple):
     mean_ap_trapezoid: float
     mean_inp: float
     num_valid_queries: int
-    queries: QueryScores
+    queries: QueryScores | None
 
 
 def retrieval_scores(
