@@ -116,7 +116,7 @@ def test_the_same_seed_gives_the_same_model(run, small_data_root, tmp_path):
 
 @pytest.mark.parametrize("recipe", ["bdb", "no_drop", "no_reg", "authors"])
 def test_every_variant_trains(recipe, small_data_root, tmp_path):
-    settings = ["data.split=synthetic", "model.backbone=tiny", "model.weights=none"]
+    settings = ["data.dataset=synthetic", "model.backbone=tiny", "model.weights=none"]
     settings += ["train.epochs=1", "train.precision=float32"]
     answer = fit(small_data_root, tmp_path / "run", *settings, recipe=recipe)
     assert answer.exit_code == 0, answer.output
@@ -158,7 +158,7 @@ def test_score_explains_what_it_cannot_read(tmp_path):
 
 
 def test_a_data_set_that_is_missing_is_explained(tmp_path):
-    answer = fit(tmp_path, tmp_path / "run", "data.split=market1501")
+    answer = fit(tmp_path, tmp_path / "run", "data.dataset=market1501")
     refused(answer, "Market-1501-v15.09.15", "datasets/README.md", "--data-root")
     assert not (tmp_path / "run").exists()
 
@@ -194,7 +194,7 @@ def test_an_identity_with_one_image_is_warned_of(own_data_root, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("data.split=market", ["market1501", "Did you mean"]),
+        ("data.dataset=market", ["market1501", "Did you mean"]),
         ("train.epoch=1", ["Did you mean `train.epochs`"]),
         ("data.batch_size=7", ["multiple of `data.images_per_pid`"]),
         ("data.batch_size=12", ["pids_per_batch"]),

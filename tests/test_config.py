@@ -1,7 +1,7 @@
 import pytest
 
 from topdb_tf.runs.recipes import read_config, read_recipe, recipes
-from topdb_tf.runs.settings import Config, DataConfig
+from topdb_tf.runs.settings import RENAMED, Config, DataConfig
 
 
 def test_every_recipe_can_be_read():
@@ -26,7 +26,7 @@ def test_overrides_are_converted_to_the_type_of_the_setting():
         [
             "train.learning_rate=1e-3",
             "train.l2=0",
-            "train.drop_epochs=[3, 4]",
+            "train.decay_epochs=[3, 4]",
             "train.margin=soft",
             "model.weights=none",
             "model.streams=global",
@@ -35,11 +35,52 @@ def test_overrides_are_converted_to_the_type_of_the_setting():
     )
     assert config.train.learning_rate == 0.001
     assert type(config.train.l2) is float
-    assert config.train.drop_epochs == (3, 4)
+    assert config.train.decay_epochs == (3, 4)
     assert config.train.margin == "soft"
     assert config.model.weights == "none"
     assert config.model.streams == ("global",)
     assert config.evaluation.rerank is True
+
+
+OLD_NAMES = """\
+data:
+  split: synthetic
+  split_seed: 7
+train:
+  drop_epochs: [3, 4]
+"""
+
+
+def test_settings_are_read_by_their_old_names_and_a_line_tells_the_new_one(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(OLD_NAMES)
+    lines = []
+    config = read_config(file, ["data.split_seed=8"], say=lines.append)
+    assert (config.data.dataset, config.data.division_seed) == ("synthetic", 8)
+    assert config.train.decay_epochs == (3, 4)
+    assert len(lines) == 4
+    for line, (old, new) in zip(lines, RENAMED.items(), strict=False):
+        assert f"`{old}`" in line
+        assert f"`{new}`" in line
+        assert str(file) in line
+    assert "--set data.split_seed=8" in lines[3]
+    assert read_config(file) == read_config(file, ["data.division_seed=7"])
+    assert read_recipe(str(file)).data.dataset == "synthetic"
+
+
+def test_a_setting_by_its_old_name_and_its_new_one_is_refused(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(OLD_NAMES + "  decay_epochs: [5]\n")
+    with pytest.raises(ValueError, match=r"`train\.decay_epochs` must be given once"):
+        read_config(file)
+
+
+def test_old_names_name_settings_that_exist():
+    for old, new in RENAMED.items():
+        section, _, key = new.partition(".")
+        assert hasattr(getattr(Config(), section), key)
+        assert old.partition(".")[0] == section
+        assert not hasattr(getattr(Config(), section), old.partition(".")[2])
 
 
 def test_a_later_override_wins():

@@ -22,7 +22,7 @@ from topdb_tf.runs.settings import Config
 def images(small_data_root):
     """The overrides that name the drawn data, of three test identities."""
     overrides = (
-        "data.split=synthetic",
+        "data.dataset=synthetic",
         f"data.root={small_data_root}",
         "data.check_counts=false",
     )

@@ -167,7 +167,7 @@ def test_lists_are_those_of_the_scores(unsaved, small_run, tmp_path):
     words = ("rankings", small_run, "--out", tmp_path / "r.png", "--rerank", "--junk")
     facts = facts_of(*words, "--lowest", 3, "--top", 7)
     config = read_config(small_run / "config.yaml")
-    split = read_data(config.data.split, config)
+    split = read_data(config.data.dataset, config)
     embedder = load_embedder(small_run / "embedder.keras")
     features = Embeddings(split, config).retrieval_set(embedder)
     paths = [str(record.path) for record in split.query]

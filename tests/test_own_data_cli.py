@@ -73,7 +73,7 @@ def no_cameras(people, path, *, self_match=False):
 
 def test_fit_divides_a_folder_and_keeps_the_division(run, people):
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["data"]["split"] == str(people)
+    assert config["data"]["dataset"] == str(people)
     split = read_split(run / "split.csv", run)
     # 30 % of 8 identities are for the test, each with a query by either camera.
     assert (split.num_pids, len(split.query), len(split.gallery)) == (6, 4, 4)
@@ -225,7 +225,7 @@ def test_folders_of_the_same_name_are_columns_of_their_own(tmp_path):
     for place in ("one", "two"):
         run = tmp_path / "runs" / place
         run.mkdir(parents=True)
-        data = {"split": f"/data/{place}/people"}
+        data = {"dataset": f"/data/{place}/people"}
         (run / "config.yaml").write_text(yaml.safe_dump({"data": data}))
         protocol = {"ignore_cameras": True, "cameras": "none", "split_sha256": place}
         scores = {"mean_ap": 0.5, "cmc": {"1": 0.5}, "protocol": protocol}

@@ -345,11 +345,11 @@ def test_who_cannot_be_found_again_is_trained_on(tmp_path):
     folder = people(tmp_path, persons=4)
     touch(folder, "single/9_c1_1.jpg", "single/9_c1_2.jpg")
     for seed in range(5):
-        split = read(folder, split_seed=seed, test_share=0.9)
+        split = read(folder, division_seed=seed, test_share=0.9)
         assert "single" in {split.pid_names[r.pid] for r in split.train}
         assert len({r.pid for r in split.query}) == 3  # of 5, two are trained on
     assert any("1 do not have an image by another camera" in n for n in split.notes)
-    ignoring = [read(folder, split_seed=s, ignore_cameras=True) for s in range(12)]
+    ignoring = [read(folder, division_seed=s, ignore_cameras=True) for s in range(12)]
     tested = {s.pid_names[r.pid] for s in ignoring for r in s.query}
     assert "single" in tested
 
@@ -364,7 +364,7 @@ def test_a_split_does_not_depend_on_where_or_how_the_images_lie(tmp_path):
             for split, folder in ((first, here), (second, tmp_path / "there"))
         ]
         assert names[0] == names[1]
-    other = read(here, split_seed=2)
+    other = read(here, division_seed=2)
     assert {r.pid for r in other.query} != {r.pid for r in first.query}
 
 
@@ -406,7 +406,7 @@ def test_a_made_split_is_sound(tmp_path_factory, rows, with_cameras, share, seed
     ]
     options = {"name": "x", "source": Path("x"), "test_share": share}
     try:
-        split = split_of(images, **options, split_seed=seed)
+        split = split_of(images, **options, division_seed=seed)
     except ValueError:
         persons = {one.person for one in images}
         with_match = [
@@ -434,7 +434,7 @@ def test_a_made_split_is_sound(tmp_path_factory, rows, with_cameras, share, seed
         own = [r for r in gallery if r.pid == one.pid]
         assert any(r.camid != one.camid or not split.has_cameras for r in own)
     shuffled = random.Random(seed).sample(images, len(images))
-    again = split_of(shuffled, **options, split_seed=seed)
+    again = split_of(shuffled, **options, division_seed=seed)
     for part in PARTS:
         assert set(getattr(again, part)) == set(getattr(split, part))
 

@@ -47,8 +47,8 @@ def test_a_recipe_is_at_most_fifteen_lines_of_differences(recipe):
 @pytest.mark.parametrize("split", TITLES)
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_trains_alike_on_each_data_set(recipe, split):
-    config, card = read_recipe(recipe, [f"data.split={split}"]), load_card(split)
-    assert config.data.split == split
+    config, card = read_recipe(recipe, [f"data.dataset={split}"]), load_card(split)
+    assert config.data.dataset == split
     assert config.data.image_size == (384, 128)
     assert config.data.pids_per_batch == 16
     assert config.train.epochs == 400

@@ -64,14 +64,14 @@ def test_no_query_asked_for_is_refused():
 
 @pytest.mark.parametrize("recipe", ["paper", "authors", "light", "bdb", "no_drop"])
 def test_the_command_to_repeat_a_run_gives_its_settings(recipe, tmp_path):
-    changes = ["train.seed=7", "train.drop_epochs=[3,9]", "model.weights=none"]
-    config = read_recipe(recipe, [*changes, "data.split=cuhk03-labeled"])
+    changes = ["train.seed=7", "train.decay_epochs=[3,9]", "model.weights=none"]
+    config = read_recipe(recipe, [*changes, "data.dataset=cuhk03-labeled"])
     near = nearest_recipe(config)
     assert near.name == recipe
-    assert set(near.departures) <= {"train.drop_epochs", "model.weights"}
+    assert set(near.departures) <= {"train.decay_epochs", "model.weights"}
     words = fit_command(config, tmp_path).split(" --set ")
     overrides = [word.strip("'") for word in words[1:]]
-    again = read_recipe(recipe, [*overrides, "data.split=cuhk03-labeled"])
+    again = read_recipe(recipe, [*overrides, "data.dataset=cuhk03-labeled"])
     assert again == config
 
 

@@ -48,7 +48,7 @@ KILLED = """
 import importlib, os, signal, sys
 from pathlib import Path
 from topdb_tf.fit.fit import fit, resume
-from topdb_tf.fit.resume import as_begun
+from topdb_tf.runs.network import as_begun
 from topdb_tf.runs.recipes import read_recipe
 
 run, module, name, number, *sets = sys.argv[1:]

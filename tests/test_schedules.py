@@ -102,6 +102,6 @@ def test_a_plateau_is_counted_in_scored_epochs():
 
 
 def test_rates_do_not_fall_while_they_warm_up():
-    options = {"peak": 1.0, "warmup_epochs": 4, "drop_epochs": (2,)}
+    options = {"peak": 1.0, "warmup_epochs": 4, "decay_epochs": (2,)}
     rates = [learning_rate_at(epoch, **options) for epoch in (1, 2, 3, 4)]
     assert rates == [0.25, 0.5, 0.75, 0.1]

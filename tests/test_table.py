@@ -115,9 +115,9 @@ def test_one_seed_has_no_deviation(tmp_path):
 
 
 def test_data_sets_are_columns_in_the_order_of_the_paper(three_seeds):
-    labeled = "data.split=cuhk03-labeled"
+    labeled = "data.dataset=cuhk03-labeled"
     write_run(three_seeds / "cuhk", 75.0, 79.0, labeled, **CUHK03)
-    synthetic = "data.split=synthetic"
+    synthetic = "data.dataset=synthetic"
     write_run(three_seeds / "drawn", 60.0, 70.0, synthetic, num_gallery=9)
     result = paper_tables([three_seeds])
     assert result["tables"][0]["columns"] == [
@@ -133,7 +133,7 @@ def test_data_sets_are_columns_in_the_order_of_the_paper(three_seeds):
 
 
 def test_the_two_published_figures_of_cuhk03_detected_are_both_told(tmp_path):
-    detected = "data.split=cuhk03-detected"
+    detected = "data.dataset=cuhk03-detected"
     write_run(tmp_path / "r", 73, 77, detected, num_queries=1400, num_gallery=5332)
     result = paper_tables([tmp_path])
     assert texts_of(result)["Top-DB-Net, published"][1] == "73.2 ± 0.1"

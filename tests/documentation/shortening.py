@@ -60,7 +60,7 @@ class TrainedOnce:
             self.kept[network], run.path, ignore=results, dirs_exist_ok=True
         )
         scores = json.loads(run.scores.read_text(encoding="utf-8"))
-        scores["dataset"] = config.data.split
+        scores["dataset"] = config.data.dataset
         run.scores.write_text(json.dumps(scores), encoding="utf-8")
 
 

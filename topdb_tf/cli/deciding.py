@@ -83,7 +83,7 @@ def calibrate(run, data_root, metric, ignore_cameras, overrides, as_json, **opti
     overrides = [*data_overrides(None, data_root), *overrides]
     overrides += [f"evaluation.metric={metric}"] if metric else []
     overrides += ["evaluation.ignore_cameras=true"] * ignore_cameras
-    config = read_config(run.config, overrides)
+    config = read_config(run.config, overrides, say=say)
     say_settings(config)
     calibration = recipe.calibrate(run, config, **options)
     say(f"thresholds are in {run.calibration}")

@@ -57,14 +57,14 @@ def evaluate(
             raise ValueError(
                 "--weights stands instead of RUN and --best, and needs --dataset."
             )
-        config = read_recipe("paper", [*settings, *overrides])
+        config = read_recipe("paper", [*settings, *overrides], say=say)
         say_settings(config)
         scores = scoring.evaluate_weights(weights, config, say=say, **options)
     else:
         if overrides:
             raise ValueError("--set goes with --weights; a run has its own settings.")
         run = open_run(run)
-        config = read_config(run.config, settings)
+        config = read_config(run.config, settings, say=say)
         say_settings(config)
         scores = scoring.evaluate(run, config, best=best, say=say, **options)
     say(f"{weights or run.path} on {scores['dataset']}")

@@ -101,9 +101,9 @@ def fit(
         run = resume(resumed, overrides=options, force=force, say=say)
         _show_run(run, as_json)
         return
-    config = read_recipe(recipe, options)
+    config = read_recipe(recipe, options, say=say)
     say_settings(config)
-    name = dataset_name(config.data.split)
+    name = dataset_name(config.data.dataset)
     run_dir = run_dir or new_run_dir(f"{name}-{Path(recipe).stem}")
     if seeds is None:
         _show_run(fit_recipe(config, run_dir, say=say), as_json)
@@ -139,7 +139,9 @@ def demo(data_root, run_dir, overrides, as_json):
     from topdb_tf.fit.demo import demo as run_demo
     from topdb_tf.fit.demo import table_lines
 
-    config = read_recipe("demo", [*data_overrides(None, data_root), *overrides])
+    config = read_recipe(
+        "demo", [*data_overrides(None, data_root), *overrides], say=say
+    )
     say_settings(config)
     table = run_demo(config, run_dir or new_run_dir("demo"), say=say)
     show(table, table_lines, as_json)

@@ -50,7 +50,7 @@ def data_overrides(dataset: str | None, data_root: Path | None) -> list[str]:
         from topdb_tf.data.sightings import absolute
 
         dataset = str(absolute(dataset)) if is_path(dataset) else dataset
-        overrides.append(f"data.split={json.dumps(dataset)}")
+        overrides.append(f"data.dataset={json.dumps(dataset)}")
     if data_root:
         overrides.append(f"data.root={json.dumps(str(data_root.resolve()))}")
     return overrides
@@ -117,7 +117,7 @@ def opened(run: Path | None, data_root: Path | None, output: dict, name: str) ->
     from topdb_tf.runs.recipes import read_config
 
     run = open_run(run)
-    config = read_config(run.config, data_overrides(None, data_root))
+    config = read_config(run.config, data_overrides(None, data_root), say=say)
     return run, config, figure_files(output["out"], run=run.path, name=name)
 
 

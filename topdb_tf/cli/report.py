@@ -74,7 +74,7 @@ def report(run, out, data_root, queries, top, no_images, opens, as_json, **optio
     from topdb_tf.runs.folder import open_run
 
     run = open_run(run)
-    config = read_config(run.config, data_overrides(None, data_root))
+    config = read_config(run.config, data_overrides(None, data_root), say=say)
     contents = recipe.Contents(queries=queries, top=top, images=not no_images)
     out = out or run.report
     result = recipe.write_report(run, config, out, contents, **options)

@@ -47,7 +47,7 @@ def read_split(
             identities as its card says. `False` accepts a subset.
         progress: Called with the numbers of images done and to do while images are
             extracted (CUHK03) or drawn (synthetic), which is done only once.
-        **division: How own images are divided: `test_share`, `split_seed` and
+        **division: How own images are divided: `test_share`, `division_seed` and
             `ignore_cameras` of `topdb_tf.data.partition.split_of`.
 
     Raises:

@@ -18,7 +18,7 @@ def read_own_images(path: Path, *, name: str, **division) -> Split:
             `bounding_box_train` and so on, else one folder for each person
             (`topdb_tf.data.folders.read_folders`).
         name: Name of the split.
-        **division: `test_share`, `split_seed` and `ignore_cameras` of
+        **division: `test_share`, `division_seed` and `ignore_cameras` of
             `topdb_tf.data.partition.split_of`, which makes the parts that are missing.
 
     Raises:

@@ -19,7 +19,7 @@ from topdb_tf.data.sightings import (
 )
 from topdb_tf.texts import listed, natural_order
 
-TEST_SHARE, SPLIT_SEED = 0.3, 1
+TEST_SHARE, DIVISION_SEED = 0.3, 1
 LEAST_PERSONS = 2  # on either side
 
 _WAY_OUT = (
@@ -34,7 +34,7 @@ def split_of(
     name: str,
     source: Path,
     test_share: float = TEST_SHARE,
-    split_seed: int = SPLIT_SEED,
+    division_seed: int = DIVISION_SEED,
     ignore_cameras: bool = False,
     notes: Sequence[str] = (),
 ) -> Split:
@@ -51,7 +51,7 @@ def split_of(
         name: Name of the split.
         source: The file or folder that was read; for errors.
         test_share: Share of the identities that are for the test, in (0, 1).
-        split_seed: Of the draws.
+        division_seed: Of the draws.
         ignore_cameras: Whether images by one camera count as matches, so that an
             identity seen by a single camera can be for the test.
         notes: What its reader should tell the user, before what is found here.
@@ -66,7 +66,7 @@ def split_of(
     cameras = camera_numbers(sightings, source)
     sightings = _known_parts(sightings, source, notes)
     given = {one.part for one in sightings}
-    draw = _Draw(split_seed, alike=ignore_cameras or not cameras)
+    draw = _Draw(division_seed, alike=ignore_cameras or not cameras)
     if not given & {TEST, QUERY}:
         sightings = _divided(sightings, source, test_share, draw, notes)
     if QUERY not in given:
@@ -166,7 +166,7 @@ def _divided(sightings, source, test_share, draw, notes):
         )
     notes.append(
         f"The identities were divided, {len(persons) - number:,} to train on and "
-        f"{number:,} to test (data.test_share={test_share:g}, data.split_seed="
+        f"{number:,} to test (data.test_share={test_share:g}, data.division_seed="
         f"{draw.seed})."
     )
     if len(able) < len(persons):

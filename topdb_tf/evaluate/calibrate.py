@@ -67,7 +67,7 @@ def calibrate(
     from topdb_tf.model.extraction import load_embedder
 
     if is_own(dataset, run):
-        dataset = config.data.split
+        dataset = config.data.dataset
     split = read_data(dataset, config, run=run)
     ignore_cameras = config.evaluation.ignore_cameras or not split.has_cameras
     if ignore_cameras:
@@ -85,7 +85,7 @@ def calibrate(
     options["metric"] = config.evaluation.metric
     with progress_bar("judging pairs") as progress:
         found = calibration_of(retrieval_set, rates=rates, progress=progress, **options)
-    facts |= facts_of_data(dataset, config.data.split) | options
+    facts |= facts_of_data(dataset, config.data.dataset) | options
     seconds = {
         "embedding": embedded - start,
         "judging": time.perf_counter() - embedded,

@@ -18,7 +18,7 @@ def notes_on_group(runs: list, label: str) -> list[str]:
         ValueError: If they were scored by different protocols.
     """
     notes = []
-    dataset = runs[0].config.data.split
+    dataset = runs[0].config.data.dataset
     for pick in (_protocol, _reranked_protocol):
         having = [run for run in runs if pick(run) is not None]
         for run in having[1:]:

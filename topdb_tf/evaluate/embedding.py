@@ -141,11 +141,11 @@ def embed_run(
     """
     model = model_file(run, best=best)
     if is_own(dataset, run):
-        dataset = config.data.split
+        dataset = config.data.dataset
     split = choose(read_data(dataset, config, run=run, say=say))
     load_tensorflow()
     from topdb_tf.model.extraction import load_embedder
 
     images = Embeddings(split, config).retrieval_set(load_embedder(model))
     facts = {"run": str(run.path), "model": model.name}
-    return Embedded(images, split, facts | facts_of_data(dataset, config.data.split))
+    return Embedded(images, split, facts | facts_of_data(dataset, config.data.dataset))

@@ -47,7 +47,7 @@ def evaluate(
     path = model_file(run, best=best)
     file = scores_file(run, config, dataset, best)
     if is_own(dataset, run):
-        dataset = config.data.split
+        dataset = config.data.dataset
     scores = evaluate_weights(
         path, config, dataset=dataset, rerank=rerank, run=run, say=say
     )
@@ -92,6 +92,6 @@ def evaluate_weights(
     results = [score_set(retrieval_set, config)]
     if rerank or config.evaluation.rerank:
         results.append(score_set(retrieval_set, config, rerank=True))
-    trained_on = config.data.split if run is not None else None
+    trained_on = config.data.dataset if run is not None else None
     facts = facts_of_data(dataset, trained_on)
     return scores_of(results, **facts, model=weights.name)

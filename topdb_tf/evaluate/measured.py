@@ -67,7 +67,7 @@ class Measured(NamedTuple):
     @property
     def trained_on(self) -> str:
         """Short name of the data set that the run was trained on."""
-        return dataset_name(self.config.data.split)
+        return dataset_name(self.config.data.dataset)
 
     @property
     def scores(self) -> dict:
@@ -116,7 +116,7 @@ def measure(
     model = model_file(run, best=best)
     watch, notes = Stopwatch(), []
     own = is_own(dataset, run)
-    dataset = config.data.split if own else dataset
+    dataset = config.data.dataset if own else dataset
     split = read_data(dataset, config, run=run, say=notes.append)
     if not own:
         warn_of_trained_images(run, split, notes.append)

@@ -118,7 +118,7 @@ def scores_file(
     """
     end = "-best" if best else ""
     if is_own(dataset, run):
-        name = f"scores-{dataset_name(config.data.split)}{end}.json"
+        name = f"scores-{dataset_name(config.data.dataset)}{end}.json"
         return run.path / name if best else run.scores
     file = run.path / f"scores-{dataset_name(dataset)}{end}.json"
     if is_path(dataset) and file.is_file():

@@ -125,11 +125,13 @@ def _read_json(path):
 
 def _with_short_names(runs):
     """Returns the runs with one's own images by name, or by path where names clash."""
-    names = {run.config.data.split: dataset_name(run.config.data.split) for run in runs}
+    names = {
+        run.config.data.dataset: dataset_name(run.config.data.dataset) for run in runs
+    }
     common = Counter(names.values())
     renamed = []
     for run in runs:
-        path = run.config.data.split
+        path = run.config.data.dataset
         name = names[path] if common[names[path]] == 1 else path
         data = replace(run.config.data, split=name)
         renamed.append(run._replace(config=replace(run.config, data=data)))
@@ -139,7 +141,7 @@ def _with_short_names(runs):
 def _newest_of_each_seed(runs, notes):
     newest = {}
     for run in sorted(runs, key=lambda run: RunFolder(run.path).scores.stat().st_mtime):
-        key = (run.settings, run.config.data.split, run.config.train.seed)
+        key = (run.settings, run.config.data.dataset, run.config.train.seed)
         if key in newest:
             notes.append(
                 f"Left out: {newest[key].path}, as {run.path} is of the same settings "
@@ -158,7 +160,7 @@ def _rows(runs, notes):
     by_settings = {}
     for run in runs:
         groups = by_settings.setdefault(run.settings, {})
-        groups.setdefault(run.config.data.split, []).append(run)
+        groups.setdefault(run.config.data.dataset, []).append(run)
     known = {_settings(read_recipe(name)): name for name in recipes()}
     rows = []
     for settings, groups in by_settings.items():

@@ -62,7 +62,7 @@ def grouped(trainings: Sequence[RunGroup]) -> list[RunGroup]:
     groups = {}
     for training in trainings:
         configs = [read_config(run.config) for run in training.runs]
-        key = (*_deciding(configs[0]).items(), configs[0].data.split)
+        key = (*_deciding(configs[0]).items(), configs[0].data.dataset)
         seeds = {config.train.seed for config in configs}
         rooms = groups.setdefault(str(key), [])
         room = next((room for room in rooms if not room[1] & seeds), None)

@@ -17,7 +17,7 @@ from topdb_tf.files import whole_file, write_whole
 from topdb_tf.runs.data import read_data
 from topdb_tf.runs.machine import load_tensorflow, without_notes
 from topdb_tf.runs.recipes import read_config, read_recipe
-from topdb_tf.runs.settings import Config
+from topdb_tf.runs.settings import RENAMED, Config
 
 NUM_CALIBRATION_IMAGES = 300
 _LEAST_COSINE = {**LEAST_COSINE, "int8": 0.7}  # finds what is broken, not what is poor
@@ -35,7 +35,7 @@ class ReportData:
 
     Args:
         overrides: Texts `section.key=value` over the settings of the run, such as
-            `data.root=...`. `data.split=...` names the data of a model without a run.
+            `data.root=...`. `data.dataset=...` names the data of a model without a run.
         max_pids: Most query identities that are scored; all if it is `None`.
     """
 
@@ -181,7 +181,8 @@ def _config_and_split(
     source: Source, data: ReportData, precision: str, say: Say
 ) -> tuple[Config | None, Split | None]:
     """Returns the settings and the images of a run, if they are at hand."""
-    names_data = any(text.startswith("data.split=") for text in data.overrides)
+    keys = [text.partition("=")[0].strip() for text in data.overrides]
+    names_data = "data.dataset" in [RENAMED.get(key, key) for key in keys]
     if source.run is None and not names_data:
         if precision == "int8":
             raise ValueError(
@@ -196,7 +197,7 @@ def _config_and_split(
     else:
         config = read_config(source.run.config, data.overrides)
     try:
-        return config, read_data(config.data.split, config, run=source.run)
+        return config, read_data(config.data.dataset, config, run=source.run)
     except (FileNotFoundError, ValueError) as error:
         if precision == "int8" or data.overrides:
             raise
@@ -252,7 +253,7 @@ def _metadata(source, embedder, precision) -> dict[str, str]:
         "consent": _CONSENT,
     }
     if source.run is not None:
-        name = read_config(source.run.config).data.split
+        name = read_config(source.run.config).data.dataset
         texts["training_data"] = dataset_name(name)
         with contextlib.suppress(FileNotFoundError):  # data of one's own have no card
             card = load_card(name)

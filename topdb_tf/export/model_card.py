@@ -3,14 +3,13 @@
 import json
 from pathlib import Path
 
-import yaml
-
 from topdb_tf import __version__
 from topdb_tf.data.benchmarks import dataset_name
 from topdb_tf.data.records import load_card
 from topdb_tf.evaluate.calibrate import read_calibration, share_text
 from topdb_tf.evaluate.scores import score_lines
 from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.recipes import read_config
 from topdb_tf.texts import rate_text
 
 _TEMPLATE = """\
@@ -96,7 +95,7 @@ def model_card(model: Path, run: RunFolder | None, facts: dict) -> str:
 def _data(run):
     if run is None:
         return "Unknown: the model was exported from a file alone."
-    name = yaml.safe_load(run.config.read_text(encoding="utf-8"))["data"]["split"]
+    name = read_config(run.config).data.dataset
     try:
         card = load_card(name)
     except FileNotFoundError:

@@ -90,7 +90,7 @@ def epoch_maps(
         FileNotFoundError: If the data is missing.
         ValueError: If a checkpoint is damaged.
     """
-    num_pids = read_data(config.data.split, config, run=run).num_pids
+    num_pids = read_data(config.data.dataset, config, run=run).num_pids
     maps, network = [], None
     with progress_bar("reading epochs") as progress:
         for done, epoch in enumerate(chosen, 1):

@@ -66,7 +66,7 @@ def shown_images(
         paths = list_images(places).paths
         labels = tuple(path.name for path in paths)
     else:
-        dataset = dataset or config.data.split
+        dataset = dataset or config.data.dataset
         split = read_data(dataset, config, run=run, say=say)
         records = drawn_queries(split, num=num, seed=seed)
         paths = tuple(record.path for record in records)

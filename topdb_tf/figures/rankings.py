@@ -72,7 +72,7 @@ def rankings(
         ValueError: If no query is chosen, or the data cannot be scored.
     """
     path = model_file(run, best=best)
-    dataset = dataset or config.data.split
+    dataset = dataset or config.data.dataset
     split = read_data(dataset, config, run=run, say=say)
     _check(split, choice)
     load_tensorflow()

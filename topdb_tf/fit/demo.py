@@ -32,7 +32,7 @@ def demo(config: Config, run_dir: Path, *, say: Callable[[str], None]) -> dict:
 
     from topdb_tf.model.extraction import load_embedder
 
-    split = read_data(config.data.split, config)
+    split = read_data(config.data.dataset, config)
     untrained = keras.models.clone_model(load_embedder(run.embedder))
     histograms = color_histograms(
         [record.path for record in split.query + split.gallery]

@@ -109,7 +109,7 @@ def resume(
             checkpoint is of another network, or if another process trains there.
     """
     run = open_run(run_dir)
-    config = read_config(run.config, overrides)
+    config = read_config(run.config, overrides, say=say)
     own = read_config(run.config)
     check_same_settings(own, config, force=force)
     cluster = read_cluster(config.train.strategy)
@@ -184,7 +184,7 @@ def _prepared(config, say, distribution, *, run=None):
 
 
 def _checked_data(config, say, run):
-    split = read_data(config.data.split, config, run=run, say=say)
+    split = read_data(config.data.dataset, config, run=run, say=say)
     findings = check_split(
         split,
         images_per_pid=config.data.images_per_pid,

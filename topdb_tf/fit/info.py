@@ -23,7 +23,7 @@ def run_info(run: RunFolder) -> dict:
     config = read_config(run.config)
     return {
         "run": str(run.path),
-        "split": config.data.split,
+        "split": config.data.dataset,
         "settings": _differences(config),
         "epochs": config.train.epochs,
         "environment": _read_json(run.environment),

@@ -91,7 +91,7 @@ def train(training: Training, *, resumed: Checkpoint | None = None) -> None:
     results = [last["result"]]
     if config.evaluation.rerank:
         results.append(score_set(last["set"], config, rerank=True))
-    facts = facts_of_data(config.data.split, config.data.split)
+    facts = facts_of_data(config.data.dataset, config.data.dataset)
     scores = scores_of(results, **facts, model=run.embedder.name)
     write_scores(run.scores, scores)
     duration = duration_text(time.monotonic() - start)

@@ -96,7 +96,7 @@ def summary_of_seeds(folder: Path, configs: dict[RunFolder, Config]) -> dict:
         )
     return {
         "run": str(folder),
-        "dataset": dataset_name(config.data.split),
+        "dataset": dataset_name(config.data.dataset),
         "deviation": "sample standard deviation, of n - 1",
         "seeds": seeds,
         **{name: spread([seed[name] for seed in seeds]) for name in FIGURES},

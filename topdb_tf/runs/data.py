@@ -27,9 +27,9 @@ def read_data(
 ) -> Split:
     """Returns the records of a data set.
 
-    Images of one's own are divided by `data.test_share` and `data.split_seed` where no
-    split is given. A run that was trained on them has its division in `split.csv`, and
-    that is read, whatever its folder holds by now.
+    Images of one's own are divided by `data.test_share` and `data.division_seed` where
+    no split is given. A run that was trained on them has its division in `split.csv`,
+    and that is read, whatever its folder holds by now.
 
     Args:
         dataset: A benchmark below the data root of the settings, else a file or folder.
@@ -53,7 +53,7 @@ def read_data(
             check_counts=config.data.check_counts,
             progress=progress,
             test_share=config.data.test_share,
-            split_seed=config.data.split_seed,
+            division_seed=config.data.division_seed,
             ignore_cameras=config.evaluation.ignore_cameras,
         )
     for note in split.notes:
@@ -63,15 +63,15 @@ def read_data(
 
 def located(config: Config) -> Config:
     """Returns settings that name one's own images by an absolute path."""
-    if not is_path(config.data.split):
+    if not is_path(config.data.dataset):
         return config
-    path = str(absolute(config.data.split))
-    return replace(config, data=replace(config.data, split=path))
+    path = str(absolute(config.data.dataset))
+    return replace(config, data=replace(config.data, dataset=path))
 
 
 def is_own(dataset: str | None, run: RunFolder) -> bool:
     """Returns whether a data set is the one that a run was trained on."""
-    own = read_config(run.config).data.split
+    own = read_config(run.config).data.dataset
     if dataset is None or dataset == own:
         return True
     if not is_path(dataset):
@@ -95,7 +95,7 @@ def facts_of_data(dataset: str, trained_on: str | None) -> dict:
 
 def write_division(run: RunFolder, config: Config, split: Split) -> None:
     """Writes which of one's own images a run trains on, and which are for its test."""
-    if is_path(config.data.split):
+    if is_path(config.data.dataset):
         write_whole(run.split, table_text(split))
 
 
@@ -113,7 +113,7 @@ def warn_of_trained_images(run: RunFolder, split: Split, say: Say) -> None:
 
 
 def _divided_before(run, say):
-    source = read_config(run.config).data.split
+    source = read_config(run.config).data.dataset
     name = dataset_name(source)
     try:
         split = read_split(run.split, Path())

@@ -134,7 +134,7 @@ def rate_of_epoch(config: Config) -> Callable[[int], float]:
     }
     if train.schedule == "cosine":
         return partial(cosine_rate_at, num_epochs=train.epochs, **options)
-    return partial(learning_rate_at, drop_epochs=train.drop_epochs, **options)
+    return partial(learning_rate_at, decay_epochs=train.decay_epochs, **options)
 
 
 def peak_rate(config: Config) -> float:

@@ -5,13 +5,13 @@ import difflib
 import shlex
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from topdb_tf.runs.settings import Config
+from topdb_tf.runs.settings import RENAMED, Config
 
 _SCALARS = {int: "a whole number", float: "a number", str: "a text", bool: "true/false"}
 
@@ -21,12 +21,19 @@ def recipes() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _recipe_folder().glob("*.yaml")))
 
 
-def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Config:
+def read_recipe(
+    name_or_path: str,
+    overrides: Iterable[str] = (),
+    *,
+    say: Callable[[str], None] | None = None,
+) -> Config:
     """Returns the defaults with a recipe's differences and then the overrides.
 
     Args:
         name_or_path: A recipe's name, or a YAML file.
         overrides: Texts `section.key=value`, the value in YAML.
+        say: Function that shows a line, here about settings by an old name. Defaults
+            to silence.
 
     Raises:
         ValueError: If the recipe, a key or a value is not known.
@@ -39,14 +46,26 @@ def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Config:
                 f"{_nearest(name_or_path, recipes())} Received: recipe={name_or_path!r}"
             )
         path = _recipe_folder() / f"{name_or_path}.yaml"
-    return read_config(path, overrides)
+    return read_config(path, overrides, say=say)
 
 
-def read_config(path: Path, overrides: Iterable[str] = ()) -> Config:
+def read_config(
+    path: Path,
+    overrides: Iterable[str] = (),
+    *,
+    say: Callable[[str], None] | None = None,
+) -> Config:
     """Returns the defaults with a YAML file's differences and then the overrides.
 
+    Args:
+        path: The YAML file.
+        overrides: Texts `section.key=value`, the value in YAML.
+        say: Function that shows a line, here about settings by an old name. Defaults
+            to silence.
+
     Raises:
-        ValueError: If the file is no YAML mapping, or a key or value is not known.
+        ValueError: If the file is no YAML mapping, if a key or value is not known, or
+            if a setting stands there by its old name and its new one.
         FileNotFoundError: If there is no such file.
     """
     if not path.is_file():
@@ -55,6 +74,8 @@ def read_config(path: Path, overrides: Iterable[str] = ()) -> Config:
         settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not a YAML file: {error}") from error
+    say = say or (lambda line: None)
+    settings = _by_new_names(settings, str(path), say)
     config = _updated(Config(), settings, where=str(path))
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -66,6 +87,7 @@ def read_config(path: Path, overrides: Iterable[str] = ()) -> Config:
         settings = _yaml_value(text)
         for part in reversed(key.strip().split(".")):
             settings = {part: settings}
+        settings = _by_new_names(settings, f"--set {override}", say)
         config = _updated(config, settings, where=f"--set {override}")
     _check(config)
     return config
@@ -82,6 +104,25 @@ def _yaml_value(text):
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
+
+
+def _by_new_names(settings, where, say):
+    """Returns the settings of a mapping with new names in place of the old ones."""
+    for old, new in RENAMED.items():
+        section, _, old_key = old.partition(".")
+        new_key = new.partition(".")[2]
+        values = settings.get(section) if isinstance(settings, dict) else None
+        if not isinstance(values, dict) or old_key not in values:
+            continue
+        if new_key in values:
+            raise ValueError(
+                f"`{new}` must be given once: `{old}` is its old name. Remove that. "
+                f"Received: both ({where})"
+            )
+        say(f"{where}: the setting `{old}` is now called `{new}`; it is read as that.")
+        values = {new_key if k == old_key else k: v for k, v in values.items()}
+        settings = {**settings, section: values}
+    return settings
 
 
 def _updated(section, settings, *, where, prefix=""):
@@ -263,7 +304,7 @@ def check_same_settings(own: Config, config: Config, *, force: bool) -> None:
 # Settings that leave the scores of a recipe as they are, or are data set and seed.
 _NEUTRAL = {
     *FREE_SETTINGS,
-    "data.split",
+    "data.dataset",
     "train.seed",
     "train.evaluate_every",
     "evaluation.batch_size",
@@ -317,8 +358,8 @@ def settings_text(settings: dict) -> str:
 
     Example:
         >>> from topdb_tf.runs.recipes import settings_text
-        >>> settings_text({"train.epochs": 7, "train.drop_epochs": (5, 7)})
-        'train.epochs=7, train.drop_epochs=[5, 7]'
+        >>> settings_text({"train.epochs": 7, "train.decay_epochs": (5, 7)})
+        'train.epochs=7, train.decay_epochs=[5, 7]'
     """
     return ", ".join(f"{key}={yaml_text(value)}" for key, value in settings.items())
 
@@ -330,8 +371,8 @@ def fit_command(config: Config, run: Path) -> str:
     """
     near = nearest_recipe(config)
     words = ["topdb-tf", "fit", "--recipe", near.name]
-    words += ["--dataset", config.data.split, "--run-dir", str(run)]
+    words += ["--dataset", config.data.dataset, "--run-dir", str(run)]
     for key, value in near.changes.items():
-        if key not in ("data.split", "data.root"):
+        if key not in ("data.dataset", "data.root"):
             words += ["--set", f"{key}={yaml_text(value)}"]
     return shlex.join(words)

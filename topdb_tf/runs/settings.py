@@ -5,6 +5,13 @@ from dataclasses import dataclass, field
 
 import yaml
 
+RENAMED = {
+    "data.split": "data.dataset",
+    "data.split_seed": "data.division_seed",
+    "train.drop_epochs": "train.decay_epochs",
+}
+"""Settings that had another name before, which is read still, and their name now."""
+
 
 def _one_of(default, *others):
     return field(default=default, metadata={"choices": (default, *others)})
@@ -23,12 +30,12 @@ class DataConfig:
     """Which images are trained on and how they become batches.
 
     Args:
-        split: Name of the data set, or the path of one's own: a CSV file or a folder.
+        dataset: Name of the data set, or the path of one's own: a CSV file or a folder.
         root: Folder that holds the data sets; none: $TOPDB_DATA, else `datasets/`.
         check_counts: Whether a benchmark must be complete; `false` takes a subset.
         test_share: Share of one's own identities that are for the test, in (0, 1),
             where no split is given.
-        split_seed: Of the draw of these, and of the queries.
+        division_seed: Seed of the draw of these identities, and of their queries.
         image_height: In pixels, after resizing.
         image_width: In pixels, after resizing.
         batch_size: Images a step; a multiple of `images_per_pid`.
@@ -39,11 +46,11 @@ class DataConfig:
         threads: Batches made at a time; 0: as many as there are cores.
     """
 
-    split: str = "market1501"
+    dataset: str = "market1501"
     root: str | None = None
     check_counts: bool = True
     test_share: float = _share(0.3)
-    split_seed: int = _at_least(0, 1)
+    division_seed: int = _at_least(0, 1)
     image_height: int = _at_least(1, 384)
     image_width: int = _at_least(1, 128)
     batch_size: int = 64
@@ -106,7 +113,7 @@ class TrainConfig:
         schedule: After the warm-up, `steps` (paper) or `cosine`, to zero at the end.
         warmup: `linear` (paper) or `staircase` (authors).
         warmup_epochs: Length of the warm-up.
-        drop_epochs: Epochs at which the rate is divided by ten; for `steps`.
+        decay_epochs: Epochs at which the rate is divided by ten; for `steps`.
         l2: L2 penalty on every weight.
         clip_norm: Most length of the gradient of all weights together, without the L2
             penalty; 0: any.
@@ -142,7 +149,7 @@ class TrainConfig:
     schedule: str = _one_of("steps", "cosine")
     warmup: str = _one_of("linear", "staircase")
     warmup_epochs: int = _at_least(0, 50)
-    drop_epochs: tuple[int, ...] = (200, 300)
+    decay_epochs: tuple[int, ...] = (200, 300)
     l2: float = 5e-4
     clip_norm: float = _at_least(0, 0.0)
     ema: float = _share(0.0)
@@ -190,7 +197,7 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def to_yaml(self) -> str:
-        """Returns all settings as YAML that `recipe_files.read_config` reads back."""
+        """Returns all settings as YAML that `read_config` reads back."""
         return yaml.safe_dump(_plain(dataclasses.asdict(self)), sort_keys=False)
 
 

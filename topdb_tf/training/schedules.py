@@ -13,8 +13,8 @@ def learning_rate_at(
     peak: float,
     warmup: str = "linear",
     warmup_epochs: int = 50,
-    drop_epochs: tuple[int, ...] = (200, 300),
-    drop_factor: float = 0.1,
+    decay_epochs: tuple[int, ...] = (200, 300),
+    decay_factor: float = 0.1,
 ) -> float:
     """Returns the learning rate of an epoch: a warm-up to the peak, then steps down.
 
@@ -30,9 +30,9 @@ def learning_rate_at(
         peak: Learning rate after the warm-up.
         warmup: `"linear"` or `"staircase"`.
         warmup_epochs: Length of the warm-up in epochs; 0 starts at the peak.
-        drop_epochs: Epochs from which on the rate is multiplied by `drop_factor`
+        decay_epochs: Epochs from which on the rate is multiplied by `decay_factor`
             once more.
-        drop_factor: In (0, 1].
+        decay_factor: In (0, 1].
 
     Raises:
         ValueError: If `warmup` is unknown.
@@ -45,7 +45,9 @@ def learning_rate_at(
     rate = peak * _warmed_up(epoch, warmup, warmup_epochs)
     if epoch < warmup_epochs:
         return rate
-    return rate * drop_factor ** sum(epoch >= drop_epoch for drop_epoch in drop_epochs)
+    return rate * decay_factor ** sum(
+        epoch >= decay_epoch for decay_epoch in decay_epochs
+    )
 
 
 def cosine_rate_at(
