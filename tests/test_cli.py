@@ -88,6 +88,25 @@ def test_evaluate_prints_the_scores_for_people(run):
     assert (run / "scores-synthetic-best.json").is_file()
 
 
+def test_a_run_with_settings_by_their_old_names_is_evaluated(run, tmp_path):
+    old = shutil.copytree(run, tmp_path / "run")
+    text = (old / "config.yaml").read_text()
+    for new, before in (
+        ("dataset:", "split:"),
+        ("division_seed:", "split_seed:"),
+        ("decay_epochs:", "drop_epochs:"),
+    ):
+        assert text.count(f"  {new}") == 1
+        text = text.replace(f"  {new}", f"  {before}")
+    (old / "config.yaml").write_text(text)
+    trained = json.loads((run / "scores.json").read_text())
+    answer = topdb("evaluate", old, "--json")
+    assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.stdout)["cmc"] == trained["cmc"]
+    for words in ("`data.split` is now called `data.dataset`", "`train.decay_epochs`"):
+        assert answer.stderr.count(words) == 1
+
+
 def test_evaluate_takes_the_newest_run(run, monkeypatch):
     (run.parent / "runs").mkdir()
     (run.parent / "runs" / "link").symlink_to(run)

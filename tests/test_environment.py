@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -6,7 +7,12 @@ import keras
 import pytest
 
 from topdb_tf.runs import machine as environments
-from topdb_tf.runs.machine import environment, set_precision
+from topdb_tf.runs.machine import (
+    Environment,
+    Precision,
+    current_environment,
+    set_precision,
+)
 
 
 @pytest.fixture
@@ -38,7 +44,7 @@ def test_another_backend_is_refused_with_the_way_out():
     ],
 )
 def test_a_precision_that_is_asked_for_is_set(precision, policy):
-    assert set_precision(precision) == f"{precision} (as asked)"
+    assert str(set_precision(precision)) == f"{precision} (as asked)"
     assert keras.config.dtype_policy().name == policy
 
 
@@ -54,14 +60,45 @@ def test_auto_takes_a_half_precision_where_it_is_much_faster(
     seconds, expected, monkeypatch
 ):
     monkeypatch.setattr(environments, "_seconds_of_convolution", seconds.get)
-    assert set_precision("auto").startswith(expected)
+    assert str(set_precision("auto")).startswith(expected)
 
 
 def test_the_environment_names_versions_device_and_facts():
-    facts = environment(seed=7)
-    assert facts["packages"]["keras"] == keras.__version__
-    assert facts["device"].startswith("CPU")
-    assert facts["seed"] == 7
+    environment = current_environment(seed=7)
+    assert environment.packages["keras"] == keras.__version__
+    assert environment.device.startswith("CPU")
+    assert environment.seed == 7
+
+
+def test_a_precision_is_read_from_its_text():
+    for precision in (Precision("float16", "as asked"), Precision("bfloat16")):
+        assert Precision.read(str(precision)) == precision
+
+
+def test_the_environment_is_read_as_it_was_written(tmp_path):
+    precision = Precision("bfloat16", "a convolution takes 2.0 x less time")
+    environment = current_environment(seed=7, precision=precision)
+    file = tmp_path / "environment.json"
+    file.write_text(environment.to_json())
+    assert Environment.read(file) == environment
+    assert json.loads(file.read_text())["precision"] == str(precision)
+
+
+def test_an_environment_of_an_older_version_is_read(tmp_path):
+    file = tmp_path / "environment.json"
+    file.write_text('{"precision": "float32 (as asked)", "host": "old"}')
+    assert Environment.read(file) == Environment(
+        precision=Precision.read("float32 (as asked)")
+    )
+    assert Environment.read(tmp_path / "none.json") == Environment()
+
+
+def test_a_file_that_is_no_environment_is_named(tmp_path):
+    file = tmp_path / "environment.json"
+    for text in ("", "7", "[]", '{"precision": 32}'):
+        file.write_text(text)
+        with pytest.raises(ValueError, match="environment.json must be what"):
+            Environment.read(file)
 
 
 def test_native_notes_are_kept_back(capfd, monkeypatch):

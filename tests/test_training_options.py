@@ -28,6 +28,7 @@ from topdb_tf.fit.memory import (
 )
 from topdb_tf.fit.resume import has_stopped
 from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.machine import Precision
 from topdb_tf.runs.network import peak_rate, rate_of_epoch
 from topdb_tf.runs.recipes import read_recipe
 from topdb_tf.training.averaging import as_used, moving_statistics
@@ -365,11 +366,11 @@ def exhausted(message="OOM when allocating tensor with shape[64,2048,24,8]"):
 
 def test_a_batch_that_does_not_fit_names_those_to_try():
     config = read_recipe("paper")
-    explanation = training_memory(config, "float32 (a CPU)")
+    explanation = training_memory(config, Precision("float32", "a CPU"))
     assert "64 images of 384 x 128 in float32 does not fit" in explanation
     assert "data.batch_size=32 --set train.accumulate_steps=2 or --set" in explanation
     assert "train.precision=bfloat16" in explanation
-    assert "train.precision" not in training_memory(config, "bfloat16")
+    assert "train.precision" not in training_memory(config, Precision("bfloat16"))
     assert "64 images of 384 x 128 at a time" in scoring_memory(config)
     with pytest.raises(BatchTooLargeError, match="^what to do$"):
         with explained_memory(lambda: "what to do"):

@@ -1,7 +1,6 @@
 """Training: from settings to a run's folder."""
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -32,7 +31,12 @@ from topdb_tf.fit.workers import (
 from topdb_tf.progress import progress_bar
 from topdb_tf.runs.data import located, read_data, write_division
 from topdb_tf.runs.folder import RunFolder, new_run, open_run
-from topdb_tf.runs.machine import describe_device, environment, set_precision
+from topdb_tf.runs.machine import (
+    Precision,
+    current_environment,
+    describe_device,
+    set_precision,
+)
 from topdb_tf.runs.network import as_begun, build_trainer, rate_of_epoch
 from topdb_tf.runs.recipes import check_same_settings, read_config
 from topdb_tf.runs.settings import Config
@@ -78,8 +82,8 @@ def fit(config: Config, run_dir: Path, *, say: Say) -> RunFolder | None:
         with own_folder(run, cluster) as own:
             write_whole(own.config, config.to_yaml())
             write_division(own, config, training.embeddings.split)
-            facts = json.dumps(environment(**_facts_of_network(training)), indent=2)
-            write_whole(own.environment, facts + "\n")
+            environment = current_environment(**_facts_of_network(training))
+            write_whole(own.environment, environment.to_json())
             train(training._replace(run=own))
     return run if cluster.is_chief else None
 
@@ -173,7 +177,7 @@ def _prepared(config, say, distribution, *, run=None):
         batches=_training_batches(config, split),
         embeddings=Embeddings(split, config, distribution),
         facts={
-            "precision": precision,
+            "precision": str(precision),
             "training_images": training_images,
             "num_replicas": distribution.num_replicas,
         },
@@ -257,7 +261,7 @@ def _facts_of_network(training):
     weights = training.trainer.network.trainable_weights
     return {
         "seed": training.config.train.seed,
-        "precision": training.facts["precision"],
+        "precision": Precision.read(training.facts["precision"]),
         "trainable_parameters": sum(
             weight.value.shape.num_elements() for weight in weights
         ),

@@ -14,6 +14,7 @@ from topdb_tf.fit.resume import has_stopped
 from topdb_tf.progress import draws_on_terminal
 from topdb_tf.runs.data import facts_of_data
 from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.machine import Precision
 from topdb_tf.runs.network import rate_of_epoch
 from topdb_tf.runs.settings import Config
 from topdb_tf.texts import duration_text
@@ -83,7 +84,7 @@ def train(training: Training, *, resumed: Checkpoint | None = None) -> None:
     with Interruption(f"go on with `topdb-tf fit --resume {run.path}`") as interruption:
         callbacks = _callbacks(training, score, interruption, resumed)
         with contextlib.redirect_stdout(sys.stderr):
-            precision = training.facts["precision"]
+            precision = Precision.read(training.facts["precision"])
             with explained_memory(lambda: training_memory(config, precision)):
                 _fit(training, callbacks, resumed)
     if not last:  # all was done but for writing the scores

@@ -1,8 +1,9 @@
-"""Options of a training by the settings of its run."""
+"""What to try where a batch does not fit into memory."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 
+from topdb_tf.runs.machine import Precision
 from topdb_tf.runs.settings import Config
 from topdb_tf.training.errors import BatchTooLargeError
 
@@ -33,26 +34,26 @@ def explained_memory(explanation: Callable[[], str]) -> Iterator[None]:
         raise BatchTooLargeError(explanation()) from error
 
 
-def training_memory(config: Config, precision: str) -> str:
+def training_memory(config: Config, precision: Precision) -> str:
     """Returns what is said where a step of the training does not fit into memory.
 
     Args:
         config: Settings of the run.
-        precision: The precision in use, and perhaps why.
+        precision: The precision in use.
     """
-    data, train, precision = config.data, config.train, precision.split()[0]
+    data, train = config.data, config.train
     tries = [
         f"--set data.batch_size={size} --set train.accumulate_steps={steps}"
         for size, steps in smaller_batches(config)
     ]
     ways = [f"{' or '.join(tries)} (the same effective batch)"] if tries else []
-    if precision == "float32":
+    if precision.name == "float32":
         ways.append("--set train.precision=bfloat16")
     ways.append("smaller images (data.image_height, data.image_width)")
     steps = train.accumulate_steps
     return (
         f"A training step with {data.batch_size} images of {data.image_height} x "
-        f"{data.image_width} in {precision} does not fit into memory"
+        f"{data.image_width} in {precision.name} does not fit into memory"
         f"{f' ({steps} such batches to an update)' if steps > 1 else ''}. Try "
         f"{'; or '.join(ways)}. What fits was not tried out. Hard examples and batch "
         "statistics will be those of the smaller batch."

@@ -1,11 +1,10 @@
 """What must hold when a run is gone on with."""
 
-import json
 from collections.abc import Callable
 
 from topdb_tf.files import write_whole
 from topdb_tf.runs.folder import RunFolder
-from topdb_tf.runs.machine import environment
+from topdb_tf.runs.machine import Environment, current_environment
 from topdb_tf.runs.settings import Config
 from topdb_tf.training.checkpoint_files import (
     Checkpoint,
@@ -80,9 +79,10 @@ def warn_of_another_machine(run: RunFolder, say: Callable[[str], None]) -> None:
     """Says where the rest of a run may not be what it would have been, to the bit."""
     if not run.environment.is_file():
         return
-    began = json.loads(run.environment.read_text(encoding="utf-8"))
-    now = environment()
-    changed = [key for key in _SAME_TO_THE_BIT if began.get(key) != now.get(key)]
+    began, now = Environment.read(run.environment), current_environment()
+    changed = [
+        name for name in _SAME_TO_THE_BIT if getattr(began, name) != getattr(now, name)
+    ]
     if changed:
         say(
             f"warning: the run began elsewhere ({', '.join(changed)} differ: see "

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from topdb_tf.runs.folder import RunFolder, held
-from topdb_tf.runs.machine import load_tensorflow, set_precision
+from topdb_tf.runs.machine import Precision, load_tensorflow, set_precision
 from topdb_tf.runs.settings import Config
 from topdb_tf.training.checkpoint_files import (
     Checkpoint,
@@ -113,16 +113,16 @@ def checkpoint_of_run(
     return checkpoint or read_checkpoint(run.checkpoints, position)
 
 
-def same_precision(distribution: Distribution, line: str) -> str:
+def same_precision(distribution: Distribution, precision: Precision) -> Precision:
     """Returns the chief's precision, which is then set on every worker.
 
     Args:
         distribution: The workers.
-        line: What `set_precision` returned here.
+        precision: What `set_precision` returned on this worker.
     """
-    own = _PRECISIONS.index(line.split()[0])
-    chosen = int(of_chief(distribution, np.array([own]))[0])
-    return line if chosen == own else set_precision(_PRECISIONS[chosen])
+    here = _PRECISIONS.index(precision.name)
+    chief = int(of_chief(distribution, np.array([here]))[0])
+    return precision if chief == here else set_precision(_PRECISIONS[chief])
 
 
 def check_same(distribution: Distribution, *facts) -> None:

@@ -34,7 +34,7 @@ from topdb_tf.report.page_files import (
     shows_people,
 )
 from topdb_tf.runs.folder import RunFolder
-from topdb_tf.runs.machine import environment
+from topdb_tf.runs.machine import current_environment
 from topdb_tf.runs.recipes import fit_command, nearest_recipe
 from topdb_tf.runs.settings import Config
 from topdb_tf.texts import size_text
@@ -139,7 +139,7 @@ def _page(measured: Measured, contents: Contents, lap: Callable[[str], None]) ->
 def _words(measured, contents, num_shown):
     dataset, config = measured.split.name, measured.config
     near = nearest_recipe(config)
-    own = environment()
+    own = current_environment().to_dict()
     count = measured.scores["num_valid_queries"]
     trained = run_info(measured.run)["environment"] or {}
     shown = (

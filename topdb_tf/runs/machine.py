@@ -1,14 +1,18 @@
 """The machine of a run: backend, device, precision, versions."""
 
 import contextlib
+import dataclasses
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from topdb_tf import __version__
 from topdb_tf.progress import Verbosity, verbosity
@@ -48,8 +52,36 @@ def load_tensorflow() -> None:
         )
 
 
-def set_precision(requested: str) -> str:
-    """Sets Keras's precision for the network and says what it is and why.
+class Precision(NamedTuple):
+    """The precision that a network computes in, and why; its text tells both.
+
+    Args:
+        name: `float32`, `bfloat16` or `float16`.
+        reason: Why it was taken, for people; nothing where nobody knows.
+
+    Example:
+        >>> from topdb_tf.runs.machine import Precision
+        >>> str(Precision("float32", "as asked"))
+        'float32 (as asked)'
+        >>> Precision.read("float32 (as asked)")
+        Precision(name='float32', reason='as asked')
+    """
+
+    name: str
+    reason: str = ""
+
+    @classmethod
+    def read(cls, text: str) -> "Precision":
+        """Returns the precision whose text stands in a file of a run."""
+        name, _, reason = text.partition(" (")
+        return cls(name, reason.removesuffix(")"))
+
+    def __str__(self):
+        return f"{self.name} ({self.reason})" if self.reason else self.name
+
+
+def set_precision(requested: str) -> Precision:
+    """Sets Keras's precision for the network and returns it.
 
     `auto` times a convolution, forward and backward, in float32 and in the half
     precisions of the device, and takes the fastest if it is at least 1.2 times as
@@ -57,17 +89,14 @@ def set_precision(requested: str) -> str:
 
     Args:
         requested: `auto`, `float32`, `bfloat16` or `float16`.
-
-    Returns:
-        One line for the log, beginning with the precision.
     """
     import keras
 
-    reason = "as asked"
+    precision = Precision(requested, "as asked")
     if requested == "auto":
-        requested, reason = _fastest_precision()
-    keras.config.set_dtype_policy(_POLICIES[requested])
-    return f"{requested} ({reason})"
+        precision = _fastest_precision()
+    keras.config.set_dtype_policy(_POLICIES[precision.name])
+    return precision
 
 
 def describe_device() -> str:
@@ -84,17 +113,83 @@ def describe_device() -> str:
     return ", ".join(names)
 
 
-def environment(**facts) -> dict:
-    """Returns the versions, device and source of a run, with further facts."""
-    return {
-        "topdb_tf": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": describe_device(),
-        "packages": {name: _version(name) for name in _PACKAGES},
-        "git_commit": _git_commit(),
-        **facts,
-    }
+@dataclass(frozen=True)
+class Environment:
+    """Where a run was trained: what its `environment.json` holds.
+
+    Whatever nobody knows is `None`: older versions wrote less.
+
+    Args:
+        topdb_tf: Version of this package.
+        python: Version of Python.
+        platform: Name and version of the operating system.
+        device: The devices that the run was trained on, for people.
+        packages: Version of each library by its name, `None` where it is missing.
+        git_commit: Commit of the source tree; `None` for an installed package.
+        seed: Seed of the training.
+        precision: The precision of the network.
+        trainable_parameters: Number of the network's trainable parameters.
+        embedding_dim: Length of an embedding.
+    """
+
+    topdb_tf: str | None = None
+    python: str | None = None
+    platform: str | None = None
+    device: str | None = None
+    packages: dict[str, str | None] = dataclasses.field(default_factory=dict)
+    git_commit: str | None = None
+    seed: int | None = None
+    precision: Precision | None = None
+    trainable_parameters: int | None = None
+    embedding_dim: int | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "Environment":
+        """Returns the environment in a file, an empty one where there is no file.
+
+        Raises:
+            ValueError: If the file is not one of a run.
+        """
+        if not path.is_file():
+            return cls()
+        try:
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            names = [field.name for field in dataclasses.fields(cls)]
+            known = {name: value for name, value in saved.items() if name in names}
+            if known.get("precision") is not None:
+                known["precision"] = Precision.read(known["precision"])
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path} must be what `topdb-tf fit` wrote there. Received: {error}"
+            ) from error
+        return cls(**known)
+
+    def to_dict(self) -> dict:
+        """Returns what `environment.json` holds."""
+        precision = None if self.precision is None else str(self.precision)
+        return {**dataclasses.asdict(self), "precision": precision}
+
+    def to_json(self) -> str:
+        """Returns the text of `environment.json`."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+
+def current_environment(**network) -> Environment:
+    """Returns the versions, the device and the source of this process.
+
+    Args:
+        **network: What else is known of a training: the fields of `Environment` from
+            `seed` on.
+    """
+    return Environment(
+        topdb_tf=__version__,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        device=describe_device(),
+        packages={name: _version(name) for name in _PACKAGES},
+        git_commit=_git_commit(),
+        **network,
+    )
 
 
 def _keras_backend():
@@ -141,8 +236,10 @@ def _fastest_precision():
     best = min(seconds, key=seconds.get)
     speedup = seconds["float32"] / seconds[best]
     if speedup >= _WORTHWHILE:
-        return best, f"a convolution takes {speedup:.1f} x less time than in float32"
-    return "float32", "no half precision is worth its rounding on this device"
+        reason = f"a convolution takes {speedup:.1f} x less time than in float32"
+        return Precision(best, reason)
+    reason = "no half precision is worth its rounding on this device"
+    return Precision("float32", reason)
 
 
 def _seconds_of_convolution(dtype, repeats=5):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from topdb_tf.progress import quieted
+from topdb_tf.runs.machine import Precision
 from topdb_tf.runs.settings import Config
 from topdb_tf.training.checkpoint_files import (
     Checkpoint,
@@ -157,6 +158,6 @@ def as_begun(config: Config, own: Config, checkpoint: Checkpoint) -> Config:
     model = dataclasses.replace(config.model, weights="none")
     train = config.train
     if train.precision == own.train.precision:
-        precision = checkpoint.facts["precision"].split()[0]
+        precision = Precision.read(checkpoint.facts["precision"]).name
         train = dataclasses.replace(train, precision=precision)
     return dataclasses.replace(config, model=model, train=train)
