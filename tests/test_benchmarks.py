@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from topdb_tf.data import benchmarks
-from topdb_tf.data.benchmarks import SPLITS, data_root, read_market_layout, read_split
+from topdb_tf.data.benchmarks import DATASETS, data_root, read_market_layout, read_split
 from topdb_tf.data.records import ImageRecord, PartCounts, load_card
 
 # Two training identities; one query; its match, a distractor and a junk image.
@@ -216,7 +216,7 @@ def test_a_part_without_expected_numbers_must_not_be_empty(tmp_path, monkeypatch
 
 
 def test_every_split_has_a_card_with_a_source_and_terms():
-    for name in SPLITS:
+    for name in DATASETS:
         card = load_card(name)
         assert card.name == name
         assert card.source

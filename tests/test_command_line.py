@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from topdb_tf import progress
 from topdb_tf.cli import main
-from topdb_tf.data.benchmarks import SPLITS
+from topdb_tf.data.benchmarks import DATASETS
 from topdb_tf.runs.folder import open_run
 from topdb_tf.runs.recipes import recipes
 
@@ -133,7 +133,7 @@ def test_names_are_completed(tmp_path, monkeypatch):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "config.yaml").touch()
     monkeypatch.chdir(tmp_path)
-    assert completed("fit", "--dataset") == set(SPLITS)
+    assert completed("fit", "--dataset") == set(DATASETS)
     cuhk03 = {"cuhk03-labeled", "cuhk03-detected"}
     assert completed("evaluate", "--dataset", incomplete="cuhk") == cuhk03
     assert completed("fit", "--recipe") == set(recipes())
@@ -256,3 +256,9 @@ def test_the_seeds_of_a_run_are_found_and_named(tmp_path):
     assert newest.path == tmp_path / "runs" / "many" / "seed-2"
     with pytest.raises(FileNotFoundError, match="Name one of those in it: .*seed-1"):
         open_run(tmp_path / "runs" / "many")
+
+
+def test_the_help_names_every_data_set(monkeypatch):
+    monkeypatch.setitem(DATASETS, "made-up", None)
+    words = topdb("fit", "--help").stdout.replace(",", " ").split()
+    assert set(DATASETS) <= set(words)

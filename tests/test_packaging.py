@@ -49,11 +49,11 @@ def run(*arguments, cwd, path=None):
 def test_the_wheel_carries_recipes_and_cards_and_works_anywhere(installed, tmp_path):
     code = (
         "import topdb_tf, topdb_tf.runs.recipes as files\n"
-        "from topdb_tf.data.benchmarks import SPLITS\n"
+        "from topdb_tf.data.benchmarks import DATASETS\n"
         "from topdb_tf.data.records import load_card\n"
         "print(topdb_tf.__file__)\n"
         "print(files.recipes())\n"
-        "print([load_card(name).title for name in SPLITS])\n"
+        "print([load_card(name).title for name in DATASETS])\n"
         "print(files.read_recipe('authors').model.mask_from)\n"
     )
     where, recipes, cards, mask_from = run(

@@ -117,12 +117,12 @@ def train_once(tmp_path_factory):
 @pytest.fixture
 def registries():
     """Takes back what a page adds to the registries."""
-    from topdb_tf.data.benchmarks import SPLITS
+    from topdb_tf.data.benchmarks import DATASETS
     from topdb_tf.model.backbones import BACKBONES
     from topdb_tf.model.network import STREAMS
 
     with ExitStack() as stack:
-        for registry in (SPLITS, BACKBONES, STREAMS):
+        for registry in (DATASETS, BACKBONES, STREAMS):
             stack.enter_context(mock.patch.dict(registry))
         yield
 

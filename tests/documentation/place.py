@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from topdb_tf.data.benchmarks import SPLITS
+from topdb_tf.data.benchmarks import DATASETS
 from topdb_tf.data.records import load_card
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ RUNS = ("runs/NAME", "runs/OTHER")
 def make_place(folder, *, data_root, run, checkpoints):
     """Fills the folder of a page, and returns the root of its data sets."""
     data = folder / "data"
-    for name in SPLITS:
+    for name in DATASETS:
         first = data / load_card(name).folders[0]
         shutil.copytree(data_root / "synthetic", first, copy_function=os.link)
     for name in reversed(RUNS):  # the first is the newest

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from topdb_tf.cli.options import PROGRAM
+from topdb_tf.cli.options import PROGRAM, dataset_names
 from topdb_tf.runs.recipes import recipes
 
 
@@ -15,9 +15,7 @@ class DatasetName(click.ParamType):
     name = "name"
 
     def shell_complete(self, ctx, param, incomplete):
-        from topdb_tf.data.benchmarks import SPLITS
-
-        return _beginning(SPLITS, incomplete) or _files(incomplete)
+        return _beginning(dataset_names(), incomplete) or _files(incomplete)
 
 
 class RecipeName(click.ParamType):

@@ -6,15 +6,24 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from topdb_tf.cli.options import data_overrides, new_run_dir, say, say_settings, show
+from topdb_tf.cli.options import (
+    NamesOption,
+    data_overrides,
+    dataset_names,
+    new_run_dir,
+    say,
+    say_settings,
+    show,
+)
 from topdb_tf.runs.recipes import read_recipe, recipes
 
 
 @click.command()
 @click.option(
     "--dataset",
-    help="market1501, dukemtmc-reid, cuhk03-labeled, cuhk03-detected, msmt17-v1, "
-    "msmt17-v2, synthetic, or one's own images: a CSV file or a folder.  "
+    cls=NamesOption,
+    names=dataset_names,
+    help="{names}, or one's own images: a CSV file or a folder.  "
     "[default: the recipe's]",
 )
 @click.option(

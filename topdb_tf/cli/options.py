@@ -16,6 +16,28 @@ from topdb_tf.runs.settings import Config
 PROGRAM = "topdb-tf"
 
 
+class NamesOption(click.Option):
+    """An option in whose help `{names}` stands for the names that `names()` gives.
+
+    What knows them is imported for a help that is shown, not for every command.
+    """
+
+    def __init__(self, *args, names, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.names = names
+
+    def get_help_record(self, ctx):
+        option, meaning = super().get_help_record(ctx)
+        return option, meaning.replace("{names}", ", ".join(self.names()))
+
+
+def dataset_names() -> list[str]:
+    """Returns the names of all data sets that can be read."""
+    from topdb_tf.data.benchmarks import DATASETS
+
+    return list(DATASETS)
+
+
 def say(line: str) -> None:
     """Shows a line to people, on standard error, unless the command is quiet."""
     if verbosity() > Verbosity.QUIET:

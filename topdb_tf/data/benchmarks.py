@@ -40,7 +40,7 @@ def read_split(
     """Reads the records of a benchmark, or of anybody's own images.
 
     Args:
-        name: A name in `SPLITS`, else a CSV file or a folder: see
+        name: A name in `DATASETS`, else a CSV file or a folder: see
             `topdb_tf.data.own_images.read_own_images`.
         data_root: Folder of all benchmarks.
         check_counts: Whether the parts of a benchmark must hold as many images and
@@ -56,12 +56,12 @@ def read_split(
         FileNotFoundError: If the data set is not below `data_root`, or there is no
             such file or folder.
     """
-    if name not in SPLITS:
+    if name not in DATASETS:
         if not is_path(name):
             raise ValueError(_unknown_message(name))
         return read_own_images(Path(name), name=dataset_name(name), **division)
     card = load_card(name)
-    split = SPLITS[name](Path(data_root), card, progress=progress)
+    split = DATASETS[name](Path(data_root), card, progress=progress)
     if check_counts:
         _check_counts(split, card, data_root)
     return split
@@ -72,7 +72,7 @@ def is_path(name: str | Path) -> bool:
 
     The names of the benchmarks always are the benchmarks.
     """
-    if name in SPLITS:
+    if name in DATASETS:
         return False
     path = Path(name).expanduser()
     looks_like = any(mark in str(name) for mark in "/\\~")
@@ -89,13 +89,13 @@ def dataset_name(name: str | Path) -> str:
         >>> dataset_name("runs/night/split.csv"), dataset_name("/data/market1501")
         ('night-split', 'own-market1501')
     """
-    if name in SPLITS:
+    if name in DATASETS:
         return str(name)
     path = absolute(name)
     text = path.stem if path.suffix.lower() in TABLE_SUFFIXES else path.name
     text = f"{path.parent.name}-split" if path.name == "split.csv" else text
     text = re.sub(r"[^\w.-]+", "-", text).strip("-.") or "own"
-    return f"own-{text}" if text in SPLITS else text
+    return f"own-{text}" if text in DATASETS else text
 
 
 def read_benchmark(
@@ -165,7 +165,7 @@ def read_synthetic(
     return read_market_layout(folder, name=card.name)
 
 
-SPLITS = {
+DATASETS = {
     "market1501": read_benchmark,
     "dukemtmc-reid": read_benchmark,
     "cuhk03-labeled": functools.partial(read_cuhk03, "labeled"),
@@ -177,13 +177,14 @@ SPLITS = {
 
 
 def _unknown_message(name):
-    nearest = [known for known in SPLITS if known.startswith(name)]
-    names = [*SPLITS, *(path.name for path in Path.cwd().iterdir())]
+    nearest = [known for known in DATASETS if known.startswith(name)]
+    names = [*DATASETS, *(path.name for path in Path.cwd().iterdir())]
     nearest = nearest or difflib.get_close_matches(name, names, n=1)
     hint = f"Did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
     return (
-        f"The data set must be one of {', '.join(SPLITS)}, or a CSV file or a folder. "
-        f"{hint}There is no file or folder of that name. Received: name={name!r}"
+        f"The data set must be one of {', '.join(DATASETS)}, or a CSV file or a "
+        f"folder. {hint}There is no file or folder of that name. "
+        f"Received: name={name!r}"
     )
 
 

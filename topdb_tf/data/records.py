@@ -30,7 +30,7 @@ class Split:
     """The training images, queries and gallery of one data set.
 
     Args:
-        name: Name of the split, as in `topdb_tf.data.benchmarks.SPLITS`, or that of
+        name: Name of the split, as in `topdb_tf.data.benchmarks.DATASETS`, or that of
             the file or folder that was read.
         train: Training images; their pids never occur in `query`.
         query: Images whose persons are to be found.

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from topdb_tf.data.benchmarks import SPLITS, Progress, dataset_name, read_split
+from topdb_tf.data.benchmarks import DATASETS, Progress, dataset_name, read_split
 from topdb_tf.data.checks.split import Finding
 from topdb_tf.data.market import JUNK_PID, PARTS, holds_part, is_image, record_of
 from topdb_tf.data.msmt17 import LISTS
@@ -41,7 +41,7 @@ def list_dataset(
     CUHK03 may have to be extracted, and the synthetic data set drawn, once.
 
     Args:
-        name: A name in `SPLITS`, else a CSV file or a folder.
+        name: A name in `DATASETS`, else a CSV file or a folder.
         data_root: Folder of all benchmarks.
         progress: Called with the numbers of images extracted or drawn, and to do.
         **division: How own images are divided, as `read_split` takes it.
@@ -50,12 +50,12 @@ def list_dataset(
         ValueError: If the name is unknown.
         FileNotFoundError: If the data set is not there.
     """
-    if name in SPLITS:
+    if name in DATASETS:
         card = load_card(name)
         places = (Path(data_root) / folder for folder in card.folders)
         folder = next((place for place in places if holds_part(place)), None)
         if folder is None:
-            split = SPLITS[name](Path(data_root), card, progress=progress)
+            split = DATASETS[name](Path(data_root), card, progress=progress)
             used = split.train + split.query + split.gallery
             source = used[0].path.parent if used else Path(data_root)
             return Listing(split, source, card, ())

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from topdb_tf.data.benchmarks import SPLITS
+from topdb_tf.data.benchmarks import DATASETS
 from topdb_tf.data.checks.split import Finding
 from topdb_tf.data.market import PARTS
 from topdb_tf.data.records import DatasetCard, PartCounts, Split, load_card
@@ -90,7 +90,7 @@ def _differences(found, expected):
 
 def _benchmark_with(found):
     """Returns the card of a benchmark of exactly these counts, if there is one."""
-    cards = (load_card(name) for name in SPLITS)
+    cards = (load_card(name) for name in DATASETS)
     return next((card for card in cards if card.parts == found), None)
 
 
