@@ -6,6 +6,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import NamedTuple
@@ -74,6 +76,18 @@ def test_an_old_run_has_the_scores_that_it_had(old):
     )
     check_scores(answer, old.answers["evaluate"])
     check_scores(json.loads((old.run / "scores.json").read_text()), answer)
+
+
+def test_a_process_that_did_not_train_reads_an_old_model(old):
+    # Another test of this process may have imported the layers that the file names.
+    answer = subprocess.run(
+        [sys.executable, "-m", "topdb_tf.cli", "evaluate", old.run]
+        + ["--data-root", old.data],
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert f"mAP {100 * old.answers['evaluate']['mean_ap']:.1f}%" in answer.stdout
 
 
 def test_an_old_run_tells_how_far_it_came(old):

@@ -133,7 +133,7 @@ def _with_short_names(runs):
     for run in runs:
         path = run.config.data.dataset
         name = names[path] if common[names[path]] == 1 else path
-        data = replace(run.config.data, split=name)
+        data = replace(run.config.data, dataset=name)
         renamed.append(run._replace(config=replace(run.config, data=data)))
     return renamed
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 # Loading a model needs the layers that these modules register.
+from topdb_tf.model import layers, normalization  # noqa: F401
 from topdb_tf.model.folding import folded
 
 
