@@ -170,6 +170,10 @@ def test_score_judges_pairs_and_averages_neighbours(features):
     assert json.loads(draws.stdout)["num_valid_queries"] == 2
 
 
+def test_score_names_the_metrics(features):
+    refused(topdb("score", features, "--metric", "l1"), "sqeuclidean, euclidean", "l1")
+
+
 def test_score_explains_what_it_cannot_read(tmp_path):
     refused(topdb("score", tmp_path / "none.npz"), "none.npz")
     np.savez(tmp_path / "half.npz", query_features=np.zeros((1, 2)))
@@ -220,6 +224,7 @@ def test_an_identity_with_one_image_is_warned_of(own_data_root, tmp_path):
         ("data.image_height=8", ["row", "height"]),
         ("model.backbone=resnet18", ["resnet50", "resnet18"]),
         ("model.streams=[global, part]", ["part", "top_drop"]),
+        ("model.drop=tops", ["top, batch", "Did you mean `top`"]),
         ("model.weights=imagenet", ["tiny", "model.weights=none"]),
     ],
 )

@@ -1,7 +1,17 @@
+import dataclasses
+import math
+
 import pytest
 
 from topdb_tf.runs.recipes import read_config, read_recipe, recipes
-from topdb_tf.runs.settings import RENAMED, Config, DataConfig
+from topdb_tf.runs.settings import (
+    RENAMED,
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    TrainConfig,
+)
 
 
 def test_every_recipe_can_be_read():
@@ -113,6 +123,56 @@ def test_identities_of_a_batch():
 def test_a_wrong_override_is_explained(override, message):
     with pytest.raises(ValueError, match=message):
         read_recipe("paper", [override])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TrainConfig(ema=1.0), "`train.ema` must be below 1"),
+        (lambda: TrainConfig(epochs=0), "`train.epochs` must be at least 1"),
+        (lambda: TrainConfig(warmup="linar"), "Did you mean `linear`"),
+        (lambda: TrainConfig(stop_after=1, evaluate_every=0), "`train.stop_after`"),
+        (lambda: TrainConfig(epochs=5, freeze_epochs=5), "`train.freeze_epochs`"),
+        (
+            lambda: TrainConfig(schedule="cosine", epochs=9, warmup_epochs=9),
+            "`train.warmup_epochs` must be fewer",
+        ),
+        (lambda: DataConfig(batch_size=30), "multiple of `data.images_per_pid`"),
+        (lambda: DataConfig(flip=1.5), r"`data.flip` must be in \[0, 1\]"),
+        (lambda: ModelConfig(neck="bent"), "`model.neck` must be one of no_shift"),
+        (lambda: EvaluationConfig(metric="l1"), "`evaluation.metric` must be one of"),
+    ],
+)
+def test_settings_are_checked_where_they_are_made(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def numbers():
+    for section in dataclasses.fields(Config):
+        for setting in dataclasses.fields(section.default_factory):
+            if isinstance(setting.default, float):
+                yield section, setting
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    ("section", "setting"), list(numbers()), ids=lambda field: field.name
+)
+def test_every_number_must_be_finite(section, setting, value):
+    key = f"{section.name}.{setting.name}"
+    with pytest.raises(ValueError, match=f"`{key}` must be a finite number"):
+        section.default_factory(**{setting.name: value})
+    with pytest.raises(ValueError, match=f"`{key}` must be a finite number"):
+        read_recipe("paper", [f"{key}=.{str(value)}"])
+
+
+def test_settings_are_checked_together_and_not_one_after_the_other():
+    # Either alone does not go with what the recipe has.
+    config = read_recipe("paper", ["data.batch_size=30", "data.images_per_pid=5"])
+    assert config.data.pids_per_batch == 6
+    overrides = ["train.schedule=cosine", "train.epochs=9", "train.warmup_epochs=3"]
+    assert read_recipe("paper", overrides).train.epochs == 9
 
 
 def test_an_unknown_recipe_names_the_nearest():

@@ -47,8 +47,7 @@ class _TellsByStatus(click.Command):
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data.")
 @click.option(
     "--metric",
-    type=click.Choice(["sqeuclidean", "euclidean", "cosine"]),
-    help="Of the distance.  [default: the run's]",
+    help="Of the distance: sqeuclidean, euclidean or cosine.  [default: the run's]",
 )
 @click.option(
     "--best", is_flag=True, help="The epoch of the highest mAP, not the last."

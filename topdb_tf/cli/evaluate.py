@@ -75,10 +75,9 @@ def evaluate(
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--metric",
-    type=click.Choice(["sqeuclidean", "euclidean", "cosine"]),
     default="sqeuclidean",
     show_default=True,
-    help="Of the distance.",
+    help="Of the distance: sqeuclidean, euclidean or cosine.",
 )
 @click.option("--rerank", is_flag=True, help="Re-rank by k-reciprocal encoding first.")
 @click.option(

@@ -16,6 +16,8 @@ from topdb_tf.cli.options import (
     show,
 )
 from topdb_tf.runs.recipes import read_recipe, recipes
+from topdb_tf.runs.settings import PRECISIONS
+from topdb_tf.training.choices import STRATEGIES
 
 
 @click.command()
@@ -40,12 +42,12 @@ from topdb_tf.runs.recipes import read_recipe, recipes
 )
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    type=click.Choice(PRECISIONS),
     help="auto times the device and takes what pays.  [default: the recipe's]",
 )
 @click.option(
     "--strategy",
-    type=click.Choice(["none", "mirrored", "multiworker"]),
+    type=click.Choice(STRATEGIES),
     help="mirrored: all GPUs of this machine; multiworker: the machines in TF_CONFIG, "
     "on each of which the same command is run, with the run's folder on a file system "
     "that all see.  [default: the recipe's]",

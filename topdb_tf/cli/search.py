@@ -77,8 +77,8 @@ def index():
 )
 @click.option(
     "--metric",
-    type=click.Choice(["sqeuclidean", "euclidean", "cosine"]),
-    help="Of the distance.  [default: the run's, else sqeuclidean]",
+    help="Of the distance: sqeuclidean, euclidean or cosine.  [default: the run's, "
+    "else sqeuclidean]",
 )
 @_SET
 @_embedding_options

@@ -39,7 +39,7 @@ def epochs(
         config: Its settings; the data set tells the number of training identities.
         shown: The images.
         chosen: Epochs; none: up to six of those kept, evenly, with the first and last.
-        name: The map, of `topdb_tf.model.feature_maps.MAPS`.
+        name: The map, of `topdb_tf.model.variants.MAPS`.
         width: Of `topdb_tf.drawing.activations.epochs_figure`.
 
     Returns:
@@ -81,7 +81,7 @@ def epoch_maps(
         config: Its settings; the data set tells the number of training identities.
         images: RGB, uint8, each of shape `(height, width, 3)`.
         chosen: Epochs of `kept_epochs`.
-        name: The map, of `topdb_tf.model.feature_maps.MAPS`.
+        name: The map, of `topdb_tf.model.variants.MAPS`.
 
     Returns:
         float32 array of shape `(num_epochs, num_images, rows, columns)`.

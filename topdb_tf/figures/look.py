@@ -32,7 +32,7 @@ def activations(
         shown: The images.
         beside: Folders of other runs, drawn beside it on the same images.
         best: Whether to take the models of the best epochs instead of the last.
-        name: The map, of `topdb_tf.model.feature_maps.MAPS`.
+        name: The map, of `topdb_tf.model.variants.MAPS`.
         threshold: Of `topdb_tf.drawing.activations.activation_figure`.
         width: The same.
 

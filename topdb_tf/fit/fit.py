@@ -37,7 +37,12 @@ from topdb_tf.runs.machine import (
     describe_device,
     set_precision,
 )
-from topdb_tf.runs.network import as_begun, build_trainer, rate_of_epoch
+from topdb_tf.runs.network import (
+    as_begun,
+    build_trainer,
+    check_network,
+    rate_of_epoch,
+)
 from topdb_tf.runs.recipes import check_same_settings, read_config
 from topdb_tf.runs.settings import Config
 from topdb_tf.training.distribution import explained_losses, read_cluster
@@ -149,6 +154,7 @@ def _prepared(config, say, distribution, *, run=None):
     import keras
     import tensorflow as tf
 
+    check_network(config)
     split = _checked_data(config, say, run)
     keras.utils.set_random_seed(config.train.seed)
     if config.train.deterministic:

@@ -10,7 +10,7 @@ import numpy as np
 
 from topdb_tf.runs.folder import RunFolder, held
 from topdb_tf.runs.machine import Precision, load_tensorflow, set_precision
-from topdb_tf.runs.settings import Config
+from topdb_tf.runs.settings import PRECISIONS, Config
 from topdb_tf.training.checkpoint_files import (
     Checkpoint,
     Position,
@@ -27,7 +27,6 @@ from topdb_tf.training.distribution import (
 from topdb_tf.training.errors import TrainingInterrupted
 
 _WITHOUT_STRATEGY = {"xla": False, "ema": 0.0, "accumulate_steps": 1}
-_PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 def begin(config: Config, cluster: Cluster, say: Callable[[str], None]) -> Distribution:
@@ -120,9 +119,9 @@ def same_precision(distribution: Distribution, precision: Precision) -> Precisio
         distribution: The workers.
         precision: What `set_precision` returned on this worker.
     """
-    here = _PRECISIONS.index(precision.name)
+    here = PRECISIONS.index(precision.name)
     chief = int(of_chief(distribution, np.array([here]))[0])
-    return precision if chief == here else set_precision(_PRECISIONS[chief])
+    return precision if chief == here else set_precision(PRECISIONS[chief])
 
 
 def check_same(distribution: Distribution, *facts) -> None:

@@ -7,14 +7,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from topdb_tf.model.layers import BatchDropBlock, TopDropBlock
-
-MAPS = ("backbone", "bottlenecks")
-"""The maps by name: F and G in the paper."""
+from topdb_tf.model.layers import BatchDropBlock, DropsRankedRows
+from topdb_tf.model.variants import MAPS
 
 
 class DroppedRows(NamedTuple):
-    """What a Top DropBlock would drop.
+    """The rows that a drop block would take from each image.
 
     Args:
         row_relevance: What the rows are ranked by, float32 `(num_images, rows)`.
@@ -31,7 +29,7 @@ def feature_maps(embedder, batches: Iterable, *, name: str = "backbone") -> np.n
     Args:
         embedder: Model of `topdb_tf.model.network.embedder`, or loaded from its file.
         batches: Pixels, float32 in [0, 255] of shape `(batch, height, width, 3)`.
-        name: One of `MAPS`.
+        name: One of `topdb_tf.model.variants.MAPS`.
 
     Returns:
         float32 array of shape `(num_images, rows, columns, channels)`.
@@ -45,16 +43,16 @@ def feature_maps(embedder, batches: Iterable, *, name: str = "backbone") -> np.n
 
 
 def dropped_rows(embedder, batches: Iterable) -> DroppedRows:
-    """Returns the rows of every image that the model's Top DropBlock drops in training.
+    """Returns the rows of every image that the model's drop block takes in training.
 
     Args:
-        embedder: As of `feature_maps`.
-        batches: As of `feature_maps`.
+        embedder: Model of `topdb_tf.model.network.embedder`, or loaded from its file.
+        batches: Pixels, float32 in [0, 255] of shape `(batch, height, width, 3)`.
 
     Raises:
-        ValueError: If the model has no Top DropBlock.
+        ValueError: If the model has no drop block that ranks rows.
     """
-    block = top_drop_block(embedder)
+    block = row_drop_block(embedder)
     *_, activation = block.input  # the last argument of the layer
     model = keras.Model(embedder.input, activation)
     relevance, masks = [], []
@@ -69,35 +67,41 @@ def random_block(embedder, *, seed: int) -> np.ndarray:
     """Returns the cells that a `BatchDropBlock` of the same height drops at a draw.
 
     Args:
-        embedder: As of `dropped_rows`.
+        embedder: Model of `topdb_tf.model.network.embedder`, or loaded from its file.
         seed: Seed of the draw.
 
     Returns:
         bool array of shape `(rows, columns)`.
 
     Raises:
-        ValueError: If the model has no Top DropBlock, whose height would be taken.
+        ValueError: If the model has no drop block that ranks rows.
     """
-    block = top_drop_block(embedder)
+    block = row_drop_block(embedder)
     ones = np.ones((1, *block.output.shape[1:3], 1), np.float32)
     drop = BatchDropBlock(block.height_ratio, seed=seed, dtype="float32")
     return ops.convert_to_numpy(drop(ones, training=True))[0, :, :, 0] == 0
 
 
-def top_drop_block(embedder) -> TopDropBlock:
-    """Returns the Top DropBlock of a model.
+def drops_ranked_rows(embedder) -> bool:
+    """Returns whether a model has a drop block that ranks rows."""
+    return any(isinstance(layer, DropsRankedRows) for layer in embedder.layers)
+
+
+def row_drop_block(embedder) -> DropsRankedRows:
+    """Returns the drop block of a model that ranks rows.
 
     Raises:
         ValueError: If it has none.
     """
-    kinds = {type(layer): layer for layer in embedder.layers}
-    if TopDropBlock not in kinds:
-        drops = "random blocks" if BatchDropBlock in kinds else "nothing"
-        raise ValueError(
-            "The network must have a Top DropBlock, as that of the recipe `paper`. "
-            f"Received: one that drops {drops}"
-        )
-    return kinds[TopDropBlock]
+    for layer in embedder.layers:
+        if isinstance(layer, DropsRankedRows):
+            return layer
+    is_random = any(isinstance(layer, BatchDropBlock) for layer in embedder.layers)
+    raise ValueError(
+        "The network must have a Top DropBlock, as that of the recipe `paper`, or "
+        "another layer that ranks rows. Received: one that drops "
+        f"{'random blocks' if is_random else 'nothing'}"
+    )
 
 
 def _map_of(embedder, name):

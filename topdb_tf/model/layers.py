@@ -1,7 +1,31 @@
 """The drop blocks: layers that zero a part of the feature map while training."""
 
+from typing import Protocol, runtime_checkable
+
 import keras
 from keras import ops
+
+RELEVANCES = {"mean": ops.mean, "max": ops.max}
+"""What the energies of a row are reduced to: the paper's mean, the authors' maximum.
+
+Each is a function of an array and an `axis`.
+"""
+
+
+@runtime_checkable
+class DropsRankedRows(Protocol):
+    """A drop block that takes rows of each image by their rank, as `TopDropBlock`.
+
+    The rows of any such layer can be drawn: see `topdb_tf.model.feature_maps`.
+    """
+
+    height_ratio: float
+
+    def row_relevance(self, activation):
+        """Returns what the rows are ranked by, float32 `(batch, height)`."""
+
+    def row_mask(self, activation):
+        """Returns 1 for each row that is kept and 0 for a dropped one, likewise."""
 
 
 @keras.saving.register_keras_serializable(package="topdb_tf")
@@ -22,7 +46,7 @@ class TopDropBlock(keras.layers.Layer):
 
     Args:
         height_ratio: Share of the rows to drop, in (0, 1).
-        relevance: What the energies of a row are reduced to, "mean" or "max".
+        relevance: What the energies of a row are reduced to, a name in `RELEVANCES`.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -46,10 +70,10 @@ class TopDropBlock(keras.layers.Layer):
     def __init__(self, height_ratio, relevance="mean", **kwargs):
         super().__init__(**kwargs)
         _check_height_ratio(height_ratio)
-        if relevance not in ("mean", "max"):
+        if relevance not in RELEVANCES:
             raise ValueError(
-                '`relevance` must be "mean" (the paper\'s) or "max" (the authors\' '
-                f"code's). Received: relevance={relevance!r}"
+                f"`relevance` must be one of {', '.join(RELEVANCES)}. "
+                f"Received: relevance={relevance!r}"
             )
         self.height_ratio = height_ratio
         self.relevance = relevance
@@ -96,8 +120,7 @@ class TopDropBlock(keras.layers.Layer):
         """
         activation = ops.cast(ops.stop_gradient(activation), "float32")
         energy = ops.sum(ops.square(activation), axis=-1)  # (batch, height, width)
-        reduce = ops.mean if self.relevance == "mean" else ops.max
-        return reduce(energy, axis=-1)
+        return RELEVANCES[self.relevance](energy, axis=-1)
 
     def compute_output_shape(self, inputs_shape, activation_shape=None):
         return inputs_shape
@@ -190,6 +213,24 @@ class BatchDropBlock(keras.layers.Layer):
             "width_ratio": self.width_ratio,
             "seed": self.seed,
         }
+
+
+def top_drop_block(*, height_ratio, relevance, seed):
+    """Returns the `TopDropBlock` of a network; it draws nothing."""
+    return TopDropBlock(height_ratio, relevance, name="top_drop_block")
+
+
+def batch_drop_block(*, height_ratio, relevance, seed):
+    """Returns the `BatchDropBlock` of a network; it ranks nothing."""
+    return BatchDropBlock(height_ratio, seed=seed, name="batch_drop_block")
+
+
+DROP_BLOCKS = {"top": top_drop_block, "batch": batch_drop_block}
+"""The drop blocks by name: functions that make the layer from the settings.
+
+They take `height_ratio`, `relevance` and `seed`; the layer takes the map that is
+dropped from and, as `activation`, the one that rows may be ranked on.
+"""
 
 
 def _check_height_ratio(height_ratio):

@@ -13,9 +13,7 @@ from topdb_tf.model.backbones import (
     kaiming_normal,
 )
 from topdb_tf.model.normalization import FusedBatchNormalization
-
-NECKS = ("none", "no_shift", "shift")
-"""What stands between features and logits: nothing, or a BNNeck (see there)."""
+from topdb_tf.model.variants import MAPS, NECKS
 
 HEAD_DTYPE = "float32"
 """The precision behind the pooling: losses and embeddings are never half-precision."""
@@ -73,7 +71,8 @@ def build_network(
         backbone: `keras.Model` from normalised images to a feature map, as those in
             `topdb_tf.model.backbones.BACKBONES`.
         num_pids: Number of training identities.
-        drop_block: `TopDropBlock`, `BatchDropBlock` or `None`: nothing is dropped.
+        drop_block: A layer of `topdb_tf.model.layers.DROP_BLOCKS`, or `None`: nothing
+            is dropped.
         streams: Names in `STREAMS`.
         mask_from: Where a `TopDropBlock` ranks the rows: on the map of the "backbone"
             (the paper) or of the "bottlenecks" (the authors' code).
@@ -190,9 +189,9 @@ def _check(num_pids, streams, mask_from, num_bottlenecks, neck):
             f"`streams` must be one or more of {', '.join(STREAMS)}, each once. "
             f"Received: streams={tuple(streams)}"
         )
-    if mask_from not in FeatureMaps._fields[:2]:
+    if mask_from not in MAPS:
         raise ValueError(
-            '`mask_from` must be "backbone" or "bottlenecks". '
+            f"`mask_from` must be one of {', '.join(MAPS)}. "
             f"Received: mask_from={mask_from!r}"
         )
     if num_bottlenecks < 0:

@@ -68,13 +68,16 @@ def _lead(drops):
 def _maps_and_drops(embedder, config: Config, records: Sequence[ImageRecord]):
     """Returns maps `(num_images, rows, columns)` and which rows would be dropped."""
     from topdb_tf.data.decoding import decode_images
-    from topdb_tf.model.feature_maps import dropped_rows, feature_maps
-    from topdb_tf.model.layers import TopDropBlock
+    from topdb_tf.model.feature_maps import (
+        dropped_rows,
+        drops_ranked_rows,
+        feature_maps,
+    )
 
     images = decode_images([record.path for record in records])
     batches = batches_of(embedder, config, images)
     maps = activation_maps(feature_maps(embedder, batches))
-    if not any(isinstance(layer, TopDropBlock) for layer in embedder.layers):
+    if not drops_ranked_rows(embedder):
         return maps, None
     return maps, dropped_rows(embedder, batches).is_dropped
 

@@ -17,11 +17,6 @@ from typing import NamedTuple
 from topdb_tf import __version__
 from topdb_tf.progress import Verbosity, verbosity
 
-_POLICIES = {
-    "float32": "float32",
-    "bfloat16": "mixed_bfloat16",
-    "float16": "mixed_float16",
-}
 _WORTHWHILE = 1.2  # a half precision must be this much faster to be chosen
 _PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy", "numba", "h5py", "pillow")
 
@@ -95,7 +90,8 @@ def set_precision(requested: str) -> Precision:
     precision = Precision(requested, "as asked")
     if requested == "auto":
         precision = _fastest_precision()
-    keras.config.set_dtype_policy(_POLICIES[precision.name])
+    name = precision.name
+    keras.config.set_dtype_policy(name if name == "float32" else f"mixed_{name}")
     return precision
 
 

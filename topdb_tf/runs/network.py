@@ -6,11 +6,31 @@ from functools import partial
 
 from topdb_tf.progress import quieted
 from topdb_tf.runs.machine import Precision
-from topdb_tf.runs.settings import Config
+from topdb_tf.runs.settings import Config, check_choice
 from topdb_tf.training.checkpoint_files import (
     Checkpoint,
 )
 from topdb_tf.training.distribution import Distribution
+
+
+def check_network(config: Config) -> None:
+    """Checks that there are the parts of a network that the settings name.
+
+    They stand in tables of `topdb_tf.model`, to which others can be added.
+
+    Raises:
+        ValueError: If there is no such part; the nearest is named.
+    """
+    from topdb_tf.model.backbones import BACKBONES
+    from topdb_tf.model.layers import DROP_BLOCKS, RELEVANCES
+    from topdb_tf.model.network import STREAMS
+
+    model = config.model
+    check_choice("model.backbone", model.backbone, BACKBONES)
+    check_choice("model.drop", model.drop, DROP_BLOCKS)
+    check_choice("model.relevance", model.relevance, RELEVANCES)
+    for stream in model.streams:
+        check_choice("model.streams", stream, STREAMS)
 
 
 def build_trainer(
@@ -54,18 +74,16 @@ def build_trainer(
 def _build_network(config, num_pids):
     from topdb_tf.model.backbones import build_backbone
     from topdb_tf.model.checkpoints import load_backbone_weights
-    from topdb_tf.model.layers import BatchDropBlock, TopDropBlock
+    from topdb_tf.model.layers import DROP_BLOCKS
     from topdb_tf.model.network import build_network
 
+    check_network(config)
     model = config.model
-    if model.drop == "top":
-        drop_block = TopDropBlock(
-            model.height_ratio, model.relevance, name="top_drop_block"
-        )
-    else:
-        drop_block = BatchDropBlock(
-            model.height_ratio, seed=config.train.seed, name="batch_drop_block"
-        )
+    drop_block = DROP_BLOCKS[model.drop](
+        height_ratio=model.height_ratio,
+        relevance=model.relevance,
+        seed=config.train.seed,
+    )
     backbone = build_backbone(model.backbone, config.data.image_size)
     with quieted():
         load_backbone_weights(backbone, model.backbone, model.weights)

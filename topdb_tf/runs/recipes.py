@@ -1,7 +1,6 @@
 """Recipes: YAML files of differences from the defaults, and `--set` overrides."""
 
 import dataclasses
-import difflib
 import shlex
 import types
 import typing
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from topdb_tf.runs.settings import RENAMED, Config
+from topdb_tf.runs.settings import RENAMED, Config, nearest_name
 
 _SCALARS = {int: "a whole number", float: "a number", str: "a text", bool: "true/false"}
 
@@ -43,7 +42,8 @@ def read_recipe(
         if name_or_path not in recipes():
             raise ValueError(
                 f"`recipe` must be one of {', '.join(recipes())}, or a YAML file."
-                f"{_nearest(name_or_path, recipes())} Received: recipe={name_or_path!r}"
+                f"{nearest_name(name_or_path, recipes())} "
+                f"Received: recipe={name_or_path!r}"
             )
         path = _recipe_folder() / f"{name_or_path}.yaml"
     return read_config(path, overrides, say=say)
@@ -75,8 +75,7 @@ def read_config(
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not a YAML file: {error}") from error
     say = say or (lambda line: None)
-    settings = _by_new_names(settings, str(path), say)
-    config = _updated(Config(), settings, where=str(path))
+    values = _values(settings, str(path), say)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -85,12 +84,10 @@ def read_config(
                 f"Received: --set {override!r}"
             )
         settings = _yaml_value(text)
-        for part in reversed(key.strip().split(".")):
+        for part in reversed(key.strip().split(".", 1)):
             settings = {part: settings}
-        settings = _by_new_names(settings, f"--set {override}", say)
-        config = _updated(config, settings, where=f"--set {override}")
-    _check(config)
-    return config
+        values |= _values(settings, f"--set {override}", say)
+    return _config_of(values)
 
 
 def _recipe_folder():
@@ -106,48 +103,57 @@ def _yaml_value(text):
         return text
 
 
-def _by_new_names(settings, where, say):
-    """Returns the settings of a mapping with new names in place of the old ones."""
-    for old, new in RENAMED.items():
-        section, _, old_key = old.partition(".")
-        new_key = new.partition(".")[2]
-        values = settings.get(section) if isinstance(settings, dict) else None
-        if not isinstance(values, dict) or old_key not in values:
-            continue
-        if new_key in values:
-            raise ValueError(
-                f"`{new}` must be given once: `{old}` is its old name. Remove that. "
-                f"Received: both ({where})"
-            )
-        say(f"{where}: the setting `{old}` is now called `{new}`; it is read as that.")
-        values = {new_key if k == old_key else k: v for k, v in values.items()}
-        settings = {**settings, section: values}
-    return settings
+def _values(settings, where, say):
+    """Returns the values of a mapping of sections by `section.key`, each checked."""
+    values, sections = {}, _sections()
+    for section, keys in _mapping(settings, "A configuration", where).items():
+        if section not in sections:
+            raise _no_such_setting(section, _all_keys(), where)
+        types = typing.get_type_hints(sections[section])
+        for name, value in _mapping(keys, section, where).items():
+            old = f"{section}.{name}"
+            key = RENAMED.get(old, old)
+            if key != old:
+                say(f"{where}: the setting `{old}` is now called `{key}`.")
+                if key.partition(".")[2] in keys:
+                    raise ValueError(
+                        f"`{key}` must be given once: `{old}` is its old name. Remove "
+                        f"that. Received: both ({where})"
+                    )
+            if key not in _all_keys():
+                names = [other for other in _all_keys() if other.startswith(section)]
+                raise _no_such_setting(key, names, where)
+            values[key] = _converted(value, types[key.partition(".")[2]], key, where)
+    return values
 
 
-def _updated(section, settings, *, where, prefix=""):
-    """Returns a copy of a (nested) dataclass with the settings of a mapping."""
-    if not isinstance(settings, dict):
+def _mapping(value, name, where):
+    if not isinstance(value, dict):
         raise ValueError(
-            f"{prefix.rstrip('.') or 'A configuration'} must hold keys and values. "
-            f"Received: {settings!r} ({where})"
+            f"{name} must hold keys and values. Received: {value!r} ({where})"
         )
-    hints = typing.get_type_hints(type(section))
-    changes = {}
-    for key, value in settings.items():
-        if key not in hints:
-            names = _all_keys() if not prefix else [f"{prefix}{name}" for name in hints]
-            raise ValueError(
-                f"There is no setting `{prefix}{key}`."
-                f"{_nearest(f'{prefix}{key}', names)} Received: {where}"
-            )
-        current = getattr(section, key)
-        if dataclasses.is_dataclass(current):
-            value = _updated(current, value, where=where, prefix=f"{prefix}{key}.")
-        else:
-            value = _converted(value, hints[key], f"{prefix}{key}", where)
-        changes[key] = value
-    return dataclasses.replace(section, **changes)
+    return value
+
+
+def _no_such_setting(key, names, where):
+    near = nearest_name(str(key), names)
+    return ValueError(f"There is no setting `{key}`.{near} Received: {where}")
+
+
+def _config_of(values):
+    """Returns the settings of some values by `section.key`, the others by default."""
+    sections = {name: {} for name in _sections()}
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        sections[section][name] = value
+    return Config(
+        **{name: make(**sections[name]) for name, make in _sections().items()}
+    )
+
+
+def _sections():
+    """Returns the class of each section of the settings by its name."""
+    return {field.name: field.default_factory for field in dataclasses.fields(Config)}
 
 
 def _converted(value: Any, hint: Any, key: str, where: str) -> Any:
@@ -186,77 +192,10 @@ def _number(text):
 
 def _all_keys():
     return [
-        f"{section.name}.{setting.name}"
-        for section in dataclasses.fields(Config)
-        for setting in dataclasses.fields(section.default_factory)
+        f"{section}.{setting.name}"
+        for section, settings in _sections().items()
+        for setting in dataclasses.fields(settings)
     ]
-
-
-def _nearest(name, names):
-    by_leaf = {option.rpartition(".")[2]: option for option in names}
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if not close and name.rpartition(".")[2] in by_leaf:
-        close = [by_leaf[name.rpartition(".")[2]]]
-    return f" Did you mean `{close[0]}`?" if close else ""
-
-
-def _check(config):
-    for section in dataclasses.fields(config):
-        settings = getattr(config, section.name)
-        for setting in dataclasses.fields(settings):
-            key, value = (
-                f"{section.name}.{setting.name}",
-                getattr(settings, setting.name),
-            )
-            _check_setting(key, value, setting.metadata)
-    data = config.data
-    if data.batch_size % data.images_per_pid or data.pids_per_batch < 2:
-        raise ValueError(
-            "`data.batch_size` must be a multiple of `data.images_per_pid`, and hold "
-            "at least two identities. Received: "
-            f"batch_size={data.batch_size}, images_per_pid={data.images_per_pid}"
-        )
-    _check_training(config.train)
-
-
-def _check_training(train):
-    if train.ema == 1:
-        raise ValueError("`train.ema` must be below 1: nothing new would be averaged.")
-    if train.stop_after and not train.evaluate_every:
-        raise ValueError(
-            "`train.stop_after` needs scores while training: set "
-            "`train.evaluate_every`. Received: "
-            f"stop_after={train.stop_after}, evaluate_every=0"
-        )
-    if train.freeze_epochs >= train.epochs:
-        raise ValueError(
-            "`train.freeze_epochs` must be fewer than `train.epochs`. Received: "
-            f"freeze_epochs={train.freeze_epochs}, epochs={train.epochs}"
-        )
-    if train.schedule == "cosine" and train.warmup_epochs >= train.epochs:
-        raise ValueError(
-            "With `train.schedule=cosine`, `train.warmup_epochs` must be fewer than "
-            f"`train.epochs`. Received: warmup_epochs={train.warmup_epochs}, "
-            f"epochs={train.epochs}"
-        )
-
-
-def _check_setting(key, value, limits):
-    choices = limits.get("choices")
-    if choices and value not in choices:
-        raise ValueError(
-            f"`{key}` must be one of {', '.join(choices)}.{_nearest(value, choices)} "
-            f"Received: {value!r}"
-        )
-    if value is None or "least" not in limits:
-        return
-    if "most" in limits and not limits["least"] <= value <= limits["most"]:
-        span = f"[{limits['least']}, {limits['most']}]"
-        raise ValueError(f"`{key}` must be in {span}. Received: {value}")
-    if value < limits["least"]:
-        raise ValueError(
-            f"`{key}` must be at least {limits['least']}. Received: {value}"
-        )
 
 
 # Settings that do not change the result.

@@ -1,16 +1,52 @@
 """Settings of a run: every default once, with what it may be."""
 
 import dataclasses
+import difflib
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import yaml
 
+from topdb_tf.model.variants import MAPS, NECKS
+from topdb_tf.training.choices import (
+    MINING,
+    SCHEDULES,
+    STATISTICS,
+    STRATEGIES,
+    WARMUPS,
+)
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+"""What a network may compute in; `auto` times the device and takes what pays."""
 RENAMED = {
     "data.split": "data.dataset",
     "data.split_seed": "data.division_seed",
     "train.drop_epochs": "train.decay_epochs",
 }
 """Settings that had another name before, which is read still, and their name now."""
+
+
+def nearest_name(name: str, names: Iterable[str]) -> str:
+    """Returns the question whether another name was meant, nothing if none is near."""
+    by_leaf = {option.rpartition(".")[2]: option for option in names}
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if not close and name.rpartition(".")[2] in by_leaf:
+        close = [by_leaf[name.rpartition(".")[2]]]
+    return f" Did you mean `{close[0]}`?" if close else ""
+
+
+def check_choice(key: str, value: str, choices: Iterable[str]) -> None:
+    """Checks that a setting `section.key` names one of some choices.
+
+    Raises:
+        ValueError: If it does not; the nearest choice is named.
+    """
+    if value not in choices:
+        raise ValueError(
+            f"`{key}` must be one of {', '.join(choices)}."
+            f"{nearest_name(value, choices)} Received: {value!r}"
+        )
 
 
 def _one_of(default, *others):
@@ -23,6 +59,24 @@ def _at_least(least, default):
 
 def _share(default):
     return field(default=default, metadata={"least": 0, "most": 1})
+
+
+def _check_each(section, settings):
+    """Checks each setting of a section by itself."""
+    for setting in dataclasses.fields(settings):
+        key, value = f"{section}.{setting.name}", getattr(settings, setting.name)
+        limits = setting.metadata
+        if "choices" in limits:
+            check_choice(key, value, limits["choices"])
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"`{key}` must be a finite number. Received: {value}")
+        if "most" in limits and not limits["least"] <= value <= limits["most"]:
+            span = f"[{limits['least']}, {limits['most']}]"
+            raise ValueError(f"`{key}` must be in {span}. Received: {value}")
+        if "least" in limits and value < limits["least"]:
+            raise ValueError(
+                f"`{key}` must be at least {limits['least']}. Received: {value}"
+            )
 
 
 @dataclass(frozen=True)
@@ -60,6 +114,15 @@ class DataConfig:
     erase: float = _share(0.5)
     threads: int = _at_least(0, 0)
 
+    def __post_init__(self):
+        _check_each("data", self)
+        if self.batch_size % self.images_per_pid or self.pids_per_batch < 2:
+            raise ValueError(
+                "`data.batch_size` must be a multiple of `data.images_per_pid`, and "
+                "hold at least two identities. Received: "
+                f"batch_size={self.batch_size}, images_per_pid={self.images_per_pid}"
+            )
+
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width in pixels."""
@@ -76,12 +139,15 @@ class ModelConfig:
     """The network: its backbone, its streams and what is dropped.
 
     Args:
-        backbone: `resnet50`, `mobilenet_v2` or `tiny`.
+        backbone: A name in `topdb_tf.model.backbones.BACKBONES`: `resnet50`,
+            `mobilenet_v2` or `tiny`.
         weights: Start of the backbone: `imagenet`, `none`, a preset or a file.
         streams: Names of the streams, of `topdb_tf.model.network.STREAMS`.
-        drop: `top` (Top DropBlock) or `batch` (one random block a batch).
+        drop: A name in `topdb_tf.model.layers.DROP_BLOCKS`: `top` (Top DropBlock) or
+            `batch` (one random block a batch).
         height_ratio: Share of the rows that is dropped, in (0, 1).
-        relevance: How the columns of a row count: `mean` (paper) or `max` (authors).
+        relevance: How the columns of a row count, a name in
+            `topdb_tf.model.layers.RELEVANCES`: `mean` (paper) or `max` (authors).
         mask_from: Feature map that the rows are ranked on: `backbone` (paper) or
             `bottlenecks` (authors).
         num_bottlenecks: Bottlenecks between the backbone and the dropping streams.
@@ -91,12 +157,15 @@ class ModelConfig:
     backbone: str = "resnet50"
     weights: str = "imagenet"
     streams: tuple[str, ...] = ("global", "top_drop", "regularization")
-    drop: str = _one_of("top", "batch")
+    drop: str = "top"
     height_ratio: float = 0.3
-    relevance: str = _one_of("mean", "max")
-    mask_from: str = _one_of("backbone", "bottlenecks")
+    relevance: str = "mean"
+    mask_from: str = _one_of(*MAPS)
     num_bottlenecks: int = _at_least(0, 2)
-    neck: str = _one_of("no_shift", "shift", "none")
+    neck: str = _one_of(*NECKS)
+
+    def __post_init__(self):
+        _check_each("model", self)
 
 
 @dataclass(frozen=True)
@@ -146,8 +215,8 @@ class TrainConfig:
     learning_rate: float = 1e-3
     reference_batch_size: int = _at_least(1, 128)
     accumulate_steps: int = _at_least(1, 1)
-    schedule: str = _one_of("steps", "cosine")
-    warmup: str = _one_of("linear", "staircase")
+    schedule: str = _one_of(*SCHEDULES)
+    warmup: str = _one_of(*WARMUPS)
     warmup_epochs: int = _at_least(0, 50)
     decay_epochs: tuple[int, ...] = (200, 300)
     l2: float = 5e-4
@@ -157,16 +226,40 @@ class TrainConfig:
     stop_after: int = _at_least(0, 0)
     label_smoothing: float = _share(0.1)
     margin: float | str = 0.3
-    precision: str = _one_of("auto", "float32", "bfloat16", "float16")
+    precision: str = _one_of(*PRECISIONS)
     xla: bool = False
-    strategy: str = _one_of("none", "mirrored", "multiworker")
-    mining: str = _one_of("global", "replica")
-    statistics: str = _one_of("synchronized", "replica")
+    strategy: str = _one_of(*STRATEGIES)
+    mining: str = _one_of(*MINING)
+    statistics: str = _one_of(*STATISTICS)
     seed: int = _at_least(0, 1)
     deterministic: bool = False
     evaluate_every: int = _at_least(0, 30)
     checkpoint_minutes: float = _at_least(0, 15.0)
     keep_checkpoints: int = _at_least(1, 2)
+
+    def __post_init__(self):
+        _check_each("train", self)
+        if self.ema == 1:
+            raise ValueError(
+                "`train.ema` must be below 1: nothing new would be averaged."
+            )
+        if self.stop_after and not self.evaluate_every:
+            raise ValueError(
+                "`train.stop_after` needs scores while training: set "
+                "`train.evaluate_every`. Received: "
+                f"stop_after={self.stop_after}, evaluate_every=0"
+            )
+        if self.freeze_epochs >= self.epochs:
+            raise ValueError(
+                "`train.freeze_epochs` must be fewer than `train.epochs`. Received: "
+                f"freeze_epochs={self.freeze_epochs}, epochs={self.epochs}"
+            )
+        if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                "With `train.schedule=cosine`, `train.warmup_epochs` must be fewer "
+                f"than `train.epochs`. Received: warmup_epochs={self.warmup_epochs}, "
+                f"epochs={self.epochs}"
+            )
 
 
 @dataclass(frozen=True)
@@ -185,6 +278,9 @@ class EvaluationConfig:
     metric: str = _one_of("sqeuclidean", "euclidean", "cosine")
     rerank: bool = False
     ignore_cameras: bool = False
+
+    def __post_init__(self):
+        _check_each("evaluation", self)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable
 
-WARMUPS = ("linear", "staircase")
+from topdb_tf.training.choices import WARMUPS
+
 _STAIRS = 10  # the staircase reaches the peak in ten equal stairs
 
 

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from topdb_tf.training.choices import MINING
 from topdb_tf.training.losses import BatchHardTripletLoss, LabelSmoothedCrossEntropy
 from topdb_tf.training.replicas import num_replicas, sum_of_replicas, whole_batch
 
@@ -58,9 +59,10 @@ class ReidTrainer(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if mining not in ("global", "replica"):
+        if mining not in MINING:
             raise ValueError(
-                f'`mining` must be "global" or "replica". Received: mining={mining!r}'
+                f"`mining` must be one of {', '.join(MINING)}. "
+                f"Received: mining={mining!r}"
             )
         if tf.distribute.has_strategy():
             raise ValueError("Make the trainer outside the scope of the strategy.")

@@ -1,0 +1,108 @@
+"""Drop rules and drop blocks from outside the package, from a setting to a picture."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from topdb_tf.model.feature_maps import (
+    dropped_rows,
+    drops_ranked_rows,
+    random_block,
+)
+from topdb_tf.model.layers import DROP_BLOCKS, RELEVANCES, TopDropBlock
+from topdb_tf.runs.network import build_trainer, check_network
+from topdb_tf.runs.recipes import read_recipe
+
+SMALL = [
+    "data.image_height=64",
+    "data.image_width=32",
+    "data.batch_size=8",
+    "data.images_per_pid=2",
+]
+PIXELS = np.random.default_rng(0).integers(0, 256, (8, 64, 32, 3)).astype("float32")
+LABELS = np.repeat(np.arange(4), 2)
+
+
+class LeastActiveRows(keras.layers.Layer):
+    """Zeroes the rows that respond least; nothing of the package's own classes."""
+
+    def __init__(self, height_ratio, **kwargs):
+        super().__init__(**kwargs)
+        self.height_ratio = height_ratio
+
+    def call(self, inputs, activation=None, training=False):
+        if not training:
+            return inputs
+        mask = self.row_mask(inputs if activation is None else activation)
+        return inputs * ops.cast(mask, inputs.dtype)[:, :, None, None]
+
+    def row_relevance(self, activation):
+        return -ops.sum(ops.square(ops.stop_gradient(activation)), axis=(2, 3))
+
+    def row_mask(self, activation):
+        relevance, height = self.row_relevance(activation), activation.shape[1]
+        _, rows = ops.top_k(relevance, k=round(self.height_ratio * height))
+        return 1 - ops.sum(ops.one_hot(rows, height), axis=1)
+
+    def compute_output_shape(self, inputs_shape, activation_shape=None):
+        return inputs_shape
+
+
+def trained_embedder(setting):
+    """Returns the embedder of a network by a setting, after a step of training."""
+    config = read_recipe("demo", [*SMALL, setting])
+    trainer, embedder = build_trainer(config, num_pids=4)
+    before = trainer.network.get_weights()
+    history = trainer.fit(PIXELS, LABELS, batch_size=8, verbose=0).history
+    assert np.isfinite(history["loss"][0])
+    after = trainer.network.get_weights()
+    assert any((a != b).any() for a, b in zip(before, after, strict=True))
+    return embedder
+
+
+def check_rows(embedder):
+    """Checks that the rows of most relevance are those that would be dropped."""
+    assert drops_ranked_rows(embedder)
+    rows = dropped_rows(embedder, [PIXELS])
+    assert (rows.is_dropped.sum(axis=1) == rows.is_dropped[0].sum()).all()
+    least = np.where(rows.is_dropped, rows.row_relevance, np.inf).min(axis=1)
+    most = np.where(rows.is_dropped, -np.inf, rows.row_relevance).max(axis=1)
+    assert (least >= most).all()
+    block = random_block(embedder, seed=1)
+    assert block.any(axis=1).sum() == rows.is_dropped[0].sum()
+    return rows
+
+
+def test_another_relevance_is_a_line_in_a_table(monkeypatch):
+    monkeypatch.setitem(RELEVANCES, "median", ops.median)
+    check_rows(trained_embedder("model.relevance=median"))
+    # Energies: 16, 0, 0; 9, 9, 9; 1, 4, 1. Medians 0, 9, 1: row 1, then row 2.
+    rows = np.array([[4, 0, 0], [3, 3, 3], [1, 2, 1]], "float32")[None, :, :, None]
+    mask = TopDropBlock(0.67, "median").row_mask(rows)
+    np.testing.assert_array_equal(mask, [[1, 0, 0]])
+
+
+def test_another_drop_block_is_a_line_in_a_table(monkeypatch):
+    def least_active_rows(*, height_ratio, relevance, seed):
+        return LeastActiveRows(height_ratio, name="least_active_rows")
+
+    monkeypatch.setitem(DROP_BLOCKS, "least", least_active_rows)
+    rows = check_rows(trained_embedder("model.drop=least"))
+    # 0.3 of 8 rows, rounded: 2.
+    assert rows.is_dropped.shape == (8, 8)
+    assert (rows.is_dropped.sum(axis=1) == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.drop=tops", "`model.drop` must be one of top, batch.*mean `top`"),
+        ("model.relevance=maxi", "`model.relevance` must be one of mean.*mean `max`"),
+        ("model.backbone=tinny", "`model.backbone` must be one of.*mean `tiny`"),
+        ("model.streams=[globe]", "`model.streams` must be one of.*mean `global`"),
+    ],
+)
+def test_a_part_that_there_is_not_is_refused_with_the_nearest(setting, message):
+    with pytest.raises(ValueError, match=message):
+        check_network(read_recipe("demo", [setting]))
