@@ -45,7 +45,7 @@ def ours(precision, batch):
     """Returns the functions that embed a batch with this package."""
     import tensorflow as tf
 
-    from topdb_tf.export.saved_model import ServedEmbedder, save
+    from topdb_tf.export.saved_model import ServedEmbedder
     from topdb_tf.model.extraction import inference_function
     from topdb_tf.model.network import embedder
 
@@ -55,8 +55,8 @@ def ours(precision, batch):
     embed = inference_function(model)
     with tempfile.TemporaryDirectory() as folder:
         served = ServedEmbedder(model, dtype=precision)
-        version = save(served, Path(folder) / "topdb", finish=lambda version: None)
-        loaded = tf.saved_model.load(str(version))
+        served.write(Path(folder))
+        loaded = tf.saved_model.load(folder)
     images = tf.constant(random_images(batch))
     pixels = tf.cast(images, tf.float32)
 

@@ -39,16 +39,18 @@ def main():
 
 def export(precision, folder):
     """Writes one version of the network and returns its folder."""
-    from topdb_tf.export.saved_model import ServedEmbedder, save
+    from topdb_tf.export.saved_model import ServedEmbedder, new_version
     from topdb_tf.model.network import embedder
 
     started = time.perf_counter()
     served = ServedEmbedder(embedder(our_network()), dtype=precision)
-    version = save(served, folder, finish=lambda version: None)
-    size = sum(path.stat().st_size for path in version.rglob("*") if path.is_file())
+    with new_version(folder) as version:
+        served.write(version.partial)
+    files = [path for path in version.final.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
     seconds = time.perf_counter() - started
     print(f"{precision}: {size / 2**20:.1f} MiB, built and exported in {seconds:.1f} s")
-    return version
+    return version.final
 
 
 def measure(version, precision, repeats):

@@ -7,7 +7,7 @@ from safetensors.numpy import save_file
 
 from tests.golden_rules import golden_figures, golden_state_dict, golden_value
 from topdb_tf.model.normalization import FusedBatchNormalization
-from topdb_tf.model.state_dict import variable_of
+from topdb_tf.model.state_dict import _full_name, _variables_by_name
 
 # The same modules: first as the authors of Top-DB-Net name them in their BDB, then as
 # the authors of BDB do.
@@ -35,6 +35,11 @@ def small_backbone(image_size):
     )
     x = FusedBatchNormalization(name="conv1_bn")(x)
     return keras.Model(images, x, name="backbone")
+
+
+def variable_of(network, key):
+    """The variable of a network for a key of the authors, or `None`."""
+    return _variables_by_name(network).get(_full_name(key))
 
 
 def state_dict_of(network, variant="topdb"):

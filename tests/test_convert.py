@@ -84,8 +84,8 @@ def assert_golden(path, variant):
 def test_bdb_by_the_names_of_its_authors_embeds_as_theirs(tmp_path):
     checkpoint, out = tmp_path / "bdb.safetensors", tmp_path / "bdb.keras"
     write_safetensors(checkpoint, renamed(golden_weights("bdb"), BDB_NAMES))
-    facts = convert(checkpoint, out)
-    assert (facts["variant"], facts["num_pids"]) == ("bdb", 7)
+    conversion = convert(checkpoint, out)
+    assert (conversion.variant, conversion.num_pids) == ("bdb", 7)
     assert_golden(out, "bdb")
 
 
@@ -99,7 +99,7 @@ def test_a_file_of_the_authors_embeds_as_theirs(tmp_path, variant, is_zip):
     prefix = "" if is_zip else "module."
     weights = golden_weights(variant)
     write_torch(torch, checkpoint, weights, prefix=prefix, is_zip=is_zip, **facts)
-    assert convert(checkpoint, out)["variant"] == variant
+    assert convert(checkpoint, out).variant == variant
     assert_golden(out, variant)
 
 
@@ -237,6 +237,8 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, checkpoint, monkeypatch):
 
 def test_a_target_that_cannot_be_is_named_first(tmp_path):
     nowhere = tmp_path / "nowhere.pth.tar"
-    refused(topdb("convert", nowhere, tmp_path / "out.h5"), "ends in .keras", "out.h5")
+    refused(
+        topdb("convert", nowhere, tmp_path / "out.h5"), "must end in .keras", "out.h5"
+    )
     refused(topdb("convert", nowhere, tmp_path / "no" / "o.keras"), "no folder")
     refused(topdb("convert", nowhere, tmp_path / "o.keras"), "nowhere.pth.tar")

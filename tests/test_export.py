@@ -1,16 +1,20 @@
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from click.testing import CliRunner
+from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.test_folding import trained_embedder
 from topdb_tf.cli import main
-from topdb_tf.export import serving as recipe
-from topdb_tf.export.model_card import model_card
+from topdb_tf.export import check
+from topdb_tf.export.model_card import ServedExport, model_card
 from topdb_tf.export.session import SessionModel
-from topdb_tf.export.warm_up import read_warm_up_requests
+from topdb_tf.export.warm_up import WARM_UP_FILE
 from topdb_tf.files import sha256_of
 from topdb_tf.runs.folder import RunFolder
 from topdb_tf.runs.settings import Config
@@ -24,6 +28,18 @@ SCORES = {
     "num_valid_queries": 3368,
     "protocol": {"metric": "sqeuclidean", "ignore_cameras": False},
 }
+SERVED = ServedExport(
+    path="models/topdb/1",
+    mebibytes=1.0,
+    precision="float32",
+    normalize=False,
+    height=32,
+    width=16,
+    dim=192,
+    max_difference=0.0,
+    min_cosine=1.0,
+    seconds=1.0,
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +69,20 @@ def topdb(*arguments):
 
 
 def version_of(facts):
-    return recipe.Path(facts["path"])
+    return Path(facts["path"])
+
+
+def read_warm_up_requests(version):
+    """The signature and the inputs by name of each request, as NumPy arrays."""
+    requests = []
+    for record in tf.data.TFRecordDataset(str(version / WARM_UP_FILE)):
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        request = log.predict_log.request
+        inputs = {
+            name: tf.make_ndarray(request.inputs[name]) for name in request.inputs
+        }
+        requests.append((request.model_spec.signature_name, inputs))
+    return requests
 
 
 def test_the_facts_are_those_of_the_files(exported):
@@ -73,9 +102,9 @@ def test_warm_up_requests_are_of_every_signature_and_work(exported):
     with SessionModel(version_of(exported)) as model:
         for name, inputs in requests:
             (count,) = {len(values) for values in inputs.values()}
-            for output in model.run(name, **inputs).values():
-                assert len(output) == count
-                assert np.isfinite(output).all()
+            output = model.run(name, **inputs)
+            assert len(output) == count
+            assert np.isfinite(output).all()
     assert {len(inputs["images"]) for name, inputs in requests if name == "pixels"} == {
         1,
         8,
@@ -100,8 +129,6 @@ def test_the_card_tells_data_scores_limits_and_law(exported):
 
 
 def test_the_card_has_the_thresholds_of_the_same_model(run, tmp_path):
-    facts = {"normalize": False, "precision": "float32", "height": 32, "width": 16}
-    facts |= {"dim": 192, "max_difference": 0.0, "min_cosine": 1.0}
     calibrated = RunFolder(tmp_path / "calibrated")
     shutil.copytree(run.path, calibrated.path)
     share = {"value": 0.00147, "low": 0.00109, "high": 0.00199}
@@ -117,12 +144,12 @@ def test_the_card_has_the_thresholds_of_the_same_model(run, tmp_path):
         "roc": [],
     }
     calibrated.calibration.write_text(json.dumps(calibration))
-    card = model_card(calibrated.embedder, calibrated, facts)
+    card = model_card(calibrated.embedder, calibrated, SERVED)
     assert "| 0.1% | 1062.5 | 0.147% (0.109% to 0.199%) | 57.6% (" in card
-    card = model_card(calibrated.embedder, calibrated, {**facts, "normalize": True})
+    card = model_card(calibrated.embedder, calibrated, replace(SERVED, normalize=True))
     assert "unlike these" in card
     trained_embedder(neck="none").save(calibrated.embedder)
-    card = model_card(calibrated.embedder, calibrated, facts)
+    card = model_card(calibrated.embedder, calibrated, SERVED)
     assert "1062.5" not in card
     assert "has changed since" in card
 
@@ -137,12 +164,11 @@ def test_options_of_another_format_are_refused(run, tmp_path):
 
 
 def test_the_card_claims_no_scores_of_another_epoch(run):
-    facts = {"normalize": True, "precision": "float32", "height": 32, "width": 16}
-    facts |= {"dim": 192, "max_difference": 0.0, "min_cosine": 1.0}
-    card = model_card(run.best_embedder, run, facts)
+    normalized = replace(SERVED, normalize=True)
+    card = model_card(run.best_embedder, run, normalized)
     assert "52.9" not in card
     assert "unit L2 norm" in card
-    card = model_card(run.embedder, None, facts)
+    card = model_card(run.embedder, None, normalized)
     assert "52.9" not in card
     assert "Market" not in card
 
@@ -164,12 +190,40 @@ def test_a_file_is_exported_beside_itself(run, tmp_path):
     assert facts["normalize"] is True
 
 
-def test_an_export_that_differs_fails_and_leaves_nothing(run, tmp_path, monkeypatch):
-    monkeypatch.setitem(recipe.LEAST_COSINE, "float32", 1.1)
-    answer = topdb("export", run.path, "--out", tmp_path / "topdb")
+@pytest.mark.parametrize("format", ["saved_model", "onnx"])
+def test_an_export_that_differs_fails_and_leaves_nothing(
+    format, run, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(check.LEAST_COSINE, "float32", 1.1)
+    suffix = ".onnx" if format == "onnx" else ""
+    out = tmp_path / f"topdb{suffix}"
+    answer = topdb("export", run.path, "--format", format, "--out", out)
     assert answer.exit_code != 0
-    assert "must give the embeddings of the run" in answer.stderr
+    assert "must give the embeddings of its source" in answer.stderr
+    assert "at least 1.1. Nothing was written" in answer.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_formats_of_one_model_are_checked_by_the_same_function(
+    run, tmp_path, monkeypatch
+):
+    checked = []
+
+    def spied(answers, expected, *, precision):
+        checked.append((answers, expected))
+        return check_export(answers, expected, precision=precision)
+
+    check_export = check.check_export
+    monkeypatch.setattr(check, "check_export", spied)
+    for name in ("saved_model", "onnx"):
+        out = tmp_path / f"a.{name}"
+        answer = topdb("export", run.path, "--format", name, "--out", out)
+        assert answer.exit_code == 0, answer.output
+    (served, expected), (in_file, same) = checked
+    assert len(served) == 2  # as files and as pixels
+    np.testing.assert_array_equal(expected, same)
+    for answers in (*served, *in_file):
+        np.testing.assert_allclose(answers, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_what_was_not_trained_is_refused(run, tmp_path):

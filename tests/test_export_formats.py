@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import onnx
@@ -8,10 +9,10 @@ import pytest
 from tests.test_folding import SIZE, trained_embedder
 from topdb_tf.data.benchmarks import read_split
 from topdb_tf.data.pipeline import evaluation_dataset
-from topdb_tf.export import formats
-from topdb_tf.export import formats_of_run as recipe
+from topdb_tf.export import check, formats
+from topdb_tf.export.accuracy import HeadlineScores
 from topdb_tf.export.formats import load_file
-from topdb_tf.export.formats_of_run import ReportData, export_file, export_file_lines
+from topdb_tf.export.one_file import ReportData, export_file, file_lines
 from topdb_tf.export.serving import Source, find_source
 from topdb_tf.model.extraction import load_embedder
 from topdb_tf.runs.folder import RunFolder
@@ -44,7 +45,7 @@ def run(tmp_path_factory):
 def exported(run, images):
     """The facts of an int8 file: the one whose scores could differ."""
     return export_file(
-        find_source(run.path), "litert", precision="int8", data=images, say=str
+        find_source(run.path), "litert", precision="int8", report_data=images, say=str
     )
 
 
@@ -87,10 +88,22 @@ def first_match_and_average_precision(query, gallery, query_record, records):
 
 def test_the_file_and_its_report_lie_beside_the_model(exported, run):
     path = run.path / "embedder-int8.tflite"
-    assert exported["path"] == str(path)
-    assert exported["mebibytes"] == pytest.approx(path.stat().st_size / 2**20, abs=0.01)
+    assert exported.path == str(path)
+    assert exported.mebibytes == pytest.approx(path.stat().st_size / 2**20, abs=0.01)
     report = path.with_name("embedder-int8.tflite.report.json")
-    assert json.loads(report.read_text()) == exported
+    record = json.loads(report.read_text())
+    assert record == asdict(exported)
+    assert set(record) == {
+        *("path", "format", "precision", "num_calibration_images", "mebibytes"),
+        *("height", "width", "dim", "source_precision", "reference", "probes"),
+        *("retrieval", "images_per_second", "seconds"),
+    }
+    differences = {"max_difference", "min_cosine", "mean_cosine"}
+    assert set(record["probes"]) == {"num_images", *differences}
+    assert set(record["retrieval"]) == differences | {
+        *("dataset", "max_pids", "num_pids", "num_query_images"),
+        *("num_gallery_images", "before", "after", "change"),
+    }
     assert not [name for name in names_in(run.path) if "partial" in name]
 
 
@@ -101,24 +114,24 @@ def test_the_reports_figures_are_those_of_the_file(
     records = split.query + split.gallery
     pixels = pixels_of(records)
     expected = load_embedder(run.embedder)(pixels, training=False).numpy()
-    found = load_file(exported["path"])(pixels)
-    scores = exported["retrieval"]
-    assert (scores["dataset"], scores["max_pids"], scores["num_pids"]) == (
+    found = load_file(exported.path)(pixels)
+    scores = exported.retrieval
+    assert (scores.dataset, scores.max_pids, scores.num_pids) == (
         "synthetic",
         None,
         3,
     )
-    assert scores["num_query_images"] == len(split.query)
-    assert scores["num_gallery_images"] == len(split.gallery)
+    assert scores.num_query_images == len(split.query)
+    assert scores.num_gallery_images == len(split.gallery)
     cosines = [
         a @ b / np.sqrt((a @ a) * (b @ b)) for a, b in zip(found, expected, strict=True)
     ]
     # Whether one level of int8 is reached may hang on the last bit of the batch.
-    assert scores["min_cosine"] == pytest.approx(min(cosines), abs=1e-4)
-    assert scores["mean_cosine"] == pytest.approx(np.mean(cosines), abs=1e-5)
+    assert scores.min_cosine == pytest.approx(min(cosines), abs=1e-4)
+    assert scores.mean_cosine == pytest.approx(np.mean(cosines), abs=1e-5)
     largest = np.abs(found - expected).max()
-    assert scores["max_difference"] == pytest.approx(largest, rel=0.05)
-    for name, features in (("before", expected), ("after", found)):
+    assert scores.max_difference == pytest.approx(largest, rel=0.05)
+    for headline, features in ((scores.before, expected), (scores.after, found)):
         queries, gallery = np.split(features, [len(split.query)])
         hits, precisions = zip(
             *(
@@ -127,29 +140,30 @@ def test_the_reports_figures_are_those_of_the_file(
             ),
             strict=True,
         )
-        assert scores[name]["rank_1"] == pytest.approx(np.mean(hits))
-        assert scores[name]["mean_ap"] == pytest.approx(np.mean(precisions))
-    for name, change in scores["change"].items():
-        assert change == scores["after"][name] - scores["before"][name]
+        assert headline.rank_1 == pytest.approx(np.mean(hits))
+        assert headline.mean_ap == pytest.approx(np.mean(precisions))
+    before, after = scores.before, scores.after
+    assert scores.change.rank_1 == after.rank_1 - before.rank_1
+    assert scores.change.mean_ap == after.mean_ap - before.mean_ap
 
 
 def test_the_probes_are_compared_in_float32(exported):
-    probes = exported["probes"]
-    assert probes["num_images"] == 12
-    assert 0.95 < probes["min_cosine"] <= probes["mean_cosine"] < 1
-    assert exported["source_precision"] == "float32"
-    assert exported["num_calibration_images"] == 20  # all that there are
-    speeds = exported["images_per_second"]
-    assert min(speeds["source"], speeds["file"]) > 0
+    probes = exported.probes
+    assert probes.num_images == 8
+    assert 0.95 < probes.min_cosine <= probes.mean_cosine < 1
+    assert exported.source_precision == "float32"
+    assert exported.num_calibration_images == 20  # all that there are
+    speeds = exported.images_per_second
+    assert min(speeds.source, speeds.file) > 0
 
 
 def test_the_lines_tell_size_differences_scores_and_speed(exported):
-    lines = "\n".join(export_file_lines(exported))
-    for words in ("MiB, int8", "12 drawn images", "mAP", "points", "images/s"):
+    lines = "\n".join(file_lines(exported))
+    for words in ("MiB, int8", "8 drawn images", "mAP", "points", "images/s"):
         assert words in lines
     assert "Only images of these identities" not in lines
-    scores = {**exported["retrieval"], "max_pids": 3}
-    limited = export_file_lines({**exported, "retrieval": scores})
+    limited = replace(exported, retrieval=replace(exported.retrieval, max_pids=3))
+    limited = file_lines(limited)
     assert any("Only images of these identities" in line for line in limited)
 
 
@@ -160,22 +174,22 @@ def test_a_limit_ranks_the_images_of_some_identities_alone(
         find_source(run.path),
         "onnx",
         tmp_path / "few.onnx",
-        data=ReportData(images.overrides, max_pids=2),
+        report_data=ReportData(images.overrides, max_pids=2),
         say=str,
     )
-    scores = facts["retrieval"]
-    assert (scores["max_pids"], scores["num_pids"]) == (2, 2)
+    scores = facts.retrieval
+    assert (scores.max_pids, scores.num_pids) == (2, 2)
     # Three identities of four images each, and distractors in the whole gallery.
-    assert scores["num_query_images"] + scores["num_gallery_images"] == 8
-    assert scores["min_cosine"] > 0.99999
-    assert scores["change"] == {"rank_1": 0, "mean_ap": 0}
+    assert scores.num_query_images + scores.num_gallery_images == 8
+    assert scores.min_cosine > 0.99999
+    assert scores.change == HeadlineScores(rank_1=0, mean_ap=0)
 
 
 def test_a_run_without_its_data_is_exported_and_not_scored(onnx_file):
     path, said, facts = onnx_file
-    assert facts["retrieval"] is None
+    assert facts.retrieval is None
     assert any("not scored" in line and "no_data" in line for line in said)
-    assert facts["probes"]["min_cosine"] > 0.99999
+    assert facts.probes.min_cosine > 0.99999
     assert names_in(path.parent) == ["a.onnx", "a.onnx.report.json"]
     texts = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
     assert texts["input"].startswith("pixels: float32 RGB in [0, 255], (batch, 32, 16")
@@ -186,8 +200,8 @@ def test_a_run_without_its_data_is_exported_and_not_scored(onnx_file):
 
 def test_a_model_without_a_run_is_scored_on_the_data_named(run, images, tmp_path):
     source, path = Source(run.embedder, None), tmp_path / "a.onnx"
-    facts = export_file(source, "onnx", path, data=images, say=str)
-    assert facts["retrieval"]["dataset"] == "synthetic"
+    facts = export_file(source, "onnx", path, report_data=images, say=str)
+    assert facts.retrieval.dataset == "synthetic"
     # What it was trained on is not known from that.
     texts = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     assert texts["training_data"] == "unknown"
@@ -197,7 +211,7 @@ def test_a_model_without_a_run_says_that_it_is_not_scored(run, converted, tmp_pa
     said = []
     source = Source(run.embedder, None)
     facts = export_file(source, "onnx", tmp_path / "a.onnx", say=said.append)
-    assert facts["retrieval"] is None
+    assert facts.retrieval is None
     assert any("not scored: a model without a run" in line for line in said)
 
 
@@ -214,7 +228,7 @@ def test_a_file_is_replaced_only_when_told(run, converted, tmp_path):
 def test_a_file_that_fails_the_check_is_not_left_behind(
     run, converted, tmp_path, monkeypatch
 ):
-    monkeypatch.setitem(recipe._LEAST_COSINE, "float32", 1.01)
+    monkeypatch.setitem(check.LEAST_COSINE, "float32", 1.01)
     with pytest.raises(ValueError, match=r"at least 1\.01\. Nothing was written"):
         export_file(find_source(run.path), "onnx", tmp_path / "a.onnx", say=str)
     assert names_in(tmp_path) == []
@@ -223,7 +237,7 @@ def test_a_file_that_fails_the_check_is_not_left_behind(
 def test_an_older_file_survives_a_failed_check(run, converted, tmp_path, monkeypatch):
     path = tmp_path / "a.onnx"
     path.write_bytes(b"older")
-    monkeypatch.setitem(recipe._LEAST_COSINE, "float32", float("nan"))
+    monkeypatch.setitem(check.LEAST_COSINE, "float32", float("nan"))
     with pytest.raises(ValueError, match="Nothing was written"):
         export_file(find_source(run.path), "onnx", path, force=True, say=str)
     assert names_in(tmp_path) == ["a.onnx"]
@@ -247,7 +261,7 @@ def test_data_that_were_asked_for_must_be_there(run, tmp_path):
             find_source(run.path),
             "onnx",
             tmp_path / "a.onnx",
-            data=asked,
+            report_data=asked,
             say=str,
         )
 

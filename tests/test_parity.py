@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.checkpoint_files import variable_of
 from tests.golden_rules import golden_figures, golden_pixels, golden_state_dict
 from topdb_tf.model.backbones import resnet50
 from topdb_tf.model.layers import TopDropBlock
 from topdb_tf.model.network import build_network, embedder
-from topdb_tf.model.state_dict import load_state_dict, variable_of
+from topdb_tf.model.state_dict import load_state_dict
 from topdb_tf.training.losses import BatchHardTripletLoss, LabelSmoothedCrossEntropy
 
 VARIANTS = {

@@ -10,7 +10,12 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tests.test_folding import SIZE, trained_embedder
 from topdb_tf.data.pipeline import evaluation_dataset
-from topdb_tf.export.saved_model import ServedEmbedder, newest_version, save, versions
+from topdb_tf.export.saved_model import (
+    ServedEmbedder,
+    new_version,
+    newest_version,
+    versions,
+)
 from topdb_tf.export.session import SessionModel
 from topdb_tf.model.folding import folded
 
@@ -36,6 +41,12 @@ print(json.dumps(answers))
 """
 
 
+def save(served, folder):
+    with new_version(folder) as version:
+        served.write(version.partial)
+    return version.final
+
+
 @pytest.fixture(scope="module")
 def embedder():
     return trained_embedder()
@@ -44,7 +55,7 @@ def embedder():
 @pytest.fixture(scope="module")
 def version(embedder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "topdb"
-    return save(ServedEmbedder(embedder), folder, finish=lambda version: None)
+    return save(ServedEmbedder(embedder), folder)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +104,7 @@ def test_the_activation_map_is_the_sum_of_the_squared_channels(
     expected = np.sum(maps.astype(np.float64) ** 2, axis=-1)
     with SessionModel(version) as model:
         contents = [path.read_bytes() for path in files]
-        answer = model.run("activation_map", image_bytes=contents)["activation_map"]
+        answer = model.run("activation_map", image_bytes=contents)
     assert answer.dtype == np.float32
     np.testing.assert_allclose(answer, expected, rtol=1e-4)
 
@@ -149,10 +160,10 @@ def test_half_precisions_are_served_as_float32_embeddings(
     dtype, embedder, pixels, tmp_path
 ):
     served = ServedEmbedder(embedder, dtype=dtype)
-    version = save(served, tmp_path / "topdb", finish=lambda version: None)
+    version = save(served, tmp_path / "topdb")
     with SessionModel(version) as model:
         images = pixels.astype(np.uint8)
-        embeddings = model.run("pixels", images=images)["embedding"]
+        embeddings = model.run("pixels", images=images)
     assert embeddings.dtype == np.float32
     expected = embedder(pixels, training=False).numpy()
     np.testing.assert_allclose(embeddings, expected, atol=0.02 * np.abs(expected).max())
@@ -161,17 +172,17 @@ def test_half_precisions_are_served_as_float32_embeddings(
 def test_a_bad_image_is_refused_and_the_next_request_works(version, files):
     contents = [path.read_bytes() for path in files]
     with SessionModel(version) as model:
-        expected = model.run("serving_default", image_bytes=contents)["embedding"]
+        expected = model.run("serving_default", image_bytes=contents)
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"image_bytes\[1\] "):
             model.run("serving_default", image_bytes=[contents[0], b"no image"])
-        again = model.run("serving_default", image_bytes=contents)["embedding"]
+        again = model.run("serving_default", image_bytes=contents)
     np.testing.assert_array_equal(again, expected)
 
 
 def test_versions_count_on_whatever_is_missing(embedder, tmp_path):
     served, folder = ServedEmbedder(embedder), tmp_path / "topdb"
     (folder / "7").mkdir(parents=True)
-    assert save(served, folder, finish=lambda version: None) == folder / "8"
+    assert save(served, folder) == folder / "8"
     assert versions(folder) == [7, 8]
     assert newest_version(folder) == folder / "8"
     assert newest_version(folder / "8") == folder / "8"
@@ -179,18 +190,21 @@ def test_versions_count_on_whatever_is_missing(embedder, tmp_path):
         newest_version(folder / "7")
 
 
-def test_a_version_that_fails_leaves_nothing(embedder, tmp_path):
-    def fail(version):
-        assert (version / "saved_model.pb").is_file()
+def write_and_fail(served, folder):
+    with new_version(folder) as version:
+        served.write(version.partial)
+        assert (version.partial / "saved_model.pb").is_file()
         raise ValueError("not good enough")
 
+
+def test_a_version_that_fails_leaves_nothing(embedder, tmp_path):
     served = ServedEmbedder(embedder)
     with pytest.raises(ValueError, match="not good enough"):
-        save(served, tmp_path / "new" / "topdb", finish=fail)
+        write_and_fail(served, tmp_path / "new" / "topdb")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "topdb" / "1").mkdir(parents=True)
     with pytest.raises(ValueError, match="not good enough"):
-        save(served, tmp_path / "topdb", finish=fail)
+        write_and_fail(served, tmp_path / "topdb")
     assert versions(tmp_path / "topdb") == [1]
     assert len(list((tmp_path / "topdb").iterdir())) == 1
 
@@ -199,9 +213,9 @@ def test_a_folder_with_anything_else_is_left_alone(embedder, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     served = ServedEmbedder(embedder)
     with pytest.raises(ValueError, match="--out.*notes.txt"):
-        save(served, tmp_path, finish=lambda version: None)
+        save(served, tmp_path)
     with pytest.raises(ValueError, match="must be a folder"):
-        save(served, tmp_path / "notes.txt", finish=lambda version: None)
+        save(served, tmp_path / "notes.txt")
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 

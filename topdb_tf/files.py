@@ -41,3 +41,29 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def check_new_file(path: Path, *, suffix: str, force: bool = False) -> None:
+    """Checks, before anything is computed, that a file can be written.
+
+    Args:
+        path: The file.
+        suffix: How its name must end, with the dot.
+        force: Whether a file that exists is replaced.
+
+    Raises:
+        FileExistsError: If the file exists and `force` is not set.
+        FileNotFoundError: If its folder is missing.
+        ValueError: If the name ends in something else, or is that of a folder.
+    """
+    if path.suffix != suffix or path.is_dir():
+        raise ValueError(
+            f"The file to write must end in {suffix}, and be no folder. "
+            f"Received: {path}"
+        )
+    if path.exists() and not force:
+        raise FileExistsError(
+            f"{path} already exists. Choose another name, or pass --force."
+        )
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.parent} to write into.")

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from topdb_tf.cli import checkpoints, completion, curve_figures, data, deciding, figures
+from topdb_tf.cli import completion, curve_figures, data, deciding, figures
 from topdb_tf.cli import embed as embedding
 from topdb_tf.cli import evaluate as scoring
 from topdb_tf.cli import export as serving
@@ -117,7 +117,7 @@ for _command in (
     deciding.calibrate,
     deciding.match,
     figures.figure,
-    checkpoints.convert,
+    serving.convert,
     completion.completion,
 ):
     main.add_command(_command)

@@ -1,4 +1,4 @@
-"""Commands that bring a model into service."""
+"""Commands that bring a model into service, and checkpoints of others to models."""
 
 from pathlib import Path
 
@@ -52,7 +52,19 @@ from topdb_tf.cli.options import data_overrides, say, show
 )
 @click.option("--force", is_flag=True, help="onnx, litert: replace the file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
-def export(source, kind, out, precision, best, as_json, **options):
+def export(
+    source,
+    kind,
+    out,
+    precision,
+    normalize,
+    best,
+    dataset,
+    data_root,
+    max_pids,
+    force,
+    as_json,
+):
     """Writes a model for TensorFlow Serving, ONNX Runtime or LiteRT, and checks it.
 
     SOURCE is the folder of a run (by default the newest) or a .keras file.
@@ -62,55 +74,73 @@ def export(source, kind, out, precision, best, as_json, **options):
     topdb-tf export runs/market1501 --precision bfloat16 --out models/topdb
     topdb-tf export runs/market1501 --format litert --precision int8
     """
-    from topdb_tf.export.serving import find_source
+    from topdb_tf.export import one_file, serving
 
-    source = find_source(source, best=best)
+    source = serving.find_source(source, best=best)
     if kind == "saved_model":
-        _refuse_others(options, "normalize")
-        _export_saved_model(source, out, precision, options["normalize"], as_json)
-    else:
-        _refuse_others(options, "dataset", "data_root", "max_pids", "force")
-        _export_file(source, kind, out, precision, options, as_json)
-
-
-def _refuse_others(options, *known):
-    given = click.get_current_context().get_parameter_source
-    for name in options:
-        source = given(name)
-        if name not in known and source is not click.core.ParameterSource.DEFAULT:
-            option = f"--{name.replace('_', '-')}"
-            raise click.UsageError(f"{option} does not apply to this --format.")
-
-
-def _export_saved_model(source, out, precision, normalize, as_json):
-    from topdb_tf.export.serving import export_lines, export_saved_model
-
-    if precision == "int8":
-        raise click.UsageError("--precision int8 is for --format litert alone.")
-    facts = export_saved_model(
-        source, out, precision=precision, normalize=normalize, say=say
-    )
-    show(facts, export_lines, as_json)
-
-
-def _export_file(source, kind, out, precision, options, as_json):
-    from topdb_tf.export.formats_of_run import (
-        ReportData,
-        export_file,
-        export_file_lines,
-    )
-
-    data = ReportData(
-        overrides=tuple(data_overrides(options["dataset"], options["data_root"])),
-        max_pids=options["max_pids"] or None,
-    )
-    facts = export_file(
+        _refuse("dataset", "data_root", "max_pids", "force")
+        if precision == "int8":
+            raise click.UsageError("--precision int8 is for --format litert alone.")
+        written = serving.export_saved_model(
+            source, out, precision=precision, normalize=normalize, say=say
+        )
+        show(written, serving.served_lines, as_json)
+        return
+    _refuse("normalize")
+    overrides = tuple(data_overrides(dataset, data_root))
+    written = one_file.export_file(
         source,
         kind,
         out,
         precision=precision,
-        data=data,
-        force=options["force"],
+        report_data=one_file.ReportData(overrides, max_pids or None),
+        force=force,
         say=say,
     )
-    show(facts, export_file_lines, as_json)
+    show(written, one_file.file_lines, as_json)
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--variant",
+    type=click.Choice(["topdb", "no_reg", "no_drop", "bdb"]),
+    help="The network that it must hold.  [default: told from its keys]",
+)
+@click.option(
+    "--image-size",
+    nargs=2,
+    type=click.IntRange(min=1),
+    default=(384, 128),
+    show_default=True,
+    metavar="HEIGHT WIDTH",
+    help="Of the images that the model will take, in pixels.",
+)
+@click.option("--force", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+def convert(checkpoint, out, variant, image_size, force, as_json):
+    """Makes a PyTorch CHECKPOINT, of the authors or of BDB, into the model OUT.keras.
+
+    Reads .safetensors, and with `pip install 'topdb-tf[torch]'` the files of
+    torch.save; nothing in them is run.
+
+    \b
+    topdb-tf convert model.pth.tar-400 topdb.keras
+    topdb-tf evaluate --weights topdb.keras --dataset market1501
+    """
+    from topdb_tf.export import convert as conversions
+
+    conversion = conversions.convert(
+        checkpoint, out, variant=variant, image_size=image_size, force=force
+    )
+    show(conversion, conversions.convert_lines, as_json)
+
+
+def _refuse(*names):
+    """Refuses options of another format that were given."""
+    for name in names:
+        origin = click.get_current_context().get_parameter_source(name)
+        if origin is not click.core.ParameterSource.DEFAULT:
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{option} does not apply to this --format.")

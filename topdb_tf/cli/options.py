@@ -4,6 +4,7 @@ import datetime
 import json
 import platform
 from collections.abc import Sequence
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
 import click
@@ -55,10 +56,19 @@ def say_settings(config: Config) -> None:
     say_more(config.to_yaml().rstrip())
 
 
-def show(result: dict, lines_of, as_json: bool) -> None:
-    """Writes a result to standard output: JSON alone, or its lines for people."""
-    text = json.dumps(result, indent=2) if as_json else "\n".join(lines_of(result))
-    click.echo(text)
+def show(result, lines_of, as_json: bool) -> None:
+    """Writes a result to standard output: JSON alone, or its lines for people.
+
+    Args:
+        result: A dictionary, or a dataclass whose fields are the keys of the JSON.
+        lines_of: Function from the result to its lines.
+        as_json: Whether JSON is written.
+    """
+    if not as_json:
+        click.echo("\n".join(lines_of(result)))
+        return
+    record = asdict(result) if is_dataclass(result) else result
+    click.echo(json.dumps(record, indent=2))
 
 
 def data_overrides(dataset: str | None, data_root: Path | None) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from topdb_tf.embed.client import ServingClient
+from topdb_tf.export.probes import probe_images
 from topdb_tf.files import sha256_of
 from topdb_tf.runs.folder import RunFolder
 
@@ -18,13 +19,12 @@ _LARGEST_DIFFERENCE = 0.05
 def probe_features(client: ServingClient) -> np.ndarray:
     """Returns the embeddings of four drawn images, float32 `(4, dim)`.
 
-    The images are the same everywhere and always: coloured patches by whole numbers,
-    in files without loss.
+    The images are the same everywhere and always, in files without loss.
     """
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{number}.png" for number in range(_NUM_PROBES)]
-        for number, path in enumerate(paths):
-            Image.fromarray(_drawn(number)).save(path)
+        for path, image in zip(paths, probe_images(_NUM_PROBES), strict=True):
+            Image.fromarray(image).save(path)
         return client.embed(paths).embeddings
 
 
@@ -99,9 +99,3 @@ def probes_of(model: dict) -> np.ndarray:
     """Returns the probes in what `model_facts` returned, float32 `(4, dim)`."""
     numbers = np.frombuffer(base64.b64decode(model["probes"]), "<f4")
     return numbers.reshape(_NUM_PROBES, -1)
-
-
-def _drawn(number):
-    rows, columns, channels = np.ogrid[:128, :64, :3]
-    patches = (rows // (8 << number % 2)) * 7 + (columns // 16) * 3 + number
-    return np.uint8((patches * (37 + 50 * channels) + 5 * rows + 61 * number) % 256)

@@ -2,9 +2,10 @@
 
 import contextlib
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from topdb_tf.files import whole_file
+from topdb_tf.files import check_new_file, whole_file
 from topdb_tf.model.torch_files import read_torch_file
 from topdb_tf.runs.machine import load_tensorflow, set_precision
 from topdb_tf.runs.network import build_trainer
@@ -20,6 +21,33 @@ RECIPES = {
 """The recipe that builds the network of each variant."""
 
 
+@dataclass(frozen=True)
+class Conversion:
+    """A checkpoint and the model that it was made into.
+
+    Args:
+        checkpoint: The file that was read.
+        model: The file that was written.
+        variant: Name in `RECIPES`.
+        num_pids: Number of identities that the checkpoint was trained on.
+        epoch: That after which it was written; `None` where it does not say.
+        rank_1: What it scores by its own word, a share; `None` where it does not say.
+        image_size: Height and width of the model's images, in pixels.
+        embedding_dim: Length of an embedding.
+        seconds: How long the conversion took.
+    """
+
+    checkpoint: str
+    model: str
+    variant: str
+    num_pids: int
+    epoch: int | None
+    rank_1: float | None
+    image_size: tuple[int, int]
+    embedding_dim: int
+    seconds: float
+
+
 def convert(
     checkpoint: Path,
     target: Path,
@@ -27,7 +55,7 @@ def convert(
     variant: str | None = None,
     image_size: tuple[int, int] = (384, 128),
     force: bool = False,
-) -> dict:
+) -> Conversion:
     """Writes the embedder with the weights of a PyTorch checkpoint.
 
     Args:
@@ -37,11 +65,6 @@ def convert(
         image_size: Height and width of the images, in pixels.
         force: Whether a file that exists is replaced.
 
-    Returns:
-        What was found and written: `checkpoint`, `model`, `variant`, `num_pids`,
-        `epoch` and `rank_1` (`None` where the file does not say), `image_size`,
-        `embedding_dim`, `seconds`.
-
     Raises:
         FileExistsError: If the target exists and `force` is not set.
         FileNotFoundError: If there is no checkpoint, or no folder for the target.
@@ -49,59 +72,45 @@ def convert(
     """
     start = time.monotonic()
     checkpoint, target = Path(checkpoint), Path(target)
-    _check_target(target, force)
-    file = read_torch_file(checkpoint)
+    check_new_file(target, suffix=".keras", force=force)
+    weights = read_torch_file(checkpoint)
     load_tensorflow()
     from topdb_tf.model.state_dict import describe_state_dict, load_state_dict
 
     with _expected_in(checkpoint, variant or "one of the variants"):
-        found = describe_state_dict(file.state_dict)
-    variant = variant or found.variant
-    network, embedder = _build(variant, found.num_pids, image_size)
+        description = describe_state_dict(weights.state_dict)
+    variant = variant or description.variant
+    network, embedder = _build(variant, description.num_pids, image_size)
     with _expected_in(checkpoint, variant):
-        load_state_dict(network, file.state_dict)
+        load_state_dict(network, weights.state_dict)
     with whole_file(target) as partial:
         embedder.save(partial)
-    return {
-        "checkpoint": str(checkpoint),
-        "model": str(target),
-        "variant": variant,
-        "num_pids": found.num_pids,
-        "epoch": file.epoch,
-        "rank_1": file.rank_1,
-        "image_size": list(image_size),
-        "embedding_dim": embedder.output_shape[-1],
-        "seconds": round(time.monotonic() - start, 1),
-    }
+    return Conversion(
+        checkpoint=str(checkpoint),
+        model=str(target),
+        variant=variant,
+        num_pids=description.num_pids,
+        epoch=weights.epoch,
+        rank_1=weights.rank_1,
+        image_size=tuple(image_size),
+        embedding_dim=embedder.output_shape[-1],
+        seconds=round(time.monotonic() - start, 1),
+    )
 
 
-def convert_lines(facts: dict) -> list[str]:
+def convert_lines(conversion: Conversion) -> list[str]:
     """Returns what was converted for people."""
-    height, width = facts["image_size"]
-    rank_1 = "not in the file" if facts["rank_1"] is None else f"{facts['rank_1']:.1%}"
-    epoch = "not in the file" if facts["epoch"] is None else facts["epoch"]
+    epoch, rank_1, unknown = conversion.epoch, conversion.rank_1, "not in the file"
+    height, width = conversion.image_size
     return [
-        f"checkpoint  {facts['checkpoint']}",
-        f"variant     {facts['variant']}",
-        f"identities  {facts['num_pids']:,}",
-        f"epoch       {epoch}",
-        f"rank-1      {rank_1}",
-        f"model       {facts['model']}: {height} x {width} to "
-        f"{facts['embedding_dim']}, in {duration_text(facts['seconds'])}",
+        f"checkpoint  {conversion.checkpoint}",
+        f"variant     {conversion.variant}",
+        f"identities  {conversion.num_pids:,}",
+        f"epoch       {unknown if epoch is None else epoch}",
+        f"rank-1      {unknown if rank_1 is None else f'{rank_1:.1%}'}",
+        f"model       {conversion.model}: {height} x {width} to "
+        f"{conversion.embedding_dim}, in {duration_text(conversion.seconds)}",
     ]
-
-
-def _check_target(target, force):
-    if target.suffix != ".keras" or target.is_dir():
-        raise ValueError(
-            f"The model to write must be a file that ends in .keras. Received: {target}"
-        )
-    if target.exists() and not force:
-        raise FileExistsError(
-            f"{target} already exists. Choose another name, or pass --force."
-        )
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {target.parent} to write into.")
 
 
 @contextlib.contextmanager

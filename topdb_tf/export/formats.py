@@ -8,10 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import (
-    convert_variables_to_constants_v2,
-)
 
+from topdb_tf.export.frozen import frozen
 from topdb_tf.model.folding import folded
 
 
@@ -35,9 +33,6 @@ FORMATS = {
 }
 """The formats by name; an extra of the package has the name too."""
 
-INPUT = "pixels"
-OUTPUT = "embedding"
-
 
 def check_format(format: str, precision: str) -> Format:
     """Returns a format after a look at whether it can be written here.
@@ -51,8 +46,8 @@ def check_format(format: str, precision: str) -> Format:
             f"The format must be one of {', '.join(FORMATS)}. "
             f"Received: format={format!r}"
         )
-    found = FORMATS[format]
-    if precision not in found.precisions:
+    file_format = FORMATS[format]
+    if precision not in file_format.precisions:
         possible = "; ".join(
             f"{name}: {', '.join(other.precisions)}" for name, other in FORMATS.items()
         )
@@ -60,14 +55,15 @@ def check_format(format: str, precision: str) -> Format:
             f"The precisions are, by format, {possible}. "
             f"Received: format={format!r}, precision={precision!r}"
         )
-    missing = [name for name in found.packages if not importlib.util.find_spec(name)]
+    packages = file_format.packages
+    missing = [name for name in packages if not importlib.util.find_spec(name)]
     if missing:
         raise ValueError(
             f"Writing and checking the format {format} needs "
             f"{', '.join(name.replace('_', '-') for name in missing)}: "
             f"pip install 'topdb-tf[{format}]'"
         )
-    return found
+    return file_format
 
 
 def file_bytes(
@@ -96,14 +92,14 @@ def file_bytes(
             height, width, 3)`, from which the ranges of the activations are taken.
 
     Raises:
-        ValueError: As `check_format`, or if images are missing for "int8".
+        ValueError: If the format is unknown, has no such precision or lacks a package,
+            or if images are missing for "int8".
     """
     check_format(format, precision)
     if format == "onnx":
         from topdb_tf.export.onnx_file import onnx_bytes
 
-        model = _frozen(folded(embedder, dtype=precision))
-        return onnx_bytes(model, metadata)
+        return onnx_bytes(_of_pixels(folded(embedder, dtype=precision)), metadata)
     from topdb_tf.export.litert_file import litert_bytes
 
     if precision == "int8" and calibration is None:
@@ -111,7 +107,7 @@ def file_bytes(
             "int8 needs training images, which tell the range of every activation: "
             "pass `calibration`. Received: calibration=None"
         )
-    model = _frozen(folded(embedder))
+    model = _of_pixels(folded(embedder))
     return litert_bytes(model, metadata, precision, calibration)
 
 
@@ -135,24 +131,24 @@ def load_file(
     path, num_threads = Path(path), num_threads or os.cpu_count()
     if not path.is_file():
         raise FileNotFoundError(f"There is no model at {path}.")
-    if path.suffix == FORMATS["onnx"].suffix:
+    names = {format.suffix: name for name, format in FORMATS.items()}
+    if path.suffix not in names:
+        raise ValueError(
+            f"The file must end in one of {', '.join(names)}. Received: {path}"
+        )
+    if names[path.suffix] == "onnx":
         from topdb_tf.export.onnx_file import OnnxModel
 
         return OnnxModel(path, num_threads)
-    if path.suffix == FORMATS["litert"].suffix:
-        from topdb_tf.export.litert_file import LiteRtModel
+    from topdb_tf.export.litert_file import LiteRtModel
 
-        return LiteRtModel(path, num_threads)
-    suffixes = ", ".join(format.suffix for format in FORMATS.values())
-    raise ValueError(f"The file must end in one of {suffixes}. Received: {path}")
+    return LiteRtModel(path, num_threads)
 
 
-def _frozen(model):
+def _of_pixels(model):
     """Returns the function from pixels to embeddings, its weights constants."""
-    pixels = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, INPUT)
 
-    @tf.function(input_signature=[pixels])
     def embed(pixels):
         return tf.identity(model(pixels, training=False))
 
-    return convert_variables_to_constants_v2(embed.get_concrete_function())
+    return frozen(embed, model.input_shape[1:3])

@@ -1,6 +1,7 @@
 """The model card: what an exported model is, how good, and what it may be used for."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from topdb_tf import __version__
@@ -23,15 +24,16 @@ vectors of the same person lie close together. Exported by topdb-tf {version}.
 | signature | input | output |
 |---|---|---|
 | `serving_default` | `image_bytes`: string `(batch,)`, JPEG or PNG files | \
-`embedding`: float32 `(batch, {dim})` |
+`embedding`: float32 `(batch, {export.dim})` |
 | `pixels` | `images`: uint8 RGB `(batch, height, width, 3)` | the same |
 | `activation_map` | `image_bytes` | `activation_map`: float32 `(batch, rows, \
 columns)`, eq. 1 of the paper |
 
-Images are resized to {height} x {width} pixels in the graph. {norm}
-Feature maps are computed in {precision}. On drawn images the embeddings differ from the
-evaluation's in float32 by at most {max_difference:.2g}; the smallest cosine is \
-{min_cosine:.7f}.
+Images are resized to {export.height} x {export.width} pixels in the graph. {norm}
+Feature maps are computed in {export.precision}. On drawn images the embeddings differ \
+from the
+evaluation's in float32 by at most {export.max_difference:.2g}; the smallest cosine is \
+{export.min_cosine:.7f}.
 
 ## Training data
 
@@ -70,26 +72,54 @@ bind the model's use too.
 """
 
 
-def model_card(model: Path, run: RunFolder | None, facts: dict) -> str:
+@dataclass(frozen=True)
+class ServedExport:
+    """A version of a model for TensorFlow Serving, as it was written and checked.
+
+    Args:
+        path: Folder of the version.
+        mebibytes: Its size.
+        precision: That of the feature maps.
+        normalize: Whether embeddings are divided by their L2 norm.
+        height: Of the images that the network sees, in pixels.
+        width: The same.
+        dim: Length of an embedding.
+        max_difference: The largest of an embedding's components from the source's in
+            float32 on drawn images, absolute.
+        min_cosine: The smallest cosine between the two embeddings.
+        seconds: How long the export took.
+    """
+
+    path: str
+    mebibytes: float
+    precision: str
+    normalize: bool
+    height: int
+    width: int
+    dim: int
+    max_difference: float
+    min_cosine: float
+    seconds: float
+
+
+def model_card(model: Path, run: RunFolder | None, export: ServedExport) -> str:
     """Returns the text of a model card, Markdown.
 
     Args:
         model: File of the model.
         run: Folder of its run; without one, data and scores are unknown.
-        facts: `precision`, `max_difference`, `min_cosine`, `normalize`, `height`,
-            `width` and `dim` of the export; others are not used.
+        export: What was made of the model.
     """
-    norm = "Embeddings have unit L2 norm." if facts["normalize"] else ""
-    text = _TEMPLATE.format(
+    norm = "have unit L2 norm" if export.normalize else "are not normalised"
+    return _TEMPLATE.format(
         version=__version__,
-        norm=norm or "Embeddings are not normalised.",
+        export=export,
+        norm=f"Embeddings {norm}.",
         data=_data(run),
         scores=_scores(run, model),
-        threshold=_threshold(run, model, facts["normalize"]),
+        threshold=_threshold(run, model, export.normalize),
         made=_made(run, model),
-        **facts,
     )
-    return text
 
 
 def _data(run):

@@ -1,46 +1,76 @@
-"""Drawn images on which an exported model is held against its source."""
+"""Drawn images, the same everywhere and always, and how far two embeddings of them are.
 
-from pathlib import Path
+An exported model is held against its source on them, and an index of embeddings knows
+by them whether images are embedded by the model that made it.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 
-from topdb_tf.data.drawn.synthetic import write_synthetic
+NUM_PROBES = 8
 
 
-def draw_probes(folder: Path) -> list[Path]:
-    """Draws a few persons below a folder and returns the image files, in order."""
-    drawn = write_synthetic(
-        folder / "drawn",
-        num_train_pids=4,
-        num_test_pids=1,
-        images_per_pid=3,
-        num_cameras=2,
-    )
-    return sorted((drawn / "bounding_box_train").iterdir())
+@dataclass(frozen=True)
+class Differences:
+    """How far embeddings are from what is expected.
+
+    Args:
+        max_difference: The largest of a component, absolute.
+        min_cosine: The smallest cosine between the two embeddings of an image.
+        mean_cosine: Its mean over the images.
+    """
+
+    max_difference: float
+    min_cosine: float
+    mean_cosine: float
 
 
-def compare(found: np.ndarray, expected: np.ndarray) -> dict:
+@dataclass(frozen=True)
+class ProbeDifferences(Differences):
+    """The differences on the drawn images.
+
+    Args:
+        num_images: Number of the images.
+    """
+
+    num_images: int
+
+
+def probe_images(number: int = NUM_PROBES) -> np.ndarray:
+    """Returns drawn images, uint8 RGB of shape `(number, 128, 64, 3)`.
+
+    They are coloured patches by whole numbers, which no version of a library draws
+    otherwise. Indexes on disk keep the embeddings of the first four, so that no pixel
+    of these may ever change.
+    """
+    return np.stack([_patches(place) for place in range(number)])
+
+
+def compare(embeddings: np.ndarray, expected: np.ndarray) -> Differences:
     """Returns how far embeddings are from what is expected.
 
     Args:
-        found: Embeddings of shape `(num_images, dim)`.
+        embeddings: Shape `(num_images, dim)`.
         expected: Embeddings of the same images.
-
-    Returns:
-        `max_difference`, the largest of a component, absolute; `min_cosine` and
-        `mean_cosine`.
 
     Example:
         >>> import numpy as np
         >>> from topdb_tf.export.probes import compare
         >>> compare(np.array([[3.0, 4.0]]), np.array([[4.0, 3.0]]))
-        {'max_difference': 1.0, 'min_cosine': 0.96, 'mean_cosine': 0.96}
+        Differences(max_difference=1.0, min_cosine=0.96, mean_cosine=0.96)
     """
-    found, expected = np.float64(found), np.float64(expected)
-    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
-    cosines = np.sum(found * expected, axis=1) / norms
-    return {
-        "max_difference": float(np.abs(found - expected).max()),
-        "min_cosine": float(cosines.min()),
-        "mean_cosine": float(cosines.mean()),
-    }
+    embeddings, expected = np.float64(embeddings), np.float64(expected)
+    norms = np.linalg.norm(embeddings, axis=1) * np.linalg.norm(expected, axis=1)
+    cosines = np.sum(embeddings * expected, axis=1) / norms
+    return Differences(
+        max_difference=float(np.abs(embeddings - expected).max()),
+        min_cosine=float(cosines.min()),
+        mean_cosine=float(cosines.mean()),
+    )
+
+
+def _patches(place):
+    rows, columns, channels = np.ogrid[:128, :64, :3]
+    patches = (rows // (8 << place % 2)) * 7 + (columns // 16) * 3 + place
+    return np.uint8((patches * (37 + 50 * channels) + 5 * rows + 61 * place) % 256)

@@ -1,16 +1,15 @@
 """The embedder as a SavedModel that TensorFlow Serving loads as it is."""
 
-import itertools
+import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import (
-    convert_variables_to_constants_v2,
-)
 
+from topdb_tf.export.frozen import frozen
 from topdb_tf.export.preprocessing import pixels_of_bytes, pixels_of_images
 from topdb_tf.model.folding import folded
 
@@ -43,15 +42,16 @@ class ServedEmbedder(tf.Module):
         super().__init__(name="topdb")
         self.image_size = tuple(embedder.input_shape[1:3])
         self.embedding_dim = embedder.output_shape[-1]
-        self._outputs = _frozen(folded(embedder, dtype=dtype), normalize)
+        self._outputs = _two_outputs(folded(embedder, dtype=dtype), normalize)
 
-    def signatures(self) -> dict:
-        """Returns the signatures by name, as `tf.saved_model.save` takes them."""
-        return {
+    def write(self, folder: Path) -> None:
+        """Writes the SavedModel, with the signatures that `folder` then serves."""
+        signatures = {
             "serving_default": self.embed_bytes,
             "pixels": self.embed_images,
             "activation_map": self.map_activation,
         }
+        tf.saved_model.save(self, str(folder), signatures=signatures)
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "image_bytes")])
     def embed_bytes(self, image_bytes):
@@ -74,20 +74,27 @@ class ServedEmbedder(tf.Module):
         return {"activation_map": self._outputs(pixels)[1]}
 
 
-def save(
-    served: ServedEmbedder, folder: Path, *, finish: Callable[[Path], None]
-) -> Path:
-    """Writes the next version of a model, `folder/<number>`, whole or not at all.
+class NewVersion(NamedTuple):
+    """A version of a model that is being written.
 
     Args:
-        served: The functions to serve.
+        partial: The folder to write into.
+        final: The name that it gets when all has gone well, `<number>`.
+    """
+
+    partial: Path
+    final: Path
+
+
+@contextlib.contextmanager
+def new_version(folder: Path) -> Iterator[NewVersion]:
+    """Gives the next version of a model to write, whole or not at all.
+
+    After an error nothing is left behind, no folder on the way either.
+
+    Args:
         folder: The model's folder, whose sub-folders are its versions; it is made if
             there is none.
-        finish: Called with the folder of the version before it gets its name, to add
-            files to it and to check it. If it raises an error nothing is left behind.
-
-    Returns:
-        The version's folder.
 
     Raises:
         ValueError: If `folder` is not the folder of a model's versions.
@@ -96,16 +103,13 @@ def save(
     _check_versions(folder)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "partial"
+    number = max(versions(folder), default=0) + 1
+    version = NewVersion(folder / "partial", folder / str(number))
     try:
-        tf.saved_model.save(served, str(partial), signatures=served.signatures())
-        finish(partial)
-        for number in itertools.count(max(versions(folder), default=0) + 1):
-            version = folder / str(number)
-            if not version.exists():
-                return partial.rename(version)
+        yield version
+        version.partial.rename(version.final)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(version.partial, ignore_errors=True)
         for path in made:
             path.rmdir()
         raise
@@ -149,7 +153,7 @@ def _check_versions(folder):
     shutil.rmtree(folder / "partial", ignore_errors=True)
 
 
-def _frozen(embedder, normalize):
+def _two_outputs(embedder, normalize):
     """Returns the function from pixels to embeddings and activation maps."""
     names = [layer.name for layer in embedder.layers]
     if FEATURE_MAP not in names:
@@ -160,9 +164,6 @@ def _frozen(embedder, normalize):
     feature_map = embedder.get_layer(FEATURE_MAP).output
     model = keras.Model(embedder.input, [embedder.output, feature_map])
 
-    @tf.function(
-        input_signature=[tf.TensorSpec((None, *embedder.input_shape[1:]), tf.float32)]
-    )
     def outputs(pixels):
         embeddings, maps = model(pixels, training=False)
         if normalize:
@@ -170,4 +171,4 @@ def _frozen(embedder, normalize):
         maps = tf.cast(maps, tf.float32)  # the squares overflow float16
         return tf.identity(embeddings), tf.reduce_sum(tf.square(maps), axis=-1)
 
-    return convert_variables_to_constants_v2(outputs.get_concrete_function())
+    return frozen(outputs, embedder.input_shape[1:3])

@@ -1,25 +1,14 @@
 """Export for TensorFlow Serving: from a run to a model that gives the same numbers."""
 
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from topdb_tf.export.model_card import model_card
-from topdb_tf.export.probes import compare, draw_probes
+from topdb_tf.export.model_card import ServedExport, model_card
 from topdb_tf.files import write_whole
 from topdb_tf.runs.folder import RunFolder, model_file, open_run
 from topdb_tf.runs.machine import load_tensorflow, without_notes
-
-LEAST_COSINE = {"float32": 0.9999, "float16": 0.99, "bfloat16": 0.95}
-"""How alike an exported embedding must be to the one in float32, by precision.
-
-In a half precision this only finds what is broken: a MobileNetV2 trained in bfloat16
-gave a mean cosine of 0.983 itself, and 0.994 with its batch normalisation folded.
-"""
 
 
 class Source(NamedTuple):
@@ -55,8 +44,7 @@ def find_source(path: Path | None, *, best: bool = False) -> Source:
             )
         return Source(path, None)
     run = open_run(path)
-    model = model_file(run, best=best)
-    return Source(model, run)
+    return Source(model_file(run, best=best), run)
 
 
 def export_saved_model(
@@ -66,11 +54,11 @@ def export_saved_model(
     precision: str = "float32",
     normalize: bool = False,
     say: Callable[[str], None],
-) -> dict:
+) -> ServedExport:
     """Writes the next version of a model for TensorFlow Serving, and checks it.
 
     The version is loaded again as TensorFlow Serving does, by a session, and must give
-    the embeddings that an evaluation in float32 gives on drawn images.
+    the embeddings of the source in float32 on drawn images.
 
     Args:
         source: The model.
@@ -80,58 +68,52 @@ def export_saved_model(
         normalize: Whether embeddings are divided by their L2 norm.
         say: Function that shows a line.
 
-    Returns:
-        The facts: `path`, `mebibytes`, `precision`, `normalize`, `height` and `width`
-        in pixels, `dim`, `max_difference` (the largest of an embedding's components,
-        absolute), `min_cosine`, `seconds`.
-
     Raises:
         ValueError: If the file holds no embedder, or the version's embeddings differ
-            by more than `LEAST_COSINE` allows. Nothing is left behind.
+            too much from those of the source. Nothing is left behind.
     """
     load_tensorflow()
-    from topdb_tf.export.saved_model import ServedEmbedder, save
+    from topdb_tf.export.check import check_export, drawn_probes, reference_of
+    from topdb_tf.export.saved_model import ServedEmbedder, new_version
+    from topdb_tf.export.warm_up import write_warm_up_requests
     from topdb_tf.model.extraction import load_embedder
 
     start = time.monotonic()
-    out = out or _default_folder(source)
     embedder = load_embedder(source.model)
     with without_notes():
         served = ServedEmbedder(embedder, dtype=precision, normalize=normalize)
     say(f"{source.model}: {precision}, embedding of {served.embedding_dim}")
-    height, width = served.image_size
-    facts = {
-        "path": "",
-        "mebibytes": 0.0,
-        "precision": precision,
-        "normalize": normalize,
-        "height": height,
-        "width": width,
-        "dim": served.embedding_dim,
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        probes = draw_probes(Path(folder))
-        expected = _evaluated(embedder, probes, normalize)
-
-        def finish(version):
-            _write_warm_up(version, probes)
-            facts.update(_checked(version, probes, expected, precision))
-            facts["mebibytes"] = round(_bytes_of(version) / 2**20, 1)
-            card = model_card(source.model, source.run, facts)
-            write_whole(version / "README.md", card)
-
-        with without_notes():
-            version = save(served, out, finish=finish)
-    facts.update(path=str(version), seconds=round(time.monotonic() - start, 1))
-    return facts
+    with without_notes(), new_version(out or _default_folder(source)) as version:
+        served.write(version.partial)
+        probes = drawn_probes(served.image_size)
+        write_warm_up_requests(version.partial, probes)
+        answers = _answers(version.partial, probes)
+        expected = reference_of(embedder, normalize=normalize)(probes.pixels)
+        differences = check_export(answers, expected, precision=precision)
+        height, width = served.image_size
+        export = ServedExport(
+            path=str(version.final),
+            mebibytes=round(_bytes_of(version.partial) / 2**20, 1),
+            precision=precision,
+            normalize=normalize,
+            height=height,
+            width=width,
+            dim=served.embedding_dim,
+            max_difference=differences.max_difference,
+            min_cosine=differences.min_cosine,
+            seconds=round(time.monotonic() - start, 1),
+        )
+        card = model_card(source.model, source.run, export)
+        write_whole(version.partial / "README.md", card)
+    return export
 
 
-def export_lines(facts: dict) -> list[str]:
-    """Returns the facts of an export for people."""
+def served_lines(export: ServedExport) -> list[str]:
+    """Returns an export for TensorFlow Serving for people."""
     return [
-        f"{facts['path']}: {facts['mebibytes']:g} MiB, {facts['precision']}",
-        f"largest difference from the run's embeddings {facts['max_difference']:.2g}, "
-        f"smallest cosine {facts['min_cosine']:.7f}",
+        f"{export.path}: {export.mebibytes:g} MiB, {export.precision}",
+        f"largest difference from the run's embeddings {export.max_difference:.2g}, "
+        f"smallest cosine {export.min_cosine:.7f}",
     ]
 
 
@@ -141,61 +123,15 @@ def _default_folder(source):
     return source.model.with_name(f"{source.model.stem}_saved_model")
 
 
-def _evaluated(embedder, paths, normalize):
-    """Returns the embeddings that an evaluation in float32 makes of the images."""
-    from topdb_tf.data.pipeline import evaluation_dataset
-    from topdb_tf.model.extraction import extract_embeddings
-    from topdb_tf.model.folding import in_precision
-
-    embedder = in_precision(embedder, "float32")
-    batches = evaluation_dataset(
-        paths, image_size=tuple(embedder.input_shape[1:3]), batch_size=len(paths)
-    )
-    embeddings = extract_embeddings(embedder, batches, num_images=len(paths))
-    if normalize:
-        embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return embeddings
-
-
-def _write_warm_up(version, paths):
-    from topdb_tf.data.decoding import decode_image
-    from topdb_tf.export.warm_up import write_warm_up_requests
-
-    contents = [path.read_bytes() for path in paths]
-    requests = []
-    for batch in (1, min(8, len(paths))):
-        image_bytes = {"image_bytes": contents[:batch]}
-        images = np.stack([decode_image(path) for path in paths[:batch]])
-        requests += [
-            ("serving_default", image_bytes),
-            ("pixels", {"images": images}),
-            ("activation_map", image_bytes),
-        ]
-    write_warm_up_requests(version, requests)
-
-
-def _checked(version, paths, expected, precision):
-    """Returns how far the version's embeddings are from what is expected."""
-    from topdb_tf.data.decoding import decode_image
+def _answers(version, probes):
+    """Returns the embeddings that the signatures of a version give."""
     from topdb_tf.export.session import SessionModel
 
     with SessionModel(version) as model:
-        contents = [path.read_bytes() for path in paths]
-        images = np.stack([decode_image(path) for path in paths])
-        answers = [
-            model.run("serving_default", image_bytes=contents)["embedding"],
-            model.run("pixels", images=images)["embedding"],
+        return [
+            model.run("serving_default", image_bytes=probes.files),
+            model.run("pixels", images=probes.images),
         ]
-    found = compare(np.concatenate(answers), np.concatenate([expected] * len(answers)))
-    difference, cosine = found["max_difference"], found["min_cosine"]
-    if not cosine >= LEAST_COSINE[precision]:
-        raise ValueError(
-            "The exported model must give the embeddings of the run: their cosine must "
-            f"be at least {LEAST_COSINE[precision]}. Nothing was written. Try "
-            f"--precision float32. Received: cosine={cosine:.6f}, largest difference "
-            f"{difference:.3g}, precision={precision}"
-        )
-    return {"max_difference": difference, "min_cosine": cosine}
 
 
 def _bytes_of(folder):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -31,8 +32,8 @@ class SessionModel:
     def __exit__(self, *_):
         self._session.close()
 
-    def run(self, signature: str, **inputs) -> dict:
-        """Returns the outputs of a signature by name, as NumPy arrays.
+    def run(self, signature: str, **inputs) -> np.ndarray:
+        """Returns the output of a signature, which has only one.
 
         Raises:
             KeyError: If there is no such signature or input.
@@ -40,5 +41,5 @@ class SessionModel:
         """
         definition = self.signatures[signature]
         feeds = {definition.inputs[name].name: inputs[name] for name in inputs}
-        names = {name: info.name for name, info in definition.outputs.items()}
-        return self._session.run(names, feeds)
+        (output,) = definition.outputs.values()
+        return self._session.run(output.name, feeds)

@@ -148,19 +148,6 @@ def load_state_dict(network, state_dict):
         variable.assign(values[name])
 
 
-def variable_of(network, key):
-    """Returns the variable of a network for a key of the authors.
-
-    Args:
-        network: `keras.Model` made by `build_network` on the backbone `resnet50`.
-        key: Key of the authors' state dict, such as "reduction_db.0.weight".
-
-    Returns:
-        `keras.Variable`, or `None` if the network has none for that key.
-    """
-    return _variables_by_name(network).get(_full_name(key))
-
-
 def _full_name(key):
     """Returns the name that the authors' full network has for a key of any network."""
     key = key.removeprefix("module.")

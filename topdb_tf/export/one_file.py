@@ -1,0 +1,341 @@
+"""Export as an ONNX or LiteRT file, with a report of what it costs in accuracy."""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from topdb_tf import __version__
+from topdb_tf.data.benchmarks import dataset_name
+from topdb_tf.data.records import Split, load_card
+from topdb_tf.export.accuracy import (
+    RetrievalChange,
+    Speeds,
+    retrieval_change,
+    speeds,
+)
+from topdb_tf.export.probes import ProbeDifferences
+from topdb_tf.export.serving import Source
+from topdb_tf.files import check_new_file, whole_file, write_whole
+from topdb_tf.runs.data import read_data
+from topdb_tf.runs.machine import load_tensorflow, without_notes
+from topdb_tf.runs.recipes import read_config, read_recipe
+from topdb_tf.runs.settings import RENAMED, Config
+
+NUM_CALIBRATION_IMAGES = 300
+_INT8_NEEDS = "int8 needs training images, which tell the range of every activation."
+_CONSENT = (
+    "Re-identification follows people through cameras. Use it only where those seen "
+    "have consented or there is another legal basis."
+)
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Which images an exported file is scored and, for int8, calibrated on.
+
+    Args:
+        overrides: Texts `section.key=value` over the settings of the run, such as
+            `data.root=...`. `data.dataset=...` names the data of a model without a run.
+        max_pids: Most query identities that are scored; all if it is `None`.
+    """
+
+    overrides: tuple[str, ...] = ()
+    max_pids: int | None = 100
+
+    def __post_init__(self):
+        if self.max_pids is not None and self.max_pids < 1:
+            raise ValueError(
+                "There must be an identity to score. "
+                f"Received: max_pids={self.max_pids}"
+            )
+
+
+@dataclass(frozen=True)
+class FileExport:
+    """An ONNX or LiteRT file, as it was written and measured; its report file as JSON.
+
+    Args:
+        path: The file.
+        format: Name in `topdb_tf.export.formats.FORMATS`.
+        precision: One of the format's.
+        num_calibration_images: Number of training images that int8 was calibrated on.
+        mebibytes: Size of the file.
+        height: Of the images that the network sees, in pixels.
+        width: The same.
+        dim: Length of an embedding.
+        source_precision: Precision of the source's feature maps.
+        reference: What the differences are from, in words.
+        probes: The differences on drawn images.
+        retrieval: The differences and the scores on a data set, if one was at hand.
+        images_per_second: The speeds of source and file.
+        seconds: How long the export took.
+    """
+
+    path: str
+    format: str
+    precision: str
+    num_calibration_images: int
+    mebibytes: float
+    height: int
+    width: int
+    dim: int
+    source_precision: str
+    reference: str
+    probes: ProbeDifferences
+    retrieval: RetrievalChange | None
+    images_per_second: Speeds
+    seconds: float
+
+
+class _DataSet(NamedTuple):
+    """Images of a data set, and how they are scored."""
+
+    split: Split
+    config: Config
+    max_pids: int | None
+
+
+class _Measured(NamedTuple):
+    """What is measured on a file: fields of `FileExport`."""
+
+    probes: ProbeDifferences
+    retrieval: RetrievalChange | None
+    images_per_second: Speeds
+
+
+def export_file(
+    source: Source,
+    format: str,
+    out: Path | None = None,
+    *,
+    precision: str = "float32",
+    report_data: ReportData | None = None,
+    force: bool = False,
+    say: Say,
+) -> FileExport:
+    """Writes an embedder as an ONNX or LiteRT file, and reports its accuracy beside it.
+
+    The file is checked on drawn images and, where the data of the run are at hand,
+    scored on query and gallery. It appears whole or not at all; the report is
+    `<out>.report.json`.
+
+    Args:
+        source: The model.
+        format: Name in `topdb_tf.export.formats.FORMATS`.
+        out: The file. By default beside the model, with its name and the suffix of the
+            format, and its precision if that is not float32.
+        precision: One of the format's.
+        report_data: The images; by default those of the run.
+        force: Whether a file that exists is replaced.
+        say: Function that shows a line.
+
+    Raises:
+        FileExistsError: If the file exists and `force` is not set.
+        FileNotFoundError: If a folder or the images are missing.
+        ValueError: If the format, the precision or `out` is wrong, a package or, for
+            "int8", training images are missing, or the file's embeddings are not those
+            of the model. Nothing is left behind.
+    """
+    load_tensorflow()
+    from topdb_tf.export.formats import check_format
+    from topdb_tf.model.extraction import load_embedder
+
+    start = time.monotonic()
+    report_data = report_data or ReportData()
+    suffix = check_format(format, precision).suffix
+    out = Path(out or _default_file(source, suffix, precision))
+    check_new_file(out, suffix=suffix, force=force)
+    scored = _data_at_hand(source, report_data, precision, say)
+    embedder = load_embedder(source.model)
+    say(f"{source.model}: writing {format}, {precision}")
+    images = _calibration_images(scored.split, embedder) if precision == "int8" else []
+    with whole_file(out) as partial:
+        contents = _contents(source, embedder, format, precision, images)
+        partial.write_bytes(contents)
+        measured = _measured(partial, embedder, precision, scored, report_data.max_pids)
+    export = FileExport(
+        path=str(out),
+        format=format,
+        precision=precision,
+        num_calibration_images=len(images),
+        mebibytes=round(len(contents) / 2**20, 2),
+        height=embedder.input_shape[1],
+        width=embedder.input_shape[2],
+        dim=embedder.output_shape[-1],
+        source_precision=_precision_of(embedder),
+        reference="the source computed in float32, batch normalisation not folded",
+        **measured._asdict(),
+        seconds=round(time.monotonic() - start, 1),
+    )
+    write_whole(report_file(out), json.dumps(asdict(export), indent=2) + "\n")
+    return export
+
+
+def file_lines(export: FileExport) -> list[str]:
+    """Returns an ONNX or LiteRT export for people."""
+    lines = [
+        f"{export.path}: {export.mebibytes:g} MiB, {export.precision}",
+        f"on {export.probes.num_images} drawn images: {_in_words(export.probes)}",
+    ]
+    change = export.retrieval
+    if change is not None:
+        before, after, points = change.before, change.after, change.change
+        lines += [
+            f"on {change.num_query_images:,} queries and "
+            f"{change.num_gallery_images:,} gallery images of {change.num_pids:,} "
+            f"identities of {change.dataset}: {_in_words(change)}",
+            f"mAP {before.mean_ap:.2%} in float32, {after.mean_ap:.2%} in the file "
+            f"({100 * points.mean_ap:+.2f} points); rank-1 {before.rank_1:.2%}, "
+            f"{after.rank_1:.2%} ({100 * points.rank_1:+.2f} points)",
+        ]
+        if change.max_pids is not None:
+            lines.append(
+                "Only images of these identities were ranked: compare the scores with "
+                "each other, not with those of the whole data set."
+            )
+    rates = export.images_per_second
+    return [
+        *lines,
+        f"{rates.file:.1f} images/s, Keras in {export.source_precision} "
+        f"{rates.source:.1f} (batch {rates.batch_size}, {rates.threads} threads)",
+        f"report: {report_file(Path(export.path))}",
+    ]
+
+
+def report_file(out: Path) -> Path:
+    """Returns the file of the report on an exported file, beside it."""
+    return out.with_name(f"{out.name}.report.json")
+
+
+def _in_words(differences):
+    return (
+        f"largest difference {differences.max_difference:.2g}, cosine at least "
+        f"{differences.min_cosine:.6f}, on average {differences.mean_cosine:.6f}"
+    )
+
+
+def _default_file(source, suffix, precision):
+    ending = "" if precision == "float32" else f"-{precision}"
+    return source.model.with_name(f"{source.model.stem}{ending}{suffix}")
+
+
+def _data_at_hand(source, report_data, precision, say) -> _DataSet | None:
+    """Returns the data set to score and calibrate on, if one is known and there."""
+    overrides = report_data.overrides
+    keys = [text.partition("=")[0].strip() for text in overrides]
+    names_data = "data.dataset" in [RENAMED.get(key, key) for key in keys]
+    if source.run is None and not names_data:
+        if precision == "int8":
+            raise ValueError(
+                f"{_INT8_NEEDS} Name the folder of the run, or --dataset and "
+                f"--data-root. Received: {source.model}"
+            )
+        say("not scored: a model without a run needs --dataset and --data-root")
+        return None
+    if source.run is None:
+        config = read_recipe("paper", overrides)
+    else:
+        config = read_config(source.run.config, overrides)
+    try:
+        split = read_data(config.data.dataset, config, run=source.run)
+    except (FileNotFoundError, ValueError) as error:
+        if precision == "int8" or overrides:
+            raise
+        say(f"not scored: {error}")
+        return None
+    return _DataSet(split, config, report_data.max_pids)
+
+
+def _calibration_images(split, embedder) -> list[np.ndarray]:
+    """Returns some training images as they are evaluated, each as a batch of one."""
+    from topdb_tf.data.pipeline import evaluation_dataset
+
+    number = min(NUM_CALIBRATION_IMAGES, len(split.train))
+    if number == 0:
+        raise ValueError(
+            f"{_INT8_NEEDS} Received: {split.name} without training images"
+        )
+    rng = np.random.default_rng(0)
+    drawn = np.sort(rng.choice(len(split.train), number, replace=False))
+    batches = evaluation_dataset(
+        [split.train[index].path for index in drawn],
+        image_size=tuple(embedder.input_shape[1:3]),
+        batch_size=1,
+    )
+    return [pixels.numpy() for pixels in batches]
+
+
+def _contents(source, embedder, format, precision, images) -> bytes:
+    from topdb_tf.export.formats import file_bytes
+
+    with without_notes():
+        return file_bytes(
+            embedder,
+            format,
+            precision=precision,
+            metadata=_metadata(source, embedder, precision),
+            calibration=images,
+        )
+
+
+def _measured(path, embedder, precision, scored) -> _Measured:
+    """Returns how like its source a file is, after the check that it is like it."""
+    from topdb_tf.export.check import check_export, drawn_probes, reference_of
+    from topdb_tf.export.formats import load_file
+
+    image_size = tuple(embedder.input_shape[1:3])
+    reference, pixels = reference_of(embedder), drawn_probes(image_size).pixels
+    with without_notes():
+        model = load_file(path)
+        # One image alone and the others together: the batch must be free.
+        answers = [np.concatenate([model(pixels[:1]), model(pixels[1:])])]
+    probes = check_export(answers, reference(pixels), precision=precision)
+    change = None
+    if scored is not None:
+        change = retrieval_change(
+            reference,
+            model,
+            scored.split,
+            scored.config,
+            image_size=image_size,
+            max_pids=scored.max_pids,
+        )
+    return _Measured(probes, change, speeds(embedder, model, pixels))
+
+
+def _precision_of(embedder):
+    """Returns the precision of the feature maps, as the model was trained."""
+    maps = [layer for layer in embedder.layers if len(layer.output.shape) == 4]
+    return maps[-1].compute_dtype
+
+
+def _metadata(source, embedder, precision) -> dict[str, str]:
+    """Returns the texts that the file keeps, by name."""
+    _, height, width, _ = embedder.input_shape
+    training_data, terms = "unknown", "Those of the training data."
+    if source.run is not None:
+        dataset = read_config(source.run.config).data.dataset
+        training_data = dataset_name(dataset)
+        with contextlib.suppress(FileNotFoundError):  # data of one's own have no card
+            card = load_card(dataset)
+            terms = f"{card.title}: {card.terms}"
+    return {
+        "description": "Person re-identification embedder (Top-DB-Net), by topdb-tf "
+        f"{__version__}",
+        "input": f"pixels: float32 RGB in [0, 255], (batch, {height}, {width}, 3); "
+        "normalised in the graph",
+        "output": f"embedding: float32 (batch, {embedder.output_shape[-1]}), not of "
+        "unit norm",
+        "precision": precision,
+        "training_data": training_data,
+        "terms": terms,
+        "consent": _CONSENT,
+    }
