@@ -158,15 +158,14 @@ def export_file(
     say(f"{source.model}: writing {format}, {precision}")
     images = _calibration_images(scored.split, embedder) if precision == "int8" else []
     with whole_file(out) as partial:
-        contents = _contents(source, embedder, format, precision, images)
-        partial.write_bytes(contents)
-        measured = _measured(partial, embedder, precision, scored, report_data.max_pids)
+        partial.write_bytes(_contents(source, embedder, format, precision, images))
+        measured = _measured(partial, embedder, precision, scored)
     export = FileExport(
         path=str(out),
         format=format,
         precision=precision,
         num_calibration_images=len(images),
-        mebibytes=round(len(contents) / 2**20, 2),
+        mebibytes=round(out.stat().st_size / 2**20, 2),
         height=embedder.input_shape[1],
         width=embedder.input_shape[2],
         dim=embedder.output_shape[-1],
