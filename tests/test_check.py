@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from topdb_tf.data.checks.split import check_split, find_unreadable
+from topdb_tf.data.checks.split import check_split
 from topdb_tf.data.records import ImageRecord, Split
 
 
@@ -122,30 +120,3 @@ def test_findings_do_not_depend_on_the_order_of_the_records():
     assert check_split(split, images_per_pid=2) == check_split(
         reverse, images_per_pid=2
     )
-
-
-def write_image(path, size=(32, 64)):
-    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return ImageRecord(path, 1, 1)
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_a_truncated_image_is_named(tmp_path, suffix):
-    whole, cut = (write_image(tmp_path / f"{name}{suffix}") for name in ("a", "b"))
-    cut.path.write_bytes(cut.path.read_bytes()[:-200])
-    [unreadable] = find_unreadable([whole, cut])
-    assert unreadable.path == cut.path
-    assert "truncated" in unreadable.reason
-
-
-def test_every_bad_file_is_named_once_and_in_order(tmp_path):
-    missing = ImageRecord(tmp_path / "a.jpg", 1, 1)
-    empty = ImageRecord(tmp_path / "b.jpg", 1, 1)
-    empty.path.touch()
-    text = ImageRecord(tmp_path / "c.png", 1, 1)
-    text.path.write_text("<html>not found</html>")
-    good = write_image(tmp_path / "d.jpg")
-    found = find_unreadable([text, good, missing, empty, text])
-    assert [path.name for path, _ in found] == ["c.png", "a.jpg", "b.jpg"]
-    assert all(reason for _, reason in found)

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from topdb_tf.cli import main
-from topdb_tf.data.checks import check as recipe
-from topdb_tf.data.checks.check import check_data, exit_status
+from topdb_tf.data.checks.check import check_data
+from topdb_tf.data.checks.findings import SEVERITIES
 from topdb_tf.data.checks.names import check_names
 from topdb_tf.data.market import PARTS
 from topdb_tf.data.records import ImageRecord, PartCounts, Split, load_card
@@ -55,11 +55,11 @@ def folder(clean, tmp_path):
 
 
 def kinds(folder, **options):
-    return sorted(finding["kind"] for finding in findings(folder, **options))
+    return sorted(finding.kind for finding in findings(folder, **options))
 
 
 def findings(folder, **options):
-    return check_data(str(folder), **options)["findings"]
+    return check_data(str(folder), **options).findings
 
 
 def first(folder, part):
@@ -67,18 +67,18 @@ def first(folder, part):
 
 
 def named_files(finding):
-    return [[path.rsplit("/", 1)[1] for path in group] for group in finding["groups"]]
+    return [[path.name for path in group] for group in finding.groups]
 
 
 def test_a_clean_data_set_has_no_findings(clean):
     result = check_data(str(clean))
-    assert result["findings"] == []
-    assert result["num_opened"] == 20
-    assert exit_status(result, strict=True) == 0
+    assert result.findings == ()
+    assert result.num_opened == 20
+    assert result.exit_status(strict=True) == 0
 
 
 def test_the_counts_of_the_parts_by_hand(clean):
-    parts = check_data(str(clean), quick=True)["parts"]
+    parts = check_data(str(clean), quick=True).to_dict()["parts"]
     assert parts["train"] == {
         "images": 12,
         "pids": 3,
@@ -221,11 +221,24 @@ BESIDE = {
 def test_each_cause_gives_its_finding_alone(folder, kind):
     severity, spoil = CAUSES[kind]
     spoil(folder)
-    found = {one["kind"]: one for one in findings(folder)}
+    found = {one.kind: one for one in findings(folder)}
     assert set(found) == {kind} | BESIDE.get(kind, set())
-    assert found[kind]["severity"] == severity
-    assert found[kind]["fix"]
-    assert exit_status(check_data(str(folder))) == (severity == "error")
+    assert found[kind].severity == severity
+    assert found[kind].fix
+    assert check_data(str(folder)).exit_status() == (severity == "error")
+
+
+def test_every_file_that_is_no_whole_image_is_named_with_the_reason(folder):
+    add(folder, TRAIN, "0001_c1s1_000007_01.jpg", b"")
+    add(folder, TRAIN, "0001_c1s1_000008_01.png", b"<html>not found</html>")
+    whole = folder / TRAIN / "0001_c1s1_000009_01.png"
+    save(whole, picture(50))
+    whole.write_bytes(whole.read_bytes()[:-200])
+    [finding] = [one for one in findings(folder) if one.kind == "unreadable"]
+    assert len(finding.groups) == 3
+    assert "3 images cannot be read" in finding.message
+    assert "000008_01.png (it is no image)" in finding.message
+    assert "000009_01.png (image file is truncated" in finding.message
 
 
 @pytest.mark.parametrize(
@@ -236,8 +249,8 @@ def test_a_suffix_that_is_not_the_format(folder, form, severity):
     image = Image.open(path).copy()
     save(path, image, format=form)
     [finding] = findings(folder)
-    assert (finding["kind"], finding["severity"]) == ("suffix", severity)
-    assert f"{path.name} ({form})" in finding["message"]
+    assert (finding.kind, finding.severity) == ("suffix", severity)
+    assert f"{path.name} ({form})" in finding.message
 
 
 def test_pid_0_to_train_on_or_to_search_for(folder):
@@ -248,24 +261,24 @@ def test_pid_0_to_train_on_or_to_search_for(folder):
     assert kinds(folder) == ["pid-0"]
     add(folder, GALLERY, "0000_c2s1_000001_01.jpg", jpeg(80))
     add(folder, QUERY, "0000_c1s1_000001_01.jpg", jpeg(81))
-    found = [one for one in findings(folder) if one["kind"] == "pid-0"]
-    assert [one["severity"] for one in found] == ["error", "warning"]
+    found = [one for one in findings(folder) if one.kind == "pid-0"]
+    assert [one.severity for one in found] == ["error", "warning"]
 
 
 def test_an_identity_in_training_and_test_is_named(folder):
     add(folder, GALLERY, "0002_c2s1_000009_01.jpg")
     [finding] = findings(folder)
-    assert finding["kind"] == "shared-pids"
-    assert "pid 2" in finding["message"]
-    assert len(finding["groups"][0]) == 4
+    assert finding.kind == "shared-pids"
+    assert "pid 2" in finding.message
+    assert len(finding.groups[0]) == 4
 
 
 def test_all_names_that_do_not_parse_are_given(folder):
     for number in range(7):
         add(folder, TRAIN, f"nobody{number}.jpg", jpeg(100 + number))
     [finding] = findings(folder)
-    assert len(finding["groups"]) == 7
-    assert "and 4 more" in finding["message"]
+    assert len(finding.groups) == 7
+    assert "and 4 more" in finding.message
 
 
 def test_pairs_stay_together(folder):
@@ -335,15 +348,15 @@ def test_dukemtmc_is_noted_as_withdrawn_without_a_link():
 def test_a_quick_check_opens_no_image(folder):
     truncate(folder)
     result = check_data(str(folder), quick=True)
-    assert (result["findings"], result["num_opened"]) == ([], 0)
+    assert (result.findings, result.num_opened) == ((), 0)
 
 
 def test_msmt17_as_a_plain_folder_is_told_where_it_belongs(tmp_path):
     (tmp_path / "train/0000").mkdir(parents=True)
     (tmp_path / "list_train.txt").write_text("")
     [finding] = findings(tmp_path)
-    assert (finding["severity"], finding["kind"]) == ("error", "layout")
-    assert "name it msmt17-v1 or msmt17-v2" in finding["message"]
+    assert (finding.severity, finding.kind) == ("error", "layout")
+    assert "name it msmt17-v1 or msmt17-v2" in finding.message
 
 
 def test_one_folder_a_person_is_checked_too(tmp_path):
@@ -422,6 +435,6 @@ def test_the_worst_findings_come_first(folder):
     add(folder, QUERY, "Thumbs.db")
     first(folder, TRAIN).unlink()
     truncate(folder)
-    severities = [one["severity"] for one in findings(folder)]
+    severities = [one.severity for one in findings(folder)]
     assert severities == ["error", "warning", "note"]
-    assert recipe.SEVERITIES == ("error", "warning", "note")
+    assert SEVERITIES == ("error", "warning", "note")

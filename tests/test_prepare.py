@@ -4,17 +4,16 @@ import bz2
 import io
 import json
 import os
+import shutil
 import struct
 import tarfile
 import zipfile
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from topdb_tf.cli import main
 from topdb_tf.data.archives import archive as archives
-from topdb_tf.data.archives import unpacking
 from topdb_tf.data.archives.archive import open_archive
 from topdb_tf.data.archives.prepare import prepare
 
@@ -88,19 +87,19 @@ def test_a_tar_is_unpacked_whatever_its_compression_and_name(tmp_path, suffix, m
         tmp_path / "a.bin"
     )
     result = prepare(archive, tmp_path)
-    assert result["kind"] == "market1501"
+    assert result.kind == "market1501"
     folder = tmp_path / "market1501/Market-1501-v15.09.15"
-    assert Path(result["folder"]) == folder
+    assert result.folder == folder
     for name, data in MARKET.items():
         assert (folder / name.removeprefix("Market/")).read_bytes() == data
-    assert result["files"] == 4
+    assert result.files == 4
 
 
 def test_a_zip_is_unpacked_without_what_does_not_belong_to_it(tmp_path):
     extra = {"__MACOSX/Market/._query": b"x", "Market/query/Thumbs.db": b"x"}
     extra |= {"other/notes.txt": b"x"}
     result = prepare(write_zip(tmp_path / "a.zip", MARKET | extra), tmp_path)
-    assert (result["files"], result["left_out"]) == (4, 3)
+    assert (result.files, result.left_out) == (4, 3)
     assert not list((tmp_path / "market1501").rglob("Thumbs.db"))
     folder = tmp_path / "market1501/Market-1501-v15.09.15"
     assert list((tmp_path / "market1501").iterdir()) == [folder]
@@ -137,7 +136,7 @@ def test_a_zip_is_unpacked_without_what_does_not_belong_to_it(tmp_path):
 )
 def test_members_tell_the_data_set(tmp_path, contents, kind, first):
     result = prepare(write_zip(tmp_path / "unnamed", contents), tmp_path)
-    assert result["kind"] == kind
+    assert result.kind == kind
     assert (tmp_path / first).is_file()
 
 
@@ -146,7 +145,7 @@ def test_cuhk03_asks_for_the_protocol_files_that_are_missing(tmp_path):
     protocol = tmp_path / "cuhk03/cuhk03_new_protocol_config_labeled.mat"
     protocol.write_bytes(b"x")
     archive = write_zip(tmp_path / "a.zip", {"r/cuhk-03.mat": b"x"})
-    step = prepare(archive, tmp_path)["next"][0]
+    step = prepare(archive, tmp_path).next_steps[0]
     assert "put cuhk03_new_protocol_config_detected.mat into" in step
 
 
@@ -154,7 +153,7 @@ def test_unknown_names_need_the_data_set_named(tmp_path):
     contents = {name.replace("_c", "_cam_c"): data for name, data in MARKET.items()}
     archive = write_zip(tmp_path / "a.zip", contents)
     refused(tmp_path, archive, "--dataset says which")
-    assert prepare(archive, tmp_path, dataset="market1501")["kind"] == "market1501"
+    assert prepare(archive, tmp_path, dataset="market1501").kind == "market1501"
 
 
 def test_an_archive_of_another_data_set_than_named_is_refused(tmp_path):
@@ -301,24 +300,63 @@ def test_what_is_no_archive_is_refused_with_a_way_out(tmp_path, head, match):
 def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, monkeypatch):
     archive = write_zip(tmp_path / "a.zip", MARKET)
     usage = type("Usage", (), {"free": 1 << 20})
-    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: usage)
     refused(tmp_path, archive, "must have room")
 
 
+@pytest.mark.parametrize(
+    ("write", "copier"), [(write_zip, shutil), (write_tar, tarfile)]
+)
 def test_an_interruption_leaves_nothing_and_the_archive_as_it_was(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, write, copier
 ):
-    archive = write_zip(tmp_path / "a.zip", MARKET)
+    archive = write(tmp_path / "a", MARKET)
     before = below(tmp_path)
 
-    def interrupted(contents, size, name, path):
-        yield contents.read(1)
+    def interrupted(source, target, *args, **options):
+        target.write(source.read(1))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(unpacking, "_chunks", interrupted)
+    monkeypatch.setattr(copier, "copyfileobj", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(archive, tmp_path / "root")
     assert below(tmp_path) == before
+
+
+def test_a_python_that_cannot_unpack_a_tar_safely_is_told(tmp_path, monkeypatch):
+    monkeypatch.delattr(tarfile, "data_filter")
+    refused(tmp_path, write_tar(tmp_path / "a.tar", MARKET), "Python 3.10.12, 3.11.4")
+    assert prepare(write_zip(tmp_path / "a.zip", MARKET), tmp_path).files == 4
+
+
+def test_a_tar_made_within_its_folder_is_unpacked(tmp_path):
+    (folder,) = {name.partition("/")[0] for name in MARKET}
+    dot = tarfile.TarInfo(".")
+    dot.type = tarfile.DIRTYPE
+    contents = {".": dot}
+    contents |= {n.replace(folder, ".", 1): data for n, data in MARKET.items()}
+    result = prepare(write_tar(tmp_path / "a.tar", contents), tmp_path)
+    assert (result.folder / "query/0003_c1s1_000451_03.jpg").read_bytes() == b"query"
+    assert result.folder.stat().st_mode == tmp_path.stat().st_mode | 0o55
+
+
+def test_unpacked_files_have_the_permissions_of_any_new_file(tmp_path):
+    name = "Market/readme.txt"
+    info = tarfile.TarInfo(name)
+    info.mode = 0o4777
+    result = prepare(write_tar(tmp_path / "a.tar", MARKET | {name: info}), tmp_path)
+    (tmp_path / "new").touch()
+    mode = (result.folder / "readme.txt").stat().st_mode
+    assert mode == (tmp_path / "new").stat().st_mode
+
+
+def test_a_zip_that_holds_less_of_a_file_than_it_says_is_refused(tmp_path):
+    archive = write_zip(tmp_path / "a.zip", MARKET)
+    data = bytearray(archive.read_bytes())
+    place = data.index(b"PK\x01\x02") + 24  # the size of the first file
+    data[place : place + 4] = struct.pack("<I", 6)  # of 5
+    archive.write_bytes(data)
+    refused(tmp_path, archive, "not of 6 bytes")
 
 
 def test_a_data_set_that_is_there_is_not_touched(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from topdb_tf.cli.options import show
+from topdb_tf.cli.options import NamesOption, show
 
 _COLOURS = {"error:": "red", "warning:": "yellow", "note:": "blue"}
 
@@ -56,14 +56,18 @@ def check(ctx, dataset, data_root, strict, as_json, **options):
     topdb-tf data check photos/people --montage people.png
     topdb-tf data check people.csv --quick --strict --json
     """
-    from topdb_tf.data.checks import check as recipe
+    from topdb_tf.data.checks.check import check_data
 
     try:
-        result = recipe.check_data(dataset, data_root, **options)
+        result = check_data(dataset, data_root, **options)
     except (ValueError, FileNotFoundError) as error:
         raise click.UsageError(" ".join(str(error).split())) from error
-    show(result, lambda found: _coloured(recipe.finding_lines(found)), as_json)
-    ctx.exit(recipe.exit_status(result, strict=strict))
+    _show(result, as_json)
+    ctx.exit(result.exit_status(strict=strict))
+
+
+def _show(result, as_json):
+    show(result.to_dict(), lambda _: _coloured(result.lines()), as_json)
 
 
 def _coloured(lines):
@@ -76,12 +80,19 @@ def _coloured(lines):
         yield f"{word}{space}{rest}"
 
 
+def _archive_names():
+    from topdb_tf.data.archives.prepare import archive_kinds
+
+    return [kind.name for kind in archive_kinds()]
+
+
 @data.command()
 @click.argument("archive", type=click.Path(path_type=Path))
 @click.option(
     "--dataset",
-    help="What it holds: market1501, dukemtmc-reid, cuhk03, cuhk03-np, msmt17-v1 or "
-    "msmt17-v2.  [default: as its members tell]",
+    cls=NamesOption,
+    names=_archive_names,
+    help="What it holds: {names}.  [default: as its members tell]",
 )
 @click.option(
     "--data-root",
@@ -103,11 +114,11 @@ def prepare(ctx, archive, dataset, data_root, as_json):
     topdb-tf data prepare Market-1501-v15.09.15.zip
     topdb-tf data prepare MSMT17_V1.tar.gz --data-root /data
     """
-    from topdb_tf.data.archives import prepare as recipe
+    from topdb_tf.data.archives.prepare import prepare
 
     try:
-        result = recipe.prepare(archive, data_root, dataset=dataset)
+        result = prepare(archive, data_root, dataset=dataset)
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         raise click.UsageError(" ".join(str(error).split())) from error
-    show(result, lambda done: _coloured(recipe.prepare_lines(done)), as_json)
-    ctx.exit(recipe.exit_status(result))
+    _show(result, as_json)
+    ctx.exit(0 if result.is_complete else 1)

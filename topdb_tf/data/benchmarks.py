@@ -12,7 +12,7 @@ from topdb_tf.data.drawn.synthetic import write_synthetic
 from topdb_tf.data.market import PARTS, holds_part, read_market_layout
 from topdb_tf.data.msmt17 import read_msmt17
 from topdb_tf.data.own_images import read_own_images
-from topdb_tf.data.records import DatasetCard, ImageRecord, PartCounts, Split, load_card
+from topdb_tf.data.records import DatasetCard, Split, load_card
 from topdb_tf.data.sightings import absolute
 from topdb_tf.data.table import TABLE_SUFFIXES
 
@@ -57,14 +57,19 @@ def read_split(
             such file or folder.
     """
     if name not in DATASETS:
-        if not is_path(name):
-            raise ValueError(_unknown_message(name))
+        check_name(name)
         return read_own_images(Path(name), name=dataset_name(name), **division)
     card = load_card(name)
     split = DATASETS[name](Path(data_root), card, progress=progress)
     if check_counts:
         _check_counts(split, card, data_root)
     return split
+
+
+def check_name(name: str | Path) -> None:
+    """Raises `ValueError` if a name is neither a data set's nor a path."""
+    if name not in DATASETS and not is_path(name):
+        raise ValueError(_unknown_message(name))
 
 
 def is_path(name: str | Path) -> bool:
@@ -98,6 +103,12 @@ def dataset_name(name: str | Path) -> str:
     return f"own-{text}" if text in DATASETS else text
 
 
+def first_folder(data_root: Path, card: DatasetCard) -> Path | None:
+    """Returns the first of a card's folders that is in the layout of Market-1501."""
+    folders = (data_root / folder for folder in card.folders)
+    return next((folder for folder in folders if holds_part(folder)), None)
+
+
 def read_benchmark(
     data_root: Path, card: DatasetCard, *, progress: Progress | None = None
 ) -> Split:
@@ -113,7 +124,7 @@ def read_benchmark(
         FileNotFoundError: If none of the card's folders holds a part.
     """
     del progress
-    folder = _first_folder(data_root, card)
+    folder = first_folder(data_root, card)
     if folder is None:
         raise FileNotFoundError(_missing_message(data_root, card))
     return read_market_layout(folder, name=card.name)
@@ -137,7 +148,7 @@ def read_cuhk03(
         ValueError: If a file is not what it should be.
         FileNotFoundError: If there are neither folders nor `cuhk-03.mat`.
     """
-    folder = _first_folder(data_root, card)
+    folder = first_folder(data_root, card)
     if folder is not None:
         return read_market_layout(folder, name=card.name)
     original = data_root / "cuhk03"
@@ -188,57 +199,33 @@ def _unknown_message(name):
     )
 
 
-def _first_folder(data_root: Path, card: DatasetCard) -> Path | None:
-    folders = (data_root / folder for folder in card.folders)
-    return next((folder for folder in folders if holds_part(folder)), None)
-
-
 def _missing_message(data_root: Path, card: DatasetCard, *more: Path) -> str:
     paths = [data_root / folder for folder in card.folders] + list(more)
+    places = " or ".join(str(path) for path in paths)
     return (
-        f"The images of {card.title} must lie in {_listed(paths)}. {card.source} "
+        f"The images of {card.title} must lie in {places}. {card.source} "
         "datasets/README.md shows the expected folders; --data-root or $TOPDB_DATA "
         f"names another root. Received: data_root={data_root}"
     )
 
 
-def _listed(paths: list[Path]) -> str:
-    return " or ".join(str(path) for path in paths)
-
-
 def _check_counts(split: Split, card: DatasetCard, data_root: Path) -> None:
-    found = {part: _counts_of(getattr(split, part)) for part in PARTS}
-    if all(
-        found[part].images > 0 and found[part] == card.parts.get(part, found[part])
-        for part in PARTS
-    ):
-        return
-    states = [_state_of(part, found[part], card.parts.get(part)) for part in PARTS]
-    raise ValueError(
-        f"{card.title} must be complete: {'; '.join(states)}. Extract it again: "
-        f"{card.source} datasets/README.md shows the expected folders. To use a subset "
-        "on purpose, pass check_counts=False (--set data.check_counts=false). "
-        f"Received: name={split.name!r}, data_root={data_root}"
-    )
-
-
-def _counts_of(records: tuple[ImageRecord, ...]) -> PartCounts:
-    return PartCounts(len(records), len({record.pid for record in records}))
-
-
-def _state_of(part: str, found: PartCounts, expected: PartCounts | None) -> str:
-    state = f"{part} ({PARTS[part]}) holds {found.images:,} images of {found.pids:,} "
-    if expected is None:
-        return f"{state}identities"
-    differences = [
-        f"{abs(difference):,} {noun} {'missing' if difference < 0 else 'too many'}"
-        for noun, difference in (
-            ("images", found.images - expected.images),
-            ("identities", found.pids - expected.pids),
+    states, is_complete = [], True
+    for part, folder in PARTS.items():
+        counts = split.counts(part)
+        state, differences = f"{part} ({folder}) holds {counts}", []
+        if part in card.parts:
+            expected = card.parts[part]
+            differences = counts.differences(expected)
+            state += f", expected {expected.images:,} of {expected.pids:,}"
+            state += f" ({', '.join(differences) or 'complete'})"
+        states.append(state)
+        is_complete = is_complete and counts.images > 0 and not differences
+    if not is_complete:
+        raise ValueError(
+            f"{card.title} must be complete: {'; '.join(states)}. Extract it again: "
+            f"{card.source} datasets/README.md shows the expected folders. To use a "
+            "subset on purpose, pass check_counts=False (--set "
+            "data.check_counts=false). "
+            f"Received: name={split.name!r}, data_root={data_root}"
         )
-        if difference
-    ]
-    return (
-        f"{state}identities, expected {expected.images:,} of {expected.pids:,} "
-        f"({', '.join(differences) or 'complete'})"
-    )

@@ -1,7 +1,9 @@
 """The layout of Market-1501: three folders, and names that tell person and camera."""
 
+import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from topdb_tf.data.records import ImageRecord, Split
 
@@ -11,9 +13,26 @@ PARTS = {
     "gallery": "bounding_box_test",
 }
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-JUNK_PID = -1  # detections of too low quality
+JUNK_PID = -1  # detections of too low quality, left out
+DISTRACTOR_PID = 0  # persons that no query asks for, many in one number
 
 _NAME_PATTERN = re.compile(r"(-1|\d+)_c(\d+)(?!\d)")
+
+
+class PartFolder(NamedTuple):
+    """What lies in the folder of one part.
+
+    Args:
+        records: The images that are used, sorted by file name.
+        junk: Images of pid -1.
+        unnamed: Images whose names do not tell person and camera.
+        others: Files that are no images, and folders.
+    """
+
+    records: tuple[ImageRecord, ...]
+    junk: tuple[Path, ...]
+    unnamed: tuple[Path, ...]
+    others: tuple[Path, ...]
 
 
 def read_market_layout(folder: Path, *, name: str) -> Split:
@@ -40,8 +59,33 @@ def read_market_layout(folder: Path, *, name: str) -> Split:
             f"The folder of {name} must hold {', '.join(PARTS.values())}. "
             f"datasets/README.md shows the expected folders. Received: folder={folder}"
         )
-    parts = {part: _read_folder(folder / PARTS[part]) for part in PARTS}
+    parts = {}
+    for part in PARTS:
+        content = list_part(folder, part)
+        if content.unnamed:
+            raise ValueError(_unnamed_message(content.unnamed[0]))
+        parts[part] = content.records
     return Split(name, **parts)
+
+
+def list_part(folder: Path, part: str) -> PartFolder:
+    """Lists the folder of "train", "query" or "gallery"; empty if it is missing."""
+    folder, images, others = folder / PARTS[part], [], []
+    if folder.is_dir():
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                path = folder / entry.name
+                is_read = is_image(path) and entry.is_file()
+                (images if is_read else others).append(path)
+    records, unnamed = [], []
+    for path in sorted(images):
+        try:
+            records.append(record_of(path))
+        except ValueError:
+            unnamed.append(path)
+    known = tuple(record for record in records if record.pid != JUNK_PID)
+    junk = tuple(record.path for record in records if record.pid == JUNK_PID)
+    return PartFolder(known, junk, tuple(unnamed), tuple(sorted(others)))
 
 
 def is_image(path: Path) -> bool:
@@ -57,11 +101,7 @@ def record_of(path: Path) -> ImageRecord:
     """
     match = _NAME_PATTERN.match(path.name)
     if match is None:
-        raise ValueError(
-            "The name of an image must start with <pid>_c<camid>, as in "
-            "0002_c1s1_000451_03.jpg. Rename or remove it; datasets/README.md shows "
-            f"the expected folders. Received: path={path}"
-        )
+        raise ValueError(_unnamed_message(path))
     return ImageRecord(path, pid=int(match[1]), camid=int(match[2]))
 
 
@@ -70,9 +110,9 @@ def holds_part(folder: Path) -> bool:
     return any((folder / part).is_dir() for part in PARTS.values())
 
 
-def _read_folder(folder: Path) -> tuple[ImageRecord, ...]:
-    if not folder.is_dir():
-        return ()
-    paths = sorted(path for path in folder.iterdir() if is_image(path))
-    records = (record_of(path) for path in paths)
-    return tuple(record for record in records if record.pid != JUNK_PID)
+def _unnamed_message(path):
+    return (
+        "The name of an image must start with <pid>_c<camid>, as in "
+        "0002_c1s1_000451_03.jpg. Rename or remove it; datasets/README.md shows the "
+        f"expected folders. Received: path={path}"
+    )

@@ -25,35 +25,55 @@ def read_own_images(path: Path, *, name: str, **division) -> Split:
         ValueError: If the images are not told as they must be.
         FileNotFoundError: If there is no such file or folder, or images are missing.
     """
-    path = absolute(path)
+    path = existing(path)
     sightings, notes = read_sightings(path)
     return split_of(sightings, name=name, source=path, notes=notes, **division)
 
 
-def read_sightings(path: Path) -> tuple[list[Sighting], list[str]]:
-    """Reads the images that `read_own_images` divides, with notes for the user."""
-    if path.is_dir():
-        # A folder named `query` alone can be one beside `train` and `gallery`.
-        if not any((path / PARTS[part]).is_dir() for part in ("train", "gallery")):
-            return read_folders(path)
-        split = read_market_layout(path, name=path.name)
-        sightings = [
-            Sighting(
-                record.path,
-                str(record.pid),
-                str(record.camid),
-                part,
-                str(record.path.relative_to(path)),
-            )
-            for part in ("train", "query", "gallery")
-            for record in getattr(split, part)
-        ]
-        return sightings, []
+def existing(path: str | Path) -> Path:
+    """Returns the absolute path of somebody's own images.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+    """
+    path = absolute(path)
     if not path.exists():
         raise FileNotFoundError(
             f"There is no file or folder {path}. Name a CSV file, a folder, or a "
             "benchmark; datasets/README.md shows them all."
         )
+    return path
+
+
+def is_named_as_market(folder: Path) -> bool:
+    """Returns whether a folder is in the layout of Market-1501.
+
+    A folder named `query` alone can be one beside `train` and `gallery`.
+    """
+    return any((folder / PARTS[part]).is_dir() for part in ("train", "gallery"))
+
+
+def sightings_of(split: Split, folder: Path) -> list[Sighting]:
+    """Returns the images of a folder in the layout of Market-1501, divided by it."""
+    return [
+        Sighting(
+            path=one.path,
+            person=str(one.pid),
+            camera=str(one.camid),
+            part=part,
+            place=str(one.path.relative_to(folder)),
+        )
+        for part in PARTS
+        for one in split.part(part)
+    ]
+
+
+def read_sightings(path: Path) -> tuple[list[Sighting], list[str]]:
+    """Reads the images that `read_own_images` divides, with notes for the user."""
+    if path.is_dir():
+        if not is_named_as_market(path):
+            return read_folders(path)
+        return sightings_of(read_market_layout(path, name=path.name), path), []
     if path.suffix.lower() not in TABLE_SUFFIXES:
         raise ValueError(
             f"A file with images must be one of {', '.join(TABLE_SUFFIXES)}. "

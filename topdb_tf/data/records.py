@@ -56,6 +56,20 @@ class Split:
         """Number of training identities, the size of a classifier."""
         return len({record.pid for record in self.train})
 
+    @property
+    def records(self) -> tuple[ImageRecord, ...]:
+        """All images: training, queries, gallery."""
+        return self.train + self.query + self.gallery
+
+    def part(self, name: str) -> tuple[ImageRecord, ...]:
+        """Returns the images of "train", "query" or "gallery"."""
+        return getattr(self, name)
+
+    def counts(self, name: str) -> "PartCounts":
+        """Returns how many images and identities a part holds."""
+        records = self.part(name)
+        return PartCounts(len(records), len({record.pid for record in records}))
+
 
 class PartCounts(NamedTuple):
     """What one part of a data set holds when it is complete.
@@ -67,6 +81,52 @@ class PartCounts(NamedTuple):
 
     images: int
     pids: int
+
+    def __str__(self):
+        return f"{self.images:,} images of {self.pids:,} identities"
+
+    def differences(self, expected: "PartCounts") -> list[str]:
+        """Returns in words what is missing or too many of what is expected.
+
+        Example:
+            >>> from topdb_tf.data.records import PartCounts
+            >>> PartCounts(images=8, pids=2).differences(PartCounts(images=9, pids=2))
+            ['1 images missing']
+        """
+        surplus = (
+            ("images", self.images - expected.images),
+            ("identities", self.pids - expected.pids),
+        )
+        return [
+            f"{abs(number):,} {noun} {'missing' if number < 0 else 'too many'}"
+            for noun, number in surplus
+            if number
+        ]
+
+
+@dataclass(frozen=True)
+class ArchiveCard:
+    """How an archive of a data set is recognised, and where it belongs.
+
+    Args:
+        name: What `data prepare --dataset` calls it.
+        folder: The folder below the data root that it becomes.
+        holds: What lies in one folder of the archive: files, and folders with images,
+            which end in `/`. Empty for the three folders of Market-1501.
+        images: Regular expression that most names of images match; empty if `holds`
+            tells enough.
+        needs: Files that the data set needs besides, in `folder` or beside it.
+        max_files: More files than it has by far.
+        max_gib: More GiB than it takes by far.
+    """
+
+    name: str
+    folder: str
+    holds: tuple[str, ...] = ()
+    images: str = ""
+    needs: tuple[str, ...] = ()
+    max_files: int = 250_000
+    max_gib: int = 16
 
 
 @dataclass(frozen=True)
@@ -83,6 +143,8 @@ class DatasetCard:
             layout; the first that exists is read.
         parts: What "train", "query" and "gallery" hold when complete. A part that
             is not listed must hold an image, and is not counted otherwise.
+        archives: What `data prepare` unpacks; a card may leave it out. Where an entry
+            tells no name or folder, they are the card's name and first folder.
     """
 
     name: str
@@ -92,6 +154,7 @@ class DatasetCard:
     citation: str
     folders: tuple[str, ...]
     parts: dict[str, PartCounts]
+    archives: tuple[ArchiveCard, ...] = ()
 
 
 def pids_of(records: tuple[ImageRecord, ...]) -> np.ndarray:
@@ -140,13 +203,29 @@ def load_card(name: str) -> DatasetCard:
             f"The card of {name} must be at {paths[0]} or {paths[1]}. Write one beside "
             f"the others; datasets/README.md tells how. Received: name={name!r}"
         )
-    card = yaml.safe_load(path.read_text(encoding="utf-8"))
-    expected = [field.name for field in fields(DatasetCard) if field.name != "name"]
-    if sorted(card) != sorted(expected):
+    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    archives = entries.pop("archives", ())
+    expected = [field.name for field in fields(DatasetCard)][1:-1]
+    if sorted(entries) != sorted(expected):
         raise ValueError(
-            f"A card must hold exactly the keys {', '.join(expected)} ({path}). "
-            f"Received: keys={sorted(card)}"
+            f"A card must hold exactly the keys {', '.join(expected)}, and archives if "
+            f"there are any ({path}). Received: keys={sorted(entries)}"
         )
-    card["folders"] = tuple(card["folders"])
-    card["parts"] = {part: PartCounts(**card["parts"][part]) for part in card["parts"]}
-    return DatasetCard(name=name, **card)
+    folders = tuple(entries.pop("folders"))
+    counts = entries.pop("parts")
+    return DatasetCard(
+        name=name,
+        folders=folders,
+        parts={part: PartCounts(**counts[part]) for part in counts},
+        archives=tuple(_archive_card(entry, name, folders[0]) for entry in archives),
+        **entries,
+    )
+
+
+def _archive_card(entry, name, folder):
+    """Returns what a card says of an archive; lists of YAML become tuples."""
+    told = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in entry.items()
+    }
+    return ArchiveCard(**{"name": name, "folder": folder} | told)

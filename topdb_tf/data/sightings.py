@@ -5,11 +5,10 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from topdb_tf.data.market import DISTRACTOR_PID, JUNK_PID
 from topdb_tf.texts import listed, natural_order
 
 TRAIN, VALIDATION, TEST, QUERY, GALLERY = "train", "val", "test", "query", "gallery"
-
-_DISTRACTOR, _JUNK = 0, -1
 
 
 class Sighting(NamedTuple):
@@ -39,10 +38,12 @@ def without_junk(sightings: list[Sighting], notes: list[str]) -> list[Sighting]:
     """
     if not all(re.fullmatch(r"-?\d+", one.person) for one in sightings):
         return sightings
-    kept = [one for one in sightings if int(one.person) != _JUNK]
+    kept = [one for one in sightings if int(one.person) != JUNK_PID]
     if len(kept) < len(sightings):
         count = len(sightings) - len(kept)
-        notes.append(f"{count:,} images of pid -1, which shows nobody, are left out.")
+        notes.append(
+            f"{count:,} images of pid {JUNK_PID}, which shows nobody, are left out."
+        )
     spellings = {}  # 7 and 007 are the same person; the first spelling stays
     for one in kept:
         spellings.setdefault(int(one.person), one.person)
@@ -84,7 +85,7 @@ def person_numbers(sightings: list[Sighting]) -> dict[str, int]:
     names = sorted({one.person for one in sightings}, key=natural_order)
     if all(re.fullmatch(r"\d+", name) for name in names):
         pids = {name: int(name) for name in names}
-        parts = {one.part for one in sightings if pids[one.person] == _DISTRACTOR}
+        parts = {one.part for one in sightings if pids[one.person] == DISTRACTOR_PID}
         if parts <= {GALLERY}:
             return pids
     return {name: pid for pid, name in enumerate(names, 1)}

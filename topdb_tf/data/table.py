@@ -84,7 +84,7 @@ def table_text(split: Split) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["path", "pid", "camid", "split"])
     for part in (TRAIN, QUERY, GALLERY):
-        for record in getattr(split, part):
+        for record in split.part(part):
             pid = split.pid_names.get(record.pid, record.pid)
             camera = split.camera_names.get(record.camid, "")
             writer.writerow([record.path, pid, camera, part])

@@ -7,13 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.data.image_files import list_images
+from topdb_tf.data.market import DISTRACTOR_PID
 from topdb_tf.data.records import ImageRecord, Split
 from topdb_tf.runs.data import Say, read_data
 from topdb_tf.runs.folder import RunFolder
 from topdb_tf.runs.machine import load_tensorflow
 from topdb_tf.runs.settings import Config
-
-DISTRACTOR_PID = 0
 
 
 class ShownImages(NamedTuple):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.figure import Figure
 
+from topdb_tf.data.market import DISTRACTOR_PID, JUNK_PID
 from topdb_tf.data.records import Split, pids_of
 from topdb_tf.drawing.embedding_map import embedding_map_figure
 from topdb_tf.evaluate.embedding import embed_run
@@ -16,7 +17,6 @@ from topdb_tf.runs.settings import Config
 METHODS = ("tsne", "pca")
 _PERPLEXITY = 30
 _FEWEST = 5  # images of a map
-_NOBODY = (-1, 0)  # junk and distractors
 
 
 def map_numbers(
@@ -107,8 +107,9 @@ def most_seen(split: Split, num_pids: int) -> list[int]:
     """Returns the persons of query and gallery with the most images, most first."""
     found = pids_of(split.query + split.gallery)
     persons, counts = np.unique(found, return_counts=True)
-    known = ~np.isin(persons, np.setdiff1d(_NOBODY, pids_of(split.query)))
-    known &= persons != _NOBODY[0]
+    known = persons != JUNK_PID
+    if DISTRACTOR_PID not in pids_of(split.query):
+        known &= persons != DISTRACTOR_PID
     order = np.argsort(-counts[known], kind="stable")
     return persons[known][order[:num_pids]].tolist()
 

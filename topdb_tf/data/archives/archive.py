@@ -1,35 +1,35 @@
-"""Archives of data sets, listed with distrust: zip, tar and compressed tar."""
+"""Archives of data sets, looked at with distrust, then unpacked: zip and tar."""
 
-import bz2
 import contextlib
 import gzip
 import lzma
 import re
+import secrets
+import shutil
 import stat
 import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from topdb_tf.texts import listed
 
 MAX_MEMBERS, MAX_BYTES, MAX_RATIO = 250_000, 16 << 30, 100
-DAMAGED = (
+
+_DAMAGED = (
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
     lzma.LZMAError,
     gzip.BadGzipFile,
     EOFError,
-    NotImplementedError,  # zipfile: a method of compression that it does not know
+    RuntimeError,  # a compression that zipfile does not know, headers without end
 )
-
-_LONGEST_READ = 16 << 20  # what a header of a tar may take
-_COMPRESSED = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ", lzma.open))
-_OTHERS = ((b"7z\xbc\xaf\x27\x1c", "7z"), (b"Rar!\x1a\x07", "RAR"))
+_LONGEST_HEADER = 1 << 20  # of a member of a tar, in bytes
+_SPARE = 64 << 20  # bytes that are left free on the disk
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _CLUTTER = re.compile(r"(^|/)(__MACOSX/|\._|\.DS_Store$|Thumbs\.db$)")
 
@@ -40,10 +40,12 @@ class Member(NamedTuple):
     Args:
         name: Its path in the archive, parts separated by `/`.
         size: In bytes, as the archive says.
+        info: What `zipfile` or `tarfile` calls it by.
     """
 
     name: str
     size: int
+    info: zipfile.ZipInfo | tarfile.TarInfo
 
 
 class Archive(NamedTuple):
@@ -52,20 +54,27 @@ class Archive(NamedTuple):
     Args:
         path: The file.
         members: Its files, all with names that stay where they are unpacked.
-        opened: Gives each of some members, by name, with its contents as a file.
+        extract: Writes a member, by its `info`, below a folder.
     """
 
     path: Path
     members: tuple[Member, ...]
-    opened: Callable[[Sequence[str]], Iterator[tuple[str, IO[bytes]]]]
+    extract: Callable[[zipfile.ZipInfo | tarfile.TarInfo, Path], object]
+
+    def members_below(self, folder: str) -> list[Member]:
+        """Returns the members in a folder, which is empty or ends in `/`.
+
+        What desktop programs add (`__MACOSX`, `.DS_Store`, `Thumbs.db`) is left out.
+        """
+        inside = (one for one in self.members if one.name.startswith(folder))
+        return [one for one in inside if not _CLUTTER.search(one.name)]
 
 
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
-    """Opens a zip, tar, tar.gz, tar.bz2 or tar.xz file, told by its first bytes.
+    """Opens a zip, tar, tar.gz, tar.bz2 or tar.xz file, told by its contents.
 
-    Everything in it is looked at before anything is given. What desktop programs add
-    (`__MACOSX`, `.DS_Store`, `Thumbs.db`) and folders are left out.
+    Everything in it is looked at before anything is given.
 
     Args:
         path: The file.
@@ -80,40 +89,78 @@ def open_archive(path: Path) -> Iterator[Archive]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no archive {path}.")
     with path.open("rb") as file:
-        head = file.read(8)
-    for magic, name in _OTHERS:
-        if head.startswith(magic):
-            raise ValueError(
-                f"{path} is a {name} archive, which is not read here. Unpack it by "
-                "hand, and put the folders as datasets/README.md shows them."
-            )
+        head = file.read(6)
+    if head in (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"):
+        raise ValueError(
+            f"{path} is a 7z or RAR archive, which is not read here. Unpack it by "
+            "hand, and put the folders as datasets/README.md shows them."
+        )
     with contextlib.ExitStack() as stack:
-        with damage_told(path):
-            if zipfile.is_zipfile(path) and head[:2] == b"PK":
-                archive = _zip(path, stack)
+        with _damage_told(path):
+            if zipfile.is_zipfile(path) and head.startswith(b"PK"):
+                archive = _open_zip(path, stack)
             else:
-                archive = _tar(path, head, stack)
+                archive = _open_tar(path, stack)
         _check_members(archive)
         yield archive
 
 
+def unpack(
+    archive: Archive,
+    folder: str,
+    target: Path,
+    *,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Makes a folder of an archive a new folder on disk.
+
+    All is written to a hidden folder beside it, which takes its name when all is
+    there. After an error or Ctrl-C nothing is left, no folder on the way either. Files
+    get the permissions of any new file.
+
+    Args:
+        archive: The archive.
+        folder: The folder in the archive, as `Archive.members_below` takes it.
+        target: The new folder.
+        progress: Called with the numbers of MiB written and to write.
+
+    Raises:
+        FileExistsError: If `target` exists.
+        ValueError: If the archive is damaged, or the disk has too little room.
+    """
+    if target.exists() or target.is_symlink():
+        raise FileExistsError(
+            f"{target} already exists; nothing is overwritten. Remove it first, or "
+            "name another --data-root."
+        )
+    members = archive.members_below(folder)
+    total, done = sum(member.size for member in members), 0
+    _check_room(target, total)
+    with _partial_folder(target) as partial, _damage_told(archive.path):
+        for member in members:
+            archive.extract(member.info, partial)
+            if (partial / member.name).stat().st_size != member.size:
+                raise EOFError(f"{member.name} is not of {member.size:,} bytes")
+            done += member.size
+            progress(done >> 20, total >> 20)
+        (partial / folder).rename(target)
+
+
 @contextlib.contextmanager
-def damage_told(path: Path) -> Iterator[None]:
+def _damage_told(path: Path) -> Iterator[None]:
     """Turns what the readers of archives raise into a `ValueError`."""
     try:
         yield
-    except DAMAGED as error:
+    except (*_DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk, not of the archive
         raise ValueError(
             f"{path} must be a whole zip or tar archive. Download it again. "
             f"Received: {' '.join(str(error).split()) or type(error).__name__}"
         ) from error
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk, not of the archive
-        raise ValueError(f"{path} cannot be unpacked: {error}") from error
 
 
-def _zip(path, stack):
+def _open_zip(path, stack):
     file = stack.enter_context(zipfile.ZipFile(path))
     infos = [info for info in file.infolist() if not info.is_dir()]
     encrypted = [info.filename for info in infos if info.flag_bits & 1]
@@ -123,126 +170,93 @@ def _zip(path, stack):
             f"Received: {listed(encrypted, 3)}"
         )
     for info in infos:
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG):
+        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
             raise ValueError(_not_a_file(path, info.filename))
-    _check_no_overlap(path, infos)
-    members = tuple(
-        Member(_safe(info.filename, path), info.file_size) for info in infos
-    )
-    originals = dict(zip((m.name for m in members), infos, strict=True))
-
-    def opened(names):
-        for name in names:
-            with file.open(originals[name]) as contents:
-                yield name, contents
-
-    return Archive(path, members, opened)
-
-
-def _check_no_overlap(path, infos):
-    infos = sorted(infos, key=lambda info: info.header_offset)
+    infos.sort(key=lambda info: info.header_offset)
     for info, after in zip(infos, infos[1:], strict=False):
         if info.header_offset + 30 + info.compress_size > after.header_offset:
             raise ValueError(
                 f"{path} must hold each file at a place of its own; it is made to "
                 f"harm. Received: {info.filename} and {after.filename} overlap"
             )
+    members = (Member(_safe(i.filename, path), i.file_size, i) for i in infos)
+    return Archive(path, tuple(members), file.extract)
 
 
-def _tar(path, head, stack):
-    opener = next((way for magic, way in _COMPRESSED if head.startswith(magic)), open)
+class _TarInfo(tarfile.TarInfo):
+    """A member of a tar; no header is read that is longer than any name needs."""
 
-    def open_stream():
-        contents = stack.enter_context(opener(path, "rb"))
-        return tarfile.open(fileobj=_Bounded(contents, path), mode="r:")
-
-    members, total = [], 0
-    with open_stream() as file:
-        for info in file:
-            if info.isdir():
-                _safe(info.name, path)
-                continue
-            if not info.isreg():
-                raise ValueError(_not_a_file(path, info.name))
-            members.append(Member(_safe(info.name, path), info.size))
-            total += info.size
-            _check_size(path, members, sum_of=total)
-
-    def opened(names):
-        wanted = set(names)
-        with open_stream() as file:
-            for info in file:
-                if info.isreg() and (name := _safe(info.name, path)) in wanted:
-                    yield name, file.extractfile(info)
-
-    return Archive(path, tuple(members), opened)
-
-
-class _Bounded:
-    """A stream that stops at more bytes than any data set has, or a huge header."""
-
-    def __init__(self, stream, path):
-        self.stream, self.path = stream, path
-
-    def read(self, size=-1):
-        if size > _LONGEST_READ or size < 0:
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        info = super().frombuf(buf, encoding, errors)
+        if info.size < 0 or (info.size > _LONGEST_HEADER and not info.isreg()):
             raise ValueError(
-                f"{self.path} must be an archive of images; a header of {size:,} bytes "
-                "is made to harm."
+                "An archive must hold files; a header of "
+                f"{info.size:,} bytes is made to harm. Received: {info.name!r}"
             )
-        self._check(self.stream.tell())
-        return self.stream.read(size)
+        return info
 
-    def seek(self, place, whence=0):
-        if whence == 0:
-            self._check(place)
-        return self.stream.seek(place, whence)
 
-    def tell(self):
-        return self.stream.tell()
+def _open_tar(path, stack):
+    if not hasattr(tarfile, "data_filter"):
+        raise ValueError(
+            "A tar is unpacked safely by Python 3.10.12, 3.11.4, 3.12 or later. Update "
+            f"Python, or unpack it by hand. Received: {path}"
+        )
+    file = stack.enter_context(tarfile.open(path, tarinfo=_TarInfo))
+    members, total = [], 0
+    for number, info in enumerate(file, start=1):
+        if not (info.isreg() or info.isdir()):
+            raise ValueError(_not_a_file(path, info.name))
+        if info.isreg():
+            members.append(Member(_safe(info.name, path), info.size, info))
+            total += info.size
+        elif info.name != ".":  # the folder itself
+            _safe(info.name, path)
+        # Before the next header is looked for, behind what may be endless.
+        _check_size(path, number, max(total, info.offset_data - MAX_BYTES))
 
-    def _check(self, place):
-        if place > 2 * MAX_BYTES:
-            raise ValueError(_too_large(self.path, f"more than {MAX_BYTES >> 30} GiB"))
+    def extract(info, folder):
+        file.extract(info, folder, set_attrs=False, filter="data")
+
+    return Archive(path, tuple(members), extract)
 
 
 def _check_members(archive):
-    path, names = archive.path, [member.name for member in archive.members]
-    total = sum(member.size for member in archive.members)
-    _check_size(path, archive.members, sum_of=total)
+    path, total = archive.path, sum(member.size for member in archive.members)
+    _check_size(path, len(archive.members), total)
     if total > MAX_RATIO * path.stat().st_size:
-        told = f"{total:,} bytes packed into {path.stat().st_size:,}"
-        raise ValueError(_too_large(path, told))
+        packed = path.stat().st_size
+        raise ValueError(_too_large(path, f"{total:,} bytes packed into {packed:,}"))
     seen = {}
-    for name in names:
-        same = seen.setdefault(_folded(name), name)
-        if same is not name:
+    for member in archive.members:
+        same = seen.setdefault(_folded(member.name), member.name)
+        if same is not member.name:
             raise ValueError(
                 f"{path} must hold each file once; names that differ in case alone are "
-                f"one file on many systems. Received: {same} and {name}"
+                f"one file on many systems. Received: {same} and {member.name}"
             )
-    for name in names:
-        parents = _folded(name).split("/")[:-1]
+    for member in archive.members:
+        parents = _folded(member.name).split("/")[:-1]
         for depth in range(1, len(parents) + 1):
             if (other := seen.get("/".join(parents[:depth]))) is not None:
                 raise ValueError(
                     f"{path} must not hold a file where it has a folder. "
-                    f"Received: {other} and {name}"
+                    f"Received: {other} and {member.name}"
                 )
 
 
-def _check_size(path, members, *, sum_of):
-    if len(members) > MAX_MEMBERS:
+def _check_size(path, num_members, num_bytes):
+    if num_members > MAX_MEMBERS:
         raise ValueError(_too_large(path, f"more than {MAX_MEMBERS:,} files"))
-    if sum_of > MAX_BYTES:
-        raise ValueError(_too_large(path, f"{sum_of:,} bytes"))
+    if num_bytes > MAX_BYTES:
+        raise ValueError(_too_large(path, f"{num_bytes:,} bytes"))
 
 
-def _too_large(path, told):
+def _too_large(path, size):
     return (
         f"{path} must not hold more than the data sets do; it may be made to fill the "
-        f"disk. Received: {told}"
+        f"disk. Received: {size}"
     )
 
 
@@ -257,17 +271,10 @@ def _folded(name):
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def is_clutter(name: str) -> bool:
-    """Returns whether a member is what desktop programs add to archives."""
-    return _CLUTTER.search(name) is not None
-
-
 def _safe(name, path):
     """Returns a member's name without `./`, if it stays in the folder anywhere."""
     parts = [part for part in name.split("/") if part != "."]
-    bad = not parts or name.startswith("/") or any(_is_bad(part) for part in parts[:-1])
-    last = parts[-1] if parts else ""
-    if bad or (last and _is_bad(last)):
+    if not parts or any(map(_is_bad, parts)):
         raise ValueError(
             f"{path} must hold names that stay inside the folder, on every system; "
             f"this one may be made to harm. Received: {name!r}"
@@ -283,3 +290,28 @@ def _is_bad(part):
         or _RESERVED.match(part) is not None
         or any(letter in '\\:*?"<>|' or ord(letter) < 32 for letter in part)
     )
+
+
+def _check_room(target, size):
+    existing = next(path for path in target.parents if path.exists())
+    free = shutil.disk_usage(existing).free
+    if size + _SPARE > free:
+        raise ValueError(
+            f"The disk of {existing} must have room for {size / 2**30:.1f} GiB. Make "
+            f"room, or name another --data-root. Received: {free / 2**30:.1f} GiB free"
+        )
+
+
+@contextlib.contextmanager
+def _partial_folder(target):
+    """Gives a folder beside `target`, which is gone afterwards, whatever happens."""
+    new = [path for path in target.parents if not path.exists()]
+    partial = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        for path in new:  # the deepest first; what is in use by now stays
+            with contextlib.suppress(OSError):
+                path.rmdir()

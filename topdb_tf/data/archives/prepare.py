@@ -1,23 +1,103 @@
 """Puts the archive of a public data set where it belongs, and counts it."""
 
+import re
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from topdb_tf.data.archives.archive import open_archive
-from topdb_tf.data.archives.kinds import KINDS, members_below, recognised
-from topdb_tf.data.archives.unpacking import unpack
-from topdb_tf.data.benchmarks import data_root
-from topdb_tf.data.checks.check import check_data
-from topdb_tf.data.market import holds_part
-from topdb_tf.data.records import load_card
+from topdb_tf.data.archives.archive import open_archive, unpack
+from topdb_tf.data.benchmarks import DATASETS, data_root
+from topdb_tf.data.checks.check import CheckResult, check_data
+from topdb_tf.data.market import PARTS, holds_part, is_image
+from topdb_tf.data.records import ArchiveCard, DatasetCard, load_card
 from topdb_tf.progress import progress_bar
 
-_PROTOCOL = "cuhk03_new_protocol_config_{}.mat"
+
+class Kind(NamedTuple):
+    """An archive that can be unpacked: one card of it for each data set in it.
+
+    Args:
+        name: What `--dataset` calls it.
+        datasets: The cards of the data sets that can be in it.
+        archives: What each of these says of the archive.
+    """
+
+    name: str
+    datasets: tuple[DatasetCard, ...]
+    archives: tuple[ArchiveCard, ...]
+
+    @property
+    def folder(self) -> str:
+        """The folder below the data root that it becomes."""
+        return self.archives[0].folder
+
+
+@dataclass(frozen=True)
+class PrepareResult:
+    """What was unpacked, and what is to be done next.
+
+    Args:
+        kind: The name of the `Kind` that the archive is of.
+        archive: The file.
+        folder: The new folder.
+        files: Number of files in it.
+        bytes: Their size.
+        left_out: Number of files in the archive that do not belong to it.
+        checks: What `check_data` finds in each data set that can be read now.
+        next_steps: Commands and instructions.
+        seconds: The time it took.
+    """
+
+    kind: str
+    archive: Path
+    folder: Path
+    files: int
+    bytes: int
+    left_out: int
+    checks: tuple[CheckResult, ...]
+    next_steps: tuple[str, ...]
+    seconds: float
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether what was unpacked is what the cards say."""
+        return not any(check.num("error") for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what `--json` prints."""
+        return {
+            "kind": self.kind,
+            "archive": str(self.archive),
+            "folder": str(self.folder),
+            "files": self.files,
+            "bytes": self.bytes,
+            "left_out": self.left_out,
+            "checks": {check.dataset: check.to_dict() for check in self.checks},
+            "next": list(self.next_steps),
+            "seconds": self.seconds,
+        }
+
+    def lines(self) -> list[str]:
+        """Returns what was unpacked, and what comes next, for people."""
+        lines = [
+            f"{self.kind}: {self.files:,} files, {self.bytes / 2**20:,.0f} MiB, in "
+            f"{self.folder} ({self.seconds:.1f} s)"
+        ]
+        if self.left_out:
+            lines.append(f"left out: {self.left_out:,} files that do not belong to it")
+        for check in self.checks:
+            errors = [one for one in check.findings if one.severity == "error"]
+            parts = [f"{part} {summary.images:,}" for part, summary in check.parts]
+            state = "NOT COMPLETE" if errors else "complete"
+            lines.append(f"{check.dataset}: {', '.join(parts)} images, {state}")
+            lines += [f"error: {one.message} {one.fix}" for one in errors]
+        return [*lines, "next:", *(f"    {step}" for step in self.next_steps)]
 
 
 def prepare(
     archive_path: Path, root: Path | None = None, *, dataset: str | None = None
-) -> dict:
+) -> PrepareResult:
     """Unpacks the archive of a public data set, and counts its images.
 
     Nothing is downloaded. The archive stays as it is.
@@ -25,12 +105,9 @@ def prepare(
     Args:
         archive_path: A zip or tar file.
         root: Folder of all benchmarks. Defaults to that of `data_root`.
-        dataset: A name in `KINDS`. Defaults to what the members tell.
-
-    Returns:
-        `kind`, `archive`, the new `folder`, the numbers of `files`, `bytes` and files
-        `left_out`, `checks` by data set (as `check_data` gives them), what to do `next`
-        and `seconds`.
+        dataset: The name of a `Kind` that it must be; images in the layout of
+            Market-1501 are taken for it by whatever names. Defaults to what the
+            members tell.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -38,87 +115,127 @@ def prepare(
         ValueError: If the archive cannot be unpacked safely and whole; nothing is
             left of it then.
     """
-    if dataset is not None and dataset not in KINDS:
+    start, root, archive_path = time.monotonic(), data_root(root), Path(archive_path)
+    kinds = archive_kinds()
+    if dataset is not None and dataset not in [kind.name for kind in kinds]:
         raise ValueError(
-            f"The data set must be one of {', '.join(KINDS)}. "
+            f"The data set must be one of {', '.join(kind.name for kind in kinds)}. "
             f"Received: dataset={dataset!r}"
         )
-    start, root = time.monotonic(), data_root(root)
-    with open_archive(Path(archive_path)) as archive:
-        kind, folder = recognised(archive, dataset)
+    with open_archive(archive_path) as archive:
+        kind, folder = _recognised(archive, kinds, dataset)
         _check_absent(kind, root)
-        members, target = members_below(archive, folder), root / kind.folder
+        members, target = archive.members_below(folder), root / kind.folder
         with progress_bar(f"unpacking {kind.name} (MiB)") as progress:
-            unpack(archive, members, folder, target, progress=progress)
-    missing = _missing_protocols(kind, root)
-    checks = {}
-    for name in () if kind.name == "cuhk03" else kind.datasets:
-        if any(holds_part(root / place) for place in load_card(name).folders) or (
-            name.startswith("msmt17")
-        ):
-            checks[name] = check_data(name, root, quick=True)
-    return {
-        "kind": kind.name,
-        "archive": str(archive_path),
-        "folder": str(target),
-        "files": len(members),
-        "bytes": sum(member.size for member in members),
-        "left_out": len(archive.members) - len(members),
-        "checks": checks,
-        "next": _next_steps(kind, root, missing, checks),
-        "seconds": round(time.monotonic() - start, 1),
+            unpack(archive, folder, target, progress=progress)
+    checks = tuple(
+        check_data(card.name, root, quick=True)
+        for card, told in zip(kind.datasets, kind.archives, strict=True)
+        if not told.needs and all((target / item).exists() for item in _holds(told))
+    )
+    return PrepareResult(
+        kind=kind.name,
+        archive=archive_path,
+        folder=target,
+        files=len(members),
+        bytes=sum(member.size for member in members),
+        left_out=len(archive.members) - len(members),
+        checks=checks,
+        next_steps=tuple(_next_steps(kind, root, checks)),
+        seconds=round(time.monotonic() - start, 1),
+    )
+
+
+def archive_kinds() -> list[Kind]:
+    """Returns the kinds of archives that the cards of all data sets tell."""
+    kinds = {}
+    for card in map(load_card, DATASETS):
+        for told in card.archives:
+            kind = kinds.get(told.name, Kind(told.name, (), ()))
+            datasets, archives = (*kind.datasets, card), (*kind.archives, told)
+            kinds[told.name] = Kind(told.name, datasets, archives)
+    return list(kinds.values())
+
+
+def _recognised(archive, kinds, dataset):
+    """Returns what an archive holds, and the folder in it that is to be unpacked."""
+    contents = _contents(archive)
+    found = {
+        (kind.name, folder): kind
+        for kind in kinds
+        if dataset in (None, kind.name)
+        for told in kind.archives
+        for folder in _folders_of(told, contents, any_names=dataset is not None)
     }
+    if len(found) != 1:
+        names = ", ".join(sorted(name for name, _ in found)) or "none of them"
+        raise ValueError(
+            f"{archive.path} must hold {dataset or 'one of the known data sets, once'}."
+            f" Known are {', '.join(kind.name for kind in kinds)}; --dataset says "
+            "which it is. Anything else is unpacked by hand: datasets/README.md shows "
+            f"the folders. Received: {len(archive.members):,} files, {names}"
+        )
+    (((name, folder), kind),) = found.items()
+    members = archive.members_below(folder)
+    total, most = sum(member.size for member in members), kind.archives[0]
+    if len(members) > most.max_files or total > most.max_gib << 30:
+        raise ValueError(
+            f"{archive.path} must not hold much more than {name} has. Received: "
+            f"{len(members):,} files of {total:,} bytes"
+        )
+    return kind, folder
 
 
-def prepare_lines(result: dict) -> list[str]:
-    """Returns what was unpacked, and what comes next, for people."""
-    lines = [
-        f"{result['kind']}: {result['files']:,} files, {result['bytes'] / 2**20:,.0f} "
-        f"MiB, in {result['folder']} ({result['seconds']:.1f} s)"
-    ]
-    if result["left_out"]:
-        lines.append(f"left out: {result['left_out']:,} files that do not belong to it")
-    for name, check in result["checks"].items():
-        found = [f for f in check["findings"] if f["severity"] == "error"]
-        parts = [f"{part} {n['images']:,}" for part, n in check["parts"].items()]
-        state = "complete" if not found else "NOT COMPLETE"
-        lines.append(f"{name}: {', '.join(parts)} images, {state}")
-        lines += [f"error: {one['message']} {one['fix']}" for one in found]
-    return [*lines, "next:", *(f"    {step}" for step in result["next"])]
+def _contents(archive):
+    """Returns the files, and the folders with the names of the images below each."""
+    contents = {}
+    for member in archive.members_below(""):
+        contents[member.name] = []
+        path = Path(member.name)
+        if is_image(path):
+            for folder in path.parents[:-1]:
+                contents.setdefault(f"{folder.as_posix()}/", []).append(path.name)
+    return contents
 
 
-def exit_status(result: dict) -> int:
-    """Returns 1 if what was unpacked is not what the card says, else 0."""
-    return int(any(check["counts"]["error"] for check in result["checks"].values()))
+def _folders_of(told: ArchiveCard, contents, *, any_names):
+    """Yields the folders of an archive that hold what a card tells."""
+    first, *others = _holds(told)
+    for path, names in contents.items():
+        folder = path.removesuffix(first)
+        is_whole = path == folder + first and folder[-1:] in ("", "/")
+        if not is_whole or any(folder + other not in contents for other in others):
+            continue
+        matching = sum(re.match(told.images, name) is not None for name in names)
+        if any_names or 2 * matching >= len(names):
+            yield folder
+
+
+def _holds(told: ArchiveCard):
+    return told.holds or tuple(f"{folder}/" for folder in PARTS.values())
 
 
 def _check_absent(kind, root):
-    for name in kind.datasets:
-        card = load_card(name)
+    for card, told in zip(kind.datasets, kind.archives, strict=True):
         inside = [place for place in card.folders if holds_part(root / place)]
-        if inside and kind.name != "cuhk03":
+        if inside and not told.needs:
             raise FileExistsError(
                 f"{card.title} is there already, in {root / inside[0]}; nothing is "
                 "overwritten. Remove it first, or name another --data-root."
             )
 
 
-def _missing_protocols(kind, root):
-    if kind.name != "cuhk03":
-        return []
-    names = [_PROTOCOL.format(box) for box in ("labeled", "detected")]
-    places = (root / "cuhk03", root / kind.folder)
-    return [n for n in names if not any((place / n).is_file() for place in places)]
-
-
-def _next_steps(kind, root, missing, checks):
-    steps = []
+def _next_steps(kind, root, checks):
+    folder = root / kind.folder
+    needed = [name for told in kind.archives for name in told.needs]
+    places = (folder.parent, folder)
+    missing = [n for n in needed if not any((place / n).is_file() for place in places)]
     if missing:
-        steps.append(
-            f"put {' and '.join(missing)} into {root / 'cuhk03'}: datasets/README.md "
+        yield (
+            f"put {' and '.join(missing)} into {folder.parent}: datasets/README.md "
             "says where they are"
         )
-    for name in checks or kind.datasets:
-        steps.append(f"topdb-tf data check {name} --data-root {root}")
-        steps.append(f"topdb-tf fit --dataset {name} --data-root {root}")
-    return steps
+    read = [check.dataset for check in checks]
+    for name in read or [card.name for card in kind.datasets]:
+        yield f"topdb-tf data check {name} --data-root {root}"
+        yield f"topdb-tf fit --dataset {name} --data-root {root}"

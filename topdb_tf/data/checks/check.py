@@ -2,22 +2,148 @@
 
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from statistics import median
+from typing import Any, NamedTuple
 
 from topdb_tf.data.benchmarks import data_root, dataset_name
 from topdb_tf.data.checks.contents import check_images
-from topdb_tf.data.checks.copies import Images, check_copies, check_near_duplicates
-from topdb_tf.data.checks.image_facts import ImageFacts, image_facts
+from topdb_tf.data.checks.copies import check_copies, check_near_duplicates
+from topdb_tf.data.checks.findings import SEVERITIES, Finding
+from topdb_tf.data.checks.image_facts import image_facts
+from topdb_tf.data.checks.image_index import ImageIndex
 from topdb_tf.data.checks.listing import Listing, list_dataset
 from topdb_tf.data.checks.names import check_names
-from topdb_tf.data.checks.split import Finding, check_split
-from topdb_tf.data.market import PARTS
-from topdb_tf.data.records import Split
+from topdb_tf.data.checks.split import check_split
+from topdb_tf.data.market import DISTRACTOR_PID, PARTS
+from topdb_tf.data.records import PartCounts
 from topdb_tf.progress import progress_bar
+from topdb_tf.texts import Table, counted
 
-SEVERITIES = ("error", "warning", "note")
+
+class Spread(NamedTuple):
+    """How many images the identities of a part have, distractors left out.
+
+    Args:
+        min: The least of an identity.
+        median: Half of the identities have as many or more.
+        max: The most of an identity.
+    """
+
+    min: int
+    median: float
+    max: int
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """What a part of a data set holds.
+
+    Args:
+        images: Number of images.
+        pids: Number of identities, pid 0 counted as one.
+        cameras: Number of cameras.
+        distractors: Number of images of pid 0.
+        images_per_pid: `None` where there is no identity.
+        expected: What it should hold; `None` where no card tells it.
+    """
+
+    images: int
+    pids: int
+    cameras: int
+    distractors: int
+    images_per_pid: Spread | None
+    expected: PartCounts | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what `--json` prints of it."""
+        spread, expected = self.images_per_pid, self.expected
+        entries = {
+            "images": self.images,
+            "pids": self.pids,
+            "cameras": self.cameras,
+            "distractors": self.distractors,
+            "images_per_pid": spread and spread._asdict(),
+        }
+        return entries | ({"expected": expected._asdict()} if expected else {})
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What was found in a data set.
+
+    Args:
+        dataset: Its short name.
+        source: The file or folder that was read.
+        parts: The name and the summary of each part.
+        findings: The worst first, with all their files.
+        num_opened: Number of images that were opened.
+        seconds: The time it took.
+        montage: Where it was drawn, if it was.
+    """
+
+    dataset: str
+    source: Path
+    parts: tuple[tuple[str, PartSummary], ...]
+    findings: tuple[Finding, ...]
+    num_opened: int
+    seconds: float
+    montage: Path | None = None
+
+    def num(self, severity: str) -> int:
+        """Returns the number of findings that are as severe as that."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+    def exit_status(self, *, strict: bool = False) -> int:
+        """Returns 1 if there are errors, or in strict use warnings, else 0."""
+        return int(self.num("error") > 0 or (strict and self.num("warning") > 0))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what `--json` prints."""
+        entries = {
+            "dataset": self.dataset,
+            "source": str(self.source),
+            "parts": {part: summary.to_dict() for part, summary in self.parts},
+            "findings": [
+                finding._asdict()
+                | {"groups": [list(map(str, group)) for group in finding.groups]}
+                for finding in self.findings
+            ],
+            "counts": {severity: self.num(severity) for severity in SEVERITIES},
+            "num_opened": self.num_opened,
+            "seconds": self.seconds,
+        }
+        return entries | ({"montage": str(self.montage)} if self.montage else {})
+
+    def lines(self) -> list[str]:
+        """Returns the counts as a table, and the findings, for people."""
+        lines = [f"{self.dataset}  {self.source}", "", *self._table(), ""]
+        for finding in self.findings:
+            lines.append(f"{finding.severity}: {finding.message}  [{finding.kind}]")
+            if finding.fix:
+                lines.append(f"    {finding.fix}")
+        if self.findings:
+            lines.append("")
+        told = [counted(self.num(severity), severity) for severity in SEVERITIES]
+        opened = f"{self.num_opened:,} images" if self.num_opened else "no image"
+        lines.append(f"{', '.join(told)}; {opened} opened in {self.seconds:.1f} s")
+        if self.montage:
+            lines.append(f"montage: {self.montage}")
+        return lines
+
+    def _table(self):
+        head = ["", "images", "identities", "cameras", "images/identity", "distractors"]
+        rows = []
+        for part, summary in self.parts:
+            spread, told = summary.images_per_pid, "-"
+            if spread:
+                told = f"{spread.min} / {spread.median:g} / {spread.max}"
+            numbers = (summary.images, summary.pids, summary.cameras)
+            cells = [f"{number:,}" for number in numbers]
+            rows.append([part, *cells, told, f"{summary.distractors:,}"])
+        table = Table("", head, rows).text(numbers_right=True)
+        return [*table, f"{'':7}  images/identity: least / median / most"]
 
 
 def check_data(
@@ -28,7 +154,7 @@ def check_data(
     images_per_pid: int = 4,
     ignore_cameras: bool = False,
     montage: Path | None = None,
-) -> dict:
+) -> CheckResult:
     """Looks a data set over; changes nothing in it.
 
     Args:
@@ -39,11 +165,6 @@ def check_data(
         ignore_cameras: Whether an image of the query's own camera is a match, too.
         montage: Where to draw some identities and the worst findings; needs the
             images.
-
-    Returns:
-        `dataset`, `source`, `parts` with the counts of each, `findings` with all their
-        files, the worst first, `counts` of findings by severity, `num_opened` images
-        and `seconds`; `montage` where it was drawn.
 
     Raises:
         ValueError: If the data set is unknown, or a montage is wanted of a quick look.
@@ -56,57 +177,28 @@ def check_data(
     with progress_bar(f"listing {name}") as progress:
         division = {"ignore_cameras": ignore_cameras}
         listing = list_dataset(dataset, data_root(root), progress=progress, **division)
-    findings, facts = list(listing.findings), None
-    images = Images(listing.split)
-    if images.records:
+    findings, images = list(listing.findings), ImageIndex(listing.split)
+    opens = bool(images.records) and not quick
+    if images.records or not findings:
         findings += _of_names(listing, images_per_pid, ignore_cameras)
-        if not quick:
-            facts = _facts(images, name)
-            findings += _of_contents(images, facts, name)
-    elif not findings:
-        findings += _of_names(listing, images_per_pid, ignore_cameras)
+    if opens:
+        with progress_bar(f"opening {name}") as progress:
+            facts = image_facts(images.paths, progress=progress)
+        findings += _of_contents(images, facts, name)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    result = {
-        "dataset": name,
-        "source": str(listing.source),
-        "parts": {part: _part(listing.split, part, listing.card) for part in PARTS},
-        "findings": [_as_json(finding) for finding in findings],
-        "counts": {s: sum(f.severity == s for f in findings) for s in SEVERITIES},
-        "num_opened": 0 if facts is None else len(images.records),
-        "seconds": round(time.monotonic() - start, 1),
-    }
-    if montage is not None and facts is not None:
-        _draw(montage, images, facts, findings, name)
-        result["montage"] = str(montage)
-    return result
+    if montage is not None and opens:
+        from topdb_tf.data.checks.montage import draw_montage
 
-
-def exit_status(result: dict, *, strict: bool = False) -> int:
-    """Returns 1 if the data set has errors, or in strict use warnings, else 0."""
-    counts = result["counts"]
-    return int(counts["error"] > 0 or (strict and counts["warning"] > 0))
-
-
-def finding_lines(result: dict) -> list[str]:
-    """Returns the counts of a data set as a table, and the findings, for people."""
-    lines = [f"{result['dataset']}  {result['source']}", "", *_table(result), ""]
-    for finding in result["findings"]:
-        word = finding["severity"]
-        lines.append(f"{word}: {finding['message']}  [{finding['kind']}]")
-        if finding["fix"]:
-            lines.append(f"    {finding['fix']}")
-    if result["findings"]:
-        lines.append("")
-    told = [
-        f"{count} {severity}{'' if count == 1 else 's'}"
-        for severity, count in result["counts"].items()
-    ]
-    opened = result["num_opened"]
-    looked = f"{opened:,} images opened" if opened else "no image opened"
-    lines.append(f"{', '.join(told)}; {looked} in {result['seconds']:.1f} s")
-    if "montage" in result:
-        lines.append(f"montage: {result['montage']}")
-    return lines
+        draw_montage(montage, images, facts, findings, name)
+    return CheckResult(
+        dataset=name,
+        source=listing.source,
+        parts=tuple((part, _summary(listing, part)) for part in PARTS),
+        findings=tuple(findings),
+        num_opened=len(images.records) if opens else 0,
+        seconds=round(time.monotonic() - start, 1),
+        montage=montage if opens else None,
+    )
 
 
 def _check_montage(path, quick):
@@ -132,68 +224,23 @@ def _of_names(listing: Listing, images_per_pid, ignore_cameras):
     ]
 
 
-def _facts(images: Images, name) -> ImageFacts:
-    with progress_bar(f"opening {name}") as progress:
-        return image_facts([r.path for r in images.records], progress=progress)
-
-
 def _of_contents(images, facts, name):
     with progress_bar(f"comparing {name}") as progress:
         near = check_near_duplicates(images, facts, progress=progress)
     return [*check_images(images, facts), *check_copies(images, facts), *near]
 
 
-def _part(split: Split, part: str, card) -> dict:
-    records = getattr(split, part)
-    known = Counter(record.pid for record in records if record.pid != 0)
-    num_images = np.array(sorted(known.values()))
-    counts = {
-        "images": len(records),
-        "pids": len({record.pid for record in records}),
-        "cameras": len({record.camid for record in records}),
-        "distractors": sum(record.pid == 0 for record in records),
-        "images_per_pid": None,
-    }
-    if len(num_images):
-        counts["images_per_pid"] = {
-            "min": int(num_images[0]),
-            "median": float(np.median(num_images)),
-            "max": int(num_images[-1]),
-        }
-    if card is not None and part in card.parts:
-        counts["expected"] = card.parts[part]._asdict()
-    return counts
-
-
-def _table(result):
-    rows = [("", "images", "identities", "cameras", "images/identity", "distractors")]
-    for part, counts in result["parts"].items():
-        spread = counts["images_per_pid"]
-        told = "-"
-        if spread:
-            told = f"{spread['min']} / {spread['median']:g} / {spread['max']}"
-        numbers = [f"{counts[key]:,}" for key in ("images", "pids", "cameras")]
-        rows.append((part, *numbers, told, f"{counts['distractors']:,}"))
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        cells[0] = row[0].ljust(widths[0])
-        lines.append("  ".join(cells).rstrip())
-    return [*lines, f"{'':{widths[0]}}  images/identity: least / median / most"]
-
-
-def _as_json(finding: Finding) -> dict:
-    return {
-        "severity": finding.severity,
-        "kind": finding.kind,
-        "message": finding.message,
-        "fix": finding.fix,
-        "groups": [[str(path) for path in group] for group in finding.groups],
-    }
-
-
-def _draw(path, images, facts, findings, name):
-    from topdb_tf.data.checks.montage import draw_montage
-
-    draw_montage(path, images, facts, findings, name)
+def _summary(listing: Listing, part: str) -> PartSummary:
+    records = listing.split.part(part)
+    known = Counter(one.pid for one in records if one.pid != DISTRACTOR_PID).values()
+    counts = listing.split.counts(part)
+    return PartSummary(
+        images=counts.images,
+        pids=counts.pids,
+        cameras=len({record.camid for record in records}),
+        distractors=counts.images - sum(known),
+        images_per_pid=(
+            Spread(min(known), float(median(known)), max(known)) if known else None
+        ),
+        expected=listing.card.parts.get(part) if listing.card else None,
+    )

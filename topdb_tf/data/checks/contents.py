@@ -1,23 +1,26 @@
 """What the contents of images tell of a data set."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from topdb_tf.data.checks.copies import Images
+from topdb_tf.data.checks.findings import Finding, finding_of_files
 from topdb_tf.data.checks.image_facts import ImageFacts
-from topdb_tf.data.checks.split import Finding
-from topdb_tf.texts import counted, listed
+from topdb_tf.data.checks.image_index import ImageIndex
+from topdb_tf.texts import counted
 
 SMALLEST = (32, 16)  # height and width in pixels
 MOST_SLENDER = 6  # height by width
+
 _SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "PNG": (".png",)}
 
 
-def check_images(images: Images, facts: ImageFacts) -> list[Finding]:
+def check_images(images: ImageIndex, facts: ImageFacts) -> list[Finding]:
     """Finds files that are damaged, of another format or odd in size.
 
     Args:
         images: The images.
-        facts: Of each of them, in the same order.
+        facts: What the file of each image is, in the same order.
     """
     return [
         *_unreadable(images, facts),
@@ -30,102 +33,90 @@ def check_images(images: Images, facts: ImageFacts) -> list[Finding]:
 def _unreadable(images, facts):
     bad = [index for index, error in enumerate(facts.errors) if error is not None]
     if bad:
-        told = [f"{images.records[i].path.name} ({facts.errors[i]})" for i in bad]
-        yield Finding(
+        yield finding_of_files(
             "error",
-            f"{counted(len(bad), 'image')} cannot be read: {listed(told, 3)}.",
-            "Extract or copy these files again.",
             "unreadable",
-            tuple(images.group([index]) for index in bad),
+            f"{counted(len(bad), 'image')} cannot be read",
+            "Extract or copy these files again.",
+            images.group(bad),
+            [facts.errors[index] for index in bad],
         )
 
 
 def _misnamed(images, facts):
     other, unread = [], []
-    for index, kind in enumerate(facts.formats):
-        suffix = images.records[index].path.suffix.lower()
-        if facts.errors[index] is None and suffix not in _SUFFIXES.get(kind, ()):
+    for index in np.flatnonzero(facts.is_readable):
+        kind, suffix = facts.formats[index], images.paths[index].suffix.lower()
+        if suffix not in _SUFFIXES.get(kind, ()):
             (other if kind in _SUFFIXES else unread).append(index)
-    for indices, severity, what, fix in (
-        (
-            unread,
+    if unread:
+        yield finding_of_files(
             "error",
-            "Neither JPEG nor PNG, whatever the names say",
+            "suffix",
+            "Neither JPEG nor PNG, whatever the names say, "
+            f"{counted(len(unread), 'file')}",
             "Save them as JPEG or PNG.",
-        ),
-        (
-            other,
+            images.group(unread),
+            [facts.formats[index] for index in unread],
+        )
+    if other:
+        yield finding_of_files(
             "note",
-            "With the suffix of another format",
+            "suffix",
+            f"With the suffix of another format, {counted(len(other), 'file')}",
             "They are read by their content; other programs may go by the name.",
-        ),
-    ):
-        if indices:
-            told = [
-                f"{images.records[i].path.name} ({facts.formats[i]})" for i in indices
-            ]
-            yield Finding(
-                severity,
-                f"{what}, {counted(len(indices), 'file')}: {listed(told, 3)}.",
-                fix,
-                "suffix",
-                tuple(images.group([index]) for index in indices),
-            )
+            images.group(other),
+            [facts.formats[index] for index in other],
+        )
 
 
-def _odd_sizes(images, facts):
+def _odd_sizes(images, facts) -> Iterator[Finding]:
     height, width = facts.sizes.T
-    known = np.array([error is None for error in facts.errors], dtype=bool)
-    tiny = known & ((height < SMALLEST[0]) | (width < SMALLEST[1]))
-    whole = known & ~tiny
-    for flags, what, fix, kind in (
+    is_tiny = (height < SMALLEST[0]) | (width < SMALLEST[1])
+    for flags, kind, what, fix in (
         (
-            tiny,
+            is_tiny,
+            "tiny",
             f"Smaller than {SMALLEST[0]} x {SMALLEST[1]} pixels",
             "Leave out boxes of so few pixels, or film closer: little is to be seen.",
-            "tiny",
         ),
         (
-            whole & (width >= height),
+            ~is_tiny & (width >= height),
+            "landscape",
             "Not taller than wide",
             "A box of a standing person is tall: check the cropping, or whether whole "
             "frames lie among the boxes. They are squeezed to the input's shape.",
-            "landscape",
         ),
         (
-            whole & (height > MOST_SLENDER * width),
+            ~is_tiny & (height > MOST_SLENDER * width),
+            "slender",
             f"More than {MOST_SLENDER} times as tall as wide",
             "Check the cropping: they are stretched to the input's shape.",
-            "slender",
         ),
     ):
-        indices = np.flatnonzero(flags)
+        indices = np.flatnonzero(flags & facts.is_readable)
         if len(indices):
-            told = [
-                f"{images.records[i].path.name} ({height[i]} x {width[i]})"
-                for i in indices[:3]
-            ]
-            more = f" and {len(indices) - 3:,} more" if len(indices) > 3 else ""
-            yield Finding(
+            yield finding_of_files(
                 "warning",
-                f"{what}, {counted(len(indices), 'image')}: {', '.join(told)}{more}.",
-                fix,
                 kind,
-                tuple(images.group([index]) for index in indices),
+                f"{what}, {counted(len(indices), 'image')}",
+                fix,
+                images.group(indices),
+                [f"{height[index]} x {width[index]}" for index in indices],
             )
 
 
 def _blank(images, facts):
     levels = facts.thumbnails.reshape(len(facts.errors), -1, 3)
-    readable = np.array([error is None for error in facts.errors], dtype=bool)
+    if not len(levels):
+        return
     spread = levels.max(axis=1).astype(int) - levels.min(axis=1)
-    blank = np.flatnonzero(readable & (spread.max(axis=1) <= 2)) if len(levels) else []
+    blank = np.flatnonzero(facts.is_readable & (spread.max(axis=1) <= 2))
     if len(blank):
-        names = [images.records[index].path.name for index in blank]
-        yield Finding(
+        yield finding_of_files(
             "warning",
-            f"Of one colour, {counted(len(blank), 'image')}: {listed(names, 3)}.",
-            "Take them out.",
             "blank",
-            tuple(images.group([index]) for index in blank),
+            f"Of one colour, {counted(len(blank), 'image')}",
+            "Take them out.",
+            images.group(blank),
         )

@@ -4,53 +4,26 @@ from collections.abc import Callable
 
 import numpy as np
 
+from topdb_tf.data.checks.findings import Finding
 from topdb_tf.data.checks.image_facts import ImageFacts
+from topdb_tf.data.checks.image_index import ImageIndex
 from topdb_tf.data.checks.near_duplicates import near_duplicates
-from topdb_tf.data.checks.split import Finding
-from topdb_tf.data.records import ImageRecord, Split, camids_of, pids_of
+from topdb_tf.data.market import DISTRACTOR_PID
 from topdb_tf.texts import counted, listed
 
-_TRAIN, _QUERY, _GALLERY = range(3)
-_DISTRACTOR = 0
 
-
-class Images:
-    """All images of a data set in one row: training, queries, gallery.
-
-    Args:
-        split: The data set.
-    """
-
-    def __init__(self, split: Split):
-        self.records: tuple[ImageRecord, ...] = split.train + split.query
-        self.records += split.gallery
-        self.pid_names = split.pid_names
-        counts = [len(split.train), len(split.query), len(split.gallery)]
-        self.parts = np.repeat([_TRAIN, _QUERY, _GALLERY], counts)
-        self.pids, self.camids = pids_of(self.records), camids_of(self.records)
-
-    def name_of(self, index: int) -> str:
-        """Returns the owner's name of the person in an image."""
-        pid = self.records[index].pid
-        return self.pid_names.get(pid, str(pid))
-
-    def group(self, indices) -> tuple:
-        """Returns the files of some images."""
-        return tuple(self.records[index].path for index in indices)
-
-
-def check_copies(images: Images, facts: ImageFacts) -> list[Finding]:
+def check_copies(images: ImageIndex, facts: ImageFacts) -> list[Finding]:
     """Finds files of the same content, and tells the harmful from the harmless.
 
     Args:
         images: The images.
-        facts: Of each of them, in the same order.
+        facts: What the file of each image is, in the same order.
     """
     return list(_copies(images, facts))
 
 
 def check_near_duplicates(
-    images: Images,
+    images: ImageIndex,
     facts: ImageFacts,
     *,
     progress: Callable[[int, int], None] | None = None,
@@ -63,11 +36,10 @@ def check_near_duplicates(
 
     Args:
         images: The images.
-        facts: Of each of them, in the same order.
+        facts: What the file of each image is, in the same order.
         progress: Called with the numbers of blocks of pairs done and to do.
     """
-    trained = images.parts == _TRAIN
-    unknown = images.pids == _DISTRACTOR
+    trained, unknown = images.is_trained, images.pids == DISTRACTOR_PID
     digests = np.array([digest.hex() for digest in facts.digests])
 
     def is_relevant(rows, columns):
@@ -136,12 +108,12 @@ def _copies(images, facts):
             told = [_told(images, indices) for indices in groups[kind]]
             message = message.format(counted(len(told), "group"), listed(told, 2))
             named = tuple(images.group(indices) for indices in groups[kind])
-            yield Finding(severity, message, fix, kind, named)
+            yield Finding(severity, kind, message, fix, named)
 
 
 def _kind_of_copies(images, indices):
     parts = set(images.parts[indices])
-    if _TRAIN in parts and len(parts) > 1:
+    if "train" in parts and len(parts) > 1:
         return "copy-train-test"
     if len(set(images.pids[indices])) > 1:
         return "copy-pids"
@@ -179,20 +151,15 @@ _NEAR = {
 def _near(images, pairs, kind):
     if len(pairs):
         severity, message, fix = _NEAR[kind]
-        told = [_told(images, pair) for pair in pairs[:2]]
-        more = f" and {len(pairs) - 2:,} more" if len(pairs) > 2 else ""
-        yield Finding(
-            severity,
-            message.format(counted(len(pairs), "pair"), ", ".join(told) + more),
-            fix,
-            kind,
-            tuple(images.group(pair) for pair in pairs),
-        )
+        told = listed([_told(images, pair) for pair in pairs], 2)
+        message = message.format(counted(len(pairs), "pair"), told)
+        groups = tuple(images.group(pair) for pair in pairs)
+        yield Finding(severity, kind, message, fix, groups)
 
 
 def _told(images, indices):
-    folders = [images.records[i].path.parent.name for i in indices]
-    names = [images.records[i].path.name for i in indices]
+    paths = images.group(indices)
+    names = [path.name for path in paths]
     if len(set(names)) < len(names):
-        names = [f"{f}/{name}" for f, name in zip(folders, names, strict=True)]
+        names = [f"{path.parent.name}/{path.name}" for path in paths]
     return " = ".join(names[:3]) + (" = …" if len(names) > 3 else "")

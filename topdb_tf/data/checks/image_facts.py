@@ -34,6 +34,11 @@ class ImageFacts(NamedTuple):
     digests: list[bytes]
     thumbnails: np.ndarray
 
+    @property
+    def is_readable(self) -> np.ndarray:
+        """Which files the decoder reads, bool of shape `(num_images,)`."""
+        return np.array([error is None for error in self.errors], dtype=bool)
+
 
 def image_facts(
     paths: Sequence[Path], *, progress: Callable[[int, int], None] | None = None

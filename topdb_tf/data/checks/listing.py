@@ -4,14 +4,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from topdb_tf.data.benchmarks import DATASETS, Progress, dataset_name, read_split
-from topdb_tf.data.checks.split import Finding
-from topdb_tf.data.market import JUNK_PID, PARTS, holds_part, is_image, record_of
-from topdb_tf.data.msmt17 import LISTS
+from topdb_tf.data.benchmarks import (
+    DATASETS,
+    Progress,
+    check_name,
+    dataset_name,
+    first_folder,
+    read_split,
+)
+from topdb_tf.data.checks.findings import Finding, finding_of_files
+from topdb_tf.data.market import JUNK_PID, PARTS, is_image, list_part
+from topdb_tf.data.own_images import existing, is_named_as_market, sightings_of
 from topdb_tf.data.partition import split_of
 from topdb_tf.data.records import DatasetCard, Split, load_card
-from topdb_tf.data.sightings import Sighting, absolute
-from topdb_tf.texts import counted, listed
+from topdb_tf.texts import counted
 
 OTHER_FORMATS = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".jfif", ".heic", ".avif")
 
@@ -51,55 +57,61 @@ def list_dataset(
         FileNotFoundError: If the data set is not there.
     """
     if name in DATASETS:
-        card = load_card(name)
-        places = (Path(data_root) / folder for folder in card.folders)
-        folder = next((place for place in places if holds_part(place)), None)
-        if folder is None:
-            split = DATASETS[name](Path(data_root), card, progress=progress)
-            used = split.train + split.query + split.gallery
-            source = used[0].path.parent if used else Path(data_root)
-            return Listing(split, source, card, ())
-        sightings, findings = _list_market(folder)
-        return Listing(_as_they_are(sightings, name), folder, card, tuple(findings))
-    path = absolute(name)
-    if not path.exists():
-        read_split(name, data_root)  # says what must hold
-    short, findings = dataset_name(name), []
+        return _list_benchmark(name, Path(data_root), progress)
+    check_name(name)
+    path, short, findings = existing(name), dataset_name(name), []
     try:
-        if path.is_dir() and holds_part(path):
-            sightings, findings = _list_market(path)
+        if path.is_dir() and is_named_as_market(path):
+            original, findings = _list_market(path, short)
+            sightings = sightings_of(original, path)
             split = split_of(sightings, name=short, source=path, **division)
-            split = _undivided(split, _as_they_are(sightings, short))
+            split = _undivided(split, original)
         else:
-            _refuse_msmt17(path)
+            _refuse_benchmarks(path)
             split = read_split(name, data_root, **division)
     except (ValueError, FileNotFoundError) as error:
         split = Split(short, (), (), ())
         findings.append(_unusable(error))
-    junk = f"pid {JUNK_PID}"  # told by part already
-    told = [note for note in split.notes if not (findings and junk in note)]
-    notes = (Finding("note", note, "", "reading") for note in told)
+    notes = (Finding("note", "reading", note, "") for note in split.notes)
     return Listing(split, path, None, (*findings, *notes))
+
+
+def _list_benchmark(name, data_root, progress):
+    card = load_card(name)
+    folder = first_folder(data_root, card)
+    if folder is not None:
+        split, findings = _list_market(folder, name)
+        return Listing(split, folder, card, tuple(findings))
+    split = DATASETS[name](data_root, card, progress=progress)
+    source = split.records[0].path.parent if split.records else data_root
+    return Listing(split, source, card, ())
 
 
 def _unusable(error):
     return Finding(
         "error",
+        "layout",
         " ".join(str(error).split()),
         "Training would stop with this message. Nothing else was looked at.",
-        "layout",
     )
 
 
-def _refuse_msmt17(path):
-    if path.is_dir() and any(
-        (path / name).is_file() for names in LISTS.values() for name in names
-    ):
+def _refuse_benchmarks(path):
+    """Raises `ValueError` for a folder with a file that only a benchmark has."""
+    found = [
+        (card, archive)
+        for card in map(load_card, DATASETS)
+        for archive in card.archives
+        if any((path / item).is_file() for item in archive.holds)
+    ]
+    if found:
+        titles = " or ".join(card.title for card, _ in found)
+        names = " or ".join(card.name for card, _ in found)
+        places = [f"{one.folder} ({', '.join(one.holds)})" for _, one in found]
         raise ValueError(
-            f"{path} looks like MSMT17: its lists tell the persons, and number them "
-            "from 0 in training and again in the test. Put it below the data root as "
-            "msmt17/MSMT17_V1 (folders train and test) or msmt17/MSMT17_V2 "
-            "(mask_train_v2 and mask_test_v2), and name it msmt17-v1 or msmt17-v2."
+            f"{path} looks like {titles}, which is read in a way of its own. Put it "
+            f"below the data root as {' or '.join(dict.fromkeys(places))}, and name it "
+            f"{names}."
         )
 
 
@@ -107,112 +119,83 @@ def _undivided(divided, original):
     """Returns the split with the pids of the names, if it had all parts."""
     if not (original.train and original.query and original.gallery):
         return divided
-    parts = {part: getattr(original, part) for part in PARTS}
+    parts = {part: original.part(part) for part in PARTS}
     return replace(divided, **parts, pid_names={}, camera_names={})
 
 
-def _as_they_are(sightings, name):
-    parts = {part: [] for part in PARTS}
-    for one in sightings:
-        record = record_of(one.path)
-        if record.pid != JUNK_PID:
-            parts[one.part].append(record)
-    return Split(name, **{part: tuple(records) for part, records in parts.items()})
-
-
-def _list_market(folder):
+def _list_market(folder, name):
     """Returns the images of a folder in the layout of Market-1501, and findings."""
-    sightings, findings = [], []
+    parts, findings = {}, []
     for part, subfolder in PARTS.items():
-        if not (folder / subfolder).is_dir():
-            continue
-        entries = sorted((folder / subfolder).iterdir())
-        images = [path for path in entries if is_image(path) and path.is_file()]
-        unnamed = []
-        for path in images:
-            try:
-                record = record_of(path)
-            except ValueError:
-                unnamed.append(path)
-                continue
-            place = str(path.relative_to(folder))
-            told = (str(record.pid), str(record.camid), part, place)
-            sightings.append(Sighting(path, *told))
-        findings += _findings_of_names(subfolder, unnamed, images)
-        findings += _findings_of_others(subfolder, set(entries) - set(images))
-        findings += _junk(subfolder, [s for s in sightings if s.part == part])
-    return sightings, findings
+        content = list_part(folder, part)
+        parts[part] = content.records
+        findings += _findings_of_names(subfolder, content)
+        findings += _findings_of_others(subfolder, content.others)
+    return Split(name, **parts), findings
 
 
-def _findings_of_names(part, unnamed, images):
+def _findings_of_names(part, content):
+    unnamed, junk = content.unnamed, content.junk
     if unnamed:
-        yield _finding(
+        yield finding_of_files(
             "error",
+            "unnamed",
             f"In {part}, {counted(len(unnamed), 'name')} not telling person and camera",
             "Name them <pid>_c<camid>…, as 0002_c1s1_000451_03.jpg, or move them away: "
             "training refuses the folder as it is.",
-            "unnamed",
             unnamed,
         )
-    doubled = [p for p in images if is_image(Path(p.stem)) and p not in unnamed]
+    named = sorted([*(record.path for record in content.records), *junk])
+    doubled = [path for path in named if is_image(Path(path.stem))]
     if doubled:
-        yield _finding(
+        yield finding_of_files(
             "note",
+            "doubled-suffix",
             f"In {part}, {counted(len(doubled), 'name')} with two suffixes",
             "They are read as they are; Market-1501 is published with 24 of them. "
             "Elsewhere a program may have made them.",
-            "doubled-suffix",
             doubled,
         )
-
-
-def _findings_of_others(part, others):
-    others = sorted(others)
-    nested = [p for p in others if p.is_dir() and any(map(is_image, p.rglob("*")))]
-    if nested:
-        yield _finding(
-            "error",
-            f"In {part}, {counted(len(nested), 'folder')} of images, not read",
-            "Names alone tell the person in this layout. With a folder for each person "
-            "name the folder above them instead (docs: data sets), or move the images "
-            "up and name them <pid>_c<camid>….",
-            "nested",
-            nested,
-        )
-    files = [p for p in others if p.is_file()]
-    pictures = [p for p in files if p.suffix.lower() in OTHER_FORMATS]
-    if pictures:
-        yield _finding(
-            "warning",
-            f"In {part}, {counted(len(pictures), 'image')} of formats that are unread",
-            "Save them as .jpg or .png, if they should count.",
-            "other-format",
-            pictures,
-        )
-    skipped = [path for path in files if path not in pictures]
-    if skipped:
-        yield _finding(
-            "note",
-            f"In {part}, {counted(len(skipped), 'file')} skipped, no images by name",
-            "Nothing has to be done: Thumbs.db, .DS_Store and ._ files are made by "
-            "desktop programs.",
-            "skipped",
-            skipped,
-        )
-
-
-def _junk(part, sightings):
-    junk = [one.path for one in sightings if one.person == str(JUNK_PID)]
     if junk:
-        yield _finding(
+        yield finding_of_files(
             "note",
-            f"In {part}, {counted(len(junk), 'image')} of pid -1 left out",
-            "Nothing has to be done: -1 marks boxes that show nobody properly.",
             "junk",
+            f"In {part}, {counted(len(junk), 'image')} of pid {JUNK_PID} left out",
+            f"Nothing has to be done: {JUNK_PID} marks boxes that show nobody "
+            "properly.",
             junk,
         )
 
 
-def _finding(severity, what, fix, kind, paths):
-    message = f"{what}: {listed([path.name for path in paths], 3)}."
-    return Finding(severity, message, fix, kind, tuple((path,) for path in paths))
+def _findings_of_others(part, others):
+    nested = [p for p in others if p.is_dir() and any(map(is_image, p.rglob("*")))]
+    if nested:
+        yield finding_of_files(
+            "error",
+            "nested",
+            f"In {part}, {counted(len(nested), 'folder')} of images, not read",
+            "Names alone tell the person in this layout. With a folder for each person "
+            "name the folder above them instead (docs: data sets), or move the images "
+            "up and name them <pid>_c<camid>….",
+            nested,
+        )
+    files = [path for path in others if path.is_file()]
+    pictures = [path for path in files if path.suffix.lower() in OTHER_FORMATS]
+    if pictures:
+        yield finding_of_files(
+            "warning",
+            "other-format",
+            f"In {part}, {counted(len(pictures), 'image')} of formats that are unread",
+            "Save them as .jpg or .png, if they should count.",
+            pictures,
+        )
+    skipped = [path for path in files if path not in pictures]
+    if skipped:
+        yield finding_of_files(
+            "note",
+            "skipped",
+            f"In {part}, {counted(len(skipped), 'file')} skipped, no images by name",
+            "Nothing has to be done: Thumbs.db, .DS_Store and ._ files are made by "
+            "desktop programs.",
+            skipped,
+        )

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from topdb_tf.data.checks.copies import Images
+from topdb_tf.data.checks.findings import Finding
 from topdb_tf.data.checks.image_facts import ImageFacts
-from topdb_tf.data.checks.split import Finding
+from topdb_tf.data.checks.image_index import ImageIndex
+from topdb_tf.data.market import DISTRACTOR_PID
 from topdb_tf.files import whole_file
 
 NUM_PIDS, PER_PID = 8, 10
@@ -33,7 +34,7 @@ _SHOWN = (
 
 def draw_montage(
     path: Path,
-    images: Images,
+    images: ImageIndex,
     facts: ImageFacts,
     findings: Sequence[Finding],
     name: str,
@@ -43,16 +44,16 @@ def draw_montage(
     Args:
         path: Where to: `.png`, `.svg` or `.pdf`.
         images: All images of the data set.
-        facts: Of each of them, in the same order.
+        facts: What the file of each image is, in the same order.
         findings: What was found.
         name: Name of the data set.
     """
     from topdb_tf.drawing.montage import montage_figure
     from topdb_tf.drawing.style import save_figure
 
-    readable = np.array([error is None for error in facts.errors], dtype=bool)
-    usable = {images.records[index].path for index in np.flatnonzero(readable)}
-    rows = [_row(images, indices) for indices in _chosen(images, readable)]
+    readable = np.flatnonzero(facts.is_readable)
+    usable = set(images.group(readable))
+    rows = [_row(images, indices) for indices in _some_identities(images, readable)]
     by_kind = {}
     for finding in findings:
         by_kind.setdefault(finding.kind, []).append(finding)
@@ -67,9 +68,9 @@ def draw_montage(
         save_figure(figure, partial)
 
 
-def _chosen(images, readable):
+def _some_identities(images, readable):
     """Returns images of identities evenly spread over all, by camera in turns."""
-    known = np.flatnonzero(readable & (images.pids != 0))
+    known = readable[images.pids[readable] != DISTRACTOR_PID]
     pids, counts = np.unique(images.pids[known], return_counts=True)
     pids = pids[counts > 1] if (counts > 1).any() else pids
     places = np.linspace(0, len(pids) - 1, min(NUM_PIDS, len(pids))).round()
@@ -86,8 +87,8 @@ def _row(images, indices):
     from topdb_tf.drawing.montage import Row
 
     return Row(
-        f"pid {images.name_of(indices[0])}",
-        [_pixels(images.records[index].path) for index in indices],
+        f"pid {images.pid_name(indices[0])}",
+        [_pixels(images.paths[index]) for index in indices],
         [f"camera {images.camids[index]}" for index in indices],
     )
 
@@ -95,7 +96,7 @@ def _row(images, indices):
 def _section(finding, images, usable):
     from topdb_tf.drawing.montage import Group, Section
 
-    places = {record.path: place for place, record in enumerate(images.records)}
+    places = {path: place for place, path in enumerate(images.paths)}
     groups = []
     for paths in finding.groups[:_GROUPS]:
         shown = [path for path in paths if path in usable][:_PER_GROUP]
@@ -105,7 +106,7 @@ def _section(finding, images, usable):
 
 
 def _caption(images, index):
-    return f"{images.name_of(index)} c{images.camids[index]}"
+    return f"{images.pid_name(index)} c{images.camids[index]}"
 
 
 def _damaged(finding):

@@ -1,48 +1,11 @@
 """Looks a data set over before a night of training."""
 
-import os
 from collections import Counter
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import NamedTuple
 
-from PIL import Image
-
+from topdb_tf.data.checks.findings import Finding
+from topdb_tf.data.market import PARTS
 from topdb_tf.data.records import ImageRecord, Split
-
-
-class Finding(NamedTuple):
-    """Something about a data set that its user should know.
-
-    Args:
-        severity: "error": nothing sound can come of the data set as it is;
-            "warning": it can be used, but not as one might think; "note": it is as it
-            is, and good to know.
-        message: What is the case.
-        fix: What to do about it.
-        kind: Short name of what was looked for, such as "unreadable".
-        groups: The files in question; those that belong together, such as a pair of
-            the same content, are one group.
-    """
-
-    severity: str
-    message: str
-    fix: str
-    kind: str = ""
-    groups: tuple[tuple[Path, ...], ...] = ()
-
-
-class Unreadable(NamedTuple):
-    """An image file that cannot be decoded.
-
-    Args:
-        path: The file.
-        reason: What the decoder says.
-    """
-
-    path: Path
-    reason: str
+from topdb_tf.texts import listed
 
 
 def check_split(
@@ -78,96 +41,72 @@ def check_split(
     return sorted(findings, key=lambda finding: finding.severity)
 
 
-def find_unreadable(records: Iterable[ImageRecord]) -> list[Unreadable]:
-    """Decodes every image and returns those that are missing, damaged or cut short.
-
-    Returns:
-        The files in the order of the records, each named once.
-    """
-    paths = list(dict.fromkeys(record.path for record in records))
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        reasons = threads.map(_decoding_error, paths)
-        return [
-            Unreadable(path, reason)
-            for path, reason in zip(paths, reasons, strict=True)
-            if reason is not None
-        ]
+def _empty_parts(split):
+    for part in PARTS:
+        if not split.part(part):
+            yield Finding(
+                "error",
+                "empty",
+                f"{split.name} has no {part} images.",
+                "Add them; datasets/README.md shows the expected folders.",
+            )
 
 
-def _empty_parts(split: Split) -> list[Finding]:
-    return [
-        Finding(
+def _shared_pids(split):
+    tested = {record.pid for record in split.query + split.gallery}
+    shared = {record.pid for record in split.train} & tested
+    if shared:
+        yield Finding(
             "error",
-            f"{split.name} has no {part} images.",
-            "Add them; datasets/README.md shows the expected folders.",
-            kind="empty",
-        )
-        for part in ("train", "query", "gallery")
-        if not getattr(split, part)
-    ]
-
-
-def _shared_pids(split: Split) -> list[Finding]:
-    test_pids = {record.pid for record in split.query + split.gallery}
-    shared = {record.pid for record in split.train} & test_pids
-    if not shared:
-        return []
-    return [
-        Finding(
-            "error",
+            "shared-pids",
             f"{len(shared):,} identities occur in training and in test "
             f"({_listed(shared, split)}), so the scores would not be of unseen "
             "persons.",
             "Give every person to one side only, or another number if two persons "
             "have the same one.",
-            kind="shared-pids",
-            groups=_grouped(split.train, shared),
+            _grouped(split.train, shared),
         )
-    ]
 
 
-def _missing_matches(split: Split, *, ignore_cameras: bool) -> list[Finding]:
+def _missing_matches(split, *, ignore_cameras):
     if not (split.query and split.gallery):
-        return []
+        return
     cameras = {record.camid for record in split.query + split.gallery}
     if len(cameras) == 1 and not ignore_cameras:
-        return [_one_camera(cameras.pop())]
+        yield _one_camera(cameras.pop())
+        return
     unmatched = _unmatched(split, ignore_cameras)
+    groups = tuple((record.path,) for record in unmatched)
     where = "in the gallery" if ignore_cameras else "seen by another camera"
     if len(unmatched) == len(split.query):
-        return [
-            Finding(
-                "error",
-                f"No query has a match {where}, so nothing can be scored.",
-                "Check that query and gallery give the same person the same pid, and "
-                "each image the number of its camera.",
-                kind="no-match",
-                groups=tuple((record.path,) for record in unmatched),
-            )
-        ]
-    if unmatched:
+        yield Finding(
+            "error",
+            "no-match",
+            f"No query has a match {where}, so nothing can be scored.",
+            "Check that query and gallery give the same person the same pid, and "
+            "each image the number of its camera.",
+            groups,
+        )
+    elif unmatched:
         pids = {record.pid for record in unmatched}
-        return [
-            Finding(
-                "warning",
-                f"{len(unmatched):,} of {len(split.query):,} queries have no match "
-                f"{where} ({_listed(pids, split)}) and are not scored.",
-                "Add such images to the gallery, if the scores should count them.",
-                kind="no-match",
-                groups=tuple((record.path,) for record in unmatched),
-            )
-        ]
-    return []
+        yield Finding(
+            "warning",
+            "no-match",
+            f"{len(unmatched):,} of {len(split.query):,} queries have no match "
+            f"{where} ({_listed(pids, split)}) and are not scored.",
+            "Add such images to the gallery, if the scores should count them.",
+            groups,
+        )
 
 
-def _one_camera(camid: int) -> Finding:
+def _one_camera(camid):
     return Finding(
         "error",
+        "one-camera",
         f"All queries and gallery images are of camera {camid}, so no query has a "
         "match seen by another camera: the camera ids look constant.",
         "Give each image the number of its camera, or count matches of the same "
         "camera: --ignore-cameras (fit: --set evaluation.ignore_cameras=true).",
-        kind="one-camera",
     )
 
 
@@ -183,35 +122,32 @@ def _unmatched(split: Split, ignore_cameras: bool) -> list[ImageRecord]:
     ]
 
 
-def _scarce_pids(split: Split, images_per_pid: int) -> list[Finding]:
+def _scarce_pids(split, images_per_pid):
     num_images = Counter(record.pid for record in split.train)
     single = {pid for pid, count in num_images.items() if count == 1}
     scarce = {pid for pid, count in num_images.items() if 1 < count < images_per_pid}
-    findings = []
-    if single:
-        findings.append(
-            Finding(
+    for pids, few, fix in (
+        (
+            single,
+            "a single image",
+            "Add images: a batch repeats the only one, which teaches nothing about "
+            "what stays the same between two images of a person.",
+        ),
+        (
+            scarce,
+            f"fewer than {images_per_pid} images",
+            "Add images, or lower images_per_pid: their batches repeat images.",
+        ),
+    ):
+        if pids:
+            yield Finding(
                 "warning",
-                f"{len(single):,} of the {len(num_images):,} training identities have "
-                f"a single image ({_listed(single, split)}).",
-                "Add images: a batch repeats the only one, which teaches nothing about "
-                "what stays the same between two images of a person.",
-                kind="scarce-pids",
-                groups=_grouped(split.train, single),
+                "scarce-pids",
+                f"{len(pids):,} of the {len(num_images):,} training identities have "
+                f"{few} ({_listed(pids, split)}).",
+                fix,
+                _grouped(split.train, pids),
             )
-        )
-    if scarce:
-        findings.append(
-            Finding(
-                "warning",
-                f"{len(scarce):,} of the {len(num_images):,} training identities have "
-                f"fewer than {images_per_pid} images ({_listed(scarce, split)}).",
-                "Add images, or lower images_per_pid: their batches repeat images.",
-                kind="scarce-pids",
-                groups=_grouped(split.train, scarce),
-            )
-        )
-    return findings
 
 
 def _grouped(records: tuple[ImageRecord, ...], pids: set[int]) -> tuple:
@@ -223,17 +159,6 @@ def _grouped(records: tuple[ImageRecord, ...], pids: set[int]) -> tuple:
     return tuple(tuple(paths) for paths in groups.values())
 
 
-def _listed(pids: set[int], split: Split, at_most: int = 5) -> str:
-    first = sorted(pids)[:at_most]
-    numbers = ", ".join(split.pid_names.get(pid, str(pid)) for pid in first)
-    more = f" and {len(pids) - at_most:,} more" if len(pids) > at_most else ""
-    return f"{'pid' if len(pids) == 1 else 'pids'} {numbers}{more}"
-
-
-def _decoding_error(path: Path) -> str | None:
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except Exception as error:  # Pillow's decoders raise many kinds
-        return str(error) or type(error).__name__
-    return None
+def _listed(pids: set[int], split: Split) -> str:
+    names = [split.pid_names.get(pid, str(pid)) for pid in sorted(pids)]
+    return f"{'pid' if len(pids) == 1 else 'pids'} {listed(names)}"

@@ -21,8 +21,8 @@ from topdb_tf.data.drawn.cameras import (
     take_photo,
 )
 from topdb_tf.data.drawn.people import Person, draw_person, random_person, random_pose
+from topdb_tf.data.market import DISTRACTOR_PID, JUNK_PID, PARTS
 
-_FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 _MAX_PIDS = 4999  # pids have four digits; train pids are odd, test pids even
 _MAX_CAMERAS = 9  # cameras have one digit
 
@@ -43,7 +43,7 @@ class _Shot(NamedTuple):
 
     @property
     def name(self) -> str:
-        pid = "-1" if self.pid == -1 else f"{self.pid:04d}"
+        pid = f"{JUNK_PID}" if self.pid == JUNK_PID else f"{self.pid:04d}"
         frame = 25 * (self.number % 10_000) + self.index
         return f"{pid}_c{self.camid}s1_{frame:06d}_{self.index:02d}.jpg"
 
@@ -95,13 +95,13 @@ def write_synthetic(
     shots = [
         *_person_shots(seed, num_train_pids, images_per_pid, num_cameras, test=False),
         *_person_shots(seed, num_test_pids, images_per_pid, num_cameras, test=True),
-        *_other_shots(0, _DISTRACTORS, num_test_pids, num_cameras),
-        *_other_shots(-1, _JUNK, num_test_pids // 2, num_cameras),
+        *_other_shots(DISTRACTOR_PID, _DISTRACTORS, num_test_pids, num_cameras),
+        *_other_shots(JUNK_PID, _JUNK, num_test_pids // 2, num_cameras),
     ]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".synthetic-", dir=folder.parent) as scratch:
         drawn = Path(scratch) / "drawn"
-        for name in _FOLDERS:
+        for name in PARTS.values():
             (drawn / name).mkdir(parents=True)
         images = _draw(seed, shots, num_cameras)
         for done, (shot, image) in enumerate(images, start=1):
@@ -189,11 +189,13 @@ def _draw_image(
     height = ZOOM * HEIGHT * rng.uniform(0.84, 0.96)
     x = ZOOM * WIDTH * rng.normal(0.5, 0.05)
     y = ZOOM * HEIGHT * 0.5 + height * rng.normal(0.5, 0.025)
-    if shot.pid == -1:
+    if shot.pid == JUNK_PID:
         height *= rng.uniform(1.6, 2.2)
         x += ZOOM * WIDTH * rng.choice((-0.5, 0.5))
         y += height * rng.uniform(-0.4, 0.4)
-    if shot.pid != 0 or shot.number % 3:  # every third distractor is an empty place
+    if (
+        shot.pid != DISTRACTOR_PID or shot.number % 3
+    ):  # every third distractor is an empty place
         draw_person(canvas, person, pose, foot=(x, y), height=height)
     if rng.random() < 0.15:
         draw_occluder(rng, canvas)
