@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.retrieval.protocol import RetrievalSet, score
+from topdb_tf.retrieval.features import RetrievalSet
+from topdb_tf.retrieval.protocol import score
 from topdb_tf.retrieval.reranking import Reranking
 
 

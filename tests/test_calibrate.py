@@ -77,7 +77,7 @@ def pairs_of(retrieval_set, ignore_cameras=False):
 def test_pairs_are_counted_by_hand():
     # By two cameras. Query 1 (camera 1) meets person 1 at 2 and person 3 at 3; query
     # 2 (camera 2) meets person 1 at 1, person 2 at 7 and person 3 at 4.
-    totals = pair_totals(*hand_set()[2:])
+    totals = pair_totals(hand_set().identities)
     assert totals.as_query.tolist() == [1, 2, 0]
     assert totals.as_gallery.tolist() == [1, 0, 2]
     assert totals.genuine.tolist() == [1, 1, 0]
@@ -94,7 +94,7 @@ def test_pairs_are_counted_by_hand():
 
 def test_cameras_may_be_ignored_in_the_counts():
     # Query 1 meets persons 2, 3 and 3, query 2 persons 1, 1, 3 and 3.
-    totals = pair_totals(*hand_set()[2:], ignore_cameras=True)
+    totals = pair_totals(hand_set().identities, ignore_cameras=True)
     assert totals.as_query.tolist() == [3, 4, 0]
     assert totals.as_gallery.tolist() == [2, 1, 4]
     assert totals.genuine.tolist() == [2, 1, 0]
@@ -171,7 +171,7 @@ def test_a_threshold_is_the_last_distance_that_keeps_the_rate(metric):
 def test_no_person_is_in_both_halves():
     retrieval_set = random_set(1)
     for seed in range(5):
-        halves = checked_halves(retrieval_set[2:], rates=[0.5], seed=seed)
+        halves = checked_halves(retrieval_set.identities, rates=[0.5], seed=seed)
         pids = [
             {
                 *retrieval_set.query_pids[h.queries],
@@ -187,7 +187,9 @@ def test_no_person_is_in_both_halves():
 
 def test_the_halves_come_from_the_seed():
     first, again, other = (
-        checked_halves(random_set(1)[2:], rates=[0.5], seed=seed)[0].queries.tolist()
+        checked_halves(random_set(1).identities, rates=[0.5], seed=seed)[
+            0
+        ].queries.tolist()
         for seed in (1, 1, 2)
     )
     assert first == again != other
@@ -220,7 +222,7 @@ def test_person_0_counts_where_a_query_shows_it():
 def test_rates_are_those_of_the_second_half_at_the_threshold_of_the_first():
     retrieval_set = random_set(7)
     result = calibration_of(retrieval_set, rates=[0.1, 0.3], seed=4)
-    halves = checked_halves(retrieval_set[2:], rates=[0.1], seed=4)
+    halves = checked_halves(retrieval_set.identities, rates=[0.1], seed=4)
     distances = pairwise_distances(*retrieval_set[:2])
     first, second = (
         {
@@ -251,7 +253,7 @@ def test_cameras_are_listed_in_either_order_and_the_worst_is_named():
     retrieval_set = random_set(9, num_queries=200, num_gallery=200)
     result = calibration_of(retrieval_set, rates=[0.3])
     point = result["operating_points"][0]
-    half = checked_halves(retrieval_set[2:], rates=[0.3])[1]
+    half = checked_halves(retrieval_set.identities, rates=[0.3])[1]
     distances = pairwise_distances(*retrieval_set[:2])
     counts = {}
     for i, j, same in pairs_of(retrieval_set, ignore_cameras=True):
@@ -332,7 +334,7 @@ def test_two_persons_tell_nothing_about_others():
 
 def test_a_rate_below_what_the_pairs_can_state_names_the_smallest():
     retrieval_set = random_set(7)
-    halves = checked_halves(retrieval_set[2:], rates=[0.5])
+    halves = checked_halves(retrieval_set.identities, rates=[0.5])
     fewest = min(half.totals.num_impostors for half in halves)
     with pytest.raises(ValueError, match="smallest false-match rate") as caught:
         calibration_of(retrieval_set, rates=[0.5, 9.9 / fewest])
@@ -365,7 +367,7 @@ def test_features_that_are_all_the_same_are_explained():
     retrieval_set = random_set(7)
     same = [np.ones_like(features) for features in retrieval_set[:2]]
     with pytest.raises(ValueError, match="No threshold has a false-match rate of 0.2"):
-        calibration_of(RetrievalSet(*same, *retrieval_set[2:]), rates=[0.2])
+        calibration_of(RetrievalSet(*same, *retrieval_set.identities), rates=[0.2])
 
 
 def test_progress_reaches_its_end():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,14 +14,17 @@ from topdb_tf.cli import main
 from topdb_tf.data.benchmarks import read_split
 from topdb_tf.data.records import camids_of, pids_of
 from topdb_tf.evaluate import published
+from topdb_tf.evaluate.measured import measure
 from topdb_tf.evaluate.trainings import trainings_of
 from topdb_tf.figures.camera_pairs import cameras_of
-from topdb_tf.figures.pair_distances import distances_of
+from topdb_tf.figures.pair_distances import distance_numbers, distances_of
 from topdb_tf.figures.places import map_picture, most_seen, places_of
 from topdb_tf.figures.run_curves import cmc_numbers, cmc_picture, read_log
+from topdb_tf.report.run_parts import drawn_parts
 from topdb_tf.retrieval.distances import pairwise_distances
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.recipes import read_config
 
 
 @pytest.fixture
@@ -244,6 +248,28 @@ def test_pairs_of_one_kind_are_no_histogram(run):
         distances_of(alone, RunFolder(run), facts_of(run))
 
 
+def test_a_report_counts_the_pairs_of_the_figure_where_cameras_are_ignored(run):
+    folder = RunFolder(run)
+    config = read_config(folder.config)
+    evaluation = replace(config.evaluation, ignore_cameras=True)
+    config = replace(config, evaluation=evaluation)
+    numbers = distance_numbers(folder, config)
+    (training,) = trainings_of([run])
+    measured = measure(folder, config, rerank=False, top=1)
+    parts = {part["id"]: part for part in drawn_parts(measured, training)}
+    (figure,) = parts["distances"]["figures"]
+    told = {kind: counts.replace(",", "") for kind, counts in figure["table"]["rows"]}
+    counted = {kind: sum(counts) for kind, counts in numbers["counts"].items()}
+    assert told == {
+        kind.replace("_", " "): str(count) for kind, count in counted.items()
+    }
+    images = measured.retrieval_set
+    same = images.query_pids[:, None] == images.gallery_pids
+    distractors = np.isin(images.gallery_pids, (-1, 0))
+    assert counted["same_person"] == same.sum()
+    assert counted["different_persons"] == (~same & ~distractors).sum()
+
+
 def test_cameras_are_those_of_the_test_images(run, small_data_root):
     numbers = drawn("cameras", run, "--score", "mAP")
     assert numbers["cameras"] == ["c1", "c2"]
@@ -257,8 +283,6 @@ def test_cameras_are_those_of_the_test_images(run, small_data_root):
 
 
 def test_camera_numbers_are_those_of_the_ranking_by_hand(small_run):
-    from topdb_tf.runs.recipes import read_config
-
     images = random_images(3)
     config = read_config(RunFolder(small_run).config)
     numbers = cameras_of(images, config, {})

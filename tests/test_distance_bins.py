@@ -50,8 +50,8 @@ def test_bins_hold_what_a_slow_count_finds(seed, metric, num_bins):
     edges = bin_edges(found, num_bins=num_bins)
     slow = slow_counts(images, edges, metric)
     for kind, counts in {
-        (True, False): found.by_two_cameras.genuine,
-        (False, False): found.by_two_cameras.impostors,
+        (True, False): found.counted.genuine,
+        (False, False): found.counted.impostors,
         (True, True): found.by_one_camera.genuine,
         (False, True): found.by_one_camera.impostors,
     }.items():
@@ -73,6 +73,30 @@ def test_counts_by_hand():
     assert counts == [[0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0]]
 
 
+def test_where_cameras_are_ignored_all_pairs_of_two_images_count():
+    # As above. The query is in the gallery too, which the negative number tells.
+    images = RetrievalSet(
+        np.array([[0.0]]),
+        np.array([[1.0], [0.0], [3.0], [4.0]]),
+        *map(np.array, ([1], [1, 1, 2, 2], [-9], [2, -9, 2, 1])),
+    )
+    found = pair_histograms(images, ignore_cameras=True)
+    edges = np.array([0.0, 1.5, 4.5, 10.0, 20.0], "float32")
+    assert binned(found.counted.genuine, edges).tolist() == [1, 0, 0, 0]
+    assert binned(found.counted.impostors, edges).tolist() == [0, 0, 1, 1]
+    assert not found.by_one_camera.genuine.any()
+    assert not found.by_one_camera.impostors.any()
+    known = random_set(3)
+    by_camera, by_any = (
+        pair_histograms(known, ignore_cameras=ignored) for ignored in (False, True)
+    )
+    for kind in ("genuine", "impostors"):
+        np.testing.assert_array_equal(
+            getattr(by_any.counted, kind),
+            getattr(by_camera.counted, kind) + getattr(by_camera.by_one_camera, kind),
+        )
+
+
 def test_edges_are_nearly_even_and_hold_all():
     found = pair_histograms(random_set(2))
     edges = bin_edges(found, num_bins=10)
@@ -91,7 +115,7 @@ def test_equal_images_have_a_bin():
     found = pair_histograms(alike)
     edges = bin_edges(found, num_bins=10)
     assert (edges[0], len(edges)) == (0, 11)
-    counts = found.by_two_cameras.impostors
+    counts = found.counted.impostors
     assert binned(counts, edges).tolist() == [counts.sum(), *[0] * 9]
 
 
@@ -130,5 +154,5 @@ def test_as_many_cameras_as_images_take_no_memory_for_each_pair_of_them():
     found = pair_histograms(images)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert found.by_two_cameras.genuine.sum() == count
+    assert found.counted.genuine.sum() == count
     assert peak < 8 * count**2

@@ -10,7 +10,7 @@ def test_a_file_scores_as_its_arrays(tmp_path):
     retrieval_set = random_set()
     for dtype in ("float16", "float32", "float64"):
         arrays = [array.astype(dtype) for array in retrieval_set[:2]]
-        arrays = RetrievalSet(*arrays, *retrieval_set[2:])
+        arrays = RetrievalSet(*arrays, *retrieval_set.identities)
         np.savez(tmp_path / "set.npz", extra=np.zeros(1), **arrays._asdict())
         read = score(load_retrieval_set(tmp_path / "set.npz"))
         assert_same_scores(read.scores, score(arrays).scores)

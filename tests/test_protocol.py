@@ -110,7 +110,7 @@ def test_reranking_by_cosine_equals_that_of_unit_vectors():
     ]
     for given in ("squared", "euclidean"):
         rerank = Reranking(input=given)
-        plain = score(RetrievalSet(*units, *retrieval_set[2:]), rerank=rerank)
+        plain = score(RetrievalSet(*units, *retrieval_set.identities), rerank=rerank)
         cosine = score(retrieval_set, metric="cosine", rerank=rerank)
         assert cosine.scores.mean_ap == pytest.approx(plain.scores.mean_ap, abs=1e-3)
 

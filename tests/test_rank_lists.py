@@ -86,7 +86,7 @@ def test_a_list_by_hand():
 @given(retrieval_sets(), st.booleans(), st.booleans(), st.sampled_from([1, 3, 20]))
 def test_lists_agree_with_sorting(retrieval_set, ignore_cameras, with_junk, k):
     distances = pairwise_distances(*retrieval_set[:2])
-    identities = retrieval_set[2:]
+    identities = retrieval_set.identities
     expected = retrieval_reference(
         distances, *identities, ignore_cameras=ignore_cameras
     )

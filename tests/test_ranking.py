@@ -145,7 +145,7 @@ def test_cameras_that_look_constant_are_named():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"distances": np.zeros((1, 3))}, "one pid an image"),
+        ({"distances": np.zeros((1, 3))}, "one entry an image.*3 images, 2 pids"),
         ({"distances": np.zeros(2)}, "num_queries, num_gallery"),
         ({"distances": np.array([[0, np.nan]])}, "finite.*rows 0"),
         ({"gallery_pids": np.array([1.0, 2.0])}, "whole numbers"),

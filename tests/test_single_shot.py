@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from tests.test_protocol import assert_same_scores, random_set
-from topdb_tf.retrieval.protocol import RetrievalSet, SingleShot, score
+from topdb_tf.retrieval.features import RetrievalSet
+from topdb_tf.retrieval.protocol import score
+from topdb_tf.retrieval.single_shot import SingleShot
 
 
 def test_single_shot_by_hand():

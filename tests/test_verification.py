@@ -4,15 +4,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from topdb_tf.retrieval.distances import pairwise_distances
+from topdb_tf.retrieval.distances import MatrixDistances, pairwise_distances
 from topdb_tf.retrieval.features import RetrievalSet
+from topdb_tf.retrieval.matches import Identities, MatchIndex
 from topdb_tf.retrieval.pairs.verification import (
     equal_error_rate,
     roc_curve,
-    roc_curve_of_distances,
+    roc_curve_of,
     threshold_at_fpr,
     tpr_at_fpr,
 )
+
+
+def roc_curve_of_distances(distances, *identities, ignore_cameras=False):
+    index = MatchIndex(Identities(*identities), ignore_cameras=ignore_cameras)
+    return roc_curve_of(MatrixDistances(distances), index)
 
 
 def hand_curve():

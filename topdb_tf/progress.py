@@ -64,6 +64,26 @@ def draws_on_terminal() -> bool:
     )
 
 
+def adding_up(
+    progress: Callable[[int, int], None] | None, total: int
+) -> Callable[[int], None]:
+    """Returns a function of the work since its last call, which tells the sum.
+
+    Args:
+        progress: Called with the work done and all of it, if there is one.
+        total: All the work.
+    """
+    done = 0
+
+    def advance(work: int) -> None:
+        nonlocal done
+        done += work
+        if progress is not None:
+            progress(done, total)
+
+    return advance
+
+
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """Gives a function `(done, total)` that draws a bar with the time left.

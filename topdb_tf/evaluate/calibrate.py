@@ -16,7 +16,7 @@ from topdb_tf.data.records import camids_of, pids_of
 from topdb_tf.evaluate.embedding import Embeddings
 from topdb_tf.files import sha256_of, write_whole
 from topdb_tf.progress import progress_bar
-from topdb_tf.retrieval.features import RetrievalSet
+from topdb_tf.retrieval.matches import Identities
 from topdb_tf.retrieval.pairs.calibration import calibration_of
 from topdb_tf.retrieval.pairs.halves import check_rates, checked_halves
 from topdb_tf.runs.data import facts_of_data, is_own, read_data
@@ -74,13 +74,13 @@ def calibrate(
         split = _without_queries_in_gallery(split)
     options = {"ignore_cameras": ignore_cameras, "seed": seed}
     parts = split.query, split.gallery
-    identities = (*map(pids_of, parts), *map(camids_of, parts))
+    identities = Identities(*map(pids_of, parts), *map(camids_of, parts))
     checked_halves(identities, rates=rates, **options)
     facts = {"model": model.name, "model_sha256": sha256_of(model)}
     start = time.perf_counter()
     retrieval_set = Embeddings(split, config).retrieval_set(load_embedder(model))
     # Without cameras these number the images, which here would be as many cameras.
-    retrieval_set = RetrievalSet(*retrieval_set[:2], *identities)
+    retrieval_set = retrieval_set._replace(**identities._asdict())
     embedded = time.perf_counter()
     options["metric"] = config.evaluation.metric
     with progress_bar("judging pairs") as progress:

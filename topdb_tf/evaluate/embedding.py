@@ -8,6 +8,7 @@ import numpy as np
 from topdb_tf.data.records import Split, camids_of, pids_of
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.features import RetrievalSet
+from topdb_tf.retrieval.matches import image_numbers
 from topdb_tf.runs.data import Say, facts_of_data, is_own, read_data
 from topdb_tf.runs.folder import RunFolder, model_file
 from topdb_tf.runs.machine import load_tensorflow
@@ -88,8 +89,7 @@ def retrieval_set_of(
     camids = camids_of(query + gallery)
     is_twice = not {*paths[: len(query)]}.isdisjoint(paths[len(query) :])
     if not split.has_cameras or (ignore_cameras and is_twice):
-        numbers = {path: -number for number, path in enumerate(paths, 1)}
-        camids = np.array([numbers[path] for path in paths], np.int64)
+        camids = image_numbers(paths)
     return RetrievalSet(
         query_features=features[: len(query)],
         gallery_features=features[len(query) :],

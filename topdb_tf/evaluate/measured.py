@@ -179,11 +179,12 @@ def _most_junk(retrieval_set, ignore_cameras):
     """Returns the most images that one query's own camera has of its person."""
     if ignore_cameras:
         return 0
-    _, _, *identities = retrieval_set
-    query_pids, gallery_pids, query_camids, gallery_camids = identities
+    known = retrieval_set.identities
     seen, counts = np.unique(
-        np.stack([gallery_pids, gallery_camids], axis=1), axis=0, return_counts=True
+        np.stack([known.gallery_pids, known.gallery_camids], axis=1),
+        axis=0,
+        return_counts=True,
     )
     by_pair = dict(zip(map(tuple, seen.tolist()), counts.tolist(), strict=True))
-    pairs = zip(query_pids.tolist(), query_camids.tolist(), strict=True)
+    pairs = zip(known.query_pids.tolist(), known.query_camids.tolist(), strict=True)
     return max(by_pair.get(pair, 0) for pair in pairs)

@@ -56,8 +56,12 @@ def score_file(
     features = load_retrieval_set(path)
     load_seconds = time.perf_counter() - start
     if expand is not None:
-        pair = expand_features(*features[:2], k=expand, metric=metric)
-        features = features._replace(query_features=pair[0], gallery_features=pair[1])
+        query_features, gallery_features = expand_features(
+            features.query_features, features.gallery_features, k=expand, metric=metric
+        )
+        features = features._replace(
+            query_features=query_features, gallery_features=gallery_features
+        )
     with progress_bar("scoring") as progress:
         result = score(
             features,

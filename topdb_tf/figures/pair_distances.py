@@ -31,21 +31,23 @@ def distance_numbers(
 
     Returns:
         The facts of `Embedded`, `metric`, `edges` of the bins and `counts` of pairs
-        in them by kind, `roc` of the pairs by two cameras (as
+        in them by kind (all are of the first two kinds where cameras are ignored),
+        `roc` of the first two kinds (as
         `topdb_tf.retrieval.pairs.operating_points.compact_roc`), `num_left_out`,
         `thresholds` (the operating points of `calibration.json`) and `notes`, such as
         why there is none.
 
     Raises:
         FileNotFoundError: As `embed_run`.
-        ValueError: If there are no pairs of one person by two cameras, or of two.
+        ValueError: If there are no pairs of one person that count, or of two.
     """
     images, split, facts = embed_run(run, config, **options)
     facts["metric"] = config.evaluation.metric
-    numbers = distances_of(images, run, facts, num_bins=num_bins)
-    if not split.has_cameras:  # then only an image and itself are by one camera
-        for kind in ("same_person_same_camera", "different_persons_same_camera"):
-            numbers["counts"][kind] = [0] * len(numbers["edges"][1:])
+    ignore_cameras = config.evaluation.ignore_cameras
+    numbers = distances_of(
+        images, run, facts, ignore_cameras=ignore_cameras, num_bins=num_bins
+    )
+    if not split.has_cameras:
         numbers["notes"].append(
             "No cameras are known: all pairs of two images count as by two."
         )
@@ -53,7 +55,12 @@ def distance_numbers(
 
 
 def distances_of(
-    retrieval_set: RetrievalSet, run: RunFolder, facts: dict, *, num_bins: int = 80
+    retrieval_set: RetrievalSet,
+    run: RunFolder,
+    facts: dict,
+    *,
+    ignore_cameras: bool = False,
+    num_bins: int = 80,
 ) -> dict:
     """Returns what `distance_numbers` does, from embeddings that are there already.
 
@@ -61,6 +68,7 @@ def distances_of(
         retrieval_set: The embeddings.
         run: Folder of the run, which may be calibrated.
         facts: `run`, `dataset`, `model` and `metric`.
+        ignore_cameras: Whether pairs by one camera count as well.
         num_bins: Most number of bins of the histograms.
 
     Raises:
@@ -68,13 +76,16 @@ def distances_of(
     """
     with progress_bar("counting pairs") as progress:
         found = pair_histograms(
-            retrieval_set, metric=facts["metric"], progress=progress
+            retrieval_set,
+            metric=facts["metric"],
+            ignore_cameras=ignore_cameras,
+            progress=progress,
         )
-    _check_pairs(found.by_two_cameras)
+    _check_pairs(found.counted)
     edges = bin_edges(found, num_bins=num_bins)
     kinds = {
-        "same_person": found.by_two_cameras.genuine,
-        "different_persons": found.by_two_cameras.impostors,
+        "same_person": found.counted.genuine,
+        "different_persons": found.counted.impostors,
         "same_person_same_camera": found.by_one_camera.genuine,
         "different_persons_same_camera": found.by_one_camera.impostors,
     }
@@ -83,7 +94,7 @@ def distances_of(
         **facts,
         "edges": edges.tolist(),
         "counts": {name: binned(own, edges).tolist() for name, own in kinds.items()},
-        "roc": compact_roc(found.by_two_cameras, num_points=_ROC_POINTS, fewest=1),
+        "roc": compact_roc(found.counted, num_points=_ROC_POINTS, fewest=1),
         "num_left_out": found.num_left_out,
         "thresholds": thresholds,
         "notes": notes,
@@ -119,7 +130,7 @@ def _check_pairs(histogram):
         if not count:
             raise ValueError(
                 f"There must be pairs of {kind}, a query and a gallery image by two "
-                "cameras. Received: none"
+                "cameras (by any with --ignore-cameras). Received: none"
             )
 
 

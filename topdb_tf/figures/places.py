@@ -86,7 +86,7 @@ def places_of(
         method: `tsne` or `pca`.
         seed: Of t-SNE.
     """
-    features = np.concatenate(found[:2])
+    features = np.concatenate([found.query_features, found.gallery_features])
     if facts["metric"] == "cosine":
         norms = np.linalg.norm(features, axis=1, keepdims=True)
         features = features / np.where(norms > 0, norms, 1)
@@ -97,8 +97,8 @@ def places_of(
         "seed": seed,
         **how,
         "points": points.tolist(),
-        "pids": np.concatenate(found[2:4]).tolist(),
-        "camids": np.concatenate(found[4:]).tolist(),
+        "pids": np.concatenate([found.query_pids, found.gallery_pids]).tolist(),
+        "camids": np.concatenate([found.query_camids, found.gallery_camids]).tolist(),
         "is_query": [i < len(found.query_pids) for i in range(len(features))],
     }
 

@@ -22,7 +22,12 @@ _NEARLY_BLACK = "#010101"  # stays dark on a dark page
 def drawn_parts(measured: Measured, training: RunGroup) -> list[dict]:
     """Returns all drawn parts of a report, in their order."""
     makers = [lambda: training_part([training]), lambda: ranking_part(measured)]
-    distances = distances_of(_pairs_of(measured), measured.run, _facts(measured))
+    distances = distances_of(
+        measured.retrieval_set,
+        measured.run,
+        _facts(measured),
+        ignore_cameras=measured.config.evaluation.ignore_cameras,
+    )
     makers.append(lambda: distance_part(distances))
     if _has_few_cameras(measured.split):
         cameras = cameras_of(measured.retrieval_set, measured.config, _facts(measured))
@@ -110,29 +115,7 @@ def map_part(measured: Measured) -> dict:
 def images_of_persons(found: RetrievalSet, pids: list[int]) -> RetrievalSet:
     """Returns the images of some persons alone, in the same order."""
     query, gallery = np.isin(found.query_pids, pids), np.isin(found.gallery_pids, pids)
-    return RetrievalSet(
-        query_features=found.query_features[query],
-        gallery_features=found.gallery_features[gallery],
-        query_pids=found.query_pids[query],
-        gallery_pids=found.gallery_pids[gallery],
-        query_camids=found.query_camids[query],
-        gallery_camids=found.gallery_camids[gallery],
-    )
-
-
-def _pairs_of(measured):
-    """Returns the set whose pairs count; all do where cameras are ignored."""
-    found = measured.retrieval_set
-    if not measured.scores["protocol"]["ignore_cameras"]:
-        return found
-    paths = {record.path for record in measured.split.query}
-    kept = np.array([record.path not in paths for record in measured.split.gallery])
-    return found._replace(
-        gallery_features=found.gallery_features[kept],
-        gallery_pids=found.gallery_pids[kept],
-        query_camids=np.zeros_like(found.query_camids),
-        gallery_camids=np.ones_like(found.gallery_camids[kept]),
-    )
+    return found.take(query, gallery)
 
 
 def _has_few_cameras(split):

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from topdb_tf.progress import adding_up
 from topdb_tf.retrieval.distances import check_metric
 from topdb_tf.retrieval.features import RetrievalSet, checked_distances
-from topdb_tf.retrieval.matches import GalleryIndex
+from topdb_tf.retrieval.matches import MatchIndex
 from topdb_tf.retrieval.parallel import Workers
 from topdb_tf.retrieval.ranking import CountedRanks, QueryScores, query_blocks
 
@@ -66,17 +67,13 @@ def camera_pair_scores(
     """
     check_metric(metric)
     checked_distances(retrieval_set, metric)
-    query_camids, gallery_camids = map(np.asarray, retrieval_set[4:])
+    query_camids, gallery_camids = (
+        retrieval_set.query_camids,
+        retrieval_set.gallery_camids,
+    )
     camids = np.union1d(query_camids, gallery_camids)
     sums = np.zeros((3, len(camids), len(camids)))
-    done, total = 0, len(query_camids) * len(gallery_camids)
-
-    def advance(work):
-        nonlocal done
-        done += work
-        if progress is not None:
-            progress(done, total)
-
+    advance = adding_up(progress, len(query_camids) * len(gallery_camids))
     rows = np.searchsorted(camids, query_camids)
     for column, camid in enumerate(camids):
         own = np.flatnonzero(gallery_camids == camid)
@@ -99,13 +96,9 @@ def camera_pair_scores(
 
 def _scores_among(own, retrieval_set, metric, ignore_cameras, passed) -> QueryScores:
     """Returns the scores of all queries among some images of the gallery."""
-    query_features, features, query_pids, pids, query_camids, camids = retrieval_set
-    few = RetrievalSet(
-        query_features, features[own], query_pids, pids[own], query_camids, camids[own]
-    )
+    few = retrieval_set.take(slice(None), own)
     source = checked_distances(few, metric)
-    index = GalleryIndex(pids[own], camids[own], ignore_cameras=ignore_cameras)
-    judge = CountedRanks(index, query_pids, query_camids)
+    judge = CountedRanks(MatchIndex(few.identities, ignore_cameras=ignore_cameras))
     with Workers() as workers:
         blocks = query_blocks(source, workers=workers, **passed)
         parts = [judge(*block, workers) for block in blocks]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.retrieval.distances import FeatureDistances
-from topdb_tf.retrieval.matches import check_identities, check_same_size
+from topdb_tf.retrieval.matches import Identities, check_identities
 
 
 class RetrievalSet(NamedTuple):
@@ -30,6 +30,26 @@ class RetrievalSet(NamedTuple):
     gallery_pids: np.ndarray
     query_camids: np.ndarray
     gallery_camids: np.ndarray
+
+    @property
+    def identities(self) -> Identities:
+        """The pids and camids, without the features."""
+        return Identities(
+            self.query_pids, self.gallery_pids, self.query_camids, self.gallery_camids
+        )
+
+    def take(self, queries, gallery) -> "RetrievalSet":
+        """Returns the set of some queries and some gallery images, in their order.
+
+        Args:
+            queries: Numbers of queries, a mask of them or a slice.
+            gallery: The same of the gallery.
+        """
+        return RetrievalSet(
+            self.query_features[queries],
+            self.gallery_features[gallery],
+            *self.identities.take(queries, gallery),
+        )
 
 
 def load_retrieval_set(path: Path | str) -> RetrievalSet:
@@ -87,15 +107,14 @@ def checked_distances(retrieval_set: RetrievalSet, metric: str) -> FeatureDistan
             float16, if shapes do not fit, or if there are no queries or the gallery
             is empty.
     """
-    query_features, gallery_features, *identities = retrieval_set
-    for name, array in zip(RetrievalSet._fields, retrieval_set[:2], strict=False):
-        if array.dtype.kind != "f":
-            raise ValueError(
-                f"`{name}` must be of a float type. Received: type {array.dtype}"
-            )
-    check_identities(*identities)
-    source = FeatureDistances(query_features, gallery_features, metric)
-    check_same_size(source, *identities[:2])
+    for name in ("query_features", "gallery_features"):
+        kind = getattr(retrieval_set, name).dtype
+        if kind.kind != "f":
+            raise ValueError(f"`{name}` must be of a float type. Received: type {kind}")
+    source = FeatureDistances(
+        retrieval_set.query_features, retrieval_set.gallery_features, metric
+    )
+    check_identities(retrieval_set.identities, source)
     return source
 
 

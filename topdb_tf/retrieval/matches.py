@@ -1,11 +1,76 @@
 """Which gallery images count for a query: its matches, and what is not ranked."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-_JUNK_PID = -1
+JUNK_PID = -1
+DISTRACTOR_PID = 0
 _FEW = 256
+
+
+class Identities(NamedTuple):
+    """Who is on the images of queries and gallery, and which camera took them.
+
+    Args:
+        query_pids: Shape `(num_queries,)`, whole numbers.
+        gallery_pids: Shape `(num_gallery,)`; images of pid -1 are never ranked.
+        query_camids: Shape `(num_queries,)`; a negative one numbers the image, which
+            is of no camera: images of one such number are one image.
+        gallery_camids: Shape `(num_gallery,)`.
+    """
+
+    query_pids: np.ndarray
+    gallery_pids: np.ndarray
+    query_camids: np.ndarray
+    gallery_camids: np.ndarray
+
+    def take(self, queries, gallery) -> "Identities":
+        """Returns those of some images, given by numbers, masks or slices."""
+        return Identities(
+            self.query_pids[queries],
+            self.gallery_pids[gallery],
+            self.query_camids[queries],
+            self.gallery_camids[gallery],
+        )
+
+
+def image_numbers(names: Sequence) -> np.ndarray:
+    """Returns camids for images of no camera: one negative number a name."""
+    numbers = {name: -number for number, name in enumerate(names, 1)}
+    return np.array([numbers[name] for name in names], np.int64)
+
+
+def with_pairs_told_by_camids(
+    identities: Identities, *, ignore_cameras: bool
+) -> Identities:
+    """Returns identities with camids that differ for all pairs that count.
+
+    A query and a gallery image of one camid are no pair, as one camera took both: the
+    query's own image is easily found. Where cameras are ignored these pairs count as
+    well, so all queries get one camera and the gallery another. Negative camids stay
+    in any case, since an image is never its own match.
+    """
+    if not ignore_cameras:
+        return identities
+    query_camids, gallery_camids = identities.query_camids, identities.gallery_camids
+    return identities._replace(
+        query_camids=np.where(query_camids < 0, query_camids, 0),
+        gallery_camids=np.where(gallery_camids < 0, gallery_camids, 1),
+    )
+
+
+def of_known_persons(query_pids, gallery_pids) -> tuple[np.ndarray, np.ndarray]:
+    """Returns masks of the queries and of the gallery images whose person is known.
+
+    Nobody knows whom images of pid -1 show, nor distractors: those of pid 0, unless a
+    query shows that person.
+    """
+    gallery = gallery_pids != JUNK_PID
+    if DISTRACTOR_PID not in query_pids:
+        gallery &= gallery_pids != DISTRACTOR_PID
+    return query_pids != JUNK_PID, gallery
 
 
 class Matches(NamedTuple):
@@ -29,111 +94,106 @@ class Matches(NamedTuple):
     excluded: np.ndarray
 
 
-class GalleryIndex:
-    """The gallery images of each person.
+class MatchIndex:
+    """Finds the gallery images that count for a query.
 
     Args:
-        gallery_pids: Shape `(num_gallery,)`. Images of pid -1 are ranked for no query.
-        gallery_camids: Shape `(num_gallery,)`; a negative one numbers the image, which
-            is of no camera.
+        identities: Those of queries and gallery.
         ignore_cameras: Whether images by the query's own camera count as well.
     """
 
-    def __init__(self, gallery_pids, gallery_camids, *, ignore_cameras=False):
-        self._order = np.argsort(gallery_pids, kind="stable")
-        self._pids = gallery_pids[self._order]
-        self._camids = gallery_camids
-        self._excluded = np.flatnonzero(gallery_pids == _JUNK_PID)
-        self._ignore_cameras = ignore_cameras
+    def __init__(self, identities: Identities, *, ignore_cameras: bool = False):
+        self.identities = identities
+        self._told = with_pairs_told_by_camids(
+            identities, ignore_cameras=ignore_cameras
+        )
+        self._order = np.argsort(identities.gallery_pids, kind="stable")
+        self._pids = identities.gallery_pids[self._order]
+        self._excluded = np.flatnonzero(identities.gallery_pids == JUNK_PID)
 
-    def matches(self, query_pids, query_camids) -> Matches:
-        """Returns the matches and the junk of the queries; pid -1 has none."""
+    def matches(self, queries: slice) -> Matches:
+        """Returns the matches and the junk of some queries; pid -1 has none."""
+        query_pids = self._told.query_pids[queries]
+        query_camids = self._told.query_camids[queries]
         first = np.searchsorted(self._pids, query_pids, side="left")
         last = np.searchsorted(self._pids, query_pids, side="right")
-        counts = np.where(query_pids == _JUNK_PID, 0, last - first)
-        queries = np.repeat(np.arange(len(query_pids)), counts)
+        counts = np.where(query_pids == JUNK_PID, 0, last - first)
+        owners = np.repeat(np.arange(len(query_pids)), counts)
         steps = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         ids = self._order[np.repeat(first, counts) + steps]
-        is_junk = self._camids[ids] == query_camids[queries]
-        if self._ignore_cameras:
-            is_junk &= query_camids[queries] < 0  # an image is never its own match
+        is_junk = self._told.gallery_camids[ids] == query_camids[owners]
         return Matches(
-            _ends(queries[~is_junk], len(query_pids)),
+            _ends(owners[~is_junk], len(query_pids)),
             ids[~is_junk],
-            _ends(queries[is_junk], len(query_pids)),
+            _ends(owners[is_junk], len(query_pids)),
             ids[is_junk],
             self._excluded,
         )
 
+    def check_any(self) -> None:
+        """Raises `ValueError` unless at least one query has a match that is ranked."""
+        query_pids, query_camids = (
+            self.identities.query_pids,
+            self.identities.query_camids,
+        )
+        any_junk = False
+        for start in range(0, len(query_pids), _FEW):
+            matches = self.matches(slice(start, start + _FEW))
+            if len(matches.match_ids):
+                return
+            any_junk |= len(matches.junk_ids) > 0
+        if any_junk:
+            raise ValueError(
+                "At least one query needs a match by another camera, but every query's "
+                "matches were taken by its own camera. Camera ids look constant, or "
+                "are read wrongly; to count matches by the same camera, use "
+                "`ignore_cameras=True` (`--ignore-cameras`). Received: query_camids "
+                f"from {query_camids.min()} to {query_camids.max()}"
+            )
+        raise ValueError(
+            "At least one query must have a match, but no pid of a query occurs in the "
+            "gallery. Received: query_pids "
+            f"from {query_pids.min()} to {query_pids.max()}"
+        )
 
-def check_identities(query_pids, gallery_pids, query_camids, gallery_camids) -> None:
-    """Raises `ValueError` unless pids and camids are whole numbers of one length each.
+
+def check_identities(identities: Identities, source) -> None:
+    """Raises `ValueError` unless there are a pid and a camid for each image.
+
+    Args:
+        identities: Those of queries and gallery.
+        source: The distances of the images, such as
+            `topdb_tf.retrieval.distances.FeatureDistances`.
 
     Raises:
-        ValueError: If an array is not one-dimensional, not of integers, does not fit
-            its partner, or if there are no queries or the gallery is empty.
+        ValueError: If an array is not one-dimensional, not of integers, or does not
+            have an entry an image, or if there are no queries or the gallery is empty.
     """
-    arrays = {
-        "query_pids": query_pids,
-        "query_camids": query_camids,
-        "gallery_pids": gallery_pids,
-        "gallery_camids": gallery_camids,
-    }
-    for name, array in arrays.items():
+    for name, array in identities._asdict().items():
         if array.ndim != 1 or array.dtype.kind not in "iu":
             raise ValueError(
                 f"`{name}` must be a list of whole numbers, one an image. "
                 f"Received: {name} of shape {array.shape} and type {array.dtype}"
             )
-    for part, pids, camids in (
-        ("query", query_pids, query_camids),
-        ("gallery", gallery_pids, gallery_camids),
+    for part, num_images, pids, camids in (
+        ("query", source.num_queries, identities.query_pids, identities.query_camids),
+        (
+            "gallery",
+            source.num_gallery,
+            identities.gallery_pids,
+            identities.gallery_camids,
+        ),
     ):
-        if len(pids) != len(camids):
+        if not num_images == len(pids) == len(camids):
             raise ValueError(
                 f"`{part}_pids` and `{part}_camids` must have one entry an image. "
-                f"Received: {len(pids)} pids and {len(camids)} camids"
+                f"Received: {num_images} images, {len(pids)} pids and {len(camids)} "
+                "camids"
             )
-        if not len(pids):
+        if not num_images:
             raise ValueError(
                 f"The {part} must have at least one image. Received: 0 images"
             )
-
-
-def check_same_size(source, query_pids, gallery_pids) -> None:
-    """Raises `ValueError` unless there is one pid an image of the distances."""
-    expected = source.num_queries, source.num_gallery
-    received = len(query_pids), len(gallery_pids)
-    if expected != received:
-        raise ValueError(
-            "There must be one pid an image. Received: "
-            f"{expected[0]} queries with {received[0]} pids, "
-            f"{expected[1]} gallery images with {received[1]} pids"
-        )
-
-
-def check_any_match(index: GalleryIndex, query_pids, query_camids) -> None:
-    """Raises `ValueError` unless at least one query has a match that is ranked."""
-    any_junk = False
-    for start in range(0, len(query_pids), _FEW):
-        few = slice(start, start + _FEW)
-        matches = index.matches(query_pids[few], query_camids[few])
-        if len(matches.match_ids):
-            return
-        any_junk |= len(matches.junk_ids) > 0
-    if any_junk:
-        raise ValueError(
-            "At least one query needs a match by another camera, but every query's "
-            "matches were taken by its own camera. Camera ids look constant, or are "
-            "read wrongly; to count matches by the same camera, use "
-            "`ignore_cameras=True` (`--ignore-cameras`). "
-            f"Received: query_camids from {query_camids.min()} to {query_camids.max()}"
-        )
-    raise ValueError(
-        "At least one query must have a match, but no pid of a query occurs in the "
-        "gallery. Received: query_pids "
-        f"from {query_pids.min()} to {query_pids.max()}"
-    )
 
 
 def _ends(owners, num_owners):

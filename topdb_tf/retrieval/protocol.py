@@ -10,14 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from topdb_tf.progress import adding_up
 from topdb_tf.retrieval.distances import check_metric
-from topdb_tf.retrieval.features import (
-    RetrievalSet,
-    checked_distances,
-    load_retrieval_set,
-    validate,
-)
-from topdb_tf.retrieval.matches import GalleryIndex, check_any_match
+from topdb_tf.retrieval.features import RetrievalSet, checked_distances
+from topdb_tf.retrieval.matches import MatchIndex
 from topdb_tf.retrieval.parallel import Workers
 from topdb_tf.retrieval.ranking import (
     MIN_ROWS,
@@ -28,17 +24,6 @@ from topdb_tf.retrieval.ranking import (
 )
 from topdb_tf.retrieval.reranking import RerankedDistances, Reranking
 from topdb_tf.retrieval.single_shot import DrawnRanks, SingleShot
-
-__all__ = [
-    "MEMORY_LIMIT",
-    "Reranking",
-    "RetrievalResult",
-    "RetrievalSet",
-    "SingleShot",
-    "load_retrieval_set",
-    "score",
-    "validate",
-]
 
 MEMORY_LIMIT = 1 << 30
 _BLOCK_BYTES = 128 << 20
@@ -263,7 +248,7 @@ def distance_blocks(
         metric = _RERANKED_METRICS[metric == "cosine", rerank.input]
     source = checked_distances(retrieval_set, metric)
     memory = _block_memory(source, rerank, memory_limit)
-    advance = _Progress(source, rerank, progress).advance
+    advance = adding_up(progress, _num_distances(source, rerank))
 
     def blocks(source):
         with Workers() as workers:
@@ -278,12 +263,11 @@ def distance_blocks(
 
 def _judge(retrieval_set, ignore_cameras, single_shot):
     """Returns what scores the queries of a block, from a set that was checked."""
-    _, _, query_pids, gallery_pids, query_camids, gallery_camids = retrieval_set
-    index = GalleryIndex(gallery_pids, gallery_camids, ignore_cameras=ignore_cameras)
-    check_any_match(index, query_pids, query_camids)
-    if single_shot is None:
-        return CountedRanks(index, query_pids, query_camids)
-    return DrawnRanks(index, query_pids, gallery_pids, query_camids, single_shot)
+    index = MatchIndex(retrieval_set.identities, ignore_cameras=ignore_cameras)
+    index.check_any()
+    return (
+        CountedRanks(index) if single_shot is None else DrawnRanks(index, single_shot)
+    )
 
 
 def _block_memory(source, rerank, memory_limit) -> int:
@@ -302,32 +286,21 @@ def _block_memory(source, rerank, memory_limit) -> int:
     return min(memory_limit - linear, _BLOCK_BYTES)
 
 
-class _Progress:
-    """Adds up work, and hands the sum to a callback."""
-
-    def __init__(self, source, rerank, callback):
-        num_images = source.num_images
-        self._done = 0
-        self._total = source.num_queries * source.num_gallery
-        if rerank is not None:
-            self._total += num_images * (num_images + 1) // 2
-        self._callback = callback
-
-    def advance(self, work: int) -> None:
-        """Counts distances that were computed."""
-        self._done += work
-        if self._callback is not None:
-            self._callback(min(self._done, self._total), self._total)
+def _num_distances(source, rerank) -> int:
+    to_gallery = source.num_queries * source.num_gallery
+    if rerank is None:
+        return to_gallery
+    return to_gallery + source.num_images * (source.num_images + 1) // 2
 
 
 def _is_without_cameras(retrieval_set) -> bool:
     camids = retrieval_set.query_camids, retrieval_set.gallery_camids
-    return all(np.all(np.asarray(ids) < 0) for ids in camids)
+    return all(np.all(ids < 0) for ids in camids)
 
 
 def _split_hash(retrieval_set) -> str:
     digest = hashlib.sha256()
-    for array in retrieval_set[2:]:
+    for array in retrieval_set.identities:
         digest.update(len(array).to_bytes(8, "little"))
         digest.update(np.asarray(array, "<i8").tobytes())
     return digest.hexdigest()

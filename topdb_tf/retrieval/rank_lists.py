@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.retrieval.features import RetrievalSet
-from topdb_tf.retrieval.matches import GalleryIndex, check_any_match
+from topdb_tf.retrieval.matches import MatchIndex
 from topdb_tf.retrieval.parallel import compiled
 from topdb_tf.retrieval.protocol import Reranking, distance_blocks
 from topdb_tf.retrieval.ranking import CountedRanks
@@ -125,17 +125,16 @@ def ranked_lists(
     blocks = distance_blocks(
         retrieval_set, metric=metric, rerank=rerank, progress=progress
     )
-    _, _, query_pids, gallery_pids, query_camids, gallery_camids = retrieval_set
-    index = GalleryIndex(gallery_pids, gallery_camids, ignore_cameras=ignore_cameras)
-    check_any_match(index, query_pids, query_camids)
-    judge = CountedRanks(index, query_pids, query_camids)
-    shape = len(query_pids), k
+    index = MatchIndex(retrieval_set.identities, ignore_cameras=ignore_cameras)
+    index.check_any()
+    judge = CountedRanks(index)
+    shape = len(retrieval_set.query_pids), k
     nearest = np.full(shape, -1, np.int64), np.full(shape, np.inf, np.float32)
     kinds, scores = np.zeros((2, *shape), bool), []
     for start, block, finish, workers in blocks:
         scores.append(judge(start, block, finish, workers))  # finishes the rows
         rows = slice(start, start + len(block))
-        matches = index.matches(query_pids[rows], query_camids[rows])
+        matches = index.matches(rows)
         _leave_out(block, matches, with_junk)
         part = [array[rows] for array in nearest]
         workers.run(_keep_nearest, len(block), block, *part)

@@ -5,12 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.retrieval.distances import MatrixDistances
-from topdb_tf.retrieval.matches import (
-    GalleryIndex,
-    check_any_match,
-    check_identities,
-    check_same_size,
-)
+from topdb_tf.retrieval.matches import Identities, MatchIndex, check_identities
 from topdb_tf.retrieval.parallel import Buffer, Workers, compiled
 
 _BLOCK_BYTES = 128 << 20
@@ -105,15 +100,15 @@ def retrieval_scores(
         >>> scores.cmc, scores.mean_ap  # the first image is by the query's camera
         (array([0., 1.]), 0.5)
     """
-    query_pids, gallery_pids = np.asarray(query_pids), np.asarray(gallery_pids)
-    query_camids, gallery_camids = np.asarray(query_camids), np.asarray(gallery_camids)
-    check_identities(query_pids, gallery_pids, query_camids, gallery_camids)
+    identities = Identities(
+        *map(np.asarray, (query_pids, gallery_pids, query_camids, gallery_camids))
+    )
     source = MatrixDistances(distances)
-    check_same_size(source, query_pids, gallery_pids)
-    index = GalleryIndex(gallery_pids, gallery_camids, ignore_cameras=ignore_cameras)
-    check_any_match(index, query_pids, query_camids)
+    check_identities(identities, source)
+    index = MatchIndex(identities, ignore_cameras=ignore_cameras)
+    index.check_any()
     with Workers() as workers:
-        judge = CountedRanks(index, query_pids, query_camids)
+        judge = CountedRanks(index)
         blocks = query_blocks(source, workers=workers, memory=_BLOCK_BYTES)
         return summarize([judge(*block, workers) for block in blocks], max_rank)
 
@@ -154,19 +149,15 @@ class CountedRanks:
     """Scores queries by counting the gallery images nearer than each of their matches.
 
     Args:
-        index: The gallery.
-        query_pids: Shape `(num_queries,)`.
-        query_camids: Shape `(num_queries,)`.
+        index: Finds the matches of the queries.
     """
 
-    def __init__(self, index: GalleryIndex, query_pids, query_camids):
+    def __init__(self, index: MatchIndex):
         self._index = index
-        self._pids, self._camids = query_pids, query_camids
 
     def __call__(self, start, block, finish, workers: Workers) -> QueryScores:
         """Returns the scores of the queries of one block of `query_blocks`."""
-        rows = slice(start, start + len(block))
-        matches = self._index.matches(self._pids[rows], self._camids[rows])
+        matches = self._index.matches(slice(start, start + len(block)))
         ranks = np.empty(len(matches.match_ids), np.int64)
 
         def rank(first, last):
@@ -211,17 +202,15 @@ def _query_scores(ends, ranks, num_gallery) -> QueryScores:
     hits = np.arange(1, len(ranks) + 1) - np.repeat(starts, counts)
     precision = hits / (ranks + 1)
     before = np.divide(hits - 1, ranks, out=np.ones(len(ranks)), where=ranks > 0)
-    scores = QueryScores(
-        *(np.full(len(found), np.nan) for _ in range(3)),
-        np.zeros(len(found), np.int64),
-    )
+    average, average_trapezoid, penalty = np.full((3, len(found)), np.nan)
+    first_rank = np.zeros(len(found), np.int64)
     if len(starts):
-        scores[0][found] = np.add.reduceat(precision, starts) / counts
+        average[found] = np.add.reduceat(precision, starts) / counts
         trapezoids = (precision + before) / 2
-        scores[1][found] = np.add.reduceat(trapezoids, starts) / counts
-        scores[2][found] = counts / (ranks[starts + counts - 1] + 1)
-        scores[3][found] = ranks[starts] + 1
-    return scores
+        average_trapezoid[found] = np.add.reduceat(trapezoids, starts) / counts
+        penalty[found] = counts / (ranks[starts + counts - 1] + 1)
+        first_rank[found] = ranks[starts] + 1
+    return QueryScores(average, average_trapezoid, penalty, first_rank)
 
 
 @compiled

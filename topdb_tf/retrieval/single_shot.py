@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from topdb_tf.retrieval.matches import GalleryIndex
+from topdb_tf.retrieval.matches import JUNK_PID, MatchIndex
 from topdb_tf.retrieval.parallel import Workers
 from topdb_tf.retrieval.ranking import QueryScores
 
@@ -42,26 +42,22 @@ class DrawnRanks:
     Source: Li et al., DeepReID, CVPR 2014 (protocol of CUHK03).
 
     Args:
-        index: The gallery.
-        query_pids: Shape `(num_queries,)`.
-        gallery_pids: Shape `(num_gallery,)`.
-        query_camids: Shape `(num_queries,)`.
+        index: Finds the matches of the queries.
         single_shot: How often is drawn.
     """
 
-    def __init__(self, index, query_pids, gallery_pids, query_camids, single_shot):
-        self._index: GalleryIndex = index
-        self._pids, self._camids = query_pids, query_camids
-        self._gallery_pids = gallery_pids
-        self._rng_seed, self._num_draws = single_shot.seed, single_shot.num_draws
+    def __init__(self, index: MatchIndex, single_shot: SingleShot):
+        self._index = index
+        self._gallery_pids = index.identities.gallery_pids
+        self._seed, self._num_draws = single_shot.seed, single_shot.num_draws
 
     def __call__(self, start, block, finish, workers: Workers) -> QueryScores:
         """Returns the scores of the queries of one block, one column a draw."""
         workers.run(finish, len(block))
         rows = slice(start, start + len(block))
-        pids = self._pids[rows]
-        matches = self._index.matches(pids, self._camids[rows])
-        rng = np.random.default_rng(self._rng_seed)
+        pids = self._index.identities.query_pids[rows]
+        matches = self._index.matches(rows)
+        rng = np.random.default_rng(self._seed)
         first_rank = np.zeros((len(block), self._num_draws), np.int64)
         found = np.diff(matches.match_ends) > 0
         starts = matches.match_ends[:-1][found]
@@ -81,7 +77,7 @@ class DrawnRanks:
         """Counts the drawn images of other persons that are nearer than `own`."""
         _, firsts = np.unique(self._gallery_pids[order], return_index=True)
         drawn = order[firsts]
-        drawn = drawn[self._gallery_pids[drawn] != -1]
+        drawn = drawn[self._gallery_pids[drawn] != JUNK_PID]
         others, limits = block[found][:, drawn], block[found, own][:, None]
         nearer = others < limits
         nearer |= (others == limits) & (drawn < own[:, None])

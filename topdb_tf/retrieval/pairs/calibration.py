@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from topdb_tf.progress import adding_up
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.pairs.halves import MIN_FALSE_MATCHES, checked_halves
 from topdb_tf.retrieval.pairs.intervals import CONFIDENCE, Share, share_of_pairs
@@ -54,14 +55,16 @@ def calibration_of(
     Raises:
         ValueError: As `checked_halves`, or if the features do not fit together.
     """
-    identities = retrieval_set[2:]
+    identities = retrieval_set.identities
     options = {"ignore_cameras": ignore_cameras}
     halves = checked_halves(identities, rates=rates, seed=seed, **options)
     first, second = (
-        PairDistances(_images_of(half, retrieval_set), metric=metric, **options)
+        PairDistances(
+            retrieval_set.take(half.queries, half.gallery), metric=metric, **options
+        )
         for half in halves
     )
-    advance = _advance(progress, first.num_distances + 2 * second.num_distances)
+    advance = adding_up(progress, first.num_distances + 2 * second.num_distances)
     rates = list(dict.fromkeys(rates))
     found = first.histogram(advance)
     thresholds = [threshold_at(found, rate) for rate in rates]
@@ -84,29 +87,9 @@ def calibration_of(
     }
 
 
-def _images_of(half, retrieval_set):
-    queries, gallery = half.queries, half.gallery
-    rows = queries, gallery, queries, gallery, queries, gallery
-    return RetrievalSet(
-        *(array[own] for array, own in zip(retrieval_set, rows, strict=True))
-    )
-
-
 def _num_left_out(identities, halves):
     num_kept = sum(len(half.queries) + len(half.gallery) for half in halves)
-    return len(identities[0]) + len(identities[1]) - num_kept
-
-
-def _advance(progress, total):
-    done = 0
-
-    def advance(work):
-        nonlocal done
-        done += work
-        if progress is not None:
-            progress(done, total)
-
-    return advance
+    return len(identities.query_pids) + len(identities.gallery_pids) - num_kept
 
 
 def _operating_point(place, wanted, totals, accepted, cameras):

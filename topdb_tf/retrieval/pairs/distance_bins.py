@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from topdb_tf.progress import adding_up
 from topdb_tf.retrieval.features import RetrievalSet
+from topdb_tf.retrieval.matches import of_known_persons
 from topdb_tf.retrieval.pairs.operating_points import (
     LOW_BITS,
     DistanceHistogram,
@@ -13,7 +15,6 @@ from topdb_tf.retrieval.pairs.operating_points import (
 )
 from topdb_tf.retrieval.pairs.pair_counts import PairDistances
 
-_JUNK_PID, _DISTRACTOR_PID = -1, 0
 _CELL_OF_ONE = int(np.float32(1).view(np.int32)) >> LOW_BITS
 
 
@@ -21,12 +22,12 @@ class PairHistograms(NamedTuple):
     """Numbers of pairs of a query and a gallery image by distance.
 
     Args:
-        by_two_cameras: Pairs of images by two cameras.
-        by_one_camera: Pairs of images by one camera.
+        counted: Pairs by two cameras, or by any where cameras are ignored.
+        by_one_camera: The other pairs of two images; none where cameras are ignored.
         num_left_out: Number of images of which nobody knows whom they show.
     """
 
-    by_two_cameras: DistanceHistogram
+    counted: DistanceHistogram
     by_one_camera: DistanceHistogram
     num_left_out: int
 
@@ -35,40 +36,40 @@ def pair_histograms(
     retrieval_set: RetrievalSet,
     *,
     metric: str = "sqeuclidean",
+    ignore_cameras: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> PairHistograms:
     """Counts all pairs of a query and a gallery image by their distance.
 
     Images of pid -1 are left out, and so are distractors (pid 0 where no query has
-    it), as in `topdb_tf.retrieval.pairs.halves.checked_halves`. Distances are computed
-    twice, some queries at a time; the memory does not grow with the number of pairs.
+    it); an image and itself, told by a negative camid, are no pair. Distances are
+    computed some queries at a time, twice unless cameras are ignored; the memory does
+    not grow with the number of pairs.
 
     Args:
         retrieval_set: Features and identities.
         metric: One of `topdb_tf.retrieval.distances.METRICS`.
+        ignore_cameras: Whether pairs by one camera count as well.
         progress: Called with the number of distances done and of all.
 
     Raises:
         ValueError: If the input does not fit together, or nobody is known.
     """
-    known, num_left_out = _of_known_persons(retrieval_set)
-    parts = [
-        PairDistances(known, metric=metric, ignore_cameras=ignored)
-        for ignored in (False, True)
-    ]
-    done, total = 0, sum(part.num_distances for part in parts)
-
-    def advance(work):
-        nonlocal done
-        done += work
-        if progress is not None:
-            progress(done, total)
-
-    by_two, by_any = (part.histogram(advance) for part in parts)
-    by_one = DistanceHistogram(
-        by_any.impostors - by_two.impostors, by_any.genuine - by_two.genuine
+    queries, gallery = of_known_persons(
+        retrieval_set.query_pids, retrieval_set.gallery_pids
     )
-    return PairHistograms(by_two, by_one, num_left_out)
+    num_left_out = int((~queries).sum() + (~gallery).sum())
+    known = retrieval_set.take(queries, gallery)
+    of_all = PairDistances(known, metric=metric, ignore_cameras=True)
+    num_passes = 1 if ignore_cameras else 2
+    advance = adding_up(progress, num_passes * of_all.num_distances)
+    counted = by_any = of_all.histogram(advance)
+    if not ignore_cameras:
+        counted = PairDistances(known, metric=metric).histogram(advance)
+    by_one = DistanceHistogram(
+        by_any.impostors - counted.impostors, by_any.genuine - counted.genuine
+    )
+    return PairHistograms(counted, by_one, num_left_out)
 
 
 def bin_edges(histograms: PairHistograms, *, num_bins: int) -> np.ndarray:
@@ -86,7 +87,7 @@ def bin_edges(histograms: PairHistograms, *, num_bins: int) -> np.ndarray:
     Raises:
         ValueError: If there is no pair, or `num_bins` is below 1.
     """
-    counts = sum(map(sum, histograms[:2]))
+    counts = sum(histograms.counted) + sum(histograms.by_one_camera)
     cells = np.flatnonzero(counts)
     if not len(cells) or num_bins < 1:
         raise ValueError(
@@ -117,20 +118,3 @@ def binned(counts: np.ndarray, edges: np.ndarray) -> np.ndarray:
     ends = np.searchsorted(cell_ends(np.arange(len(counts))), edges.astype(np.float32))
     ends[0] = -1
     return np.diff(upto[ends + 1])
-
-
-def _of_known_persons(retrieval_set):
-    query_features, features, query_pids, pids, query_camids, camids = retrieval_set
-    queries = query_pids != _JUNK_PID
-    gallery = pids != _JUNK_PID
-    if _DISTRACTOR_PID not in query_pids:
-        gallery &= pids != _DISTRACTOR_PID
-    known = RetrievalSet(
-        query_features[queries],
-        features[gallery],
-        query_pids[queries],
-        pids[gallery],
-        query_camids[queries],
-        camids[gallery],
-    )
-    return known, int((~queries).sum() + (~gallery).sum())

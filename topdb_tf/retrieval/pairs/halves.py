@@ -6,14 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.retrieval.matches import GalleryIndex, check_any_match
+from topdb_tf.retrieval.matches import Identities, MatchIndex, of_known_persons
 from topdb_tf.retrieval.pairs.pair_counts import PairTotals, pair_totals
 
 MIN_FALSE_MATCHES = 10
 """That must be expected at a rate, in each half, for the rate to be stated."""
-
-_JUNK_PID = -1
-_DISTRACTOR_PID = 0
 
 
 class Half(NamedTuple):
@@ -31,7 +28,7 @@ class Half(NamedTuple):
 
 
 def checked_halves(
-    identities: Sequence[np.ndarray],
+    identities: Identities,
     *,
     rates: Sequence[float],
     ignore_cameras: bool = False,
@@ -44,7 +41,7 @@ def checked_halves(
     query has it): nobody knows whom they show.
 
     Args:
-        identities: The pids of queries and gallery, and their camids.
+        identities: Those of queries and gallery.
         rates: Wanted false-match rates, each in (0, 1).
         ignore_cameras: Whether pairs by one camera count as well.
         seed: Of the halves.
@@ -54,20 +51,13 @@ def checked_halves(
             state, or if a half lacks pairs of one person or of two.
     """
     check_rates(rates)
-    query_pids, gallery_pids, query_camids, gallery_camids = identities
-    index = GalleryIndex(gallery_pids, gallery_camids, ignore_cameras=ignore_cameras)
-    check_any_match(index, query_pids, query_camids)
+    MatchIndex(identities, ignore_cameras=ignore_cameras).check_any()
     halves = []
-    for pids in _halves_of_pids(query_pids, gallery_pids, seed):
-        queries = np.flatnonzero(np.isin(query_pids, pids))
-        gallery = np.flatnonzero(np.isin(gallery_pids, pids))
-        totals = pair_totals(
-            query_pids[queries],
-            gallery_pids[gallery],
-            query_camids[queries],
-            gallery_camids[gallery],
-            ignore_cameras=ignore_cameras,
-        )
+    for pids in _halves_of_pids(identities, seed):
+        queries = np.flatnonzero(np.isin(identities.query_pids, pids))
+        gallery = np.flatnonzero(np.isin(identities.gallery_pids, pids))
+        half = identities.take(queries, gallery)
+        totals = pair_totals(half, ignore_cameras=ignore_cameras)
         halves.append(Half(queries, gallery, totals))
     _check_enough(halves, rates)
     return tuple(halves)
@@ -82,10 +72,12 @@ def check_rates(rates: Sequence[float]) -> None:
         )
 
 
-def _halves_of_pids(query_pids, gallery_pids, seed):
+def _halves_of_pids(identities, seed):
     rng = np.random.default_rng(seed)
-    persons = np.setdiff1d(query_pids, [_JUNK_PID])
-    others = np.setdiff1d(gallery_pids, [*persons, _JUNK_PID, _DISTRACTOR_PID])
+    query_pids, gallery_pids = identities.query_pids, identities.gallery_pids
+    queries, gallery = of_known_persons(query_pids, gallery_pids)
+    persons = np.unique(query_pids[queries])
+    others = np.setdiff1d(gallery_pids[gallery], persons)
     firsts, seconds = [], []
     for pids in (persons, others):
         drawn = rng.permutation(pids)

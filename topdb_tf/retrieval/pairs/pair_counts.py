@@ -9,6 +9,7 @@ import numpy as np
 
 from topdb_tf.retrieval.distances import check_metric
 from topdb_tf.retrieval.features import RetrievalSet, checked_distances
+from topdb_tf.retrieval.matches import Identities, with_pairs_told_by_camids
 from topdb_tf.retrieval.pairs.operating_points import (
     LOW_BITS,
     NUM_CELLS,
@@ -24,7 +25,7 @@ class PairTotals(NamedTuple):
     """Numbers of pairs of a query and a gallery image.
 
     A genuine pair shows one person by two cameras, an impostor pair two persons by
-    two cameras. Where cameras are ignored all pairs count.
+    two cameras. Where cameras are ignored all pairs of two images count.
 
     Args:
         pids: All identities, sorted.
@@ -70,43 +71,45 @@ class AcceptedPairs(NamedTuple):
     cameras: np.ndarray
 
 
-def pair_totals(
-    query_pids: np.ndarray,
-    gallery_pids: np.ndarray,
-    query_camids: np.ndarray,
-    gallery_camids: np.ndarray,
-    *,
-    ignore_cameras: bool = False,
-) -> PairTotals:
+def pair_totals(identities: Identities, *, ignore_cameras: bool = False) -> PairTotals:
     """Returns the numbers of pairs, which need no distances.
 
     Args:
-        query_pids: Shape `(num_queries,)`.
-        gallery_pids: Shape `(num_gallery,)`.
-        query_camids: Shape `(num_queries,)`.
-        gallery_camids: Shape `(num_gallery,)`.
+        identities: Those of queries and gallery.
         ignore_cameras: Whether pairs by one camera count as well.
     """
-    pids = np.union1d(query_pids, gallery_pids)
-    camids = np.union1d(query_camids, gallery_camids)
-    queries, gallery = (
-        _count_images(own_pids, own_camids, pids, camids)
-        for own_pids, own_camids in (
-            (query_pids, query_camids),
-            (gallery_pids, gallery_camids),
-        )
-    )  # (num_pids, num_camids)
+    told = with_pairs_told_by_camids(identities, ignore_cameras=ignore_cameras)
+    queries, gallery, _ = _count_images(told)
     num_queries, num_gallery = queries.sum(axis=0), gallery.sum(axis=0)
-    # All pairs, less those of one person; the same for one camera at a time.
+    # All pairs, less those of one person; then less the same of each camid alone.
     as_query = queries.sum(axis=1) * (num_gallery.sum() - gallery.sum(axis=1))
     as_gallery = gallery.sum(axis=1) * (num_queries.sum() - queries.sum(axis=1))
     genuine = queries.sum(axis=1) * gallery.sum(axis=1)
-    if not ignore_cameras:
-        as_query -= (queries * (num_gallery - gallery)).sum(axis=1)
-        as_gallery -= (gallery * (num_queries - queries)).sum(axis=1)
-        genuine -= (queries * gallery).sum(axis=1)
-    cameras = np.outer(num_queries, num_gallery) - queries.T @ gallery
+    as_query -= (queries * (num_gallery - gallery)).sum(axis=1)
+    as_gallery -= (gallery * (num_queries - queries)).sum(axis=1)
+    genuine -= (queries * gallery).sum(axis=1)
+    queries, gallery, camids = _count_images(identities)
+    cameras = np.outer(queries.sum(axis=0), gallery.sum(axis=0)) - queries.T @ gallery
+    pids = np.union1d(identities.query_pids, identities.gallery_pids)
     return PairTotals(pids, camids, as_query, as_gallery, genuine, cameras)
+
+
+class _Places(NamedTuple):
+    """For the kernels: what the images show, as places in sorted lists.
+
+    All hold the queries and then the gallery, but `num_queries`.
+
+    Args:
+        persons: Places of the pids, shape `(num_images,)`.
+        cameras: Places of the camids.
+        alike: Two images of one such number are no pair.
+        num_queries: Number of queries.
+    """
+
+    persons: np.ndarray
+    cameras: np.ndarray
+    alike: np.ndarray
+    num_queries: int
 
 
 class PairDistances:
@@ -133,16 +136,20 @@ class PairDistances:
         check_metric(metric)
         self._source = checked_distances(retrieval_set, metric)
         self._memory = memory
-        self._identities = identities = retrieval_set[2:]
-        _, places = np.unique(np.concatenate(identities[:2]), return_inverse=True)
-        _, cameras = np.unique(np.concatenate(identities[2:]), return_inverse=True)
-        self._places = places, cameras, self._source.num_queries, ignore_cameras
+        self._ignore_cameras = ignore_cameras
+        self._identities = identities = retrieval_set.identities
+        told = with_pairs_told_by_camids(identities, ignore_cameras=ignore_cameras)
+        self._places = _Places(
+            _places(identities.query_pids, identities.gallery_pids),
+            _places(identities.query_camids, identities.gallery_camids),
+            _places(told.query_camids, told.gallery_camids),
+            self._source.num_queries,
+        )
 
     @functools.cached_property
     def totals(self) -> PairTotals:
         """Numbers of all pairs; takes memory for each pair of cameras."""
-        ignore_cameras = self._places[-1]
-        return pair_totals(*self._identities, ignore_cameras=ignore_cameras)
+        return pair_totals(self._identities, ignore_cameras=self._ignore_cameras)
 
     @property
     def num_distances(self) -> int:
@@ -206,11 +213,25 @@ class PairDistances:
         return totals
 
 
-def _count_images(own_pids, own_camids, pids, camids):
-    places = np.searchsorted(pids, own_pids), np.searchsorted(camids, own_camids)
-    counts = np.zeros((len(pids), len(camids)), np.int64)
-    np.add.at(counts, places, 1)
-    return counts
+def _places(query_ids, gallery_ids):
+    return np.unique(np.concatenate([query_ids, gallery_ids]), return_inverse=True)[1]
+
+
+def _count_images(identities):
+    """Returns the numbers of queries and of gallery images by pid and camid.
+
+    Both are of shape `(num_pids, num_camids)`; the camids come along.
+    """
+    pids = np.union1d(identities.query_pids, identities.gallery_pids)
+    camids = np.union1d(identities.query_camids, identities.gallery_camids)
+    counts = np.zeros((2, len(pids), len(camids)), np.int64)
+    for part, own_pids, own_camids in (
+        (counts[0], identities.query_pids, identities.query_camids),
+        (counts[1], identities.gallery_pids, identities.gallery_camids),
+    ):
+        places = np.searchsorted(pids, own_pids), np.searchsorted(camids, own_camids)
+        np.add.at(part, places, 1)
+    return *counts, camids
 
 
 @compiled
@@ -219,33 +240,33 @@ def _bin_pairs(start, block, places, low_bits, counts):
 
     The bits of float32 numbers that are not negative are in the order of the numbers.
     """
-    pids, cameras, num_queries, ignore_cameras = places
+    persons, _, alike, num_queries = places
     bits = block.view(np.int32)
     for i in range(len(block)):
-        pid, camera = pids[start + i], cameras[start + i]
+        person, own = persons[start + i], alike[start + i]
         for j in range(block.shape[1]):
-            if ignore_cameras or cameras[num_queries + j] != camera:
-                same = np.int64(pids[num_queries + j] == pid)
+            if alike[num_queries + j] != own:
+                same = np.int64(persons[num_queries + j] == person)
                 counts[same, max(0, bits[i, j]) >> low_bits] += 1
 
 
 @compiled
 def _judge_pairs(start, block, places, thresholds, by_pid, by_cameras):
     """Counts each pair at the first threshold that accepts it."""
-    pids, cameras, num_queries, ignore_cameras = places
+    persons, cameras, alike, num_queries = places
     for i in range(len(block)):
-        pid, camera = pids[start + i], cameras[start + i]
+        person, camera = persons[start + i], cameras[start + i]
         for j in range(block.shape[1]):
             if block[i, j] > thresholds[-1]:
                 continue
             place = 0
             while thresholds[place] < block[i, j]:
                 place += 1
-            other, other_camera = pids[num_queries + j], cameras[num_queries + j]
-            counts = ignore_cameras or other_camera != camera
-            if other == pid:
-                by_pid[2, place, pid] += counts
+            other, other_camera = persons[num_queries + j], cameras[num_queries + j]
+            counts = alike[num_queries + j] != alike[start + i]
+            if other == person:
+                by_pid[2, place, person] += counts
                 continue
             by_cameras[place, camera, other_camera] += 1
-            by_pid[0, place, pid] += counts
+            by_pid[0, place, person] += counts
             by_pid[1, place, other] += counts

@@ -6,14 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.retrieval.distances import MatrixDistances, check_metric
+from topdb_tf.progress import adding_up
+from topdb_tf.retrieval.distances import check_metric
 from topdb_tf.retrieval.features import RetrievalSet, checked_distances
-from topdb_tf.retrieval.matches import (
-    GalleryIndex,
-    check_any_match,
-    check_identities,
-    check_same_size,
-)
+from topdb_tf.retrieval.matches import JUNK_PID, MatchIndex
 from topdb_tf.retrieval.parallel import Workers, compiled
 from topdb_tf.retrieval.ranking import query_blocks
 
@@ -73,45 +69,45 @@ def roc_curve(
     """
     check_metric(metric)
     source = checked_distances(retrieval_set, metric)
-    _, _, query_pids, gallery_pids, query_camids, gallery_camids = retrieval_set
-    index = GalleryIndex(gallery_pids, gallery_camids, ignore_cameras=ignore_cameras)
-    queries = query_pids, query_camids
-    return _count_pairs(source, index, queries, memory, progress)
+    index = MatchIndex(retrieval_set.identities, ignore_cameras=ignore_cameras)
+    return roc_curve_of(source, index, memory=memory, progress=progress)
 
 
-def roc_curve_of_distances(
-    distances: np.ndarray,
-    query_pids: np.ndarray,
-    gallery_pids: np.ndarray,
-    query_camids: np.ndarray,
-    gallery_camids: np.ndarray,
+def roc_curve_of(
+    source,
+    index: MatchIndex,
     *,
-    ignore_cameras: bool = False,
+    memory: int = _BLOCK_BYTES,
+    progress: Callable[[int, int], None] | None = None,
 ) -> RocCurve:
-    """Returns the same as `roc_curve` from a matrix of distances.
+    """Returns what `roc_curve` does, from distances of any source.
 
     Args:
-        distances: Shape `(num_queries, num_gallery)`, compared as float32.
-        query_pids: Shape `(num_queries,)`.
-        gallery_pids: Shape `(num_gallery,)`.
-        query_camids: Shape `(num_queries,)`.
-        gallery_camids: Shape `(num_gallery,)`.
-        ignore_cameras: Whether pairs by one camera count as well.
+        source: Distances of queries to the gallery, such as
+            `topdb_tf.retrieval.distances.MatrixDistances`.
+        index: Tells the genuine pairs of these images.
+        memory: Bytes that a block of distances may take.
+        progress: Called with the number of distances done and of all.
 
     Raises:
-        ValueError: As `roc_curve`.
+        ValueError: If there are no genuine or no impostor pairs.
     """
-    identities = query_pids, gallery_pids, query_camids, gallery_camids
-    check_identities(*map(np.asarray, identities))
-    source = MatrixDistances(distances)
-    check_same_size(source, query_pids, gallery_pids)
-    index = GalleryIndex(
-        np.asarray(gallery_pids),
-        np.asarray(gallery_camids),
-        ignore_cameras=ignore_cameras,
+    index.check_any()
+    advance = adding_up(progress, 2 * source.num_queries * source.num_gallery)
+    with Workers() as workers:
+        passed = {"workers": workers, "memory": memory, "advance": advance}
+        genuine, num_impostors = _genuine_distances(source, index, passed)
+        if not num_impostors:
+            raise ValueError(
+                "There must be pairs of different persons. "
+                f"Received: {len(genuine)} pairs, all of the same person"
+            )
+        thresholds, counts = np.unique(genuine, return_counts=True)
+        nearer, equal = _count_impostors(source, index, thresholds, passed)
+    upto = np.cumsum(nearer[:-1])
+    return RocCurve(
+        thresholds, np.cumsum(counts), upto, upto - equal[:-1], int(num_impostors)
     )
-    queries = np.asarray(query_pids), np.asarray(query_camids)
-    return _count_pairs(source, index, queries, _BLOCK_BYTES, None)
 
 
 def tpr_at_fpr(curve: RocCurve, fpr: float) -> float:
@@ -177,47 +173,23 @@ def _place_at_fpr(curve, fpr):
     return int(np.searchsorted(rates, fpr, side="right")) - 1
 
 
-def _count_pairs(source, index, queries, memory, progress):
-    check_any_match(index, *queries)
-    done = 0
-
-    def advance(work):
-        nonlocal done
-        done += work
-        if progress is not None:
-            progress(done, 2 * source.num_queries * source.num_gallery)
-
-    with Workers() as workers:
-        passed = {"workers": workers, "memory": memory, "advance": advance}
-        genuine, num_impostors = _genuine_distances(source, index, queries, passed)
-        if not num_impostors:
-            raise ValueError(
-                "There must be pairs of different persons. "
-                f"Received: {len(genuine)} pairs, all of the same person"
-            )
-        thresholds, counts = np.unique(genuine, return_counts=True)
-        nearer, equal = _count_impostors(source, index, queries, thresholds, passed)
-    upto = np.cumsum(nearer[:-1])
-    return RocCurve(
-        thresholds, np.cumsum(counts), upto, upto - equal[:-1], int(num_impostors)
-    )
-
-
-def _genuine_distances(source, index, queries, passed):
+def _genuine_distances(source, index, passed):
     """Returns the distances of all genuine pairs, and the number of impostor pairs."""
+    query_pids = index.identities.query_pids
     genuine, num_impostors = [], 0
     for start, block, finish in query_blocks(source, **passed):
         passed["workers"].run(finish, len(block))
-        matches = index.matches(*(array[start:][: len(block)] for array in queries))
+        rows = slice(start, start + len(block))
+        matches = index.matches(rows)
         owners = np.repeat(np.arange(len(block)), np.diff(matches.match_ends))
         genuine.append(block[owners, matches.match_ids])
-        num_persons = np.count_nonzero(queries[0][start:][: len(block)] != -1)
+        num_persons = np.count_nonzero(query_pids[rows] != JUNK_PID)
         num_impostors += num_persons * (block.shape[1] - len(matches.excluded))
         num_impostors -= len(matches.match_ids) + len(matches.junk_ids)
     return np.concatenate(genuine), num_impostors
 
 
-def _count_impostors(source, index, queries, thresholds, passed):
+def _count_impostors(source, index, thresholds, passed):
     """Counts impostor distances by the first threshold that accepts them."""
     low, high = float(thresholds[0]), float(thresholds[-1])
     num_cells = 4 * len(thresholds)
@@ -228,8 +200,8 @@ def _count_impostors(source, index, queries, thresholds, passed):
     lock = Lock()
     for start, block, finish in query_blocks(source, **passed):
         rows = slice(start, start + len(block))
-        matches = index.matches(*(array[rows] for array in queries))
-        nobody = queries[0][rows] == -1
+        matches = index.matches(rows)
+        nobody = index.identities.query_pids[rows] == JUNK_PID
 
         def count(first, last, block=block, finish=finish, extra=(matches, nobody)):
             matches, nobody = extra
