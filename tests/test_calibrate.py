@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ from topdb_tf.model.backbones import tiny
 from topdb_tf.model.network import build_network, embedder
 from topdb_tf.retrieval.distances import pairwise_distances
 from topdb_tf.retrieval.features import RetrievalSet
-from topdb_tf.retrieval.pairs.calibration import calibration_of
+from topdb_tf.retrieval.pairs.calibration import CameraMistakes, calibration_of
 from topdb_tf.retrieval.pairs.halves import checked_halves
-from topdb_tf.retrieval.pairs.intervals import share_of_pairs
+from topdb_tf.retrieval.pairs.intervals import Share, share_of_pairs
 from topdb_tf.retrieval.pairs.operating_points import compact_roc, threshold_at
 from topdb_tf.retrieval.pairs.pair_counts import PairDistances, pair_totals
 from topdb_tf.retrieval.pairs.verification import roc_curve
@@ -113,9 +114,9 @@ def test_a_threshold_by_hand():
 def test_the_roc_by_hand():
     histogram = PairDistances(hand_set()).histogram()
     roc = compact_roc(histogram, num_points=50, fewest=1)
-    np.testing.assert_allclose(roc["distances"], [9, 36, 81], rtol=CELL)
-    assert roc["false_match_rates"] == [1 / 3, 2 / 3, 1]
-    assert roc["true_match_rates"] == [1, 1, 1]  # at 4 and 9
+    np.testing.assert_allclose(roc.distances, [9, 36, 81], rtol=CELL)
+    assert roc.false_match_rates == [1 / 3, 2 / 3, 1]
+    assert roc.true_match_rates == [1, 1, 1]  # at 4 and 9
 
 
 @settings(deadline=None, max_examples=25)
@@ -205,10 +206,9 @@ def test_images_of_nobody_known_are_left_out():
         gallery_pids=whole[3][20:],
         gallery_camids=whole[5][20:],
     )
-    assert result.pop("num_left_out") == 20
     expected = calibration_of(kept, rates=[0.2])
-    assert expected.pop("num_left_out") == 0
-    assert result == expected
+    assert (result.num_left_out, expected.num_left_out) == (20, 0)
+    assert replace(result, num_left_out=0) == expected
 
 
 def test_person_0_counts_where_a_query_shows_it():
@@ -216,7 +216,7 @@ def test_person_0_counts_where_a_query_shows_it():
     shifted = retrieval_set._replace(
         query_pids=retrieval_set[2] - 1, gallery_pids=retrieval_set[3] - 1
     )
-    assert calibration_of(shifted, rates=[0.2])["num_left_out"] == 0
+    assert calibration_of(shifted, rates=[0.2]).num_left_out == 0
 
 
 def test_rates_are_those_of_the_second_half_at_the_threshold_of_the_first():
@@ -235,24 +235,24 @@ def test_rates_are_those_of_the_second_half_at_the_threshold_of_the_first():
         }
         for half in halves
     )
-    for point, rate in zip(result["operating_points"], (0.1, 0.3), strict=True):
-        threshold = np.float32(point["threshold"])
+    for point, rate in zip(result.operating_points, (0.1, 0.3), strict=True):
+        threshold = np.float32(point.threshold)
         num_first, num_second = len(first[False]), len(second[False])
         assert rate - 2 / num_first < np.mean(first[False] <= threshold) <= rate
         share = np.sum(second[False] <= threshold) / num_second
-        assert point["false_match_rate"]["value"] == share
-        assert point["true_match_rate"]["value"] == np.mean(second[True] <= threshold)
-        missed = point["false_non_match_rate"]
-        assert missed["value"] == 1 - point["true_match_rate"]["value"]
-        assert missed["low"] <= missed["value"] <= missed["high"]
-    assert result["measured_on"]["impostor_pairs"] == num_second
-    assert result["found_on"]["genuine_pairs"] == len(first[True])
+        assert point.false_match_rate.value == share
+        assert point.true_match_rate.value == np.mean(second[True] <= threshold)
+        missed = point.false_non_match_rate
+        assert missed.value == 1 - point.true_match_rate.value
+        assert missed.low <= missed.value <= missed.high
+    assert result.measured_on.impostor_pairs == num_second
+    assert result.found_on.genuine_pairs == len(first[True])
 
 
 def test_cameras_are_listed_in_either_order_and_the_worst_is_named():
     retrieval_set = random_set(9, num_queries=200, num_gallery=200)
     result = calibration_of(retrieval_set, rates=[0.3])
-    point = result["operating_points"][0]
+    point = result.operating_points[0]
     half = checked_halves(retrieval_set.identities, rates=[0.3])[1]
     distances = pairwise_distances(*retrieval_set[:2])
     counts = {}
@@ -260,22 +260,18 @@ def test_cameras_are_listed_in_either_order_and_the_worst_is_named():
         if not same and i in half.queries and j in half.gallery:
             seen = retrieval_set.query_camids[i], retrieval_set.gallery_camids[j]
             pairs, near = counts.get(tuple(sorted(seen)), (0, 0))
-            near += distances[i, j] <= point["threshold"]
+            near += distances[i, j] <= point.threshold
             counts[tuple(sorted(seen))] = pairs + 1, near
     listed = {
-        tuple(row["cameras"]): (row["pairs"], row["false_matches"][0])
-        for row in result["camera_pairs"]
+        row.cameras: (row.pairs, row.false_matches[0]) for row in result.camera_pairs
     }
     assert listed == counts
     rates = {pair: near / n for pair, (n, near) in counts.items() if len({*pair}) == 2}
     worst = max(rates, key=rates.get)
-    assert point["worst_cameras"] == {
-        "cameras": list(worst),
-        "false_match_rate": rates[worst],
-    }
+    assert point.worst_cameras == CameraMistakes(worst, rates[worst])
     own = [counts[pair] for pair in counts if len({*pair}) == 1]
     rate = sum(near for _, near in own) / sum(n for n, _ in own)
-    assert point["same_camera_false_match_rate"] == rate
+    assert point.same_camera_false_match_rate == rate
 
 
 def test_intervals_hold_the_true_rates_where_those_of_single_pairs_do_not():
@@ -284,14 +280,14 @@ def test_intervals_hold_the_true_rates_where_those_of_single_pairs_do_not():
     hits = np.zeros(3)
     for seed in range(40):
         result = calibration_of(gaussian_set(seed), rates=[0.05], seed=seed)
-        point = result["operating_points"][0]
-        shares = point["false_match_rate"], point["true_match_rate"]
+        point = result.operating_points[0]
+        shares = point.false_match_rate, point.true_match_rate
         for place, (share, variance) in enumerate(zip(shares, (20, 2), strict=True)):
-            true = math.erf(math.sqrt(point["threshold"] / 2 / variance))
-            hits[place] += share["low"] <= true <= share["high"]
-        value = shares[0]["value"]
-        true = math.erf(math.sqrt(point["threshold"] / 2 / 20))
-        num_pairs = result["measured_on"]["impostor_pairs"]
+            true = math.erf(math.sqrt(point.threshold / 2 / variance))
+            hits[place] += share.low <= true <= share.high
+        value = shares[0].value
+        true = math.erf(math.sqrt(point.threshold / 2 / 20))
+        num_pairs = result.measured_on.impostor_pairs
         hits[2] += abs(value - true) < 1.96 * (value * (1 - value) / num_pairs) ** 0.5
     # 95 % of 40 is 38, by chance hardly ever below 33.
     assert hits[0] >= 33
@@ -320,14 +316,14 @@ def test_an_interval_without_any_or_with_every_match_follows_the_rule_of_three()
     persons = np.full(60, 7)
     none = share_of_pairs(0, 420, accepted_with=0 * persons, total_with=persons)
     every = share_of_pairs(420, 420, accepted_with=persons, total_with=persons)
-    assert none == (0, 0, 3 / 60)
-    assert every == (1, 1 - 3 / 60, 1)
+    assert none == Share(0, 0, 3 / 60)
+    assert every == Share(1, 1 - 3 / 60, 1)
 
 
 def test_two_persons_tell_nothing_about_others():
     two = np.array([3, 3])
     share = share_of_pairs(2, 6, accepted_with=np.array([1, 1]), total_with=two)
-    assert share[1:] == (0, 1)
+    assert (share.low, share.high) == (0, 1)
     with pytest.raises(ValueError, match="must be a pair"):
         share_of_pairs(0, 0, accepted_with=0 * two, total_with=0 * two)
 
@@ -340,7 +336,7 @@ def test_a_rate_below_what_the_pairs_can_state_names_the_smallest():
         calibration_of(retrieval_set, rates=[0.5, 9.9 / fewest])
     named = float(str(caught.value).split("stated is ")[1].split(". ")[0])
     assert 10 / fewest <= named < 11 / fewest
-    assert calibration_of(retrieval_set, rates=[named])["operating_points"]
+    assert calibration_of(retrieval_set, rates=[named]).operating_points
 
 
 @pytest.mark.parametrize("rates", [[], [0.0], [1.0], [0.1, -0.1], [float("nan")]])

@@ -52,7 +52,7 @@ def calibrate(
 
     Returns:
         What `calibration.json` holds: the fields of
-        `topdb_tf.retrieval.pairs.calibration.calibration_of`, and `format`,
+        `topdb_tf.retrieval.pairs.calibration.Calibrated`, and `format`,
         `topdb_tf` (its version), `date`, `dataset`, `model` with its
         `model_sha256`, `metric`, `ignore_cameras`, `seed` and `seconds`.
 
@@ -84,13 +84,15 @@ def calibrate(
     embedded = time.perf_counter()
     options["metric"] = config.evaluation.metric
     with progress_bar("judging pairs") as progress:
-        found = calibration_of(retrieval_set, rates=rates, progress=progress, **options)
+        calibrated = calibration_of(
+            retrieval_set, rates=rates, progress=progress, **options
+        )
     facts |= facts_of_data(dataset, config.data.dataset) | options
     seconds = {
         "embedding": embedded - start,
         "judging": time.perf_counter() - embedded,
     }
-    return _write(run, {**facts, **found, "seconds": seconds})
+    return _write(run, {**facts, **calibrated.to_dict(), "seconds": seconds})
 
 
 def read_calibration(run: RunFolder) -> dict:

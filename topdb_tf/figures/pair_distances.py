@@ -1,5 +1,7 @@
 """Distances and cameras of a run's test images: numbers, and figures of them."""
 
+from dataclasses import asdict
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -33,7 +35,7 @@ def distance_numbers(
         The facts of `Embedded`, `metric`, `edges` of the bins and `counts` of pairs
         in them by kind (all are of the first two kinds where cameras are ignored),
         `roc` of the first two kinds (as
-        `topdb_tf.retrieval.pairs.operating_points.compact_roc`), `num_left_out`,
+        `topdb_tf.retrieval.pairs.operating_points.CompactRoc`), `num_left_out`,
         `thresholds` (the operating points of `calibration.json`) and `notes`, such as
         why there is none.
 
@@ -94,7 +96,7 @@ def distances_of(
         **facts,
         "edges": edges.tolist(),
         "counts": {name: binned(own, edges).tolist() for name, own in kinds.items()},
-        "roc": compact_roc(found.counted, num_points=_ROC_POINTS, fewest=1),
+        "roc": asdict(compact_roc(found.counted, num_points=_ROC_POINTS, fewest=1)),
         "num_left_out": found.num_left_out,
         "thresholds": thresholds,
         "notes": notes,

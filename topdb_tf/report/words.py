@@ -5,7 +5,7 @@ import json
 from topdb_tf.data.records import DatasetCard, load_card
 from topdb_tf.evaluate.measured import Measured
 from topdb_tf.fit.info import run_info, training_times
-from topdb_tf.retrieval.pairs.intervals import share_interval
+from topdb_tf.retrieval.pairs.intervals import share_of_trials
 from topdb_tf.runs.recipes import (
     NearestRecipe,
     flat_settings,
@@ -134,10 +134,11 @@ def warnings_of(measured: Measured) -> list[str]:
             "by another camera, and do not count."
         )
     if valid < _FEW_QUERIES:
-        low, high = map(percent, share_interval(scores["cmc"]["1"], valid))
+        rank_1 = share_of_trials(scores["cmc"]["1"], valid)
         lines.append(
             f"Only {valid:,} queries count: one of them is {100 / valid:.1f} points of "
-            f"rank-1, whose 95 % interval is {low} to {high} % or wider."
+            f"rank-1, whose 95 % interval is {percent(rank_1.low)} to "
+            f"{percent(rank_1.high)} % or wider."
         )
     protocol = scores["protocol"]
     if protocol["ignore_cameras"] and protocol.get("cameras") != "none":

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_NORMAL_95 = 1.959963984540054  # of the standard normal distribution, two-sided 95 %
+from topdb_tf.retrieval.pairs.intervals import REACH
 
 
 class PairedDifference(NamedTuple):
@@ -78,7 +78,7 @@ def paired_difference(
     half = np.inf
     if len(persons) > 1:
         factor = len(persons) / (len(persons) - 1)
-        half = _NORMAL_95 * np.sqrt(factor * np.square(sums).sum()) / len(differences)
+        half = REACH * np.sqrt(factor * np.square(sums).sum()) / len(differences)
     return PairedDifference(
         mean,
         float(mean - half),

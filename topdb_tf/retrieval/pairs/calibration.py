@@ -1,14 +1,19 @@
 """Thresholds found on the pairs of some persons and measured on those of others."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from topdb_tf.progress import adding_up
 from topdb_tf.retrieval.features import RetrievalSet
-from topdb_tf.retrieval.pairs.halves import MIN_FALSE_MATCHES, checked_halves
+from topdb_tf.retrieval.pairs.halves import MIN_FALSE_MATCHES, Half, checked_halves
 from topdb_tf.retrieval.pairs.intervals import CONFIDENCE, Share, share_of_pairs
-from topdb_tf.retrieval.pairs.operating_points import compact_roc, threshold_at
+from topdb_tf.retrieval.pairs.operating_points import (
+    CompactRoc,
+    compact_roc,
+    threshold_at,
+)
 from topdb_tf.retrieval.pairs.pair_counts import (
     AcceptedPairs,
     PairDistances,
@@ -16,6 +21,98 @@ from topdb_tf.retrieval.pairs.pair_counts import (
 )
 
 _ROC_POINTS = 200
+
+
+@dataclass(frozen=True)
+class CameraMistakes:
+    """The two cameras whose images are mixed up most.
+
+    Args:
+        cameras: Their camids.
+        false_match_rate: Share of their pairs of two persons that is accepted.
+    """
+
+    cameras: tuple[int, int]
+    false_match_rate: float
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold, and what was measured at it.
+
+    Args:
+        wanted_false_match_rate: The rate that it was sought for.
+        threshold: Pairs up to and including this distance are accepted.
+        false_match_rate: Share of the pairs of two persons that is accepted.
+        true_match_rate: Share of the pairs of one person that is accepted.
+        false_non_match_rate: Share of those that is not.
+        worst_cameras: Of the cameras with enough pairs; none where no two have them.
+        same_camera_false_match_rate: Share of the pairs of two persons by one camera
+            that is accepted; none where there is no such pair.
+    """
+
+    wanted_false_match_rate: float
+    threshold: float
+    false_match_rate: Share
+    true_match_rate: Share
+    false_non_match_rate: Share
+    worst_cameras: CameraMistakes | None
+    same_camera_false_match_rate: float | None
+
+
+@dataclass(frozen=True)
+class CameraPair:
+    """The pairs of two persons seen by two cameras, in either order of the pair.
+
+    Args:
+        cameras: The camids, twice the same for pairs by one camera.
+        counted: Whether these pairs count; those by one camera may not.
+        pairs: Number of pairs.
+        false_matches: Number of accepted ones at each operating point.
+    """
+
+    cameras: tuple[int, int]
+    counted: bool
+    pairs: int
+    false_matches: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class HalfCounts:
+    """What is in one half of the persons: numbers of persons, images and pairs."""
+
+    persons: int
+    queries: int
+    gallery: int
+    impostor_pairs: int
+    genuine_pairs: int
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Thresholds, found on one half of the persons and measured on the other.
+
+    Args:
+        operating_points: One a wanted rate, in their order.
+        camera_pairs: The mistakes by cameras.
+        found_on: What was in the half that thresholds were found on.
+        measured_on: What was in the other half.
+        num_left_out: Number of images of which nobody knows whom they show.
+        confidence: Share of cases in which an interval holds the true value.
+        roc: Points of the ROC, measured.
+    """
+
+    operating_points: tuple[OperatingPoint, ...]
+    camera_pairs: tuple[CameraPair, ...]
+    found_on: HalfCounts
+    measured_on: HalfCounts
+    num_left_out: int
+    confidence: float
+    roc: CompactRoc
+
+    def to_dict(self) -> dict:
+        """Returns what belongs in a JSON file."""
+        return asdict(self)
 
 
 def calibration_of(
@@ -26,7 +123,7 @@ def calibration_of(
     ignore_cameras: bool = False,
     seed: int = 1,
     progress: Callable[[int, int], None] | None = None,
-) -> dict:
+) -> Calibrated:
     """Returns thresholds, found on one half of the persons and measured on the other.
 
     A pair is a query and a gallery image by two cameras, or by any where cameras are
@@ -39,132 +136,124 @@ def calibration_of(
         rates: Wanted false-match rates, each in (0, 1).
         metric: One of `topdb_tf.retrieval.distances.METRICS`.
         ignore_cameras: Whether pairs by one camera count as well.
-        seed: Of the halves.
+        seed: Seed of the draw of the halves.
         progress: Called with the number of distances done and of all.
 
-    Returns:
-        `operating_points`, one a rate in their order: `wanted_false_match_rate`,
-        `threshold` (pairs up to and including it are accepted), the measured
-        `false_match_rate`, `true_match_rate` and `false_non_match_rate`, each with
-        `value`, `low` and `high`, `worst_cameras` (of those with enough pairs),
-        `same_camera_false_match_rate`; `camera_pairs`, with the number of `pairs` of
-        two persons and the `false_matches` at each rate; `roc`, measured; `found_on`
-        and `measured_on`, what was in the halves; `num_left_out`, images; and the
-        `confidence` of the intervals.
-
     Raises:
-        ValueError: As `checked_halves`, or if the features do not fit together.
+        ValueError: If a rate is out of range or smaller than the pairs of a half can
+            state, if a half lacks pairs of one person or of two, or if the features do
+            not fit together.
     """
-    identities = retrieval_set.identities
-    options = {"ignore_cameras": ignore_cameras}
-    halves = checked_halves(identities, rates=rates, seed=seed, **options)
+    cameras = {"ignore_cameras": ignore_cameras}
+    halves = checked_halves(retrieval_set.identities, rates=rates, seed=seed, **cameras)
     first, second = (
         PairDistances(
-            retrieval_set.take(half.queries, half.gallery), metric=metric, **options
+            retrieval_set.take(half.queries, half.gallery), metric=metric, **cameras
         )
         for half in halves
     )
     advance = adding_up(progress, first.num_distances + 2 * second.num_distances)
     rates = list(dict.fromkeys(rates))
-    found = first.histogram(advance)
-    thresholds = [threshold_at(found, rate) for rate in rates]
+    distances = first.histogram(advance)
+    thresholds = [threshold_at(distances, rate) for rate in rates]
     accepted = second.up_to(np.array(thresholds), advance)
     roc = compact_roc(
         second.histogram(advance), num_points=_ROC_POINTS, fewest=MIN_FALSE_MATCHES
     )
-    cameras = _camera_pairs(second.totals, accepted, ignore_cameras)
-    return {
-        "operating_points": [
-            _operating_point(*point, second.totals, accepted, cameras)
-            for point in enumerate(zip(rates, thresholds, strict=True))
-        ],
-        "camera_pairs": cameras,
-        "found_on": _counts(halves[0]),
-        "measured_on": _counts(halves[1]),
-        "num_left_out": _num_left_out(identities, halves),
-        "confidence": CONFIDENCE,
-        "roc": roc,
-    }
+    camera_pairs = _camera_pairs(second.totals, accepted, ignore_cameras)
+    found_on, measured_on = (_counts(half) for half in halves)
+    num_images = len(retrieval_set.query_pids) + len(retrieval_set.gallery_pids)
+    return Calibrated(
+        operating_points=tuple(
+            _operating_point(place, *point, second.totals, accepted, camera_pairs)
+            for place, point in enumerate(zip(rates, thresholds, strict=True))
+        ),
+        camera_pairs=camera_pairs,
+        found_on=found_on,
+        measured_on=measured_on,
+        num_left_out=num_images - sum(_num_images(half) for half in halves),
+        confidence=CONFIDENCE,
+        roc=roc,
+    )
 
 
-def _num_left_out(identities, halves):
-    num_kept = sum(len(half.queries) + len(half.gallery) for half in halves)
-    return len(identities.query_pids) + len(identities.gallery_pids) - num_kept
+def _num_images(half: Half) -> int:
+    return len(half.queries) + len(half.gallery)
 
 
-def _operating_point(place, wanted, totals, accepted, cameras):
-    rate, threshold = wanted
-    return {
-        "wanted_false_match_rate": rate,
-        "threshold": threshold,
-        **_measured(totals, accepted, place),
-        **_by_cameras(cameras, place, rate),
-    }
+def _camera_pairs(totals, accepted, ignore_cameras):
+    pairs = totals.cameras + np.tril(totals.cameras, -1).T
+    swapped = np.swapaxes(np.tril(accepted.cameras, -1), 1, 2)
+    false_matches = accepted.cameras + swapped
+    return tuple(
+        CameraPair(
+            cameras=(int(totals.camids[one]), int(totals.camids[other])),
+            counted=bool(ignore_cameras or one != other),
+            pairs=int(pairs[one, other]),
+            false_matches=tuple(false_matches[:, one, other].tolist()),
+        )
+        for one, other in zip(*np.triu_indices(len(pairs)), strict=True)
+        if pairs[one, other]
+    )
 
 
-def _measured(totals: PairTotals, accepted: AcceptedPairs, place: int):
+def _operating_point(
+    place,
+    wanted_rate,
+    threshold,
+    totals: PairTotals,
+    accepted: AcceptedPairs,
+    camera_pairs,
+) -> OperatingPoint:
     as_query, as_gallery = accepted.as_query[place], accepted.as_gallery[place]
+    genuine = accepted.genuine[place]
     false = share_of_pairs(
         int(as_query.sum()),
         totals.num_impostors,
         accepted_with=as_query + as_gallery,
         total_with=totals.as_query + totals.as_gallery,
     )
-    genuine = accepted.genuine[place]
     true = share_of_pairs(
         int(genuine.sum()),
         totals.num_genuine,
         accepted_with=genuine,
         total_with=totals.genuine,
     )
-    missed = Share(1 - true.value, 1 - true.high, 1 - true.low)
-    return {
-        "false_match_rate": false._asdict(),
-        "true_match_rate": true._asdict(),
-        "false_non_match_rate": missed._asdict(),
-    }
+    return OperatingPoint(
+        wanted_false_match_rate=wanted_rate,
+        threshold=threshold,
+        false_match_rate=false,
+        true_match_rate=true,
+        false_non_match_rate=Share(1 - true.value, 1 - true.high, 1 - true.low),
+        worst_cameras=_worst_cameras(camera_pairs, place, wanted_rate),
+        same_camera_false_match_rate=_same_camera_rate(camera_pairs, place),
+    )
 
 
-def _camera_pairs(totals, accepted, ignore_cameras):
-    """Returns the false matches of two cameras, in either order of the pair."""
-    pairs = totals.cameras + np.tril(totals.cameras, -1).T
-    swapped = np.swapaxes(np.tril(accepted.cameras, -1), 1, 2)
-    false_matches = accepted.cameras + swapped
-    return [
-        {
-            "cameras": [int(totals.camids[one]), int(totals.camids[other])],
-            "counted": bool(ignore_cameras or one != other),
-            "pairs": int(pairs[one, other]),
-            "false_matches": false_matches[:, one, other].tolist(),
-        }
-        for one, other in zip(*np.triu_indices(len(pairs)), strict=True)
-        if pairs[one, other]
+def _worst_cameras(camera_pairs, place, wanted_rate):
+    rates = [
+        (pair.false_matches[place] / pair.pairs, pair.cameras)
+        for pair in camera_pairs
+        if pair.counted and pair.pairs * wanted_rate >= MIN_FALSE_MATCHES
     ]
+    if not rates:
+        return None
+    rate, cameras = max(rates)
+    return CameraMistakes(cameras, rate)
 
 
-def _by_cameras(camera_pairs, place, rate):
-    """Returns the cameras that are mixed up most, and the rate of one camera's own."""
-    enough = [
-        (row["false_matches"][place] / row["pairs"], row["cameras"])
-        for row in camera_pairs
-        if row["counted"] and row["pairs"] * rate >= MIN_FALSE_MATCHES
-    ]
-    worst = max(enough, default=None)
-    own = [row for row in camera_pairs if row["cameras"][0] == row["cameras"][1]]
-    num_own = sum(row["pairs"] for row in own)
-    num_false = sum(row["false_matches"][place] for row in own)
-    return {
-        "worst_cameras": worst and {"cameras": worst[1], "false_match_rate": worst[0]},
-        "same_camera_false_match_rate": num_false / num_own if num_own else None,
-    }
+def _same_camera_rate(camera_pairs, place):
+    same = [pair for pair in camera_pairs if pair.cameras[0] == pair.cameras[1]]
+    num_pairs = sum(pair.pairs for pair in same)
+    num_false = sum(pair.false_matches[place] for pair in same)
+    return num_false / num_pairs if num_pairs else None
 
 
-def _counts(half):
-    totals = half.totals
-    return {
-        "persons": len(totals.pids),
-        "queries": len(half.queries),
-        "gallery": len(half.gallery),
-        "impostor_pairs": totals.num_impostors,
-        "genuine_pairs": totals.num_genuine,
-    }
+def _counts(half: Half) -> HalfCounts:
+    return HalfCounts(
+        persons=len(half.totals.pids),
+        queries=len(half.queries),
+        gallery=len(half.gallery),
+        impostor_pairs=half.totals.num_impostors,
+        genuine_pairs=half.totals.num_genuine,
+    )

@@ -1,16 +1,19 @@
 """Shares of pairs with an interval that knows the pairs are not independent."""
 
 import math
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import NamedTuple
 
 import numpy as np
 
 CONFIDENCE = 0.95
+REACH = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+"""Half the width of such an interval, in standard deviations: 1.96."""
 
 
-class Share(NamedTuple):
-    """A share of pairs and the interval that holds its true value.
+@dataclass(frozen=True)
+class Share:
+    """A share and the interval that holds its true value.
 
     Args:
         value: The share that was measured, in [0, 1].
@@ -73,33 +76,33 @@ def share_of_pairs(
         return Share(value, *((0.0, bound) if accepted == 0 else (1 - bound, 1.0)))
     without = (accepted - accepted_with[some]) / rest
     variance = np.sum((without - without.mean()) ** 2) * (num_persons - 1) / num_persons
-    quantile = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    reach = quantile * math.sqrt(variance) / (value * (1 - value))
+    reach = REACH * math.sqrt(variance) / (value * (1 - value))
     odds = math.log(value / (1 - value))
     return Share(value, _share_of_odds(odds - reach), _share_of_odds(odds + reach))
+
+
+def share_of_trials(share: float, number: int) -> Share:
+    """Returns a share of independent trials with its 95 % interval.
+
+    Source: Wilson, Probable Inference, the Law of Succession, and Statistical
+    Inference, Journal of the American Statistical Association 1927.
+
+    Args:
+        share: The share that was measured, in [0, 1].
+        number: Number of trials.
+
+    Example:
+        >>> from topdb_tf.retrieval.pairs.intervals import share_of_trials
+        >>> share_of_trials(1.0, 6).low  # 6 / (6 + 1.96²)
+        0.609...
+    """
+    square = REACH**2
+    middle = (share + square / (2 * number)) / (1 + square / number)
+    spread = share * (1 - share) / number + square / (4 * number**2)
+    half = REACH * math.sqrt(spread) / (1 + square / number)
+    return Share(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
 def _share_of_odds(odds):
     # The form that cannot overflow on either side.
     return 0.5 * (1 + math.tanh(odds / 2))
-
-
-def share_interval(share: float, number: int) -> tuple[float, float]:
-    """Returns the 95 % interval of a share of independent trials.
-
-    Source: Wilson, Probable Inference, the Law of Succession, and Statistical
-    Inference, Journal of the American Statistical Association 1927.
-
-    Example:
-        >>> from topdb_tf.report.words import share_interval
-        >>> [round(end, 3) for end in share_interval(1.0, 6)]  # 6 / (6 + 1.96²) to 1
-        [0.61, 1.0]
-    """
-    square = _NORMAL_95**2
-    middle = (share + square / (2 * number)) / (1 + square / number)
-    spread = share * (1 - share) / number + square / (4 * number**2)
-    half = _NORMAL_95 * math.sqrt(spread) / (1 + square / number)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-_NORMAL_95 = 1.959963984540054  # of the standard normal distribution, two-sided 95 %

@@ -1,5 +1,6 @@
 """Thresholds and the ROC from a histogram of the distances of pairs."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,21 @@ class DistanceHistogram(NamedTuple):
 
     impostors: np.ndarray
     genuine: np.ndarray
+
+
+@dataclass(frozen=True)
+class CompactRoc:
+    """Points of a ROC.
+
+    Args:
+        distances: Thresholds, ascending.
+        false_match_rates: Share of the impostor pairs up to and including each.
+        true_match_rates: The same of the genuine pairs.
+    """
+
+    distances: list[float]
+    false_match_rates: list[float]
+    true_match_rates: list[float]
 
 
 def threshold_at(histogram: DistanceHistogram, rate: float) -> float:
@@ -52,26 +68,22 @@ def threshold_at(histogram: DistanceHistogram, rate: float) -> float:
 
 def compact_roc(
     histogram: DistanceHistogram, *, num_points: int, fewest: int
-) -> dict[str, list[float]]:
+) -> CompactRoc:
     """Returns points of the ROC, at false-match rates that grow by about one factor.
 
     Args:
         histogram: Numbers of pairs by distance.
         num_points: Number of points, or less where distances coincide.
         fewest: Number of impostor pairs that the first point accepts.
-
-    Returns:
-        `distances`, ascending, and at each of them `false_match_rates` and
-        `true_match_rates`: shares of the pairs up to and including that distance.
     """
-    impostors, genuine = map(np.cumsum, histogram)
+    impostors, genuine = np.cumsum(histogram.impostors), np.cumsum(histogram.genuine)
     wanted = np.geomspace(min(fewest, impostors[-1]), impostors[-1], num_points)
     cells = np.unique(np.searchsorted(impostors, np.round(wanted)))
-    return {
-        "distances": cell_ends(cells).astype(float).tolist(),
-        "false_match_rates": (impostors[cells] / impostors[-1]).tolist(),
-        "true_match_rates": (genuine[cells] / genuine[-1]).tolist(),
-    }
+    return CompactRoc(
+        distances=cell_ends(cells).astype(float).tolist(),
+        false_match_rates=(impostors[cells] / impostors[-1]).tolist(),
+        true_match_rates=(genuine[cells] / genuine[-1]).tolist(),
+    )
 
 
 def cell_ends(cells: np.ndarray) -> np.ndarray:
