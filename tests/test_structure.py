@@ -1,6 +1,7 @@
 """The house: which room may import which, and how large things may grow."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -225,3 +226,21 @@ def test_what_is_counted_is_seen_wherever_it_stands(tmp_path):
     assert counted == ("room", 1, 4 + 135, 2, 2, 1)
     assert total_of([ground, counted]) == ("all", 1, 140, 2, 2, 1)
     assert largest_share([ground, counted]) == 139 / 140
+
+
+@pytest.mark.parametrize("page", ["docs/house.md", "CONTRIBUTING.md"])
+def test_a_page_for_maintainers_names_what_is_there(page):
+    text = (PACKAGE.parent / page).read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", text)
+    files = {path: [PACKAGE / path, PACKAGE.parent / path] for path in paths}
+    files = {path: next(filter(Path.is_file, two), None) for path, two in files.items()}
+    assert files
+    assert None not in files.values(), files
+    for table, path in re.findall(r"`([A-Z_]+)` \(`([a-z_/]+\.py)`\)", text):
+        assert re.search(rf"^{table}\b", files[path].read_text(), re.M), (table, path)
+
+
+def test_the_page_of_the_house_tells_of_every_room():
+    text = (PACKAGE.parent / "docs" / "house.md").read_text(encoding="utf-8")
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert set(re.findall(r"^\| `([a-z]+)/` \|", text, re.M)) == rooms

@@ -9,7 +9,9 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from unittest import mock
 
 import click
 import yaml
@@ -176,9 +178,14 @@ class Shell:
             words[words.index("--duration") + 1] = "0.2"
         namespace = {"__name__": "script", "__file__": str(script)}
         exec(compile(script.read_text(), str(script), "exec"), namespace)
+        run = namespace["main"]
         with _in_folder(self.folder):
             try:
-                namespace["main"].main(words, standalone_mode=False)
+                if isinstance(run, click.Command):
+                    run.main(words, standalone_mode=False)
+                else:
+                    with mock.patch.object(sys, "argv", [str(script), *words]):
+                        run()
             except SystemExit as end:
                 if end.code:
                     raise LineError(f"status {end.code}: {line}") from end
