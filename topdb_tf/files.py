@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from pathlib import Path
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives a file beside `path` to write, which takes its name if all goes well.
 
-    Its name ends as that of `path`. After an error nothing is left of it, and what
-    was at `path` before is still there.
+    Its name ends as that of `path`, and is no other process's. After an error nothing
+    is left of it, and what was at `path` before is still there.
     """
-    partial = path.with_name(f"partial-{path.name}")
+    partial = path.with_name(f"partial-{secrets.token_hex(4)}-{path.name}")
     try:
         yield partial
         with partial.open("rb") as file:

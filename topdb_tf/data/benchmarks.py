@@ -105,8 +105,7 @@ def dataset_name(name: str | Path) -> str:
 
 def first_folder(data_root: Path, card: DatasetCard) -> Path | None:
     """Returns the first of a card's folders that is in the layout of Market-1501."""
-    folders = (data_root / folder for folder in card.folders)
-    return next((folder for folder in folders if holds_part(folder)), None)
+    return next((path for path in card.places(data_root) if holds_part(path)), None)
 
 
 def read_benchmark(
@@ -126,7 +125,7 @@ def read_benchmark(
     del progress
     folder = first_folder(data_root, card)
     if folder is None:
-        raise FileNotFoundError(_missing_message(data_root, card))
+        raise FileNotFoundError(card.missing_message(data_root, card.places(data_root)))
     return read_market_layout(folder, name=card.name)
 
 
@@ -153,7 +152,8 @@ def read_cuhk03(
         return read_market_layout(folder, name=card.name)
     original = data_root / "cuhk03"
     if not original.is_dir():
-        raise FileNotFoundError(_missing_message(data_root, card, original))
+        places = [*card.places(data_root), original]
+        raise FileNotFoundError(card.missing_message(data_root, places))
     return cuhk03.read_original(original, kind, card, progress=progress)
 
 
@@ -196,16 +196,6 @@ def _unknown_message(name):
         f"The data set must be one of {', '.join(DATASETS)}, or a CSV file or a "
         f"folder. {hint}There is no file or folder of that name. "
         f"Received: name={name!r}"
-    )
-
-
-def _missing_message(data_root: Path, card: DatasetCard, *more: Path) -> str:
-    paths = [data_root / folder for folder in card.folders] + list(more)
-    places = " or ".join(str(path) for path in paths)
-    return (
-        f"The images of {card.title} must lie in {places}. {card.source} "
-        "datasets/README.md shows the expected folders; --data-root or $TOPDB_DATA "
-        f"names another root. Received: data_root={data_root}"
     )
 
 

@@ -1,6 +1,5 @@
 """CUHK03 from its original distribution: `cuhk-03.mat` and the new protocol."""
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.data.records import DatasetCard, ImageRecord, Split
+from topdb_tf.files import whole_file
 
 _FILE_NAME = re.compile(r"([1-5])_(\d{3})_([12])_(\d{2})\.png")
 
@@ -202,9 +202,5 @@ def _read_image(file, kind: str, name: str) -> np.ndarray:
 def _write_png(path: Path, pixels: np.ndarray) -> None:
     from PIL import Image
 
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        Image.fromarray(pixels).save(unfinished, format="PNG", compress_level=1)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(path) as partial:
+        Image.fromarray(pixels).save(partial, format="PNG", compress_level=1)

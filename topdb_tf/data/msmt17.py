@@ -44,18 +44,14 @@ def read_msmt17(
     """
     del progress
     train, test = FOLDERS[version]
-    places = [data_root / folder for folder in card.folders]
+    places = card.places(data_root)
     folder = next((place for place in places if (place / train).is_dir()), None)
     if folder is None:
         other = next(name for name in FOLDERS if name != version)
         has_other = any((place / FOLDERS[other][0]).is_dir() for place in places)
-        hint = f" There is {other} there: msmt17-{other.lower()}." if has_other else ""
-        raise FileNotFoundError(
-            f"The images of {card.title} must lie in "
-            f"{' or '.join(str(place / train) for place in places)}.{hint} "
-            f"{card.source} datasets/README.md shows the expected folders; --data-root "
-            f"or $TOPDB_DATA names another root. Received: data_root={data_root}"
-        )
+        hint = f"There is {other} there: msmt17-{other.lower()}. " if has_other else ""
+        folders = [place / train for place in places]
+        raise FileNotFoundError(card.missing_message(data_root, folders, hint))
     parts = {
         part: tuple(
             record

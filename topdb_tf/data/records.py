@@ -1,5 +1,6 @@
 """Records of images, of the parts of a data set, and of the facts about it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -155,6 +156,21 @@ class DatasetCard:
     folders: tuple[str, ...]
     parts: dict[str, PartCounts]
     archives: tuple[ArchiveCard, ...] = ()
+
+    def places(self, data_root: Path) -> list[Path]:
+        """Returns the folders that can hold the data set, in their order."""
+        return [data_root / folder for folder in self.folders]
+
+    def missing_message(
+        self, data_root: Path, places: Sequence[Path], hint: str = ""
+    ) -> str:
+        """Returns what to tell the user if the images are in none of some places."""
+        return (
+            f"The images of {self.title} must lie in {' or '.join(map(str, places))}. "
+            f"{hint}{self.source} datasets/README.md shows the expected folders; "
+            "--data-root or $TOPDB_DATA names another root. "
+            f"Received: data_root={data_root}"
+        )
 
 
 def pids_of(records: tuple[ImageRecord, ...]) -> np.ndarray:

@@ -28,6 +28,8 @@ _DAMAGED = (
     EOFError,
     RuntimeError,  # a compression that zipfile does not know, headers without end
 )
+_ONLY_FILES = "hold files and folders alone, no links and no devices"
+_NO_MORE = "not hold more than the data sets do, which could fill the disk"
 _LONGEST_HEADER = 1 << 20  # of a member of a tar, in bytes
 _SPARE = 64 << 20  # bytes that are left free on the disk
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
@@ -171,14 +173,12 @@ def _open_zip(path, stack):
         )
     for info in infos:
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-            raise ValueError(_not_a_file(path, info.filename))
+            _refuse(path, _ONLY_FILES, info.filename)
     infos.sort(key=lambda info: info.header_offset)
     for info, after in zip(infos, infos[1:], strict=False):
         if info.header_offset + 30 + info.compress_size > after.header_offset:
-            raise ValueError(
-                f"{path} must hold each file at a place of its own; it is made to "
-                f"harm. Received: {info.filename} and {after.filename} overlap"
-            )
+            overlapping = f"{info.filename} and {after.filename} overlap"
+            _refuse(path, "hold each file at a place of its own", overlapping)
     members = (Member(_safe(i.filename, path), i.file_size, i) for i in infos)
     return Archive(path, tuple(members), file.extract)
 
@@ -207,7 +207,7 @@ def _open_tar(path, stack):
     members, total = [], 0
     for number, info in enumerate(file, start=1):
         if not (info.isreg() or info.isdir()):
-            raise ValueError(_not_a_file(path, info.name))
+            _refuse(path, _ONLY_FILES, info.name)
         if info.isreg():
             members.append(Member(_safe(info.name, path), info.size, info))
             total += info.size
@@ -223,47 +223,39 @@ def _open_tar(path, stack):
 
 
 def _check_members(archive):
-    path, total = archive.path, sum(member.size for member in archive.members)
+    path, packed = archive.path, archive.path.stat().st_size
+    total = sum(member.size for member in archive.members)
     _check_size(path, len(archive.members), total)
-    if total > MAX_RATIO * path.stat().st_size:
-        packed = path.stat().st_size
-        raise ValueError(_too_large(path, f"{total:,} bytes packed into {packed:,}"))
+    if total > MAX_RATIO * packed:
+        _refuse(path, _NO_MORE, f"{total:,} bytes packed into {packed:,}")
     seen = {}
     for member in archive.members:
         same = seen.setdefault(_folded(member.name), member.name)
         if same is not member.name:
-            raise ValueError(
-                f"{path} must hold each file once; names that differ in case alone are "
-                f"one file on many systems. Received: {same} and {member.name}"
+            _refuse(
+                path,
+                "hold each file once, names that differ in case alone being one file "
+                "on many systems",
+                f"{same} and {member.name}",
             )
     for member in archive.members:
         parents = _folded(member.name).split("/")[:-1]
         for depth in range(1, len(parents) + 1):
             if (other := seen.get("/".join(parents[:depth]))) is not None:
-                raise ValueError(
-                    f"{path} must not hold a file where it has a folder. "
-                    f"Received: {other} and {member.name}"
-                )
+                names = f"{other} and {member.name}"
+                _refuse(path, "not hold a file where it has a folder", names)
 
 
 def _check_size(path, num_members, num_bytes):
     if num_members > MAX_MEMBERS:
-        raise ValueError(_too_large(path, f"more than {MAX_MEMBERS:,} files"))
+        _refuse(path, _NO_MORE, f"more than {MAX_MEMBERS:,} files")
     if num_bytes > MAX_BYTES:
-        raise ValueError(_too_large(path, f"{num_bytes:,} bytes"))
+        _refuse(path, _NO_MORE, f"{num_bytes:,} bytes")
 
 
-def _too_large(path, size):
-    return (
-        f"{path} must not hold more than the data sets do; it may be made to fill the "
-        f"disk. Received: {size}"
-    )
-
-
-def _not_a_file(path, name):
-    return (
-        f"{path} must hold files and folders alone, no links and no devices; it may be "
-        f"made to harm. Received: {name}"
+def _refuse(path, what_must_be, received):
+    raise ValueError(
+        f"{path} must {what_must_be}; it may be made to harm. Received: {received}"
     )
 
 
@@ -275,10 +267,7 @@ def _safe(name, path):
     """Returns a member's name without `./`, if it stays in the folder anywhere."""
     parts = [part for part in name.split("/") if part != "."]
     if not parts or any(map(_is_bad, parts)):
-        raise ValueError(
-            f"{path} must hold names that stay inside the folder, on every system; "
-            f"this one may be made to harm. Received: {name!r}"
-        )
+        _refuse(path, "hold names that stay inside the folder, everywhere", repr(name))
     return "/".join(parts)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from topdb_tf.data.archives.archive import open_archive, unpack
-from topdb_tf.data.benchmarks import DATASETS, data_root
+from topdb_tf.data.benchmarks import DATASETS, data_root, first_folder
 from topdb_tf.data.checks.check import CheckResult, check_data
-from topdb_tf.data.market import PARTS, holds_part, is_image
+from topdb_tf.data.market import PARTS, is_image
 from topdb_tf.data.records import ArchiveCard, DatasetCard, load_card
 from topdb_tf.progress import progress_bar
 
@@ -217,10 +217,10 @@ def _holds(told: ArchiveCard):
 
 def _check_absent(kind, root):
     for card, told in zip(kind.datasets, kind.archives, strict=True):
-        inside = [place for place in card.folders if holds_part(root / place)]
-        if inside and not told.needs:
+        folder = first_folder(root, card)
+        if folder is not None and not told.needs:
             raise FileExistsError(
-                f"{card.title} is there already, in {root / inside[0]}; nothing is "
+                f"{card.title} is there already, in {folder}; nothing is "
                 "overwritten. Remove it first, or name another --data-root."
             )
 

@@ -118,14 +118,25 @@ class Outfit(NamedTuple):
     bags: tuple[Piece, ...]
 
 
+class _Lower(NamedTuple):
+    """What of an `Outfit` is below the hips."""
+
+    thigh: np.ndarray
+    shin: np.ndarray
+    leg_width: float
+    tail: np.ndarray | None
+    tail_length: float
+    tail_flare: float
+
+
 def random_outfit(rng: np.random.Generator) -> Outfit:
     """Returns clothes, hair and bags drawn from the generator."""
     skin = _plain(SKIN_COLOURS[rng.integers(len(SKIN_COLOURS))])
     face, headwear = _head(rng, skin)
     torso, upper_arm, forearm, tail = _upper(rng, skin)
     lower = _lower(rng, skin, torso)
-    if lower["tail"] is None and tail is not None:
-        lower |= {"tail": tail, "tail_length": 0.14, "tail_flare": 0.02}
+    if lower.tail is None and tail is not None:
+        lower = lower._replace(tail=tail, tail_length=0.14, tail_flare=0.02)
     bags = _carry(rng, torso)
     return Outfit(
         face=face,
@@ -136,7 +147,7 @@ def random_outfit(rng: np.random.Generator) -> Outfit:
         shoe=_plain(_pick(rng, SHOE_COLOURS)),
         headwear=headwear,
         bags=bags,
-        **lower,
+        **lower._asdict(),
     )
 
 
@@ -217,8 +228,7 @@ def _upper(rng: np.random.Generator, skin: np.ndarray) -> tuple:
     return torso, upper_arm, forearm, plain if kind == "coat" else None
 
 
-def _lower(rng: np.random.Generator, skin: np.ndarray, torso: np.ndarray) -> dict:
-    """Returns the fields of the outfit below the hips."""
+def _lower(rng: np.random.Generator, skin: np.ndarray, torso: np.ndarray) -> _Lower:
     kind = rng.choice(LOWERS)
     colour, accent = _pick(rng, LOWER_COLOURS), _pick(rng, ACCENT_COLOURS)
     length = {"skirt": 0.2, "long skirt": 0.38, "dress": 0.24}.get(kind, 0.0)
@@ -234,14 +244,14 @@ def _lower(rng: np.random.Generator, skin: np.ndarray, torso: np.ndarray) -> dic
         thigh, shin = skin.copy(), skin.copy()
     if rng.random() < 0.3:
         shin[rng.uniform(0.4, 0.85) < DOWN] = _pick(rng, ACCENT_COLOURS)
-    return {
-        "thigh": thigh,
-        "shin": shin,
-        "leg_width": {"slim": 0.85, "wide": 1.3, "shorts": 1.1}.get(kind, 1.0),
-        "tail": (torso.copy() if kind == "dress" else cloth) if length else None,
-        "tail_length": length,
-        "tail_flare": rng.uniform(0.0, 0.06),
-    }
+    return _Lower(
+        thigh=thigh,
+        shin=shin,
+        leg_width={"slim": 0.85, "wide": 1.3, "shorts": 1.1}.get(kind, 1.0),
+        tail=(torso.copy() if kind == "dress" else cloth) if length else None,
+        tail_length=length,
+        tail_flare=rng.uniform(0.0, 0.06),
+    )
 
 
 def _head(rng: np.random.Generator, skin: np.ndarray) -> tuple:

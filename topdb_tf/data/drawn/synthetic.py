@@ -193,9 +193,8 @@ def _draw_image(
         height *= rng.uniform(1.6, 2.2)
         x += ZOOM * WIDTH * rng.choice((-0.5, 0.5))
         y += height * rng.uniform(-0.4, 0.4)
-    if (
-        shot.pid != DISTRACTOR_PID or shot.number % 3
-    ):  # every third distractor is an empty place
+    # Every third distractor is an empty place.
+    if shot.pid != DISTRACTOR_PID or shot.number % 3:
         draw_person(canvas, person, pose, foot=(x, y), height=height)
     if rng.random() < 0.15:
         draw_occluder(rng, canvas)
