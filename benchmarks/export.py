@@ -39,18 +39,16 @@ def main():
 
 def export(precision, folder):
     """Writes one version of the network and returns its folder."""
-    from topdb_tf.export.saved_model import ServedEmbedder, new_version
+    from topdb_tf.export.saved_model import ServedEmbedder
     from topdb_tf.model.network import embedder
 
     started = time.perf_counter()
     served = ServedEmbedder(embedder(our_network()), dtype=precision)
-    with new_version(folder) as version:
-        served.write(version.partial)
-    files = [path for path in version.final.rglob("*") if path.is_file()]
-    size = sum(path.stat().st_size for path in files)
+    served.write(folder)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     seconds = time.perf_counter() - started
     print(f"{precision}: {size / 2**20:.1f} MiB, built and exported in {seconds:.1f} s")
-    return version.final
+    return folder
 
 
 def measure(version, precision, repeats):

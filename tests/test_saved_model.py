@@ -12,11 +12,12 @@ from tests.test_folding import SIZE, trained_embedder
 from topdb_tf.data.pipeline import evaluation_dataset
 from topdb_tf.export.saved_model import (
     ServedEmbedder,
-    new_version,
     newest_version,
+    next_version,
     versions,
 )
 from topdb_tf.export.session import SessionModel
+from topdb_tf.files import whole_folder
 from topdb_tf.model.folding import folded
 
 # What TensorFlow Serving does, by TensorFlow alone.
@@ -42,9 +43,10 @@ print(json.dumps(answers))
 
 
 def save(served, folder):
-    with new_version(folder) as version:
-        served.write(version.partial)
-    return version.final
+    version = next_version(folder)
+    with whole_folder(version) as partial:
+        served.write(partial)
+    return version
 
 
 @pytest.fixture(scope="module")
@@ -191,9 +193,9 @@ def test_versions_count_on_whatever_is_missing(embedder, tmp_path):
 
 
 def write_and_fail(served, folder):
-    with new_version(folder) as version:
-        served.write(version.partial)
-        assert (version.partial / "saved_model.pb").is_file()
+    with whole_folder(next_version(folder)) as partial:
+        served.write(partial)
+        assert (partial / "saved_model.pb").is_file()
         raise ValueError("not good enough")
 
 
@@ -207,6 +209,15 @@ def test_a_version_that_fails_leaves_nothing(embedder, tmp_path):
         write_and_fail(served, tmp_path / "topdb")
     assert versions(tmp_path / "topdb") == [1]
     assert len(list((tmp_path / "topdb").iterdir())) == 1
+
+
+def test_what_a_killed_export_left_is_written_over(embedder, tmp_path):
+    left = tmp_path / "topdb" / "partial-1"
+    left.mkdir(parents=True)
+    (left / "half").write_text("half")
+    version = save(ServedEmbedder(embedder), tmp_path / "topdb")
+    assert not (version / "half").exists()
+    assert list((tmp_path / "topdb").iterdir()) == [version]
 
 
 def test_a_folder_with_anything_else_is_left_alone(embedder, tmp_path):

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,27 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Gives a folder beside `path` to fill, which takes its name if all goes well.
+
+    The folders on the way are made. After an error nothing is left, of them neither.
+    """
+    made = [folder for folder in path.parents if not folder.exists()]
+    partial = path.with_name(f"partial-{path.name}")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        for folder in made:  # the deepest first; one that is in use by now stays
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def write_whole(path: Path, text: str) -> None:

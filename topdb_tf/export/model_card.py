@@ -81,8 +81,7 @@ class ServedExport:
         mebibytes: Its size.
         precision: That of the feature maps.
         normalize: Whether embeddings are divided by their L2 norm.
-        height: Of the images that the network sees, in pixels.
-        width: The same.
+        height, width: Size of the images that the network sees, in pixels.
         dim: Length of an embedding.
         max_difference: The largest of an embedding's components from the source's in
             float32 on drawn images, absolute.

@@ -68,15 +68,14 @@ class FileExport:
         precision: One of the format's.
         num_calibration_images: Number of training images that int8 was calibrated on.
         mebibytes: Size of the file.
-        height: Of the images that the network sees, in pixels.
-        width: The same.
+        height, width: Size of the images that the network sees, in pixels.
         dim: Length of an embedding.
         source_precision: Precision of the source's feature maps.
-        reference: What the differences are from, in words.
         probes: The differences on drawn images.
         retrieval: The differences and the scores on a data set, if one was at hand.
         images_per_second: The speeds of source and file.
         seconds: How long the export took.
+        reference: What the differences are from, in words.
     """
 
     path: str
@@ -88,19 +87,11 @@ class FileExport:
     width: int
     dim: int
     source_precision: str
-    reference: str
     probes: ProbeDifferences
     retrieval: RetrievalChange | None
     images_per_second: Speeds
     seconds: float
-
-
-class _DataSet(NamedTuple):
-    """Images of a data set, and how they are scored."""
-
-    split: Split
-    config: Config
-    max_pids: int | None
+    reference: str = "the source computed in float32, batch normalisation not folded"
 
 
 class _Measured(NamedTuple):
@@ -153,13 +144,14 @@ def export_file(
     suffix = check_format(format, precision).suffix
     out = Path(out or _default_file(source, suffix, precision))
     check_new_file(out, suffix=suffix, force=force)
-    scored = _data_at_hand(source, report_data, precision, say)
+    config = _settings(source, report_data)
+    split = _split_at_hand(source, config, report_data, precision, say)
     embedder = load_embedder(source.model)
     say(f"{source.model}: writing {format}, {precision}")
-    images = _calibration_images(scored.split, embedder) if precision == "int8" else []
+    images = _calibration_images(split, embedder) if precision == "int8" else []
     with whole_file(out) as partial:
         partial.write_bytes(_contents(source, embedder, format, precision, images))
-        measured = _measured(partial, embedder, precision, scored)
+        measured = _measured(partial, embedder, precision, split, config, report_data)
     export = FileExport(
         path=str(out),
         format=format,
@@ -170,7 +162,6 @@ def export_file(
         width=embedder.input_shape[2],
         dim=embedder.output_shape[-1],
         source_precision=_precision_of(embedder),
-        reference="the source computed in float32, batch normalisation not folded",
         **measured._asdict(),
         seconds=round(time.monotonic() - start, 1),
     )
@@ -226,10 +217,15 @@ def _default_file(source, suffix, precision):
     return source.model.with_name(f"{source.model.stem}{ending}{suffix}")
 
 
-def _data_at_hand(source, report_data, precision, say) -> _DataSet | None:
+def _settings(source, report_data) -> Config:
+    if source.run is None:
+        return read_recipe("paper", report_data.overrides)
+    return read_config(source.run.config, report_data.overrides)
+
+
+def _split_at_hand(source, config, report_data, precision, say) -> Split | None:
     """Returns the data set to score and calibrate on, if one is known and there."""
-    overrides = report_data.overrides
-    keys = [text.partition("=")[0].strip() for text in overrides]
+    keys = [text.partition("=")[0].strip() for text in report_data.overrides]
     names_data = "data.dataset" in [RENAMED.get(key, key) for key in keys]
     if source.run is None and not names_data:
         if precision == "int8":
@@ -239,18 +235,13 @@ def _data_at_hand(source, report_data, precision, say) -> _DataSet | None:
             )
         say("not scored: a model without a run needs --dataset and --data-root")
         return None
-    if source.run is None:
-        config = read_recipe("paper", overrides)
-    else:
-        config = read_config(source.run.config, overrides)
     try:
-        split = read_data(config.data.dataset, config, run=source.run)
+        return read_data(config.data.dataset, config, run=source.run)
     except (FileNotFoundError, ValueError) as error:
-        if precision == "int8" or overrides:
+        if precision == "int8" or report_data.overrides:
             raise
         say(f"not scored: {error}")
         return None
-    return _DataSet(split, config, report_data.max_pids)
 
 
 def _calibration_images(split, embedder) -> list[np.ndarray]:
@@ -275,17 +266,18 @@ def _calibration_images(split, embedder) -> list[np.ndarray]:
 def _contents(source, embedder, format, precision, images) -> bytes:
     from topdb_tf.export.formats import file_bytes
 
+    metadata = _metadata(source, embedder, precision)
     with without_notes():
         return file_bytes(
             embedder,
             format,
             precision=precision,
-            metadata=_metadata(source, embedder, precision),
+            metadata=metadata,
             calibration=images,
         )
 
 
-def _measured(path, embedder, precision, scored) -> _Measured:
+def _measured(path, embedder, precision, split, config, report_data) -> _Measured:
     """Returns how like its source a file is, after the check that it is like it."""
     from topdb_tf.export.check import check_export, drawn_probes, reference_of
     from topdb_tf.export.formats import load_file
@@ -298,14 +290,14 @@ def _measured(path, embedder, precision, scored) -> _Measured:
         answers = [np.concatenate([model(pixels[:1]), model(pixels[1:])])]
     probes = check_export(answers, reference(pixels), precision=precision)
     change = None
-    if scored is not None:
+    if split is not None:
         change = retrieval_change(
             reference,
             model,
-            scored.split,
-            scored.config,
+            split,
+            config,
             image_size=image_size,
-            max_pids=scored.max_pids,
+            max_pids=report_data.max_pids,
         )
     return _Measured(probes, change, speeds(embedder, model, pixels))
 

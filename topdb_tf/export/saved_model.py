@@ -1,10 +1,6 @@
 """The embedder as a SavedModel that TensorFlow Serving loads as it is."""
 
-import contextlib
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -74,45 +70,26 @@ class ServedEmbedder(tf.Module):
         return {"activation_map": self._outputs(pixels)[1]}
 
 
-class NewVersion(NamedTuple):
-    """A version of a model that is being written.
+def next_version(folder: Path) -> Path:
+    """Returns the folder of a model's next version, `folder/<number>`, to be written.
 
     Args:
-        partial: The folder to write into.
-        final: The name that it gets when all has gone well, `<number>`.
-    """
-
-    partial: Path
-    final: Path
-
-
-@contextlib.contextmanager
-def new_version(folder: Path) -> Iterator[NewVersion]:
-    """Gives the next version of a model to write, whole or not at all.
-
-    After an error nothing is left behind, no folder on the way either.
-
-    Args:
-        folder: The model's folder, whose sub-folders are its versions; it is made if
-            there is none.
+        folder: The model's folder, whose sub-folders are its versions, if it exists.
 
     Raises:
         ValueError: If `folder` is not the folder of a model's versions.
     """
     folder = Path(folder)
-    _check_versions(folder)
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    number = max(versions(folder), default=0) + 1
-    version = NewVersion(folder / "partial", folder / str(number))
-    try:
-        yield version
-        version.partial.rename(version.final)
-    except BaseException:
-        shutil.rmtree(version.partial, ignore_errors=True)
-        for path in made:
-            path.rmdir()
-        raise
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} must be a folder, for the versions of a model.")
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    others = [n for n in names if not n.isdecimal() and not n.startswith("partial")]
+    if others:
+        raise ValueError(
+            f"{folder} must hold nothing but the versions of a model, folders named by "
+            f"numbers. Choose another --out. Received: {', '.join(sorted(others)[:5])}"
+        )
+    return folder / str(max(versions(folder), default=0) + 1)
 
 
 def versions(folder: Path) -> list[int]:
@@ -137,20 +114,6 @@ def newest_version(folder: Path) -> Path:
         f"{folder} must hold a model that `topdb-tf export` wrote: folders named by "
         f"their version, with {_SAVED_MODEL} in them."
     )
-
-
-def _check_versions(folder):
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} must be a folder, for the versions of a model.")
-    if not folder.exists():
-        return
-    others = [path.name for path in folder.iterdir() if not path.name.isdecimal()]
-    if set(others) - {"partial"}:
-        raise ValueError(
-            f"{folder} must hold nothing but the versions of a model, folders named by "
-            f"numbers. Choose another --out. Received: {', '.join(sorted(others)[:5])}"
-        )
-    shutil.rmtree(folder / "partial", ignore_errors=True)
 
 
 def _two_outputs(embedder, normalize):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from topdb_tf.export.model_card import ServedExport, model_card
-from topdb_tf.files import write_whole
+from topdb_tf.files import whole_folder, write_whole
 from topdb_tf.runs.folder import RunFolder, model_file, open_run
 from topdb_tf.runs.machine import load_tensorflow, without_notes
 
@@ -74,26 +74,27 @@ def export_saved_model(
     """
     load_tensorflow()
     from topdb_tf.export.check import check_export, drawn_probes, reference_of
-    from topdb_tf.export.saved_model import ServedEmbedder, new_version
+    from topdb_tf.export.saved_model import ServedEmbedder, next_version
     from topdb_tf.export.warm_up import write_warm_up_requests
     from topdb_tf.model.extraction import load_embedder
 
     start = time.monotonic()
+    version = next_version(out or _default_folder(source))
     embedder = load_embedder(source.model)
     with without_notes():
         served = ServedEmbedder(embedder, dtype=precision, normalize=normalize)
     say(f"{source.model}: {precision}, embedding of {served.embedding_dim}")
-    with without_notes(), new_version(out or _default_folder(source)) as version:
-        served.write(version.partial)
+    with without_notes(), whole_folder(version) as partial:
+        served.write(partial)
         probes = drawn_probes(served.image_size)
-        write_warm_up_requests(version.partial, probes)
-        answers = _answers(version.partial, probes)
+        write_warm_up_requests(partial, probes)
+        answers = _answers(partial, probes)
         expected = reference_of(embedder, normalize=normalize)(probes.pixels)
         differences = check_export(answers, expected, precision=precision)
         height, width = served.image_size
         export = ServedExport(
-            path=str(version.final),
-            mebibytes=round(_bytes_of(version.partial) / 2**20, 1),
+            path=str(version),
+            mebibytes=round(_bytes_of(partial) / 2**20, 1),
             precision=precision,
             normalize=normalize,
             height=height,
@@ -104,7 +105,7 @@ def export_saved_model(
             seconds=round(time.monotonic() - start, 1),
         )
         card = model_card(source.model, source.run, export)
-        write_whole(version.partial / "README.md", card)
+        write_whole(partial / "README.md", card)
     return export
 
 
