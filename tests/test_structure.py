@@ -238,6 +238,9 @@ def test_a_page_for_maintainers_names_what_is_there(page):
     assert None not in files.values(), files
     for table, path in re.findall(r"`([A-Z_]+)` \(`([a-z_/]+\.py)`\)", text):
         assert re.search(rf"^{table}\b", files[path].read_text(), re.M), (table, path)
+    for name, path in re.findall(r"`(\w+)` in\s+`([a-z_/]+\.py)`", text):
+        defined = rf"^(def|class) {name}\b"
+        assert re.search(defined, files[path].read_text(), re.M), (name, path)
 
 
 def test_the_page_of_the_house_tells_of_every_room():
