@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from topdb_tf.data.checks import near_duplicates as near
-from topdb_tf.data.checks.image_facts import image_facts
+from topdb_tf.data.checks.image_contents import image_contents
 from topdb_tf.data.checks.near_duplicates import near_duplicates
 from topdb_tf.data.drawn.synthetic import write_synthetic
 
@@ -103,7 +103,7 @@ def drawn(tmp_path_factory):
 
 
 def test_drawn_people_are_not_near_duplicates_of_each_other(drawn):
-    assert pairs_of(image_facts(drawn).thumbnails) == []
+    assert pairs_of(image_contents(drawn).thumbnails) == []
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_an_image_that_was_saved_again_is_found(drawn, tmp_path, change):
     with Image.open(drawn[4]) as image:
         change(image, tmp_path / "copy.jpg")
     [copy] = tmp_path.iterdir()
-    facts = image_facts([*drawn, copy])
+    facts = image_contents([*drawn, copy])
     assert len(set(facts.digests)) == len(drawn) + 1
     assert pairs_of(facts.thumbnails) == [(4, len(drawn))]
 
@@ -130,7 +130,7 @@ def test_facts_tell_damaged_files_from_whole_ones(drawn, tmp_path):
     cut, page = tmp_path / "cut.jpg", tmp_path / "page.jpg"
     cut.write_bytes(drawn[0].read_bytes()[:-400])
     page.write_text("<html>")
-    facts = image_facts([drawn[0], cut, page, tmp_path / "missing.jpg"])
+    facts = image_contents([drawn[0], cut, page, tmp_path / "missing.jpg"])
     assert facts.errors[0] is None
     assert "truncated" in facts.errors[1]
     assert facts.errors[2:] == ["it is no image", "there is no such file"]
@@ -142,5 +142,5 @@ def test_facts_tell_damaged_files_from_whole_ones(drawn, tmp_path):
 
 def test_progress_ends_with_all(drawn):
     told = []
-    image_facts(drawn, progress=lambda done, total: told.append((done, total)))
+    image_contents(drawn, progress=lambda done, total: told.append((done, total)))
     assert told[-1] == (len(drawn), len(drawn))

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-MAX_NAMED_FILES = 5
+from topdb_tf.texts import listed
+
 MESSAGES = {
     FileNotFoundError: "Every image file must exist. datasets/README.md says how to "
     "get the data.",
@@ -215,7 +216,4 @@ def _decoded_or_error(path):
 
 
 def _error(kind, paths):
-    named = ", ".join(str(path) for path in paths[:MAX_NAMED_FILES])
-    others = len(paths) - MAX_NAMED_FILES
-    rest = f" and {others} more" if others > 0 else ""
-    return kind(f"{MESSAGES[kind]} Received: path={named}{rest}")
+    return kind(f"{MESSAGES[kind]} Received: path={listed(paths)}")

@@ -39,26 +39,26 @@ def read_folders(folder: Path) -> tuple[list[Sighting], list[str]]:
     tops = _subfolders(folder)
     if tops and all(top.name.lower() in PARTS for top in tops):
         _check_no_images(folder, folder)
-        found = [
+        sightings = [
             one._replace(part=PARTS[top.name.lower()])
             for top in tops
             for one in _persons(top, folder, notes, skipped)
         ]
     elif tops:
-        found = _persons(folder, folder, notes, skipped)
+        sightings = _persons(folder, folder, notes, skipped)
     else:
-        found = _named_as_market(folder, skipped)
-    if not found:
+        sightings = _named_as_market(folder, skipped)
+    if not sightings:
         raise ValueError(f"{folder} must hold images, .jpg or .png. {LAYOUT}.")
     if skipped:
         names = listed([path.name for path in skipped], 3)
         notes.append(f"Skipped, as no images: {names}.")
-    return _with_cameras(found, notes), notes
+    return _with_cameras(sightings, notes), notes
 
 
 def _persons(top, folder, notes, skipped):
     _check_no_images(top, folder)
-    found, empty = [], []
+    all_sightings, empty = [], []
     for person in _subfolders(top):
         images = _images(person, skipped)
         sightings = [_sighting(path, person.name, None, folder) for path in images]
@@ -72,12 +72,12 @@ def _persons(top, folder, notes, skipped):
                 _sighting(path, person.name, camera.name, folder)
                 for path in _images(camera, skipped)
             ]
-        found += sightings
+        all_sightings += sightings
         if not sightings:
             empty.append(person.name)
     if empty:
         notes.append(f"Folders without images are left out: {listed(empty)}.")
-    return found
+    return all_sightings
 
 
 def _named_as_market(folder, skipped):
@@ -96,9 +96,11 @@ def _with_cameras(sightings, notes):
     """Returns the images with the cameras that all names tell, if no folder does."""
     if any(one.camera for one in sightings):
         return sightings
-    found = [_CAMERA_IN_NAME.search(one.path.stem) for one in sightings]
+    matches = [_CAMERA_IN_NAME.search(one.path.stem) for one in sightings]
     silent = [
-        one.path.name for one, match in zip(sightings, found, strict=True) if not match
+        one.path.name
+        for one, match in zip(sightings, matches, strict=True)
+        if not match
     ]
     if len(silent) == len(sightings):
         return sightings
@@ -110,7 +112,7 @@ def _with_cameras(sightings, notes):
         return sightings
     return [
         one._replace(camera=match[1])
-        for one, match in zip(sightings, found, strict=True)
+        for one, match in zip(sightings, matches, strict=True)
     ]
 
 

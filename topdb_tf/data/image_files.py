@@ -43,17 +43,17 @@ def list_images(places: Sequence[Path]) -> ImageList:
         FileNotFoundError: If a place does not exist.
         ValueError: If there is no image in all of them.
     """
-    found = []
+    files = []
     for place in map(Path, places):
         if not place.exists():
             raise FileNotFoundError(f"There is no image file or folder {place}.")
         inside = sorted(place.rglob("*")) if place.is_dir() else [place]
-        found += [path for path in inside if not path.is_dir()]
-    found = list(dict.fromkeys(found))
-    paths = tuple(path for path in found if is_image(path))
+        files += [path for path in inside if not path.is_dir()]
+    files = list(dict.fromkeys(files))
+    paths = tuple(path for path in files if is_image(path))
     if not paths:
         raise ValueError(
             "There must be a JPEG or PNG file (.jpg, .jpeg, .png) to embed. "
             f"Received: {', '.join(str(place) for place in places) or 'nothing'}"
         )
-    return ImageList(paths, tuple(path for path in found if not is_image(path)))
+    return ImageList(paths, tuple(path for path in files if not is_image(path)))

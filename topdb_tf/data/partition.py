@@ -51,7 +51,7 @@ def split_of(
         name: Name of the split.
         source: The file or folder that was read; for errors.
         test_share: Share of the identities that are for the test, in (0, 1).
-        division_seed: Of the draws.
+        division_seed: Seed of the draws.
         ignore_cameras: Whether images by one camera count as matches, so that an
             identity seen by a single camera can be for the test.
         notes: What its reader should tell the user, before what is found here.
@@ -97,7 +97,7 @@ class _Draw:
     """Draws by names, so that a draw does not depend on what else there is.
 
     Args:
-        seed: Of the draws.
+        seed: Seed of the draws.
         alike: Whether all cameras count as one.
     """
 

@@ -211,13 +211,13 @@ class TrainingBatches:
                 f"pids_per_batch={self.pids_per_batch} for {shard.num_workers} workers"
             )
         part = self.pids_per_batch // shard.num_workers * self.images_per_pid
-        own = slice(shard.worker * part, (shard.worker + 1) * part)
+        share = slice(shard.worker * part, (shard.worker + 1) * part)
 
         def draws(epoch, plan):
             steps = tf.data.Dataset.range(first_step, self.num_batches)
             return steps.map(
                 lambda step: tuple(
-                    values[own] for values in self._draws(epoch, step, plan[step])
+                    values[share] for values in self._draws(epoch, step, plan[step])
                 )
             )
 

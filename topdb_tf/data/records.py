@@ -1,4 +1,4 @@
-"""Records of images, of the parts of a data set, and of the facts about it."""
+"""Records of images, of the parts of a data set, and of what its card says."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -72,7 +72,8 @@ class Split:
         return PartCounts(len(records), len({record.pid for record in records}))
 
 
-class PartCounts(NamedTuple):
+@dataclass(frozen=True)
+class PartCounts:
     """What one part of a data set holds when it is complete.
 
     Args:
@@ -132,7 +133,7 @@ class ArchiveCard:
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """The facts about one data set, as in `datasets/<name>.yaml`.
+    """What is known of one data set, as in `datasets/<name>.yaml`.
 
     Args:
         name: Name of the data set, the stem of the card's file name.
@@ -240,8 +241,8 @@ def load_card(name: str) -> DatasetCard:
 
 def _archive_card(entry, name, folder):
     """Returns what a card says of an archive; lists of YAML become tuples."""
-    told = {
+    values = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in entry.items()
     }
-    return ArchiveCard(**{"name": name, "folder": folder} | told)
+    return ArchiveCard(**{"name": name, "folder": folder} | values)

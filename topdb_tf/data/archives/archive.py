@@ -123,18 +123,12 @@ def unpack(
     Args:
         archive: The archive.
         folder: The folder in the archive, as `Archive.members_below` takes it.
-        target: The new folder.
+        target: The new folder, which must not be there.
         progress: Called with the numbers of MiB written and to write.
 
     Raises:
-        FileExistsError: If `target` exists.
         ValueError: If the archive is damaged, or the disk has too little room.
     """
-    if target.exists() or target.is_symlink():
-        raise FileExistsError(
-            f"{target} already exists; nothing is overwritten. Remove it first, or "
-            "name another --data-root."
-        )
     members = archive.members_below(folder)
     total, done = sum(member.size for member in members), 0
     _check_room(target, total)

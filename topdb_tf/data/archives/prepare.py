@@ -1,5 +1,6 @@
 """Puts the archive of a public data set where it belongs, and counts it."""
 
+import os
 import re
 import time
 from dataclasses import dataclass
@@ -15,22 +16,20 @@ from topdb_tf.progress import progress_bar
 
 
 class Kind(NamedTuple):
-    """An archive that can be unpacked: one card of it for each data set in it.
+    """An archive that can be unpacked.
 
     Args:
         name: What `--dataset` calls it.
-        datasets: The cards of the data sets that can be in it.
-        archives: What each of these says of the archive.
+        entries: The card of each data set that can be in it, and what that says of it.
     """
 
     name: str
-    datasets: tuple[DatasetCard, ...]
-    archives: tuple[ArchiveCard, ...]
+    entries: tuple[tuple[DatasetCard, ArchiveCard], ...]
 
     @property
     def folder(self) -> str:
         """The folder below the data root that it becomes."""
-        return self.archives[0].folder
+        return self.entries[0][1].folder
 
 
 @dataclass(frozen=True)
@@ -130,8 +129,9 @@ def prepare(
             unpack(archive, folder, target, progress=progress)
     checks = tuple(
         check_data(card.name, root, quick=True)
-        for card, told in zip(kind.datasets, kind.archives, strict=True)
-        if not told.needs and all((target / item).exists() for item in _holds(told))
+        for card, archive_card in kind.entries
+        if not archive_card.needs
+        and all((target / item).exists() for item in _holds(archive_card))
     )
     return PrepareResult(
         kind=kind.name,
@@ -148,13 +148,11 @@ def prepare(
 
 def archive_kinds() -> list[Kind]:
     """Returns the kinds of archives that the cards of all data sets tell."""
-    kinds = {}
+    entries = {}
     for card in map(load_card, DATASETS):
-        for told in card.archives:
-            kind = kinds.get(told.name, Kind(told.name, (), ()))
-            datasets, archives = (*kind.datasets, card), (*kind.archives, told)
-            kinds[told.name] = Kind(told.name, datasets, archives)
-    return list(kinds.values())
+        for archive_card in card.archives:
+            entries.setdefault(archive_card.name, []).append((card, archive_card))
+    return [Kind(name, tuple(pairs)) for name, pairs in entries.items()]
 
 
 def _recognised(archive, kinds, dataset):
@@ -164,8 +162,8 @@ def _recognised(archive, kinds, dataset):
         (kind.name, folder): kind
         for kind in kinds
         if dataset in (None, kind.name)
-        for told in kind.archives
-        for folder in _folders_of(told, contents, any_names=dataset is not None)
+        for _, archive_card in kind.entries
+        for folder in _folders_of(archive_card, contents, any_names=dataset is not None)
     }
     if len(found) != 1:
         names = ", ".join(sorted(name for name, _ in found)) or "none of them"
@@ -177,7 +175,7 @@ def _recognised(archive, kinds, dataset):
         )
     (((name, folder), kind),) = found.items()
     members = archive.members_below(folder)
-    total, most = sum(member.size for member in members), kind.archives[0]
+    total, most = sum(member.size for member in members), kind.entries[0][1]
     if len(members) > most.max_files or total > most.max_gib << 30:
         raise ValueError(
             f"{archive.path} must not hold much more than {name} has. Received: "
@@ -198,36 +196,41 @@ def _contents(archive):
     return contents
 
 
-def _folders_of(told: ArchiveCard, contents, *, any_names):
+def _folders_of(archive_card: ArchiveCard, contents, *, any_names):
     """Yields the folders of an archive that hold what a card tells."""
-    first, *others = _holds(told)
+    first, *others = _holds(archive_card)
     for path, names in contents.items():
         folder = path.removesuffix(first)
         is_whole = path == folder + first and folder[-1:] in ("", "/")
         if not is_whole or any(folder + other not in contents for other in others):
             continue
-        matching = sum(re.match(told.images, name) is not None for name in names)
+        matching = sum(
+            re.match(archive_card.images, name) is not None for name in names
+        )
         if any_names or 2 * matching >= len(names):
             yield folder
 
 
-def _holds(told: ArchiveCard):
-    return told.holds or tuple(f"{folder}/" for folder in PARTS.values())
+def _holds(archive_card: ArchiveCard):
+    return archive_card.holds or tuple(f"{folder}/" for folder in PARTS.values())
 
 
 def _check_absent(kind, root):
-    for card, told in zip(kind.datasets, kind.archives, strict=True):
-        folder = first_folder(root, card)
-        if folder is not None and not told.needs:
-            raise FileExistsError(
-                f"{card.title} is there already, in {folder}; nothing is "
-                "overwritten. Remove it first, or name another --data-root."
-            )
+    places = [root / kind.folder]
+    for card, archive_card in kind.entries:
+        if not archive_card.needs:
+            places += [first_folder(root, card)]
+    there = [place for place in places if place and os.path.lexists(place)]
+    if there:
+        raise FileExistsError(
+            f"{kind.name} is there already, in {there[0]}; nothing is overwritten. "
+            "Remove it first, or name another --data-root."
+        )
 
 
 def _next_steps(kind, root, checks):
     folder = root / kind.folder
-    needed = [name for told in kind.archives for name in told.needs]
+    needed = [name for _, archive_card in kind.entries for name in archive_card.needs]
     places = (folder.parent, folder)
     missing = [n for n in needed if not any((place / n).is_file() for place in places)]
     if missing:
@@ -236,6 +239,6 @@ def _next_steps(kind, root, checks):
             "says where they are"
         )
     read = [check.dataset for check in checks]
-    for name in read or [card.name for card in kind.datasets]:
+    for name in read or [card.name for card, _ in kind.entries]:
         yield f"topdb-tf data check {name} --data-root {root}"
         yield f"topdb-tf fit --dataset {name} --data-root {root}"

@@ -2,16 +2,16 @@
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 from topdb_tf.data.benchmarks import data_root, dataset_name
 from topdb_tf.data.checks.contents import check_images
 from topdb_tf.data.checks.copies import check_copies, check_near_duplicates
 from topdb_tf.data.checks.findings import SEVERITIES, Finding
-from topdb_tf.data.checks.image_facts import image_facts
+from topdb_tf.data.checks.image_contents import image_contents
 from topdb_tf.data.checks.image_index import ImageIndex
 from topdb_tf.data.checks.listing import Listing, list_dataset
 from topdb_tf.data.checks.names import check_names
@@ -22,7 +22,8 @@ from topdb_tf.progress import progress_bar
 from topdb_tf.texts import Table, counted
 
 
-class Spread(NamedTuple):
+@dataclass(frozen=True)
+class Spread:
     """How many images the identities of a part have, distractors left out.
 
     Args:
@@ -58,15 +59,10 @@ class PartSummary:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what `--json` prints of it."""
-        spread, expected = self.images_per_pid, self.expected
-        entries = {
-            "images": self.images,
-            "pids": self.pids,
-            "cameras": self.cameras,
-            "distractors": self.distractors,
-            "images_per_pid": spread and spread._asdict(),
-        }
-        return entries | ({"expected": expected._asdict()} if expected else {})
+        entries = asdict(self)
+        if self.expected is None:
+            del entries["expected"]
+        return entries
 
 
 @dataclass(frozen=True)
@@ -125,9 +121,9 @@ class CheckResult:
                 lines.append(f"    {finding.fix}")
         if self.findings:
             lines.append("")
-        told = [counted(self.num(severity), severity) for severity in SEVERITIES]
+        counts = [counted(self.num(severity), severity) for severity in SEVERITIES]
         opened = f"{self.num_opened:,} images" if self.num_opened else "no image"
-        lines.append(f"{', '.join(told)}; {opened} opened in {self.seconds:.1f} s")
+        lines.append(f"{', '.join(counts)}; {opened} opened in {self.seconds:.1f} s")
         if self.montage:
             lines.append(f"montage: {self.montage}")
         return lines
@@ -136,12 +132,12 @@ class CheckResult:
         head = ["", "images", "identities", "cameras", "images/identity", "distractors"]
         rows = []
         for part, summary in self.parts:
-            spread, told = summary.images_per_pid, "-"
+            spread, spread_cell = summary.images_per_pid, "-"
             if spread:
-                told = f"{spread.min} / {spread.median:g} / {spread.max}"
+                spread_cell = f"{spread.min} / {spread.median:g} / {spread.max}"
             numbers = (summary.images, summary.pids, summary.cameras)
             cells = [f"{number:,}" for number in numbers]
-            rows.append([part, *cells, told, f"{summary.distractors:,}"])
+            rows.append([part, *cells, spread_cell, f"{summary.distractors:,}"])
         table = Table("", head, rows).text(numbers_right=True)
         return [*table, f"{'':7}  images/identity: least / median / most"]
 
@@ -177,19 +173,25 @@ def check_data(
     with progress_bar(f"listing {name}") as progress:
         division = {"ignore_cameras": ignore_cameras}
         listing = list_dataset(dataset, data_root(root), progress=progress, **division)
-    findings, images = list(listing.findings), ImageIndex(listing.split)
-    opens = bool(images.records) and not quick
-    if images.records or not findings:
-        findings += _of_names(listing, images_per_pid, ignore_cameras)
+    split, findings = listing.split, list(listing.findings)
+    if split.records or not findings:
+        alike = ignore_cameras or not split.has_cameras
+        findings += check_split(
+            split, images_per_pid=images_per_pid, ignore_cameras=alike
+        )
+        findings += check_names(split, listing.card)
+    images, opens = ImageIndex(split), bool(split.records) and not quick
     if opens:
         with progress_bar(f"opening {name}") as progress:
-            facts = image_facts(images.paths, progress=progress)
-        findings += _of_contents(images, facts, name)
+            contents = image_contents(images.paths, progress=progress)
+        findings += check_images(images, contents) + check_copies(images, contents)
+        with progress_bar(f"comparing {name}") as progress:
+            findings += check_near_duplicates(images, contents, progress=progress)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     if montage is not None and opens:
         from topdb_tf.data.checks.montage import draw_montage
 
-        draw_montage(montage, images, facts, findings, name)
+        draw_montage(montage, images, contents, findings, name)
     return CheckResult(
         dataset=name,
         source=listing.source,
@@ -213,21 +215,6 @@ def _check_montage(path, quick):
         raise FileNotFoundError(
             f"There is no folder {path.parent} for the montage. Make it first."
         )
-
-
-def _of_names(listing: Listing, images_per_pid, ignore_cameras):
-    split = listing.split
-    alike = ignore_cameras or not split.has_cameras
-    return [
-        *check_split(split, images_per_pid=images_per_pid, ignore_cameras=alike),
-        *check_names(split, listing.card),
-    ]
-
-
-def _of_contents(images, facts, name):
-    with progress_bar(f"comparing {name}") as progress:
-        near = check_near_duplicates(images, facts, progress=progress)
-    return [*check_images(images, facts), *check_copies(images, facts), *near]
 
 
 def _summary(listing: Listing, part: str) -> PartSummary:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from topdb_tf.data.checks.findings import Finding, finding_of_files
-from topdb_tf.data.checks.image_facts import ImageFacts
+from topdb_tf.data.checks.image_contents import ImageContents
 from topdb_tf.data.checks.image_index import ImageIndex
 from topdb_tf.texts import counted
 
@@ -15,23 +15,23 @@ MOST_SLENDER = 6  # height by width
 _SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "PNG": (".png",)}
 
 
-def check_images(images: ImageIndex, facts: ImageFacts) -> list[Finding]:
+def check_images(images: ImageIndex, contents: ImageContents) -> list[Finding]:
     """Finds files that are damaged, of another format or odd in size.
 
     Args:
         images: The images.
-        facts: What the file of each image is, in the same order.
+        contents: What the file of each image is, in the same order.
     """
     return [
-        *_unreadable(images, facts),
-        *_misnamed(images, facts),
-        *_odd_sizes(images, facts),
-        *_blank(images, facts),
+        *_unreadable(images, contents),
+        *_misnamed(images, contents),
+        *_odd_sizes(images, contents),
+        *_blank(images, contents),
     ]
 
 
-def _unreadable(images, facts):
-    bad = [index for index, error in enumerate(facts.errors) if error is not None]
+def _unreadable(images, contents):
+    bad = [index for index, error in enumerate(contents.errors) if error is not None]
     if bad:
         yield finding_of_files(
             "error",
@@ -39,14 +39,14 @@ def _unreadable(images, facts):
             f"{counted(len(bad), 'image')} cannot be read",
             "Extract or copy these files again.",
             images.group(bad),
-            [facts.errors[index] for index in bad],
+            [contents.errors[index] for index in bad],
         )
 
 
-def _misnamed(images, facts):
+def _misnamed(images, contents):
     other, unread = [], []
-    for index in np.flatnonzero(facts.is_readable):
-        kind, suffix = facts.formats[index], images.paths[index].suffix.lower()
+    for index in np.flatnonzero(contents.is_readable):
+        kind, suffix = contents.formats[index], images.paths[index].suffix.lower()
         if suffix not in _SUFFIXES.get(kind, ()):
             (other if kind in _SUFFIXES else unread).append(index)
     if unread:
@@ -57,7 +57,7 @@ def _misnamed(images, facts):
             f"{counted(len(unread), 'file')}",
             "Save them as JPEG or PNG.",
             images.group(unread),
-            [facts.formats[index] for index in unread],
+            [contents.formats[index] for index in unread],
         )
     if other:
         yield finding_of_files(
@@ -66,12 +66,12 @@ def _misnamed(images, facts):
             f"With the suffix of another format, {counted(len(other), 'file')}",
             "They are read by their content; other programs may go by the name.",
             images.group(other),
-            [facts.formats[index] for index in other],
+            [contents.formats[index] for index in other],
         )
 
 
-def _odd_sizes(images, facts) -> Iterator[Finding]:
-    height, width = facts.sizes.T
+def _odd_sizes(images, contents) -> Iterator[Finding]:
+    height, width = contents.sizes.T
     is_tiny = (height < SMALLEST[0]) | (width < SMALLEST[1])
     for flags, kind, what, fix in (
         (
@@ -94,7 +94,7 @@ def _odd_sizes(images, facts) -> Iterator[Finding]:
             "Check the cropping: they are stretched to the input's shape.",
         ),
     ):
-        indices = np.flatnonzero(flags & facts.is_readable)
+        indices = np.flatnonzero(flags & contents.is_readable)
         if len(indices):
             yield finding_of_files(
                 "warning",
@@ -106,12 +106,12 @@ def _odd_sizes(images, facts) -> Iterator[Finding]:
             )
 
 
-def _blank(images, facts):
-    levels = facts.thumbnails.reshape(len(facts.errors), -1, 3)
+def _blank(images, contents):
+    levels = contents.thumbnails.reshape(len(contents.errors), -1, 3)
     if not len(levels):
         return
     spread = levels.max(axis=1).astype(int) - levels.min(axis=1)
-    blank = np.flatnonzero(facts.is_readable & (spread.max(axis=1) <= 2))
+    blank = np.flatnonzero(contents.is_readable & (spread.max(axis=1) <= 2))
     if len(blank):
         yield finding_of_files(
             "warning",

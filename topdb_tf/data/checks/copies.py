@@ -5,26 +5,34 @@ from collections.abc import Callable
 import numpy as np
 
 from topdb_tf.data.checks.findings import Finding
-from topdb_tf.data.checks.image_facts import ImageFacts
+from topdb_tf.data.checks.image_contents import ImageContents
 from topdb_tf.data.checks.image_index import ImageIndex
 from topdb_tf.data.checks.near_duplicates import near_duplicates
 from topdb_tf.data.market import DISTRACTOR_PID
 from topdb_tf.texts import counted, listed
 
 
-def check_copies(images: ImageIndex, facts: ImageFacts) -> list[Finding]:
+def check_copies(images: ImageIndex, contents: ImageContents) -> list[Finding]:
     """Finds files of the same content, and tells the harmful from the harmless.
 
     Args:
         images: The images.
-        facts: What the file of each image is, in the same order.
+        contents: What the file of each image is, in the same order.
     """
-    return list(_copies(images, facts))
+    indices_of = {}
+    for index, digest in enumerate(contents.digests):
+        if digest:
+            indices_of.setdefault(digest, []).append(index)
+    copies = {kind: [] for kind in _RULES}
+    for indices in indices_of.values():
+        if len(indices) > 1:
+            copies[_kind_of_copies(images, indices)].append(indices)
+    return _findings(images, copies, "group")
 
 
 def check_near_duplicates(
     images: ImageIndex,
-    facts: ImageFacts,
+    contents: ImageContents,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Finding]:
@@ -36,11 +44,11 @@ def check_near_duplicates(
 
     Args:
         images: The images.
-        facts: What the file of each image is, in the same order.
+        contents: What the file of each image is, in the same order.
         progress: Called with the numbers of blocks of pairs done and to do.
     """
     trained, unknown = images.is_trained, images.pids == DISTRACTOR_PID
-    digests = np.array([digest.hex() for digest in facts.digests])
+    digests = np.array([digest.hex() for digest in contents.digests])
 
     def is_relevant(rows, columns):
         def differ(values):
@@ -50,20 +58,23 @@ def check_near_duplicates(
         odd = differ(trained) | differ(images.pids) | differ(images.camids)
         return odd & differ(digests) & ~(strangers & ~differ(trained))
 
-    found = near_duplicates(facts.thumbnails, is_relevant, progress=progress)
-    pairs = np.stack([found.first, found.second], axis=1)
-    crosses = trained[found.first] != trained[found.second]
-    strange = unknown[found.first] | unknown[found.second]
-    other = images.pids[found.first] != images.pids[found.second]
-    return [
-        *_near(images, pairs[crosses], "near-train-test"),
-        *_near(images, pairs[~crosses & other & ~strange], "near-pids"),
-        *_near(images, pairs[~crosses & other & strange], "near-distractor"),
-        *_near(images, pairs[~crosses & ~other], "near-cameras"),
-    ]
+    near = near_duplicates(contents.thumbnails, is_relevant, progress=progress)
+    first, second = near.first, near.second
+    pairs = np.stack([first, second], axis=1)
+    crosses = trained[first] != trained[second]
+    strange = unknown[first] | unknown[second]
+    other = images.pids[first] != images.pids[second]
+    pairs_of_kind = {
+        "near-train-test": pairs[crosses],
+        "near-pids": pairs[~crosses & other & ~strange],
+        "near-distractor": pairs[~crosses & other & strange],
+        "near-cameras": pairs[~crosses & ~other],
+    }
+    return _findings(images, pairs_of_kind, "pair")
 
 
-_COPIES = {
+# Severity, message and what to do, by the kind of finding.
+_RULES = {
     "copy-train-test": (
         "error",
         "The same file is in training and in test, {}: {}.",
@@ -91,39 +102,6 @@ _COPIES = {
         "The same file is twice in one part, {}: {}.",
         "Keep one of each: a copy adds nothing, and is counted twice.",
     ),
-}
-
-
-def _copies(images, facts):
-    places = {}
-    for index, digest in enumerate(facts.digests):
-        if digest:
-            places.setdefault(digest, []).append(index)
-    groups = {kind: [] for kind in _COPIES}
-    for indices in places.values():
-        if len(indices) > 1:
-            groups[_kind_of_copies(images, np.array(indices))].append(indices)
-    for kind, (severity, message, fix) in _COPIES.items():
-        if groups[kind]:
-            told = [_told(images, indices) for indices in groups[kind]]
-            message = message.format(counted(len(told), "group"), listed(told, 2))
-            named = tuple(images.group(indices) for indices in groups[kind])
-            yield Finding(severity, kind, message, fix, named)
-
-
-def _kind_of_copies(images, indices):
-    parts = set(images.parts[indices])
-    if "train" in parts and len(parts) > 1:
-        return "copy-train-test"
-    if len(set(images.pids[indices])) > 1:
-        return "copy-pids"
-    if len(set(images.camids[indices])) > 1:
-        return "copy-cameras"
-    once = len(parts) == len(indices)
-    return "copy-query-gallery" if once else "copy"
-
-
-_NEAR = {
     "near-train-test": (
         "warning",
         "Nearly the same picture is in training and in test, {}: {}.",
@@ -148,16 +126,32 @@ _NEAR = {
 }
 
 
-def _near(images, pairs, kind):
-    if len(pairs):
-        severity, message, fix = _NEAR[kind]
-        told = listed([_told(images, pair) for pair in pairs], 2)
-        message = message.format(counted(len(pairs), "pair"), told)
-        groups = tuple(images.group(pair) for pair in pairs)
-        yield Finding(severity, kind, message, fix, groups)
+def _kind_of_copies(images, indices):
+    parts = set(images.parts[indices])
+    if "train" in parts and len(parts) > 1:
+        return "copy-train-test"
+    if len(set(images.pids[indices])) > 1:
+        return "copy-pids"
+    if len(set(images.camids[indices])) > 1:
+        return "copy-cameras"
+    once = len(parts) == len(indices)
+    return "copy-query-gallery" if once else "copy"
 
 
-def _told(images, indices):
+def _findings(images, groups_of_kind, noun):
+    """Returns a finding for each kind of which there are groups of images."""
+    findings = []
+    for kind, groups in groups_of_kind.items():
+        if len(groups):
+            severity, message, fix = _RULES[kind]
+            names = listed([_names(images, indices) for indices in groups], 2)
+            message = message.format(counted(len(groups), noun), names)
+            files = tuple(images.group(indices) for indices in groups)
+            findings.append(Finding(severity, kind, message, fix, files))
+    return findings
+
+
+def _names(images, indices):
     paths = images.group(indices)
     names = [path.name for path in paths]
     if len(set(names)) < len(names):

@@ -28,7 +28,7 @@ class Listing(NamedTuple):
     Args:
         split: The images that can be used.
         source: The file or folder that was read.
-        card: The facts about a benchmark; `None` for one's own images.
+        card: The card of a benchmark; `None` for one's own images.
         findings: What its owner should know.
     """
 
@@ -98,16 +98,16 @@ def _unusable(error):
 
 def _refuse_benchmarks(path):
     """Raises `ValueError` for a folder with a file that only a benchmark has."""
-    found = [
+    matching = [
         (card, archive)
         for card in map(load_card, DATASETS)
         for archive in card.archives
         if any((path / item).is_file() for item in archive.holds)
     ]
-    if found:
-        titles = " or ".join(card.title for card, _ in found)
-        names = " or ".join(card.name for card, _ in found)
-        places = [f"{one.folder} ({', '.join(one.holds)})" for _, one in found]
+    if matching:
+        titles = " or ".join(card.title for card, _ in matching)
+        names = " or ".join(card.name for card, _ in matching)
+        places = [f"{one.folder} ({', '.join(one.holds)})" for _, one in matching]
         raise ValueError(
             f"{path} looks like {titles}, which is read in a way of its own. Put it "
             f"below the data root as {' or '.join(dict.fromkeys(places))}, and name it "

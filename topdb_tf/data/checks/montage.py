@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from topdb_tf.data.checks.findings import Finding
-from topdb_tf.data.checks.image_facts import ImageFacts
+from topdb_tf.data.checks.image_contents import ImageContents
 from topdb_tf.data.checks.image_index import ImageIndex
 from topdb_tf.data.market import DISTRACTOR_PID
 from topdb_tf.files import whole_file
@@ -35,7 +35,7 @@ _SHOWN = (
 def draw_montage(
     path: Path,
     images: ImageIndex,
-    facts: ImageFacts,
+    contents: ImageContents,
     findings: Sequence[Finding],
     name: str,
 ) -> None:
@@ -44,14 +44,14 @@ def draw_montage(
     Args:
         path: Where to: `.png`, `.svg` or `.pdf`.
         images: All images of the data set.
-        facts: What the file of each image is, in the same order.
+        contents: What the file of each image is, in the same order.
         findings: What was found.
         name: Name of the data set.
     """
     from topdb_tf.drawing.montage import montage_figure
     from topdb_tf.drawing.style import save_figure
 
-    readable = np.flatnonzero(facts.is_readable)
+    readable = np.flatnonzero(contents.is_readable)
     usable = set(images.group(readable))
     rows = [_row(images, indices) for indices in _some_identities(images, readable)]
     by_kind = {}
@@ -113,8 +113,8 @@ def _damaged(finding):
     from topdb_tf.drawing.montage import Section
 
     lines = [str(path) for (path,) in finding.groups[:_LINES]]
-    more = len(finding.groups) - len(lines)
-    lines += [f"and {more:,} more"] if more else []
+    if more := len(finding.groups) - len(lines):
+        lines.append(f"and {more:,} more")
     return Section(f"{finding.kind}: {len(finding.groups):,}", (), lines)
 
 

@@ -18,7 +18,7 @@ def check_names(split: Split, card: DatasetCard | None) -> list[Finding]:
 
     Args:
         split: The data set.
-        card: The facts about a benchmark; `None` for one's own images.
+        card: The card of a benchmark; `None` for one's own images.
     """
     return [
         *_counts(split, card),
@@ -137,12 +137,12 @@ def _scarce_cameras(split):
         return
     scarce = sorted(c for c, n in num_images.items() if n * _SCARCE < median)
     if scarce:
-        told = [f"camera {camid} ({num_images[camid]})" for camid in scarce]
+        cameras = [f"camera {camid} ({num_images[camid]})" for camid in scarce]
         yield Finding(
             "warning",
             "scarce-camera",
-            f"{counted(len(scarce), 'camera')} with hardly any images: {listed(told)}; "
-            f"the median is {median:g}.",
+            f"{counted(len(scarce), 'camera')} with hardly any images: "
+            f"{listed(cameras)}; the median is {median:g}.",
             "Check that names are read as meant: often a camera's number is misspelt.",
             tuple((r.path,) for r in split.records if r.camid in scarce),
         )

@@ -54,7 +54,7 @@ def near_duplicates(
     vectors = _standardised(thumbnails)
     starts = range(0, len(vectors), _BLOCK)
     blocks = [(row, column) for row in starts for column in starts if column >= row]
-    pairs, found = np.empty((0, 2), np.int64), np.empty(0)
+    pairs, gaps = np.empty((0, 2), np.int64), np.empty(0)
     for done, (row, column) in enumerate(blocks, start=1):
         rows = slice(row, min(row + _BLOCK, len(vectors)))
         columns = slice(column, min(column + _BLOCK, len(vectors)))
@@ -67,13 +67,13 @@ def near_duplicates(
         differences = _differences(thumbnails, places)
         near = differences <= DIFFERENCE
         pairs = np.concatenate([pairs, places[near]])
-        found = np.concatenate([found, differences[near]])
+        gaps = np.concatenate([gaps, differences[near]])
         if len(pairs) > 2 * MAX_PAIRS or done == len(blocks):
-            order = np.argsort(found, kind="stable")[:MAX_PAIRS]
-            pairs, found = pairs[order], found[order]
+            order = np.argsort(gaps, kind="stable")[:MAX_PAIRS]
+            pairs, gaps = pairs[order], gaps[order]
         if progress is not None:
             progress(done, len(blocks))
-    return NearDuplicates(pairs[:, 0], pairs[:, 1], found)
+    return NearDuplicates(pairs[:, 0], pairs[:, 1], gaps)
 
 
 def _standardised(thumbnails):

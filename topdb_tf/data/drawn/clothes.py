@@ -82,6 +82,26 @@ class Piece(NamedTuple):
     outline: tuple[float, ...] = (0.75, 1, 1, 1, 0.9)
 
 
+class Lower(NamedTuple):
+    """Textures below the hips.
+
+    Args:
+        thigh: Hip to knee.
+        shin: Knee to ankle.
+        leg_width: Width of the trousers relative to the leg.
+        tail: What hangs below the hips (skirt, coat), or `None`.
+        tail_length: Its length.
+        tail_flare: How much wider it is at the bottom.
+    """
+
+    thigh: np.ndarray
+    shin: np.ndarray
+    leg_width: float
+    tail: np.ndarray | None
+    tail_length: float
+    tail_flare: float
+
+
 class Outfit(NamedTuple):
     """Textures and things of one person.
 
@@ -91,13 +111,8 @@ class Outfit(NamedTuple):
         torso: Upper garment with straps.
         upper_arm: Shoulder to elbow.
         forearm: Elbow to wrist.
-        thigh: Hip to knee.
-        shin: Knee to ankle.
+        lower: Trousers or skirt.
         shoe: Foot.
-        leg_width: Width of the trousers relative to the leg.
-        tail: What hangs below the hips (skirt, coat), or `None`.
-        tail_length: Its length.
-        tail_flare: How much wider it is at the bottom.
         headwear: Hair that stands off the head, hats.
         bags: Things carried.
     """
@@ -107,26 +122,10 @@ class Outfit(NamedTuple):
     torso: np.ndarray
     upper_arm: np.ndarray
     forearm: np.ndarray
-    thigh: np.ndarray
-    shin: np.ndarray
+    lower: Lower
     shoe: np.ndarray
-    leg_width: float
-    tail: np.ndarray | None
-    tail_length: float
-    tail_flare: float
     headwear: tuple[Piece, ...]
     bags: tuple[Piece, ...]
-
-
-class _Lower(NamedTuple):
-    """What of an `Outfit` is below the hips."""
-
-    thigh: np.ndarray
-    shin: np.ndarray
-    leg_width: float
-    tail: np.ndarray | None
-    tail_length: float
-    tail_flare: float
 
 
 def random_outfit(rng: np.random.Generator) -> Outfit:
@@ -144,10 +143,10 @@ def random_outfit(rng: np.random.Generator) -> Outfit:
         torso=torso,
         upper_arm=upper_arm,
         forearm=forearm,
+        lower=lower,
         shoe=_plain(_pick(rng, SHOE_COLOURS)),
         headwear=headwear,
         bags=bags,
-        **lower._asdict(),
     )
 
 
@@ -228,7 +227,7 @@ def _upper(rng: np.random.Generator, skin: np.ndarray) -> tuple:
     return torso, upper_arm, forearm, plain if kind == "coat" else None
 
 
-def _lower(rng: np.random.Generator, skin: np.ndarray, torso: np.ndarray) -> _Lower:
+def _lower(rng: np.random.Generator, skin: np.ndarray, torso: np.ndarray) -> Lower:
     kind = rng.choice(LOWERS)
     colour, accent = _pick(rng, LOWER_COLOURS), _pick(rng, ACCENT_COLOURS)
     length = {"skirt": 0.2, "long skirt": 0.38, "dress": 0.24}.get(kind, 0.0)
@@ -244,7 +243,7 @@ def _lower(rng: np.random.Generator, skin: np.ndarray, torso: np.ndarray) -> _Lo
         thigh, shin = skin.copy(), skin.copy()
     if rng.random() < 0.3:
         shin[rng.uniform(0.4, 0.85) < DOWN] = _pick(rng, ACCENT_COLOURS)
-    return _Lower(
+    return Lower(
         thigh=thigh,
         shin=shin,
         leg_width={"slim": 0.85, "wide": 1.3, "shorts": 1.1}.get(kind, 1.0),

@@ -177,10 +177,12 @@ def _torso(person: Person) -> list[Part]:
     radii = (0.05, 0.115 * wide, 0.122 * wide, 0.112 * build, 0.1 * build)
     radii += (0.1 * build, 0.104 * build)
     parts = [Part((0, 0.84, 0), (0, 0.48, 0), radii, 0.68, outfit.torso)]
-    if outfit.tail is not None:
-        low = 0.5 - outfit.tail_length
-        flare = (0.1 * build, 0.105 * build, (0.1 + outfit.tail_flare) * build)
-        parts.append(Part((0, 0.52, 0), (0, low, 0), flare, 0.75, outfit.tail, -0.08))
+    if outfit.lower.tail is not None:
+        low = 0.5 - outfit.lower.tail_length
+        flare = (0.1 * build, 0.105 * build, (0.1 + outfit.lower.tail_flare) * build)
+        parts.append(
+            Part((0, 0.52, 0), (0, low, 0), flare, 0.75, outfit.lower.tail, -0.08)
+        )
     return parts
 
 
@@ -193,12 +195,12 @@ def _leg(person: Person, pose: Pose, side: int) -> list[Part]:
     lift = max(0.0, -swing) * 0.25
     ankle = (side * 0.05 * person.build, 0.035 + lift, swing)
     toe = (ankle[0], lift, swing + 0.025)
-    thigh = tuple(r * limbs * outfit.leg_width for r in (0.066, 0.06, 0.048))
-    shin = tuple(r * limbs * outfit.leg_width for r in (0.048, 0.044, 0.033))
+    thigh = tuple(r * limbs * outfit.lower.leg_width for r in (0.066, 0.06, 0.048))
+    shin = tuple(r * limbs * outfit.lower.leg_width for r in (0.048, 0.044, 0.033))
     shoe = (0.026, 0.032, 0.034)
     return [
-        Part(hip, knee, thigh, 1.0, outfit.thigh, -0.2),
-        Part(knee, ankle, shin, 1.0, outfit.shin, -0.21),
+        Part(hip, knee, thigh, 1.0, outfit.lower.thigh, -0.2),
+        Part(knee, ankle, shin, 1.0, outfit.lower.shin, -0.21),
         Part((toe[0], toe[1] + 0.05, toe[2]), toe, shoe, 2.0, outfit.shoe, -0.2),
     ]
 

@@ -15,7 +15,7 @@ from PIL import Image
 THUMBNAIL = (24, 12)  # height and width in pixels
 
 
-class ImageFacts(NamedTuple):
+class ImageContents(NamedTuple):
     """What a number of image files are; place `i` of each is of file `i`.
 
     Args:
@@ -40,9 +40,9 @@ class ImageFacts(NamedTuple):
         return np.array([error is None for error in self.errors], dtype=bool)
 
 
-def image_facts(
+def image_contents(
     paths: Sequence[Path], *, progress: Callable[[int, int], None] | None = None
-) -> ImageFacts:
+) -> ImageContents:
     """Reads and decodes each file once, on all processor cores.
 
     JPEG files are decoded at a fraction of their size where that is enough for the
@@ -54,7 +54,7 @@ def image_facts(
         progress: Called with the numbers of images done and to do.
     """
     total = len(paths)
-    facts = ImageFacts(
+    contents = ImageContents(
         [None] * total,
         [""] * total,
         np.zeros((total, 2), np.int32),
@@ -66,18 +66,18 @@ def image_facts(
         ThreadPoolExecutor(os.cpu_count()) as threads,
     ):
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        found = threads.map(_facts_of, paths)
-        for index, (error, kind, size, digest, thumbnail) in enumerate(found):
-            facts.errors[index], facts.formats[index] = error, kind
-            facts.sizes[index], facts.digests[index] = size, digest
+        read = threads.map(_content_of, paths)
+        for index, (error, kind, size, digest, thumbnail) in enumerate(read):
+            contents.errors[index], contents.formats[index] = error, kind
+            contents.sizes[index], contents.digests[index] = size, digest
             if thumbnail is not None:
-                facts.thumbnails[index] = thumbnail
+                contents.thumbnails[index] = thumbnail
             if progress is not None and (index % 64 == 63 or index == total - 1):
                 progress(index + 1, total)
-    return facts
+    return contents
 
 
-def _facts_of(path):
+def _content_of(path):
     """Returns error, format, size, digest and thumbnail of a file."""
     kind, size, digest = "", (0, 0), b""
     try:
