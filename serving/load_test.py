@@ -14,6 +14,8 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +29,6 @@ from topdb_tf.embed.connections import connect
 from topdb_tf.embed.errors import ServingError
 
 MAX_SECONDS = 600
-QUANTILES = {"p50": 50, "p95": 95, "p99": 99}
 
 
 class Exchange(NamedTuple):
@@ -35,6 +36,30 @@ class Exchange(NamedTuple):
 
     seconds: float
     error: str | None
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What came of the requests; `--json` writes its fields.
+
+    Args:
+        seconds: How long requests were sent.
+        requests: Number of requests.
+        images: Number of images in those that were answered.
+        images_per_second: The same by the second.
+        p50_ms, p95_ms, p99_ms: Milliseconds in which that many percent of the answers
+            came; `None` where there was none.
+        errors: Number of requests by the error that they ended with.
+    """
+
+    seconds: float
+    requests: int
+    images: int
+    images_per_second: float
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    errors: Mapping[str, int]
 
 
 @click.command()
@@ -47,8 +72,18 @@ class Exchange(NamedTuple):
 @click.option("--version", type=int)
 @click.option("--allow-remote", is_flag=True, help="Take a server elsewhere.")
 @click.option("--json", "as_json", is_flag=True)
-def main(server, images, model_name, version, allow_remote, as_json, **load):
-    """Loads SERVER (as of `topdb-tf embed`) with requests for a bounded time."""
+def main(
+    server,
+    duration,
+    concurrency,
+    batch_size,
+    images,
+    model_name,
+    version,
+    allow_remote,
+    as_json,
+):
+    """Loads SERVER, an address as `topdb-tf embed` takes it, for a bounded time."""
     address = parse_address(server)
     if not (allow_remote or is_loopback(address.host)):
         raise click.UsageError(
@@ -62,13 +97,22 @@ def main(server, images, model_name, version, allow_remote, as_json, **load):
         connection.predict(contents[:1], 60.0)  # a first request may be slow
     except ServingError as error:
         raise click.ClickException(str(error)) from error
-    result = run(connection, contents, **load)
+    result = run(
+        connection,
+        contents,
+        duration=duration,
+        concurrency=concurrency,
+        batch_size=batch_size,
+    )
     connection.close()
-    click.echo(json.dumps(result, indent=2) if as_json else "\n".join(lines_of(result)))
-    sys.exit(bool(result["errors"]))
+    if as_json:
+        click.echo(json.dumps(asdict(result), indent=2))
+    else:
+        click.echo("\n".join(lines_of(result)))
+    sys.exit(bool(result.errors))
 
 
-def run(connection, contents, *, duration, concurrency, batch_size) -> dict:
+def run(connection, contents, *, duration, concurrency, batch_size) -> LoadResult:
     """Returns what came of requests sent from threads until the time is over."""
     exchanges = collections.deque()
     end = time.perf_counter() + duration
@@ -90,16 +134,19 @@ def run(connection, contents, *, duration, concurrency, batch_size) -> dict:
     seconds = time.perf_counter() - start
     good = [exchange.seconds for exchange in exchanges if exchange.error is None]
     errors = collections.Counter(e.error for e in exchanges if e.error is not None)
-    shares = list(QUANTILES.values())
-    times = np.percentile(good, shares) * 1000 if good else [None] * len(shares)
-    return {
-        "seconds": seconds,
-        "requests": len(exchanges),
-        "images": len(good) * batch_size,
-        "images_per_second": len(good) * batch_size / seconds,
-        **{f"{name}_ms": ms for name, ms in zip(QUANTILES, times, strict=True)},
-        "errors": dict(errors),
-    }
+    times = [None] * 3
+    if good:
+        times = (np.percentile(good, [50, 95, 99]) * 1000).tolist()
+    return LoadResult(
+        seconds=seconds,
+        requests=len(exchanges),
+        images=len(good) * batch_size,
+        images_per_second=len(good) * batch_size / seconds,
+        p50_ms=times[0],
+        p95_ms=times[1],
+        p99_ms=times[2],
+        errors=dict(errors),
+    )
 
 
 def exchange(connection, batch) -> Exchange:
@@ -112,22 +159,24 @@ def exchange(connection, batch) -> Exchange:
     return Exchange(time.perf_counter() - start, error)
 
 
-def lines_of(result):
+def lines_of(result: LoadResult):
     """Yields the result for people."""
     yield (
-        f"{result['requests']:,} requests in {result['seconds']:.1f} s, "
-        f"{result['images_per_second']:.1f} images/s"
+        f"{result.requests:,} requests in {result.seconds:.1f} s, "
+        f"{result.images_per_second:.1f} images/s"
     )
-    if result["p50_ms"] is not None:
-        times = (f"{name} {result[f'{name}_ms']:.1f} ms" for name in QUANTILES)
-        yield f"answered after: {', '.join(times)}"
-    yield f"errors: {sum(result['errors'].values()):,}"
-    for error, count in result["errors"].items():
+    if result.p50_ms is not None:
+        yield (
+            f"answered after: p50 {result.p50_ms:.1f} ms, p95 {result.p95_ms:.1f} ms, "
+            f"p99 {result.p99_ms:.1f} ms"
+        )
+    yield f"errors: {sum(result.errors.values()):,}"
+    for error, count in result.errors.items():
         yield f"  {count:,} x {error}"
 
 
 def is_loopback(host):
-    """Returns whether a host, as of an address, is this machine."""
+    """Returns whether the host of an address is this machine."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

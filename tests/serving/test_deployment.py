@@ -169,12 +169,12 @@ def test_the_load_test_counts_errors_and_repeats_nothing(stand_in):
     connection = script.connect(f"grpc://{stand_in.grpc}")
     for fault in faults:
         stand_in.stand_in.fail(fault)
-    options = {"duration": 0.5, "concurrency": 1, "batch_size": 2}
-    result = script.run(connection, script.drawn_images(4), **options)
+    images = script.drawn_images(4)
+    result = script.run(connection, images, duration=0.5, concurrency=1, batch_size=2)
     connection.close()
-    assert sorted(result["errors"].values()) == [1, 2]
-    assert result["requests"] == stand_in.stand_in.requests
-    assert result["images"] == 2 * (result["requests"] - 3)
+    assert sorted(result.errors.values()) == [1, 2]
+    assert result.requests == stand_in.stand_in.requests
+    assert result.images == 2 * (result.requests - 3)
     lines = list(script.lines_of(result))
     assert "errors: 3" in lines
 
