@@ -60,13 +60,16 @@ def show(result, lines_of, as_json: bool) -> None:
     """Writes a result to standard output: JSON alone, or its lines for people.
 
     Args:
-        result: A dictionary, or a dataclass whose fields are the keys of the JSON.
+        result: A record with `to_dict()`, a dataclass whose fields are the keys of the
+            JSON, or what JSON holds itself.
         lines_of: Function from the result to its lines.
         as_json: Whether JSON is written.
     """
     if not as_json:
         click.echo("\n".join(lines_of(result)))
         return
+    if hasattr(result, "to_dict"):
+        result = result.to_dict()
     record = asdict(result) if is_dataclass(result) else result
     click.echo(json.dumps(record, indent=2))
 

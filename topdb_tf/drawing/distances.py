@@ -37,7 +37,7 @@ class Threshold(NamedTuple):
 def distance_figure(
     edges: np.ndarray,
     counts: Mapping[str, np.ndarray],
-    roc: Mapping[str, Sequence[float]],
+    roc,
     *,
     thresholds: Sequence[Threshold] = (),
     thresholds_title: str | None = None,
@@ -148,9 +148,9 @@ def _draw_histograms(axes, edges, counts):
 
 
 def _draw_rates(axes, roc):
-    distances = np.asarray(roc["distances"])
-    false = np.asarray(roc["false_match_rates"])
-    missed = 1 - np.asarray(roc["true_match_rates"])
+    distances = np.asarray(roc.distances)
+    false = np.asarray(roc.false_match_rates)
+    missed = 1 - np.asarray(roc.true_match_rates)
     axes.plot(
         distances,
         np.where(missed > 0, missed, np.nan),

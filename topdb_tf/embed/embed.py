@@ -182,7 +182,7 @@ def _open_model(path):
     load_tensorflow()
     from topdb_tf.embed.local import EmbedderConnection, SavedModelConnection
 
-    if path.is_file() or run.config.is_file():
+    if path.is_file() or run.holds_run:
         return EmbedderConnection(path if path.is_file() else run.embedder)
     return SavedModelConnection(path)
 

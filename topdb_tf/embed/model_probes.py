@@ -92,7 +92,7 @@ def keras_file(model: Path | None) -> Path | None:
     run = RunFolder(Path(model))
     if Path(model).is_file():
         return Path(model)
-    return run.embedder if run.config.is_file() else None
+    return run.embedder if run.holds_run else None
 
 
 def probes_of(model: dict) -> np.ndarray:

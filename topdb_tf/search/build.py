@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from topdb_tf.data.image_files import list_images
 from topdb_tf.embed.embed import open_client
 from topdb_tf.embed.model_probes import check_same_model, keras_file, model_facts
 from topdb_tf.progress import progress_bar
-from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.folder import RunFolder, open_run
 from topdb_tf.search.changes import (
     add_entries,
     compact_index,
@@ -229,11 +228,9 @@ def _items(places, where, *, known=frozenset(), **options) -> Items:
 def _metric_of(model):
     """Returns the metric of the run of a model, or squared Euclidean."""
     path = keras_file(model)
-    run = RunFolder(path.parent) if path is not None else None
-    if run is None or not run.config.is_file():
+    if path is None or not RunFolder(path.parent).holds_run:
         return "sqeuclidean"
-    settings = yaml.safe_load(run.config.read_text(encoding="utf-8")) or {}
-    return settings.get("evaluation", {}).get("metric", "sqeuclidean")
+    return open_run(path.parent).config.evaluation.metric
 
 
 def _added(items):

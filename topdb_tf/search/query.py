@@ -10,8 +10,7 @@ from topdb_tf.data.image_files import list_images
 from topdb_tf.embed.embed import open_client
 from topdb_tf.embed.model_probes import keras_file
 from topdb_tf.evaluate.calibrate import read_calibration
-from topdb_tf.evaluate.match import operating_point
-from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.folder import RunFolder, open_run
 from topdb_tf.search.build import check_items, model_of_index
 from topdb_tf.search.entries import UNKNOWN
 from topdb_tf.search.index import SearchIndex
@@ -187,33 +186,33 @@ def _queries(index, places, where, **options):
 def _threshold(index, model, rate):
     """Returns the threshold of a run's calibration, or `None` where there is none."""
     path = keras_file(Path(model)) if model is not None else None
-    run = RunFolder(path.parent) if path is not None else None
-    if run is None or not run.calibration.is_file():
+    folder = RunFolder(path.parent) if path is not None else None
+    if folder is None or not folder.calibration.is_file():
         if rate is None:
             return None
         raise ValueError(
             "A false-match rate needs the model of a run that was calibrated, --model "
             f"RUN after `topdb-tf calibrate RUN`. Received: model={model}"
         )
-    calibration = read_calibration(run)
+    calibration = read_calibration(open_run(folder.path))
     own = index.manifest.get("model") or {}
     metric = index.manifest["metric"]
     fits = {
-        "another model": own.get("sha256") in (None, calibration["model_sha256"]),
-        f"the metric {calibration['metric']}": calibration["metric"] == metric,
+        "another model": own.get("sha256") in (None, calibration.model_sha256),
+        f"the metric {calibration.metric}": calibration.metric == metric,
     }
     wrong = [what for what, is_so in fits.items() if not is_so]
     if wrong and rate is None:
         return None
     if wrong:
         raise ValueError(
-            f"{run.calibration} must be of the index's model and metric, {metric}. "
+            f"{folder.calibration} must be of the index's model and metric, {metric}. "
             f"Received: a calibration of {' and '.join(wrong)}"
         )
-    point = operating_point(calibration, rate)
+    point = calibration.operating_point(rate)
     return {
-        "distance": point["threshold"],
-        "false_match_rate": point["wanted_false_match_rate"],
+        "distance": point.threshold,
+        "false_match_rate": point.wanted_false_match_rate,
     }
 
 
