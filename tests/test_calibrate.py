@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from topdb_tf.cli import main
 from topdb_tf.data.drawn.synthetic import write_synthetic
+from topdb_tf.files import plain, record_of
 from topdb_tf.model.backbones import tiny
 from topdb_tf.model.network import build_network, embedder
 from topdb_tf.retrieval.distances import pairwise_distances
-from topdb_tf.files import plain, record_of
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.pairs.calibration import (
     Calibrated,

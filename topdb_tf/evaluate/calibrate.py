@@ -207,7 +207,7 @@ def read_calibration(run: Run) -> ModelCalibration:
     again = f"Run `topdb-tf calibrate {run.path}` again."
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        calibration = Modelrecord_of(Calibrated, record)
+        calibration = ModelCalibration.from_dict(record)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} is damaged or of another version. {again}") from error
     model = run.path / calibration.model
