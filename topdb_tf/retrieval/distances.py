@@ -100,7 +100,7 @@ class FeatureDistances:
 
         Args:
             rows: A slice of images, or their ascending numbers.
-            columns: A slice of other images, or their ascending numbers.
+            columns: The same.
             buffer: Where the block is put.
         """
         left, right = self.features(rows), self.features(columns)
