@@ -13,11 +13,16 @@ from hypothesis import strategies as st
 
 from topdb_tf.cli import main
 from topdb_tf.data.drawn.synthetic import write_synthetic
+from topdb_tf.files import plain, record_of
 from topdb_tf.model.backbones import tiny
 from topdb_tf.model.network import build_network, embedder
 from topdb_tf.retrieval.distances import pairwise_distances
 from topdb_tf.retrieval.features import RetrievalSet
-from topdb_tf.retrieval.pairs.calibration import CameraMistakes, calibration_of
+from topdb_tf.retrieval.pairs.calibration import (
+    Calibrated,
+    CameraMistakes,
+    calibration_of,
+)
 from topdb_tf.retrieval.pairs.halves import checked_halves
 from topdb_tf.retrieval.pairs.intervals import Share, share_of_pairs
 from topdb_tf.retrieval.pairs.operating_points import compact_roc, threshold_at
@@ -247,6 +252,8 @@ def test_rates_are_those_of_the_second_half_at_the_threshold_of_the_first():
         assert missed.low <= missed.value <= missed.high
     assert result.measured_on.impostor_pairs == num_second
     assert result.found_on.genuine_pairs == len(first[True])
+    again = json.loads(json.dumps(plain(result)))
+    assert record_of(Calibrated, again) == result
 
 
 def test_cameras_are_listed_in_either_order_and_the_worst_is_named():
@@ -448,7 +455,7 @@ def test_people_are_told_the_rates(run):
 
 
 def test_too_small_a_rate_is_refused_before_anything_is_embedded(run, monkeypatch):
-    monkeypatch.setattr("topdb_tf.evaluate.calibrate.Embeddings", None)
+    monkeypatch.setattr("topdb_tf.evaluate.embedding.Embedder", None)
     refused(calibrate(run), "smallest false-match rate that can be stated is 0.")
 
 

@@ -9,14 +9,14 @@ import tensorflow as tf
 from click.testing import CliRunner
 from tensorflow_serving.apis import prediction_log_pb2
 
+from tests.calibrations import point, write_calibration
 from tests.test_folding import trained_embedder
 from topdb_tf.cli import main
 from topdb_tf.export import check
 from topdb_tf.export.model_card import ServedExport, model_card
 from topdb_tf.export.session import SessionModel
 from topdb_tf.export.warm_up import WARM_UP_FILE
-from topdb_tf.files import sha256_of
-from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.folder import RunFolder, open_run
 from topdb_tf.runs.settings import Config
 
 SCORES = {
@@ -47,7 +47,7 @@ def run(tmp_path_factory):
     """The folder of a run with a trained model and made-up scores."""
     run = RunFolder(tmp_path_factory.mktemp("runs") / "run")
     run.path.mkdir()
-    run.config.write_text(Config().to_yaml())
+    run.config_file.write_text(Config().to_yaml())
     facts = {"seed": 3, "precision": "float32 (as asked)", "device": "CPU, 2 cores"}
     run.environment.write_text(json.dumps(facts))
     run.scores.write_text(json.dumps(SCORES))
@@ -132,24 +132,21 @@ def test_the_card_has_the_thresholds_of_the_same_model(run, tmp_path):
     calibrated = RunFolder(tmp_path / "calibrated")
     shutil.copytree(run.path, calibrated.path)
     share = {"value": 0.00147, "low": 0.00109, "high": 0.00199}
-    point = {"wanted_false_match_rate": 0.001, "threshold": 1062.5}
-    point |= {"false_match_rate": share, "true_match_rate": {**share, "value": 0.576}}
-    calibration = {
-        "format": 1,
-        "model": "embedder.keras",
-        "model_sha256": sha256_of(run.embedder),
-        "dataset": "market1501",
-        "metric": "sqeuclidean",
-        "operating_points": [point],
-        "roc": [],
-    }
-    calibrated.calibration.write_text(json.dumps(calibration))
-    card = model_card(calibrated.embedder, calibrated, SERVED)
+    found = {**share, "value": 0.576}
+    write_calibration(
+        calibrated.path,
+        dataset="market1501",
+        operating_points=[
+            point(0.001, 1062.5, false_match_rate=share, true_match_rate=found)
+        ],
+    )
+    calibrated = open_run(calibrated.path)
+    card = model_card(calibrated.model(), calibrated, SERVED)
     assert "| 0.1% | 1062.5 | 0.147% (0.109% to 0.199%) | 57.6% (" in card
-    card = model_card(calibrated.embedder, calibrated, replace(SERVED, normalize=True))
+    card = model_card(calibrated.model(), calibrated, replace(SERVED, normalize=True))
     assert "unlike these" in card
-    trained_embedder(neck="none").save(calibrated.embedder)
-    card = model_card(calibrated.embedder, calibrated, SERVED)
+    trained_embedder(neck="none").save(calibrated.model())
+    card = model_card(calibrated.model(), calibrated, SERVED)
     assert "1062.5" not in card
     assert "has changed since" in card
 
@@ -165,7 +162,7 @@ def test_options_of_another_format_are_refused(run, tmp_path):
 
 def test_the_card_claims_no_scores_of_another_epoch(run):
     normalized = replace(SERVED, normalize=True)
-    card = model_card(run.best_embedder, run, normalized)
+    card = model_card(run.best_embedder, open_run(run.path), normalized)
     assert "52.9" not in card
     assert "unit L2 norm" in card
     card = model_card(run.embedder, None, normalized)
@@ -229,7 +226,7 @@ def test_formats_of_one_model_are_checked_by_the_same_function(
 def test_what_was_not_trained_is_refused(run, tmp_path):
     untrained = RunFolder(tmp_path / "untrained")
     untrained.path.mkdir()
-    untrained.config.write_text(Config().to_yaml())
+    untrained.config_file.write_text(Config().to_yaml())
     answer = topdb("export", untrained.path)
     assert "first epoch has not ended" in answer.stderr
     assert "topdb-tf fit" in answer.stderr

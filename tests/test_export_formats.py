@@ -36,7 +36,7 @@ def run(tmp_path_factory):
     run = RunFolder(tmp_path_factory.mktemp("runs") / "run")
     run.path.mkdir()
     settings = Config().to_yaml().replace("root: null", f"root: {run.path}/no_data")
-    run.config.write_text(settings)
+    run.config_file.write_text(settings)
     trained_embedder().save(run.embedder)
     return run
 

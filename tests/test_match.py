@@ -9,46 +9,14 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from tests.calibrations import point, share, write_calibration
 from topdb_tf.cli import main
 from topdb_tf.evaluate.calibrate import read_calibration
 from topdb_tf.evaluate.match import match, read_pairs
-from topdb_tf.files import sha256_of
 from topdb_tf.model import extraction
 from topdb_tf.model.backbones import tiny
 from topdb_tf.model.network import build_network, embedder
-from topdb_tf.runs.folder import RunFolder
-
-
-def share(value):
-    return {"value": value, "low": value / 2, "high": min(1, 2 * value)}
-
-
-def point(rate, threshold):
-    return {
-        "wanted_false_match_rate": rate,
-        "threshold": threshold,
-        "false_match_rate": share(1.25 * rate),
-        "true_match_rate": share(0.75),
-    }
-
-
-def write_calibration(run, **changes):
-    """Writes a calibration of three operating points and a ROC of three distances."""
-    calibration = {
-        "format": 1,
-        "model": "embedder.keras",
-        "model_sha256": sha256_of(run / "embedder.keras"),
-        "dataset": "synthetic",
-        "metric": "sqeuclidean",
-        "operating_points": [point(0.01, 1e9), point(0.001, 1e-4), point(0.5, 0.0)],
-        "roc": {
-            "distances": [1e-5, 1e9, 2e9],
-            "false_match_rates": [0.0001, 0.01, 0.02],
-            "true_match_rates": [0.1, 0.75, 0.9],
-        },
-        **changes,
-    }
-    (run / "calibration.json").write_text(json.dumps(calibration))
+from topdb_tf.runs.folder import open_run
 
 
 @pytest.fixture(scope="module")
@@ -132,24 +100,24 @@ def test_the_distance_is_that_of_the_embeddings(run):
         np.stack(images)
     ).numpy()
     pairs = [(run / "a.png", run / "b.png")]
-    (pair,) = match(RunFolder(run), pairs)["pairs"]
-    assert pair["distance"] == pytest.approx(np.sum((one - other) ** 2), rel=1e-4)
+    (pair,) = match(open_run(run), pairs).pairs
+    assert pair.distance == pytest.approx(np.sum((one - other) ** 2), rel=1e-4)
     write_calibration(run, metric="cosine")
-    (pair,) = match(RunFolder(run), pairs)["pairs"]
+    (pair,) = match(open_run(run), pairs).pairs
     norms = np.linalg.norm(one) * np.linalg.norm(other)
-    assert pair["distance"] == pytest.approx(1 - one @ other / norms, abs=1e-5)
+    assert pair.distance == pytest.approx(1 - one @ other / norms, abs=1e-5)
 
 
 def test_a_pair_at_the_threshold_is_accepted(run):
     pairs = [(run / "a.png", run / "b.png")]
-    (pair,) = match(RunFolder(run), pairs)["pairs"]
+    (pair,) = match(open_run(run), pairs).pairs
     for threshold, verdict in (
-        (pair["distance"], True),
-        (np.nextafter(pair["distance"], 0), False),
+        (pair.distance, True),
+        (np.nextafter(pair.distance, 0), False),
     ):
         write_calibration(run, operating_points=[point(0.01, float(threshold))])
-        (judged,) = match(RunFolder(run), pairs)["pairs"]
-        assert judged["is_same_person"] is verdict
+        (judged,) = match(open_run(run), pairs).pairs
+        assert judged.is_same_person is verdict
 
 
 def test_a_file_with_itself_is_told(run):
@@ -164,10 +132,11 @@ def test_a_file_with_itself_is_told(run):
     ids=["nearer than all", "farther than all"],
 )
 def test_a_distance_beyond_the_roc(run, distances, rate):
-    roc = {"distances": distances, "false_match_rates": [0.0001, 0.01, 0.02]}
+    rates = {"false_match_rates": [0.0001, 0.01, 0.02], "true_match_rates": [1, 1, 1]}
+    roc = {"distances": distances, **rates}
     write_calibration(run, roc=roc)
-    (pair,) = match(RunFolder(run), [(run / "a.png", run / "b.png")])["pairs"]
-    assert pair["false_match_rate_at_distance"] == rate
+    (pair,) = match(open_run(run), [(run / "a.png", run / "b.png")]).pairs
+    assert pair.false_match_rate_at_distance == rate
 
 
 def test_several_pairs_come_from_a_file(run, tmp_path):
@@ -179,7 +148,7 @@ def test_several_pairs_come_from_a_file(run, tmp_path):
     pairs = json.loads(answer.stdout)["pairs"]
     names = [[str(path) for path in pair] for pair in ((a, b), (b, c), (a, a))]
     assert [pair["images"] for pair in pairs] == names
-    single = match(RunFolder(run), [(b, c)])["pairs"][0]["distance"]
+    single = match(open_run(run), [(b, c)]).pairs[0].distance
     assert pairs[1]["distance"] == pytest.approx(single, rel=1e-4)
     # The last pair is one file: accepted at 1e-4, while the first two are not.
     answer = ask("--pairs", rows, "--run", run, "--false-match-rate", 0.001, "--json")
@@ -201,7 +170,7 @@ def test_a_file_without_pairs_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file of pairs"):
         read_pairs(tmp_path / "none.csv")
     with pytest.raises(ValueError, match="must be a pair"):
-        match(RunFolder(tmp_path), [])
+        match(None, [])
 
 
 @pytest.mark.parametrize("names", [[], ["a.png"], ["a.png", "b.png", "c.png"]])
@@ -252,7 +221,7 @@ def test_a_run_without_its_model_is_named(own_run):
 def test_a_damaged_calibration_is_named(own_run, text):
     (own_run / "calibration.json").write_text(text)
     with pytest.raises(ValueError, match=r"calibration\.json is damaged or of another"):
-        read_calibration(RunFolder(own_run))
+        read_calibration(open_run(own_run))
 
 
 def test_a_folder_that_is_no_run_is_an_error_and_no_answer(run, tmp_path):

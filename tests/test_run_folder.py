@@ -8,7 +8,7 @@ from topdb_tf.runs.folder import RunFolder, held, new_run, open_run
 
 def test_a_new_run_leaves_nothing_before_it_begins(tmp_path):
     run = new_run(tmp_path / "runs" / "first")
-    assert run.config.parts[-3:] == ("runs", "first", "config.yaml")
+    assert run.config_file.parts[-3:] == ("runs", "first", "config.yaml")
     assert not list(tmp_path.iterdir())
 
 
@@ -27,8 +27,8 @@ def test_the_newest_run_is_opened_when_none_is_named(tmp_path):
     for age, name in ((30, "b"), (10, "a"), (20, "c")):
         run = new_run(tmp_path / name)
         run.path.mkdir()
-        run.config.write_text("")
-        os.utime(run.config, (1_000_000 - age, 1_000_000 - age))
+        run.config_file.write_text("")
+        os.utime(run.config_file, (1_000_000 - age, 1_000_000 - age))
     assert open_run(None, runs=tmp_path).path.name == "a"
 
 

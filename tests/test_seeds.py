@@ -11,10 +11,15 @@ from tests.conftest import SMALL, draw_people
 from tests.test_cli import refused, topdb
 from topdb_tf.cli import main
 from topdb_tf.evaluate.scores import spread
-from topdb_tf.fit.seeds import fit_seeds, seeds_lines
-from topdb_tf.runs.folder import RunFolder, new_run
+from topdb_tf.fit.seeds import (
+    SeedScores,
+    SeedsSummary,
+    fit_seeds,
+    seeds_lines,
+    summary_of_seeds,
+)
+from topdb_tf.runs.folder import RunFolder, new_run, open_run
 from topdb_tf.runs.recipes import read_config, read_recipe
-from topdb_tf.texts import spread_text
 from topdb_tf.training.checkpoint_files import Position
 
 # One stream, one epoch: every fit builds and compiles a network anew.
@@ -53,12 +58,12 @@ class Fitted:
         run = new_run(run_dir)
         self.seeds.append(config.train.seed)
         run.path.mkdir(parents=True)
-        run.config.write_text(config.to_yaml())
+        run.config_file.write_text(config.to_yaml())
         self._finish(run, config)
 
     def resume(self, run_dir, *, overrides, say):
         run = RunFolder(run_dir)
-        config = read_config(run.config, overrides)
+        config = read_config(run.config_file, overrides)
         self.resumed.append((config.train.seed, config.data.root))
         self._finish(run, config)
 
@@ -90,7 +95,7 @@ def losses_of(run):
 
 
 def scores_of(mean_ap, rank_1, reranked=None):
-    scores = {"mean_ap": mean_ap, "cmc": {"1": rank_1}}
+    scores = {"mean_ap": mean_ap, "cmc": {"1": rank_1}, "protocol": {}}
     return {**scores, "reranked": reranked} if reranked else scores
 
 
@@ -161,9 +166,9 @@ def test_seeds_begin_where_nothing_is_saved_and_more_can_be_added(tmp_path, fitt
     assert fitted.resumed == [(6, "/moved")]
     # Seeds 4 … 7 scored 0.04 … 0.07, mean 0.055. The squares of the deviations, in
     # 1e-4: 2.25 + 0.25 + 0.25 + 2.25 = 5, over 3.
-    assert summary["mean_ap"]["mean"] == pytest.approx(0.055)
-    assert summary["mean_ap"]["deviation"] == pytest.approx((5e-4 / 3) ** 0.5)
-    assert summary["reranked"]["mean_ap"]["mean"] == pytest.approx(0.55)
+    assert summary.plain["mean_ap"].mean == pytest.approx(0.055)
+    assert summary.plain["mean_ap"].deviation == pytest.approx((5e-4 / 3) ** 0.5)
+    assert summary.reranked["mean_ap"].mean == pytest.approx(0.55)
 
 
 def test_scores_of_an_unfinished_run_do_not_finish_it(tmp_path, fitted):
@@ -217,24 +222,40 @@ def test_the_number_of_seeds_is_at_least_one(data_root, tmp_path):
 def test_the_deviation_is_that_of_a_sample():
     # 0.1, 0.2, 0.6: mean 0.3; squares 0.04 + 0.01 + 0.09 = 0.14, over 2: 0.07.
     result = spread([0.1, 0.2, 0.6])
-    assert result["mean"] == pytest.approx(0.3)
-    assert result["deviation"] == pytest.approx(0.07**0.5)
-    assert spread_text(result) == "30.0 ± 26.5"  # 0.07 ** 0.5 = 0.26458
+    assert result.mean == pytest.approx(0.3)
+    assert result.deviation == pytest.approx(0.07**0.5)
+    assert str(result) == "30.0 ± 26.5"  # 0.07 ** 0.5 = 0.26458
 
 
 def test_one_seed_has_no_deviation():
-    summary = {
-        "run": "runs/x",
-        "seeds": [
-            {
-                "seed": 7,
-                "mean_ap": 0.5,
-                "rank_1": 0.75,
-                "reranked": {"mean_ap": 0.625, "rank_1": 0.875},
-            }
-        ],
-    }
+    plain, reranked = (
+        {"mean_ap": mean_ap, "rank_1": rank_1}
+        for mean_ap, rank_1 in ((0.5, 0.75), (0.625, 0.875))
+    )
+    one = SeedScores(7, "runs/x/seed-7", plain, reranked)
+    summary = SeedsSummary("runs/x", "market1501", (one,), {}, {})
     assert seeds_lines(summary) == [
         "seed 7: mAP 50.0, rank-1 75.0; re-ranked: mAP 62.5, rank-1 87.5",
         "all in percent; the runs are in runs/x",
     ]
+
+
+def test_seeds_of_different_protocols_are_not_averaged(own_seeds):
+    file = own_seeds / "seed-2" / "scores.json"
+    scores = json.loads(file.read_text())
+    for record in (scores, scores["reranked"]):
+        record["protocol"]["ignore_cameras"] = True
+    file.write_text(json.dumps(scores))
+    runs = [open_run(own_seeds / f"seed-{seed}") for seed in (1, 2)]
+    with pytest.raises(ValueError, match=r"different protocols \(ignore_cameras\)"):
+        summary_of_seeds(own_seeds, runs)
+
+
+def test_scores_by_another_protocol_have_a_file_of_their_own(own_seeds):
+    run = own_seeds / "seed-1"
+    before = (run / "scores.json").read_text()
+    answer = topdb("evaluate", run, "--ignore-cameras", "--json")
+    assert answer.exit_code == 0, answer.output
+    assert (run / "scores.json").read_text() == before
+    scores = json.loads((run / "scores-synthetic-ignore-cameras.json").read_text())
+    assert scores["protocol"]["ignore_cameras"] is True

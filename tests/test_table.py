@@ -29,7 +29,7 @@ def write_run(
     """Writes what a finished run leaves, with scores in percent."""
     path.mkdir(parents=True)
     run = RunFolder(path)
-    run.config.write_text(read_recipe(recipe, settings).to_yaml())
+    run.config_file.write_text(read_recipe(recipe, settings).to_yaml())
     run.environment.write_text(json.dumps({"precision": "float32 (as asked)"}))
     protocol = {**PROTOCOL, **protocol}
     scores = record(mean_ap, rank_1, protocol)
@@ -83,7 +83,7 @@ def test_seeds_become_a_mean_and_a_sample_deviation(three_seeds):
     ]
     row = texts_of(result, "Table II:")["Top-DB-Net, recipe paper"]
     assert row == ["3", "94.0 ± 1.0", "95.2 ± 0.3"]
-    assert result["notes"] == []
+    assert result.notes == ()
 
 
 def test_published_figures_stand_behind_those_of_their_method(three_seeds):
@@ -103,15 +103,15 @@ def test_published_figures_stand_behind_those_of_their_method(three_seeds):
     rows = texts_of(result, "Table II:")
     assert rows["Top-DB-Net, published"] == ["94.1", "95.5"]
     assert "Baseline (BDB), recipe bdb" not in rows
-    assert any("Not in Table II:" in note and "bdb" in note for note in result["notes"])
+    assert any("Not in Table II:" in note and "bdb" in note for note in result.notes)
 
 
 def test_one_seed_has_no_deviation(tmp_path):
     write_run(tmp_path / "run", 85.04, 94.06)
     result = paper_tables([tmp_path])
     assert texts_of(result)["Top-DB-Net, recipe paper"] == ["1", "85.0", "94.1"]
-    (row,) = [row for row in result["tables"][0]["rows"] if row["source"] == "ours"]
-    assert row["cells"]["market1501"]["mean_ap"]["deviation"] is None
+    (row,) = [row for row in result.tables[0].rows if row.source == "ours"]
+    assert row.cells["market1501"]["mean_ap"].deviation is None
 
 
 def test_data_sets_are_columns_in_the_order_of_the_paper(three_seeds):
@@ -120,11 +120,8 @@ def test_data_sets_are_columns_in_the_order_of_the_paper(three_seeds):
     synthetic = "data.dataset=synthetic"
     write_run(three_seeds / "drawn", 60.0, 70.0, synthetic, num_gallery=9)
     result = paper_tables([three_seeds])
-    assert result["tables"][0]["columns"] == [
-        "market1501",
-        "cuhk03-labeled",
-        "synthetic",
-    ]
+    columns = ("market1501", "cuhk03-labeled", "synthetic")
+    assert result.tables[0].columns == columns
     rows = texts_of(result)
     means = ["86.0 ± 1.0", "94.2 ± 0.3", "75.0", "79.0", "60.0", "70.0"]
     assert rows["Top-DB-Net, recipe paper"] == ["3, 1, 1", *means]
@@ -137,7 +134,7 @@ def test_the_two_published_figures_of_cuhk03_detected_are_both_told(tmp_path):
     write_run(tmp_path / "r", 73, 77, detected, num_queries=1400, num_gallery=5332)
     result = paper_tables([tmp_path])
     assert texts_of(result)["Top-DB-Net, published"][1] == "73.2 ± 0.1"
-    (note,) = [note for note in result["notes"] if "74.2" in note]
+    (note,) = [note for note in result.notes if "74.2" in note]
     assert "73.2" in note
 
 
@@ -150,7 +147,7 @@ def test_other_settings_are_another_row_named_by_the_folder(three_seeds):
     # 81 and 82: the difference over the root of 2.
     assert texts_of(result)[str(folder)] == ["2", "81.5 ± 0.7", "90.0 ± 0.0"]
     assert texts_of(result)["Top-DB-Net, recipe paper"][0] == "3"
-    assert f"{folder}: recipe paper with train.epochs=60." in result["notes"]
+    assert f"{folder}: recipe paper with train.epochs=60." in result.notes
 
 
 def test_every_recipe_is_recognized(tmp_path):
@@ -173,20 +170,20 @@ def test_the_newer_of_two_runs_of_the_same_seed_counts(three_seeds):
     result = paper_tables([three_seeds])
     # 85, 86, 90: mean 87, squares 4 + 1 + 9 = 14, over 2: 7, deviation 2.6458.
     assert texts_of(result)["Top-DB-Net, recipe paper"][:2] == ["3", "87.0 ± 2.6"]
-    assert any(str(old) in n and str(again.path) in n for n in result["notes"])
+    assert any(str(old) in n and str(again.path) in n for n in result.notes)
 
 
 def test_a_run_named_twice_counts_once(three_seeds):
     result = paper_tables([three_seeds, three_seeds / "market" / "seed-1"])
     assert texts_of(result)["Top-DB-Net, recipe paper"][0] == "3"
-    assert result["notes"] == []
+    assert result.notes == ()
 
 
 def test_unfinished_runs_are_told(three_seeds):
     unfinished = write_run(three_seeds / "market" / "seed-4", 1, 1, "train.seed=4")
     unfinished.scores.unlink()
     result = paper_tables([three_seeds])
-    (note,) = result["notes"]
+    (note,) = result.notes
     assert note.startswith(f"Left out: {unfinished.path}")
 
 
@@ -199,7 +196,7 @@ def test_seeds_of_different_protocols_are_not_averaged(three_seeds):
 def test_rows_of_different_protocols_are_noted(three_seeds):
     settings = {"recipe": "authors", "num_gallery": 100, "split_sha256": "11"}
     write_run(three_seeds / "subset", 99.0, 99.0, **settings)
-    notes = paper_tables([three_seeds])["notes"]
+    notes = paper_tables([three_seeds]).notes
     assert any("(num_gallery, split_sha256)" in note for note in notes)
     comparison = "recipe authors on market1501 is not comparable with the published"
     assert any(
@@ -211,7 +208,7 @@ def test_rows_of_different_protocols_are_noted(three_seeds):
 def test_seeds_of_different_precision_are_noted(three_seeds):
     path = three_seeds / "market" / "seed-2" / "environment.json"
     path.write_text(json.dumps({"precision": "bfloat16 (a convolution is faster)"}))
-    (note,) = paper_tables([three_seeds])["notes"]
+    (note,) = paper_tables([three_seeds]).notes
     assert "different precision (bfloat16, float32)" in note
 
 
@@ -255,7 +252,8 @@ def test_markdown_and_latex(three_seeds):
     row = r"Top-DB-Net, recipe paper & 3 & 86.0 $\pm$ 1.0 & 94.2 $\pm$ 0.3 \\"
     assert row in latex
     assert r"no-drop, recipe no\_drop & 1 & 84.0 & 93.0 \\" in latex
-    assert latex.count(r"\end{tabular}") == 2
+    for line in (r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}"):
+        assert latex.count(line) == 2
 
 
 def test_json_holds_the_shares_and_the_runs(three_seeds):

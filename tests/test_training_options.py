@@ -398,6 +398,6 @@ def test_the_command_says_in_one_line_that_a_batch_does_not_fit(
 def test_embeddings_that_do_not_fit_name_another_setting(
     settings, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(loop.Embeddings, "retrieval_set", lambda *args: exhausted())
+    monkeypatch.setattr(loop.Embedder, "features", lambda *args: exhausted())
     with pytest.raises(BatchTooLargeError, match="smaller `evaluation.batch_size`"):
         fit_in_process(settings, tmp_path / "run")

@@ -1,13 +1,16 @@
-"""Files that are seen whole or not at all, and folders held for one process."""
+"""Files that are seen whole or not at all, and records as JSON has them."""
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import secrets
 import shutil
-import time
-from collections.abc import Iterator
+import types
+import typing
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -93,38 +96,66 @@ def check_new_file(path: Path, *, suffix: str, force: bool = False) -> None:
         raise FileNotFoundError(f"There is no folder {path.parent} to write into.")
 
 
-@contextlib.contextmanager
-def held_folder(folder: Path, refusal: str, *, seconds: float = 0) -> Iterator[None]:
-    """Holds a folder for this process, where the system can.
+def plain(value: Any) -> Any:
+    """Returns a record as JSON has it: by the names of its fields, at every depth.
+
+    A record is a dataclass or a `NamedTuple`; one with a method `to_dict` tells itself
+    how it is written. Paths become texts.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from typing import NamedTuple
+        >>> from topdb_tf.files import plain
+        >>> class Image(NamedTuple):
+        ...     path: Path
+        ...     size: tuple[int, int]
+        >>> plain([Image(Path("a.jpg"), (128, 64))])
+        [{'path': 'a.jpg', 'size': [128, 64]}]
+    """
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+        return {name: plain(getattr(value, name)) for name in names}
+    if hasattr(value, "_asdict"):
+        return {name: plain(part) for name, part in value._asdict().items()}
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def record_of(kind: Any, value: Any) -> Any:
+    """Returns the record that `plain` wrote, by the types of its fields.
+
+    What the record does not know is not read; a field that is missing keeps its
+    default.
 
     Args:
-        folder: The folder.
-        refusal: What the error says.
-        seconds: How long another process is waited for.
+        kind: The dataclass or `NamedTuple`, or the type of a part of it.
+        value: What JSON holds.
 
     Raises:
-        ValueError: If another process holds it all the time.
+        TypeError: If a field without a default is missing, or a part is not what it
+            should be.
     """
-    with contextlib.ExitStack() as stack:
-        if os.name == "posix":
-            descriptor = os.open(folder, os.O_RDONLY)
-            stack.callback(os.close, descriptor)
-            end = time.monotonic() + seconds
-            while not _is_locked(descriptor):
-                if time.monotonic() >= end:
-                    raise ValueError(refusal)
-                time.sleep(0.05)
-        yield
-
-
-def _is_locked(descriptor):
-    """Returns whether a folder is held now; it counts as such without locks."""
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass  # some network file systems have no locks
-    return True
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        known = [part for part in parts if part is not types.NoneType]
+        return None if value is None else record_of(known[0], value)
+    if origin is tuple:
+        kinds = [parts[0]] * len(value) if parts[-1] is ... else parts
+        pairs = zip(kinds, value, strict=True)
+        return tuple(record_of(one, part) for one, part in pairs)
+    if origin is list:
+        return [record_of(parts[0], part) for part in value]
+    if origin is dict:
+        return {key: record_of(parts[1], part) for key, part in value.items()}
+    if dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"):
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{kind.__name__} must be an object. Received: {value!r}")
+        kinds = typing.get_type_hints(kind)
+        known = {n: record_of(kinds[n], value[n]) for n in kinds if n in value}
+        return kind(**known)
+    return Path(value) if kind is Path else value

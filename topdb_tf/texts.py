@@ -107,22 +107,6 @@ def size_text(num_bytes: int) -> str:
     return f"{num_bytes / 2**30:.2f} GiB"
 
 
-def spread_text(spread: dict) -> str:
-    """Returns a mean with its deviation, if there is one, in percent.
-
-    Example:
-        >>> from topdb_tf.texts import spread_text
-        >>> spread_text({"mean": 0.8583, "deviation": 0.0011, "num_seeds": 5})
-        '85.8 ± 0.1'
-        >>> spread_text({"mean": 0.8583, "deviation": None, "num_seeds": 1})
-        '85.8'
-    """
-    text = f"{100 * spread['mean']:.1f}"
-    if spread["deviation"] is None:
-        return text
-    return f"{text} ± {100 * spread['deviation']:.1f}"
-
-
 def silent(line: str) -> None:
     """Shows a line to nobody: the `Say` of a caller who wants to hear nothing."""
 
@@ -163,12 +147,9 @@ class Table:
         widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
         lines = [self.caption] if self.caption else []
         for texts in grid:
-            cells = [
-                text.ljust(width) for text, width in zip(texts, widths, strict=True)
-            ]
-            if numbers_right:
-                pairs = zip(texts[1:], widths[1:], strict=True)
-                cells[1:] = [text.rjust(width) for text, width in pairs]
+            first, *others = zip(texts, widths, strict=True)
+            justify = str.rjust if numbers_right else str.ljust
+            cells = [first[0].ljust(first[1]), *(justify(*pair) for pair in others)]
             lines.append("  ".join(cells).rstrip())
         return lines
 
@@ -177,25 +158,24 @@ class Table:
         head = self._whole_head()
         lines = [f"**{self.caption}**", ""] if self.caption else []
         for texts in (head, ["---"] * len(head), *self.rows):
-            lines.append(
-                f"| {' | '.join(text.replace('|', chr(92) + '|') for text in texts)} |"
-            )
+            cells = " | ".join(text.replace("|", r"\|") for text in texts)
+            lines.append(f"| {cells} |")
         return lines
 
     def latex(self) -> list[str]:
-        """Returns the lines of a LaTeX `tabular`, the caption as a comment."""
+        """Returns the lines of a LaTeX `tabular` (package booktabs) below a comment."""
         count = sum(number for _, number in self.groups)
         first = len(self.head) - count
         align = "l" * first + "c" * count if self.groups else "l" * len(self.head)
-        lines = [f"% {self.caption}", rf"\begin{{tabular}}{{{align}}}", r"\hline"]
+        lines = [f"% {self.caption}", rf"\begin{{tabular}}{{{align}}}", r"\toprule"]
         if self.groups:
             titles = "".join(
                 rf" & \multicolumn{{{number}}}{{c}}{{{_escaped(title)}}}"
                 for title, number in self.groups
             )
             lines.append(f"{' & ' * (first - 1)}{titles.removeprefix(' ')} \\\\")
-        lines += [_latex_row(self.head), r"\hline", *map(_latex_row, self.rows)]
-        return [*lines, r"\hline", r"\end{tabular}"]
+        lines += [_latex_row(self.head), r"\midrule", *map(_latex_row, self.rows)]
+        return [*lines, r"\bottomrule", r"\end{tabular}"]
 
     def _whole_head(self):
         """Returns the names of the columns, each with the title above it."""

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from topdb_tf.cli import completion, curve_figures, data, deciding, figures
+from topdb_tf.cli import completion, curve_figures, data, figures
 from topdb_tf.cli import embed as embedding
 from topdb_tf.cli import evaluate as scoring
 from topdb_tf.cli import export as serving
@@ -114,8 +114,8 @@ for _command in (
     serving.export,
     embedding.embed,
     searching.index,
-    deciding.calibrate,
-    deciding.match,
+    scoring.calibrate,
+    scoring.match,
     figures.figure,
     serving.convert,
     completion.completion,

@@ -1,6 +1,5 @@
 """Commands that train, and that tell what was trained."""
 
-import json
 from pathlib import Path
 
 import click
@@ -177,8 +176,10 @@ def info(run, as_json):
 def _show_run(run, as_json):
     if run is None:  # the chief of the workers shows it
         return
-    scores = json.loads(run.scores.read_text(encoding="utf-8"))
-    show({"run": str(run.path), **scores}, lambda _: [str(run.path)], as_json)
+    from topdb_tf.evaluate.scores import read_scores
+
+    record = {"run": str(run.path), **read_scores(run).to_dict()}
+    show(record, lambda _: [str(run.path)], as_json)
 
 
 def _refuse_beside_resume(context, names):
@@ -216,6 +217,6 @@ def table(runs, form, as_json):
 
     result = paper_tables(runs or (Path("runs"),))
     if form == "csv" and not as_json:
-        for note in result["notes"]:
+        for note in result.notes:
             say(f"Note: {note}")
     show(result, lambda result: table_lines(result, form), as_json)

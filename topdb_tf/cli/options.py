@@ -1,8 +1,6 @@
 """What the commands share: lines and results, data options, names of new runs."""
 
-import dataclasses
 import datetime
-import functools
 import json
 import platform
 from collections.abc import Sequence
@@ -62,20 +60,18 @@ def show(result, lines_of, as_json: bool) -> None:
     """Writes a result to standard output: JSON alone, or its lines for people.
 
     Args:
-        result: A dictionary, or a dataclass whose fields are the keys of the JSON.
+        result: A record with `to_dict()`, a dataclass whose fields are the keys of the
+            JSON, or what JSON holds itself.
         lines_of: Function from the result to its lines.
         as_json: Whether JSON is written.
     """
     if not as_json:
         click.echo("\n".join(lines_of(result)))
         return
+    if hasattr(result, "to_dict"):
+        result = result.to_dict()
     record = asdict(result) if is_dataclass(result) else result
     click.echo(json.dumps(record, indent=2))
-
-
-def show_record(record, as_json: bool) -> None:
-    """Writes a record to standard output: its `to_dict` as JSON, or its `lines`."""
-    show(record.to_dict() if as_json else {}, lambda _: record.lines(), as_json)
 
 
 def data_overrides(dataset: str | None, data_root: Path | None) -> list[str]:
@@ -113,68 +109,6 @@ def version_lines() -> list[str]:
 
 
 PATH = click.Path(path_type=Path)
-_AT_LEAST_ONE = click.IntRange(1)
-
-
-def source_options(command):
-    """Adds the options of what embeds images, given to the command as `source`."""
-
-    @functools.wraps(command)
-    def with_source(*args, model_name, version, label, in_flight, **others):
-        from topdb_tf.embed.address import ModelChoice
-        from topdb_tf.embed.embed import Source
-
-        names = {field.name for field in dataclasses.fields(Source)} & set(others)
-        source = Source(
-            choice=ModelChoice(model_name, version, label),
-            max_in_flight=in_flight,
-            **{name: others.pop(name) for name in names},
-        )
-        return command(*args, source=source, **others)
-
-    for option in (
-        click.option("--timeout", type=float, help="Seconds for embedding them all."),
-        click.option("--skip-bad", is_flag=True, help="Leave bad images out."),
-        click.option(
-            "--in-flight",
-            type=_AT_LEAST_ONE,
-            default=4,
-            show_default=True,
-            help="Requests at a time.",
-        ),
-        click.option(
-            "--batch-size",
-            type=_AT_LEAST_ONE,
-            default=32,
-            show_default=True,
-            help="Images a request.",
-        ),
-        click.option(
-            "--ca-file",
-            type=click.Path(path_type=Path, exists=True, dir_okay=False),
-            help="Certificates (PEM) to trust, for https and grpcs.",
-        ),
-        click.option("--label", help="Label of the version instead, such as canary."),
-        click.option(
-            "--version", type=int, help="Of the model on the server; the newest."
-        ),
-        click.option(
-            "--model-name", default="topdb", show_default=True, help="On the server."
-        ),
-        click.option(
-            "--protocol",
-            type=click.Choice(["rest", "grpc"]),
-            help="Of the server, where its address has no scheme.",
-        ),
-        click.option(
-            "--server",
-            metavar="ADDRESS",
-            help="Or a model server, [SCHEME://]HOST:PORT.",
-        ),
-        click.option("--model", type=PATH, help="A run, an export or a .keras file."),
-    ):
-        with_source = option(with_source)
-    return with_source
 
 
 def output_options(command):

@@ -39,7 +39,7 @@ class Split:
         has_cameras: Whether the cameras of the test images are known and differ.
             Without, matches by the same camera count.
         pid_names: The owner's name of each pid, where that is another.
-        camera_names: The owner's name of each camid, likewise.
+        camera_names: The owner's name of each camid, where that is another.
         notes: What the user should be told of how the images were read.
     """
 

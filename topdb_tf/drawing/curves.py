@@ -31,7 +31,8 @@ class CmcCurve(NamedTuple):
         label: Name of the run.
         cmc: Shares of the queries with a match among the first 1, 2, … images, in
             [0, 1], shape `(num_ranks,)`.
-        deviation: Of several runs at each rank, the same shape.
+        deviation: Sample standard deviation over several runs at each rank, shape
+            `(num_ranks,)`.
     """
 
     label: str

@@ -37,7 +37,7 @@ class Threshold(NamedTuple):
 def distance_figure(
     edges: np.ndarray,
     counts: Mapping[str, np.ndarray],
-    roc: Mapping[str, Sequence[float]],
+    roc,
     *,
     thresholds: Sequence[Threshold] = (),
     thresholds_title: str | None = None,
@@ -50,7 +50,7 @@ def distance_figure(
     the areas are equal, though there are far more pairs of two persons than of one.
 
     Args:
-        edges: Of the bins, ascending, shape `(num_bins + 1,)`.
+        edges: Edges of the bins, ascending, shape `(num_bins + 1,)`.
         counts: Pairs in each bin, shape `(num_bins,)`: `same_person` and
             `different_persons`, by two cameras, and, where there are any, the same by
             one camera: `same_person_same_camera`, `different_persons_same_camera`.
@@ -58,7 +58,7 @@ def distance_figure(
             of the pairs by two cameras, as shares.
         thresholds: Lines across both parts.
         thresholds_title: What is said of all of them.
-        metric: Of the distance, for the axis.
+        metric: Name of the distance, for the axis.
         width: In inches.
     """
     wide = width >= 5
@@ -104,7 +104,7 @@ def densities(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Returns a histogram of area 1, or zeros if it is empty.
 
     Args:
-        edges: Of the bins, shape `(num_bins + 1,)`.
+        edges: Edges of the bins, shape `(num_bins + 1,)`.
         counts: Shape `(num_bins,)`.
 
     Example:
@@ -148,9 +148,9 @@ def _draw_histograms(axes, edges, counts):
 
 
 def _draw_rates(axes, roc):
-    distances = np.asarray(roc["distances"])
-    false = np.asarray(roc["false_match_rates"])
-    missed = 1 - np.asarray(roc["true_match_rates"])
+    distances = np.asarray(roc.distances)
+    false = np.asarray(roc.false_match_rates)
+    missed = 1 - np.asarray(roc.true_match_rates)
     axes.plot(
         distances,
         np.where(missed > 0, missed, np.nan),

@@ -44,7 +44,7 @@ def embedding_map_figure(
         points: Places of the images, shape `(num_images, 2)`.
         pids: Shape `(num_images,)`.
         camids: Shape `(num_images,)`; without, no digits are drawn.
-        names: Of the persons by pid; their pids where there are none.
+        names: Names of the persons by pid; without, their pids are shown.
         title: Above the map, such as the method.
         width: In inches.
 

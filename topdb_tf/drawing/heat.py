@@ -72,7 +72,7 @@ def overlay(image: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
     Args:
         image: RGB, uint8 of shape `(height, width, 3)`.
-        shares: Of `heat`, shape `(height, width)`.
+        shares: Heat from 0 to 1, as `heat` returns it, shape `(height, width)`.
 
     Returns:
         RGB, uint8.
@@ -88,7 +88,7 @@ def kept(image: np.ndarray, shares: np.ndarray, threshold: float) -> np.ndarray:
 
     Args:
         image: RGB, uint8 of shape `(height, width, 3)`.
-        shares: Of `heat`, shape `(height, width)`.
+        shares: Heat from 0 to 1, as `heat` returns it, shape `(height, width)`.
         threshold: In [0, 1].
 
     Returns:

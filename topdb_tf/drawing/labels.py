@@ -11,8 +11,8 @@ class EndLabel(NamedTuple):
     """The name of a line, to stand right of its end.
 
     Args:
-        x: Of the end of the line, in units of the data.
-        y: The same.
+        x: Horizontal place of the line's end, in units of the data.
+        y: Vertical place of the line's end, in units of the data.
         text: The name.
         look: Colour, dashes and mark of the line, as `Axes.plot` takes them.
     """
@@ -33,7 +33,7 @@ def add_end_labels(axes: Axes, labels: Sequence[EndLabel], *, size: float = 8) -
     Args:
         axes: Where the lines are.
         labels: Their names.
-        size: Of the letters, in points.
+        size: Size of the letters, in points.
     """
     axes.figure.draw_without_rendering()  # only now the height of the axes is known
     box = axes.get_window_extent()

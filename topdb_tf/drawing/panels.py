@@ -73,7 +73,7 @@ class Canvas:
             top: In inches.
             text: What is written; its middle is left out where it needs more room.
             room: The width that it may take, in inches. Defaults to any.
-            **options: Of `matplotlib.text.Text`.
+            **options: Arguments of `matplotlib.text.Text`.
         """
         options = {"fontsize": SMALL_LETTERS, "va": "top", "ha": "left", **options}
         if room is not None:
@@ -130,7 +130,7 @@ def shortened(text: str, room: float, size: float = SMALL_LETTERS) -> str:
     Args:
         text: One line.
         room: In inches.
-        size: Of the letters, in points.
+        size: Size of the letters, in points.
     """
     if len(text) < 2 or text_width(text, size) <= room:
         return text

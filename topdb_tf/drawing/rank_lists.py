@@ -24,9 +24,9 @@ class Mark(NamedTuple):
     """How a kind of image is marked, told apart without its colour too.
 
     Args:
-        color: Of the border and the letter.
+        color: Colour of the border and the letter.
         line: Style of the border.
-        letter: In the upper left corner.
+        letter: Letter in the upper left corner.
         meaning: For the legend.
     """
 

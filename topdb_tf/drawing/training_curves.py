@@ -94,9 +94,9 @@ def training_figure(
 ) -> Figure:
     """Returns the curves of one training, or of several over one another.
 
-    Of one training, a panel has a line for each stream; of several, a panel shows one
-    stream and has a line for each training. A training that was repeated from several
-    seeds is drawn as the mean of its runs in a band of their sample standard
+    With one training, a panel has a line for each stream; with several, a panel shows
+    one stream and has a line for each training. A training that was repeated from
+    several seeds is drawn as the mean of its runs in a band of their sample standard
     deviation.
 
     Args:

@@ -9,93 +9,188 @@ import datetime
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
+
+import numpy as np
 
 from topdb_tf import __version__
-from topdb_tf.data.records import camids_of, pids_of
-from topdb_tf.evaluate.embedding import Embeddings
-from topdb_tf.files import sha256_of, write_whole
+from topdb_tf.data.records import Split, camids_of, pids_of
+from topdb_tf.evaluate.embedding import Embedded, embed_run
+from topdb_tf.files import record_of, sha256_of, write_whole
 from topdb_tf.progress import progress_bar
+from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.matches import Identities
-from topdb_tf.retrieval.pairs.calibration import calibration_of
+from topdb_tf.retrieval.pairs.calibration import (
+    Calibrated,
+    OperatingPoint,
+    calibration_of,
+)
 from topdb_tf.retrieval.pairs.halves import check_rates, checked_halves
-from topdb_tf.runs.data import facts_of_data, is_own, read_data
-from topdb_tf.runs.folder import RunFolder, model_file
-from topdb_tf.runs.machine import load_tensorflow
-from topdb_tf.runs.settings import Config
-from topdb_tf.texts import duration_text, rate_text
+from topdb_tf.retrieval.pairs.intervals import Share
+from topdb_tf.runs.data import DataOrigin
+from topdb_tf.runs.folder import Run
+from topdb_tf.texts import Say, duration_text, rate_text, silent
 
 _FORMAT = 1
-_FIELDS = ("model", "model_sha256", "dataset", "metric", "operating_points", "roc")
 _SHOWN_CAMERAS = 5
 
 
+@dataclass(frozen=True)
+class ModelCalibration:
+    """The thresholds of a run's model: what `calibration.json` holds.
+
+    Args:
+        model: Name of the model's file.
+        model_sha256: Sum of that file.
+        origin: The data set whose test images were judged, and what was trained on.
+        ignore_cameras: Whether pairs by one camera counted.
+        seed: Seed of the two halves of the persons.
+        metric: Distance that the thresholds are of.
+        pairs: The thresholds, and the rates that they give.
+        embedding_seconds: Seconds in which the images were embedded.
+        judging_seconds: Seconds in which the pairs were judged.
+        date: When, in UTC.
+        topdb_tf: Version of the package.
+    """
+
+    model: str
+    model_sha256: str
+    origin: DataOrigin
+    ignore_cameras: bool
+    seed: int
+    metric: str
+    pairs: Calibrated
+    embedding_seconds: float
+    judging_seconds: float
+    date: str
+    topdb_tf: str = __version__
+
+    def operating_point(self, rate: float | None) -> OperatingPoint:
+        """Returns the operating point of a calibrated rate, or the first one.
+
+        Raises:
+            ValueError: If the rate is not one of the calibration.
+        """
+        points = self.pairs.operating_points
+        if rate is None:
+            return points[0]
+        for point in points:
+            if point.wanted_false_match_rate == rate:
+                return point
+        known = ", ".join(str(point.wanted_false_match_rate) for point in points)
+        raise ValueError(
+            f"The false-match rate must be one that was calibrated: {known}. For "
+            f"another one run `topdb-tf calibrate --false-match-rate {rate}`. "
+            f"Received: {rate}"
+        )
+
+    def to_dict(self) -> dict:
+        """Returns what `calibration.json` holds."""
+        return {
+            "format": _FORMAT,
+            "topdb_tf": self.topdb_tf,
+            "date": self.date,
+            "model": self.model,
+            "model_sha256": self.model_sha256,
+            **self.origin.to_dict(),
+            "ignore_cameras": self.ignore_cameras,
+            "seed": self.seed,
+            "metric": self.metric,
+            **self.pairs.to_dict(),
+            "seconds": {
+                "embedding": self.embedding_seconds,
+                "judging": self.judging_seconds,
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, record) -> "ModelCalibration":
+        """Returns the calibration that `to_dict` made a record of.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is no such record.
+        """
+        if record["format"] != _FORMAT:
+            raise ValueError(f"format {record['format']}")
+        names = ("model", "model_sha256", "ignore_cameras", "seed", "metric", "date")
+        seconds = record["seconds"]
+        return cls(
+            origin=DataOrigin.from_dict(record),
+            pairs=record_of(Calibrated, record),
+            embedding_seconds=seconds["embedding"],
+            judging_seconds=seconds["judging"],
+            topdb_tf=record["topdb_tf"],
+            **{name: record[name] for name in names},
+        )
+
+
 def calibrate(
-    run: RunFolder,
-    config: Config,
+    run: Run,
+    dataset: str | None = None,
     *,
     rates: Sequence[float],
-    dataset: str | None = None,
     best: bool = False,
     seed: int = 1,
-) -> dict:
+    say: Say = silent,
+) -> ModelCalibration:
     """Finds thresholds for a run's model and writes `calibration.json`.
 
     Args:
-        run: Folder of the run.
-        config: Its settings; metric and cameras are those of `config.evaluation`.
+        run: The run; metric and cameras are those of its settings of the evaluation.
+        dataset: Another data set than the one it was trained on.
         rates: Wanted false-match rates, each in (0, 1). The first is the one that
             `topdb_tf.evaluate.match` takes where none is named.
-        dataset: Another data set than the one it was trained on.
         best: Whether to take the model of the best epoch instead of the last.
-        seed: Of the halves.
-
-    Returns:
-        What `calibration.json` holds: the fields of
-        `topdb_tf.retrieval.pairs.calibration.Calibrated`, and `format`,
-        `topdb_tf` (its version), `date`, `dataset`, `model` with its
-        `model_sha256`, `metric`, `ignore_cameras`, `seed` and `seconds`.
+        seed: Seed of the two halves of the persons.
+        say: Function that shows a line to the user.
 
     Raises:
         FileNotFoundError: If the run has no model yet, or the data is missing.
-        ValueError: As `calibration_of`; before anything is embedded where the data
-            does not suffice.
+        ValueError: If the rates cannot be measured on so few pairs, which is found
+            before anything is embedded, or the images cannot be judged.
     """
-    model = model_file(run, best=best)
     check_rates(rates)
-    load_tensorflow()
-    from topdb_tf.model.extraction import load_embedder
+    evaluation = run.config.evaluation
 
-    if is_own(dataset, run):
-        dataset = config.data.dataset
-    split = read_data(dataset, config, run=run)
-    ignore_cameras = config.evaluation.ignore_cameras or not split.has_cameras
-    if ignore_cameras:
-        split = _without_queries_in_gallery(split)
-    options = {"ignore_cameras": ignore_cameras, "seed": seed}
-    parts = split.query, split.gallery
-    identities = Identities(*map(pids_of, parts), *map(camids_of, parts))
-    checked_halves(identities, rates=rates, **options)
-    facts = {"model": model.name, "model_sha256": sha256_of(model)}
-    start = time.perf_counter()
-    retrieval_set = Embeddings(split, config).retrieval_set(load_embedder(model))
-    # Without cameras these number the images, which here would be as many cameras.
-    retrieval_set = retrieval_set._replace(**identities._asdict())
-    embedded = time.perf_counter()
-    options["metric"] = config.evaluation.metric
-    with progress_bar("judging pairs") as progress:
-        calibrated = calibration_of(
-            retrieval_set, rates=rates, progress=progress, **options
+    def check(split):
+        _, identities, ignore_cameras = _judged_images(split, evaluation.ignore_cameras)
+        checked_halves(
+            identities, rates=rates, ignore_cameras=ignore_cameras, seed=seed
         )
-    facts |= facts_of_data(dataset, config.data.dataset) | options
-    seconds = {
-        "embedding": embedded - start,
-        "judging": time.perf_counter() - embedded,
-    }
-    return _write(run, {**facts, **calibrated.to_dict(), "seconds": seconds})
+
+    start = time.perf_counter()
+    embedded = embed_run(run, dataset, best=best, check=check, say=say)
+    embedding_seconds = time.perf_counter() - start
+    images, ignore_cameras = _judged_set(embedded)
+    start = time.perf_counter()
+    with progress_bar("judging pairs") as progress:
+        pairs = calibration_of(
+            images,
+            rates=rates,
+            metric=evaluation.metric,
+            ignore_cameras=ignore_cameras,
+            seed=seed,
+            progress=progress,
+        )
+    now = datetime.datetime.now(datetime.timezone.utc)
+    calibration = ModelCalibration(
+        model=embedded.model.name,
+        model_sha256=embedded.model_sha256,
+        origin=embedded.origin,
+        ignore_cameras=ignore_cameras,
+        seed=seed,
+        metric=evaluation.metric,
+        pairs=pairs,
+        embedding_seconds=embedding_seconds,
+        judging_seconds=time.perf_counter() - start,
+        date=now.isoformat(timespec="seconds"),
+    )
+    text = json.dumps(calibration.to_dict(), indent=2) + "\n"
+    write_whole(run.folder.calibration, text)
+    return calibration
 
 
-def read_calibration(run: RunFolder) -> dict:
+def read_calibration(run: Run) -> ModelCalibration:
     """Returns what `calibrate` wrote for a run's model as it is now.
 
     Raises:
@@ -103,109 +198,109 @@ def read_calibration(run: RunFolder) -> dict:
         ValueError: If the file is damaged, or the model is no longer the one whose
             distances were judged.
     """
-    if not run.calibration.is_file():
+    file = run.folder.calibration
+    if not file.is_file():
         raise FileNotFoundError(
-            f"{run.path} has no {run.calibration.name}, so no threshold is known. "
+            f"{run.path} has no {file.name}, so no threshold is known. "
             f"Find one with `topdb-tf calibrate {run.path}`."
         )
     again = f"Run `topdb-tf calibrate {run.path}` again."
     try:
-        calibration = json.loads(run.calibration.read_text(encoding="utf-8"))
-        is_known = calibration["format"] == _FORMAT and all(
-            name in calibration for name in _FIELDS
-        )
-    except (ValueError, KeyError, TypeError):
-        is_known = False
-    if not is_known:
-        raise ValueError(f"{run.calibration} is damaged or of another version. {again}")
-    model = run.path / calibration["model"]
+        record = json.loads(file.read_text(encoding="utf-8"))
+        calibration = ModelCalibration.from_dict(record)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} is damaged or of another version. {again}") from error
+    model = run.path / calibration.model
     if not model.is_file():
         raise FileNotFoundError(f"There is no model at {model}.")
-    if sha256_of(model) != calibration["model_sha256"]:
+    if sha256_of(model) != calibration.model_sha256:
         raise ValueError(
-            f"{model} is not the model that {run.calibration.name} was made for: it "
-            f"has changed since, and its distances with it. {again}"
+            f"{model} is not the model that {file.name} was made for: it has changed "
+            f"since, and its distances with it. {again}"
         )
     return calibration
 
 
-def calibration_lines(calibration: dict) -> list[str]:
+def calibration_lines(calibration: ModelCalibration) -> list[str]:
     """Returns a calibration for people."""
-    found, measured = calibration["found_on"], calibration["measured_on"]
-    seconds = calibration["seconds"]
+    pairs = calibration.pairs
     lines = [
-        f"{calibration['model']} on {calibration['dataset']}, {calibration['metric']} "
+        f"{calibration.model} on {calibration.origin.dataset}, {calibration.metric} "
         "distance",
-        f"thresholds found on {_half_text(found)},",
-        f"rates measured on {_half_text(measured)}",
+        f"thresholds found on {_half_text(pairs.found_on)},",
+        f"rates measured on {_half_text(pairs.measured_on)}",
     ]
-    if calibration["num_left_out"]:
-        lines.append(
-            f"{calibration['num_left_out']:,} images of nobody known were left out"
-        )
-    for place, point in enumerate(calibration["operating_points"]):
-        lines += _point_lines(point, place, calibration["camera_pairs"])
+    if pairs.num_left_out:
+        lines.append(f"{pairs.num_left_out:,} images of nobody known were left out")
+    for place, point in enumerate(pairs.operating_points):
+        lines += _point_lines(point, place, pairs.camera_pairs)
     return [
         *lines,
-        f"intervals hold the true value in {calibration['confidence']:.0%} of cases; "
-        f"embedded in {duration_text(seconds['embedding'])}, judged in "
-        f"{duration_text(seconds['judging'])}",
+        f"intervals hold the true value in {pairs.confidence:.0%} of cases; "
+        f"embedded in {duration_text(calibration.embedding_seconds)}, judged in "
+        f"{duration_text(calibration.judging_seconds)}",
     ]
 
 
-def share_text(share: dict) -> str:
+def share_text(share: Share) -> str:
     """Returns a share with its interval for people."""
-    value, low, high = (rate_text(share[name]) for name in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
+    return (
+        f"{rate_text(share.value)} ({rate_text(share.low)} to {rate_text(share.high)})"
+    )
 
 
-def _without_queries_in_gallery(split):
-    """Returns a split in which no image is compared with itself."""
-    queries = {record.path for record in split.query}
-    gallery = tuple(one for one in split.gallery if one.path not in queries)
-    return replace(split, gallery=gallery)
+def _judged_images(split: Split, ignore_cameras: bool):
+    """Returns which gallery images are judged, all identities, and the camera rule.
+
+    Where cameras do not tell pairs apart, an image must not be compared with itself.
+    """
+    ignore_cameras = ignore_cameras or not split.has_cameras
+    queries = {record.path for record in split.query} if ignore_cameras else set()
+    is_judged = np.array([record.path not in queries for record in split.gallery], bool)
+    parts = split.query, split.gallery
+    identities = Identities(*map(pids_of, parts), *map(camids_of, parts))
+    identities = identities.take(slice(None), is_judged)
+    return is_judged, identities, ignore_cameras
 
 
-def _write(run, facts):
-    now = datetime.datetime.now(datetime.timezone.utc)
-    calibration = {
-        "format": _FORMAT,
-        "topdb_tf": __version__,
-        "date": now.isoformat(timespec="seconds"),
-        **facts,
-    }
-    write_whole(run.calibration, json.dumps(calibration, indent=2) + "\n")
-    return calibration
+def _judged_set(embedded: Embedded) -> tuple[RetrievalSet, bool]:
+    """Returns what is judged, with the cameras of the data set, and the camera rule."""
+    is_judged, identities, ignore_cameras = _judged_images(
+        embedded.split, embedded.run.config.evaluation.ignore_cameras
+    )
+    features = embedded.images.gallery_features[is_judged]
+    images = RetrievalSet(embedded.images.query_features, features, *identities)
+    return images, ignore_cameras
 
 
 def _half_text(half):
     return (
-        f"{half['persons']:,} persons, {half['impostor_pairs']:,} pairs of two "
-        f"persons and {half['genuine_pairs']:,} of one"
+        f"{half.persons:,} persons, {half.impostor_pairs:,} pairs of two persons and "
+        f"{half.genuine_pairs:,} of one"
     )
 
 
 def _point_lines(point, place, camera_pairs):
     lines = [
-        f"false-match rate {rate_text(point['wanted_false_match_rate'])}: threshold "
-        f"{point['threshold']:.6g}",
-        f"  measured: {share_text(point['false_match_rate'])} false matches, "
-        f"{share_text(point['true_match_rate'])} of the true matches found",
+        f"false-match rate {rate_text(point.wanted_false_match_rate)}: threshold "
+        f"{point.threshold:.6g}",
+        f"  measured: {share_text(point.false_match_rate)} false matches, "
+        f"{share_text(point.true_match_rate)} of the true matches found",
     ]
-    own = point["same_camera_false_match_rate"]
-    if own is not None:
-        lines.append(f"  two persons by one camera: {rate_text(own)}")
-    worst = point["worst_cameras"]
+    rate = point.same_camera_false_match_rate
+    if rate is not None:
+        lines.append(f"  two persons by one camera: {rate_text(rate)}")
+    worst = point.worst_cameras
     if worst is None:
         return lines
-    one, other = worst["cameras"]
-    rate = rate_text(worst["false_match_rate"])
+    one, other = worst.cameras
+    rate = rate_text(worst.false_match_rate)
     lines.append(f"  worst cameras: {one} and {other}, {rate}")
     others = sorted(
         (
-            (row["false_matches"][place] / row["pairs"], row["cameras"])
-            for row in camera_pairs
-            if row["counted"] and row["cameras"] != worst["cameras"]
+            (pair.false_matches[place] / pair.pairs, tuple(pair.cameras))
+            for pair in camera_pairs
+            if pair.counted and tuple(pair.cameras) != tuple(worst.cameras)
         ),
         reverse=True,
     )

@@ -1,27 +1,141 @@
-"""The test images of a data set, embedded by a model."""
+"""The test images of a data set, embedded by a model: once, and then kept."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+import hashlib
+import itertools
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from topdb_tf.data.records import Split, camids_of, pids_of
+from topdb_tf import __version__
+from topdb_tf.data.benchmarks import dataset_name, is_path
+from topdb_tf.data.records import ImageRecord, Split, camids_of, pids_of
+from topdb_tf.data.sightings import absolute
+from topdb_tf.files import sha256_of, whole_file
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.matches import image_numbers
-from topdb_tf.runs.data import Say, facts_of_data, is_own, read_data
-from topdb_tf.runs.folder import RunFolder, model_file
+from topdb_tf.runs.data import (
+    DataOrigin,
+    is_own,
+    origin_of,
+    read_data,
+    warn_of_trained_images,
+)
+from topdb_tf.runs.folder import Run
 from topdb_tf.runs.machine import load_tensorflow
 from topdb_tf.runs.settings import Config
+from topdb_tf.texts import Say, silent
 from topdb_tf.training.distribution import Distribution, sum_of_workers
 
+_KEY = "made_of"
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
 
-class Embeddings:
-    """Makes the embeddings of a split's test images, decoding them only once.
+
+@dataclass(frozen=True)
+class Embedded:
+    """The test images of a data set, embedded by a run's model.
 
     Args:
-        split: The split whose query and gallery are embedded.
-        config: Settings of the images and the batch.
+        run: The run.
+        model: File of the model.
+        model_sha256: Sum of that file.
+        split: The data set.
+        images: Features and identities. Where no cameras are known their camids are
+            negative, one an image.
+        origin: What was tested on and trained on, by name.
+        is_own: Whether it is the data set that the run was trained on.
+        notes: What the user was told of how the images were read.
+    """
+
+    run: Run
+    model: Path
+    model_sha256: str
+    split: Split
+    images: RetrievalSet
+    origin: DataOrigin
+    is_own: bool
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict:
+        """Returns what the JSON of figures says of whose images they show."""
+        run = {"run": str(self.run.path), "model": self.model.name}
+        return run | self.origin.to_dict()
+
+
+def embed_run(
+    run: Run,
+    dataset: str | None = None,
+    *,
+    best: bool = False,
+    check: Callable[[Split], None] | None = None,
+    say: Say = silent,
+) -> Embedded:
+    """Returns the test images of a data set, embedded by a run's model.
+
+    They are embedded once: the run's folder keeps them (`features-NAME.npz`), and they
+    are read from there as long as model and images are the same.
+
+    Args:
+        run: The run.
+        dataset: Another data set than the one it was trained on: a benchmark, or the
+            path of one's own images.
+        best: Whether to take the model of the best epoch instead of the last.
+        check: Function that is called with the data set before anything is embedded,
+            and raises an error where it does not suffice.
+        say: Function that shows a line to the user.
+
+    Raises:
+        FileNotFoundError: If the run has no model yet, or the data is missing.
+        ValueError: If the data cannot be used.
+    """
+    model = run.model(best=best)
+    notes = []
+
+    def say_and_note(line):
+        notes.append(line)
+        say(line)
+
+    is_trained_on = is_own(dataset, run)
+    if is_trained_on:
+        dataset = run.saved.data.dataset
+    split = read_data(dataset, run.config, run=run, say=say_and_note)
+    if not is_trained_on:
+        warn_of_trained_images(run, split, say_and_note)
+    if check is not None:
+        check(split)
+    made_of = _origin_of_features(model, split)
+    file = features_file(run, dataset, best=best)
+    features = _read_features(file, made_of, say)
+    if features is None:
+        load_tensorflow()
+        from topdb_tf.model.extraction import load_embedder
+
+        features = Embedder(split, run.config).features(load_embedder(model))
+        write_features(file, features, split, made_of, say)
+    return Embedded(
+        run=run,
+        model=model,
+        model_sha256=made_of.model_sha256,
+        split=split,
+        images=retrieval_set_of(
+            features, split, ignore_cameras=run.config.evaluation.ignore_cameras
+        ),
+        origin=origin_of(dataset, run.saved.data.dataset),
+        is_own=is_trained_on,
+        notes=tuple(notes),
+    )
+
+
+class Embedder:
+    """Makes the features of a data set's test images, decoding them only once.
+
+    Args:
+        split: The data set whose query and gallery are embedded.
+        config: Settings of the batch.
         distribution: The devices that embed, each worker its part of the images.
     """
 
@@ -33,37 +147,46 @@ class Embeddings:
         self.distribution = distribution or Distribution()
         self._images = None
 
-    def retrieval_set(self, embedder) -> RetrievalSet:
-        """Returns the features of query and gallery with their pids and cameras."""
+    def features(self, model) -> np.ndarray:
+        """Returns the features of the queries and then of the gallery.
+
+        Args:
+            model: `keras.Model` from pixels to embeddings.
+
+        Returns:
+            float32 array of shape `(num_images, dim)`.
+        """
         from topdb_tf.data.decoding import decode_images
 
-        split = self.split
-        paths = [record.path for record in split.query + split.gallery]
-        own = self.distribution.own_part(len(paths))
+        paths = [record.path for record in self.split.query + self.split.gallery]
+        part = self.distribution.own_part(len(paths))
         if self._images is None:
             with progress_bar("reading test images") as progress:
-                self._images = decode_images(paths[own], progress=progress)
-        features = np.zeros((len(paths), embedder.output_shape[-1]), np.float32)
-        features[own] = self._features(embedder)
-        features = sum_of_workers(self.distribution, features)
+                self._images = decode_images(paths[part], progress=progress)
+        features = np.zeros((len(paths), model.output_shape[-1]), np.float32)
+        features[part] = self._features_of_part(model)
+        return sum_of_workers(self.distribution, features)
+
+    def retrieval_set(self, model) -> RetrievalSet:
+        """Returns the same features with persons and cameras, as they are scored."""
         return retrieval_set_of(
-            features,
-            split,
+            self.features(model),
+            self.split,
             ignore_cameras=self.config.evaluation.ignore_cameras,
         )
 
-    def _features(self, embedder):
+    def _features_of_part(self, model):
         from topdb_tf.data.pipeline import evaluation_dataset
         from topdb_tf.model.extraction import extract_embeddings
 
         batches = evaluation_dataset(
             self._images,
-            image_size=tuple(embedder.input_shape[1:3]),
+            image_size=tuple(model.input_shape[1:3]),
             batch_size=self.config.evaluation.batch_size,
         )
         with progress_bar("embedding") as progress:
             return extract_embeddings(
-                embedder,
+                model,
                 batches,
                 num_images=len(self._images),
                 devices=self.distribution.devices,
@@ -100,52 +223,135 @@ def retrieval_set_of(
     )
 
 
-class Embedded(NamedTuple):
-    """The test images of a data set, embedded by a run's model.
+def features_file(run: Run, dataset: str, *, best: bool = False) -> Path:
+    """Returns the file in which a run keeps the features of a data set.
 
     Args:
-        images: Features and identities. Where no cameras are known their camids are
-            negative, one an image.
+        run: The run.
+        dataset: The data set, as it was named.
+        best: Whether they are of the best epoch's model instead of the last.
+    """
+    name = dataset_name(dataset)
+    if is_path(dataset) and not is_own(dataset, run):  # others may have that name too
+        path = str(absolute(dataset)).encode()
+        name += f"-{hashlib.sha256(path).hexdigest()[:6]}"
+    return run.path / f"features-{name}{'-best' if best else ''}.npz"
+
+
+@dataclass(frozen=True)
+class _MadeOf:
+    """What features were made of: where it is another, they are made anew.
+
+    Args:
+        model_sha256: Sum of the file of the model.
+        images_sha256: Sum of names, sizes, times, persons and cameras of all images.
+        topdb_tf: Version of the package, which may embed otherwise.
+    """
+
+    model_sha256: str
+    images_sha256: str
+    topdb_tf: str = __version__
+
+    def differences(self, other: "_MadeOf") -> str:
+        """Returns in words what is not the same."""
+        words = {
+            "model_sha256": "another model",
+            "images_sha256": "other images",
+            "topdb_tf": "another version of topdb-tf",
+        }
+        mine, theirs = asdict(self), asdict(other)
+        return " and ".join(
+            text for name, text in words.items() if mine[name] != theirs[name]
+        )
+
+
+def _origin_of_features(model: Path, split: Split) -> _MadeOf:
+    digest = hashlib.sha256()
+    for part in (split.query, split.gallery):
+        digest.update(f"{len(part)} images\n".encode())
+        for record in part:
+            digest.update(_fingerprint(record))
+    return _MadeOf(sha256_of(model), digest.hexdigest())
+
+
+def _fingerprint(record: ImageRecord) -> bytes:
+    status = record.path.stat()
+    told = record.path.name, record.pid, record.camid
+    return repr((*told, status.st_size, status.st_mtime_ns)).encode()
+
+
+def _read_features(file, made_of, say):
+    """Returns the features in a file if they are of the same model and images."""
+    if not file.is_file():
+        return None
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            before = _MadeOf(**json.loads(str(arrays[_KEY])))
+            if before == made_of:
+                say(f"embedded before: {file}")
+                parts = (arrays["query_features"], arrays["gallery_features"])
+                return np.concatenate(parts)
+    except _UNREADABLE as error:
+        say(f"{file} cannot be read ({error}): the images are embedded anew")
+        return None
+    differences = made_of.differences(before)
+    say(f"{file} is of {differences}: the images are embedded anew")
+    return None
+
+
+def write_features(
+    file: Path, features: np.ndarray, split: Split, made_of: _MadeOf, say: Say
+) -> None:
+    """Keeps features with whom they show, as `topdb-tf score` reads them.
+
+    Without room or permission a line says so, and nothing is kept.
+
+    Args:
+        file: The NPZ file.
+        features: Of the queries and then the gallery, shape `(num_images, dim)`.
         split: The data set.
-        facts: `run`, `model`, `dataset` and what else
-            `topdb_tf.runs.data.facts_of_data` tells.
+        made_of: What they were made of.
+        say: Function that shows a line to the user.
     """
+    arrays = retrieval_set_of(features, split)._asdict()
+    arrays |= {
+        f"{part}_paths": np.array([str(record.path) for record in records])
+        for part, records in (("query", split.query), ("gallery", split.gallery))
+    }
+    arrays[_KEY] = np.array(json.dumps(asdict(made_of)))
+    try:
+        with whole_file(file) as partial:
+            np.savez(partial, **arrays)
+    except OSError as error:
+        say(f"warning: the embeddings could not be kept in {file}: {error.strerror}")
 
-    images: RetrievalSet
-    split: Split
-    facts: dict
 
-
-def embed_run(
-    run: RunFolder,
-    config: Config,
-    *,
-    dataset: str | None = None,
-    best: bool = False,
-    choose: Callable[[Split], Split] = lambda split: split,
-    say: Say | None = None,
-) -> Embedded:
-    """Returns the embeddings of test images by a run's model, and what they are of.
+def keep_features(
+    run: Run, features: np.ndarray, split: Split, *, say: Say = silent
+) -> None:
+    """Keeps the features that the training of a run has just scored.
 
     Args:
-        run: Folder of the run.
-        config: Its settings.
-        dataset: Another data set than the one it was trained on: a benchmark, or the
-            path of one's own images.
-        best: Whether to take the model of the best epoch instead of the last.
-        choose: Function from the split to the one that is embedded.
-        say: Function that shows a line to the user. Defaults to silence.
-
-    Raises:
-        FileNotFoundError: If the run has no model yet, or the data is missing.
+        run: The run; its model's file is that which made the features.
+        features: Of the queries and then the gallery, shape `(num_images, dim)`.
+        split: The data set that it was trained on.
+        say: Function that shows a line to the user.
     """
-    model = model_file(run, best=best)
-    if is_own(dataset, run):
-        dataset = config.data.dataset
-    split = choose(read_data(dataset, config, run=run, say=say))
-    load_tensorflow()
-    from topdb_tf.model.extraction import load_embedder
+    made_of = _origin_of_features(run.model(), split)
+    file = features_file(run, run.saved.data.dataset)
+    write_features(file, features, split, made_of, say)
 
-    images = Embeddings(split, config).retrieval_set(load_embedder(model))
-    facts = {"run": str(run.path), "model": model.name}
-    return Embedded(images, split, facts | facts_of_data(dataset, config.data.dataset))
+
+def only_persons(embedded: Embedded, pids: Sequence[int]) -> Embedded:
+    """Returns the images of some persons alone, in the same order."""
+    images, split = embedded.images, embedded.split
+    query, gallery = (
+        np.isin(images.query_pids, pids),
+        np.isin(images.gallery_pids, pids),
+    )
+    split = replace(
+        split,
+        query=tuple(itertools.compress(split.query, query)),
+        gallery=tuple(itertools.compress(split.gallery, gallery)),
+    )
+    return replace(embedded, split=split, images=images.take(query, gallery))

@@ -1,56 +1,59 @@
-"""Embedding the query and gallery of a split, and scoring them."""
+"""Scoring a model on the query and gallery of a data set."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from topdb_tf.evaluate.embedding import Embeddings
-from topdb_tf.evaluate.scores import score_set, scores_file, scores_of, write_scores
-from topdb_tf.runs.data import (
-    Say,
-    facts_of_data,
-    is_own,
-    read_data,
-    warn_of_trained_images,
+from topdb_tf.evaluate.embedding import Embedder, embed_run
+from topdb_tf.evaluate.scores import (
+    Scores,
+    read_scores_file,
+    score_set,
+    scores_file,
+    write_scores,
 )
-from topdb_tf.runs.folder import RunFolder, model_file
+from topdb_tf.retrieval.features import RetrievalSet
+from topdb_tf.runs.data import origin_of, read_data
+from topdb_tf.runs.folder import Run
 from topdb_tf.runs.machine import load_tensorflow
 from topdb_tf.runs.settings import Config
+from topdb_tf.texts import Say, silent
 
 
 def evaluate(
-    run: RunFolder,
-    config: Config,
-    *,
+    run: Run,
     dataset: str | None = None,
+    *,
     best: bool = False,
     rerank: bool = False,
-    say: Say | None = None,
-) -> dict:
+    say: Say = silent,
+) -> Scores:
     """Scores a run's model and writes the scores into its folder.
 
+    Re-ranked scores that the folder holds of the same model, images and protocol stay
+    where they are not computed anew.
+
     Args:
-        run: Folder of the run.
-        config: Its settings.
+        run: The run.
         dataset: Another data set than the one it was trained on.
         best: Whether to take the model of the best epoch instead of the last.
-        rerank: Whether to compute the re-ranked scores too, which
-            `config.evaluation.rerank` asks for as well.
-        say: Function that shows a line to the user. Defaults to silence.
-
-    Returns:
-        What `scores.json` holds: the result's fields, those of
-        `topdb_tf.runs.data.facts_of_data`, `model`, and `reranked` with the
-        fields of the re-ranked result.
+        rerank: Whether to compute the re-ranked scores too, which the setting
+            `evaluation.rerank` asks for as well.
+        say: Function that shows a line to the user.
 
     Raises:
         FileNotFoundError: If the run has no model yet, or the data is missing.
+        ValueError: If the data cannot be scored.
     """
-    path = model_file(run, best=best)
-    file = scores_file(run, config, dataset, best)
-    if is_own(dataset, run):
-        dataset = config.data.dataset
-    scores = evaluate_weights(
-        path, config, dataset=dataset, rerank=rerank, run=run, say=say
+    embedded = embed_run(run, dataset, best=best, say=say)
+    scores = replace(
+        _scores_of(embedded.images, run.config, rerank=rerank),
+        origin=embedded.origin,
+        model=embedded.model.name,
+        model_sha256=embedded.model_sha256,
     )
+    file = scores_file(run, dataset, best=best)
+    if scores.reranked is None:
+        scores = replace(scores, reranked=_reranked_before(file, scores))
     write_scores(file, scores)
     return scores
 
@@ -58,22 +61,20 @@ def evaluate(
 def evaluate_weights(
     weights: Path,
     config: Config,
-    *,
     dataset: str,
+    *,
     rerank: bool = False,
-    run: RunFolder | None = None,
-    say: Say | None = None,
-) -> dict:
-    """Returns the scores of a model in a file, as `evaluate` does; writes nothing.
+    say: Say = silent,
+) -> Scores:
+    """Returns the scores of a model in a file; writes nothing.
 
     Args:
         weights: The `.keras` file of an embedder, which has its image size too.
         config: Settings of the data and the evaluation.
         dataset: A benchmark, or the path of one's own images.
-        rerank: Whether to compute the re-ranked scores too, which
-            `config.evaluation.rerank` asks for as well.
-        run: Folder of the run that the model is of, if there is one.
-        say: Function that shows a line to the user. Defaults to silence.
+        rerank: Whether to compute the re-ranked scores too, which the setting
+            `evaluation.rerank` asks for as well.
+        say: Function that shows a line to the user.
 
     Raises:
         FileNotFoundError: If the file or the data is missing.
@@ -81,17 +82,35 @@ def evaluate_weights(
     """
     if not weights.is_file():
         raise FileNotFoundError(f"There is no model at {weights}.")
-    split = read_data(dataset, config, run=run, say=say)
-    if run is not None and say is not None and not is_own(dataset, run):
-        warn_of_trained_images(run, split, say)
+    split = read_data(dataset, config, say=say)
     load_tensorflow()
     from topdb_tf.model.extraction import load_embedder
 
-    embedder = load_embedder(weights)
-    retrieval_set = Embeddings(split, config).retrieval_set(embedder)
-    results = [score_set(retrieval_set, config)]
+    images = Embedder(split, config).retrieval_set(load_embedder(weights))
+    return replace(
+        _scores_of(images, config, rerank=rerank),
+        origin=origin_of(dataset, None),
+        model=weights.name,
+    )
+
+
+def _scores_of(images: RetrievalSet, config: Config, *, rerank: bool) -> Scores:
+    plain, reranked = score_set(images, config), None
     if rerank or config.evaluation.rerank:
-        results.append(score_set(retrieval_set, config, rerank=True))
-    trained_on = config.data.dataset if run is not None else None
-    facts = facts_of_data(dataset, trained_on)
-    return scores_of(results, **facts, model=weights.name)
+        reranked = score_set(images, config, rerank=True)
+    return Scores(plain, reranked)
+
+
+def _reranked_before(file, scores):
+    """Returns the re-ranked result that a file holds of the same ranking, if any."""
+    try:
+        before = read_scores_file(file)
+    except ValueError:
+        return None  # it is about to be replaced
+    if before is None or before.plain.protocol != scores.plain.protocol:
+        return None
+    if before.model_sha256 is None:  # written by an older version
+        is_same = before.plain.scores.mean_ap == scores.plain.scores.mean_ap
+    else:
+        is_same = before.model_sha256 == scores.model_sha256
+    return before.reranked if is_same and before.model == scores.model else None

@@ -3,40 +3,95 @@
 import csv
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.evaluate.calibrate import read_calibration, share_text
+from topdb_tf.evaluate.calibrate import (
+    ModelCalibration,
+    read_calibration,
+    share_text,
+)
+from topdb_tf.files import plain
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.distances import pairwise_distances
-from topdb_tf.runs.folder import RunFolder
+from topdb_tf.retrieval.pairs.calibration import OperatingPoint
+from topdb_tf.retrieval.pairs.operating_points import CompactRoc
+from topdb_tf.runs.folder import Run
 from topdb_tf.runs.machine import load_tensorflow
 from topdb_tf.texts import rate_text
 
 _BATCH_SIZE = 64
 
 
+class JudgedPair(NamedTuple):
+    """Two images, and whether they show one person.
+
+    Args:
+        images: The two files.
+        distance: How far apart they are.
+        is_same_person: Whether that is at most the threshold.
+        is_same_file: Whether they are one and the same file.
+        false_match_rate_at_distance: Share of the pairs of two persons that are as
+            near as some distance just above theirs: an upper bound by a few percent.
+    """
+
+    images: tuple[Path, Path]
+    distance: float
+    is_same_person: bool
+    is_same_file: bool
+    false_match_rate_at_distance: float
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Pairs of images, judged by a threshold of a run's calibration.
+
+    Args:
+        run: Folder of the run.
+        calibration: Its calibration.
+        point: The operating point whose threshold was taken.
+        pairs: The pairs.
+    """
+
+    run: Path
+    calibration: ModelCalibration
+    point: OperatingPoint
+    pairs: tuple[JudgedPair, ...]
+
+    def to_dict(self) -> dict:
+        """Returns what belongs in JSON."""
+        point = self.point
+        return {
+            "run": str(self.run),
+            "model": self.calibration.model,
+            "dataset": self.calibration.origin.dataset,
+            "metric": self.calibration.metric,
+            "wanted_false_match_rate": point.wanted_false_match_rate,
+            "threshold": point.threshold,
+            "false_match_rate": plain(point.false_match_rate),
+            "true_match_rate": plain(point.true_match_rate),
+            "pairs": [
+                pair._asdict() | {"images": [str(path) for path in pair.images]}
+                for pair in self.pairs
+            ],
+        }
+
+
 def match(
-    run: RunFolder,
+    run: Run,
     pairs: Sequence[tuple[Path, Path]],
     *,
     false_match_rate: float | None = None,
-) -> dict:
+) -> Judgement:
     """Decides for pairs of images whether they show one person.
 
     Args:
-        run: Folder of a run that was calibrated.
+        run: A run that was calibrated.
         pairs: The two files of each pair.
         false_match_rate: One of the rates that were calibrated. Defaults to the first.
-
-    Returns:
-        `run`, `model`, `dataset` and `metric` of the calibration; the operating point:
-        `wanted_false_match_rate`, `threshold`, and the measured `false_match_rate` and
-        `true_match_rate`; and `pairs`, each with `images`, `distance`,
-        `is_same_person`, `is_same_file`, and `false_match_rate_at_distance`, which is
-        the share of the pairs of two persons that are as near as some distance just
-        above its own: an upper bound by a few percent.
 
     Raises:
         FileNotFoundError: If the run was not calibrated, or an image does not exist.
@@ -46,40 +101,28 @@ def match(
     if not pairs:
         raise ValueError("There must be a pair of images.")
     calibration = read_calibration(run)
-    point = operating_point(calibration, false_match_rate)
+    point = calibration.operating_point(false_match_rate)
     paths = list(dict.fromkeys(path for pair in pairs for path in pair))
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"There is no image file {path}.")
-    features = dict(
-        zip(paths, _embed(run.path / calibration["model"], paths), strict=True)
-    )
-    metric = calibration["metric"]
+    embeddings = _embed(run.path / calibration.model, paths)
+    features = dict(zip(paths, embeddings, strict=True))
     judged = []
     for pair in pairs:
         one, other = (features[path][np.newaxis] for path in pair)
-        distance = float(pairwise_distances(one, other, metric=metric)[0, 0])
+        distances = pairwise_distances(one, other, metric=calibration.metric)
+        distance = float(distances[0, 0])
         judged.append(
-            {
-                "images": [str(path) for path in pair],
-                "distance": distance,
-                "is_same_person": distance <= point["threshold"],
-                "is_same_file": pair[0].samefile(pair[1]),
-                "false_match_rate_at_distance": _rate_at(calibration["roc"], distance),
-            }
+            JudgedPair(
+                images=tuple(pair),
+                distance=distance,
+                is_same_person=distance <= point.threshold,
+                is_same_file=pair[0].samefile(pair[1]),
+                false_match_rate_at_distance=_rate_at(calibration.pairs.roc, distance),
+            )
         )
-    names = (
-        "wanted_false_match_rate",
-        "threshold",
-        "false_match_rate",
-        "true_match_rate",
-    )
-    return {
-        "run": str(run.path),
-        **{name: calibration[name] for name in ("model", "dataset", "metric")},
-        **{name: point[name] for name in names},
-        "pairs": judged,
-    }
+    return Judgement(run.path, calibration, point, tuple(judged))
 
 
 def read_pairs(path: Path) -> list[tuple[Path, Path]]:
@@ -110,44 +153,26 @@ def read_pairs(path: Path) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def operating_point(calibration: dict, rate: float | None) -> dict:
-    """Returns the operating point of a calibrated rate, or of the first.
-
-    Raises:
-        ValueError: If the rate is not one of the calibration.
-    """
-    points = calibration["operating_points"]
-    if rate is None:
-        return points[0]
-    for point in points:
-        if point["wanted_false_match_rate"] == rate:
-            return point
-    known = [str(point["wanted_false_match_rate"]) for point in points]
-    raise ValueError(
-        f"The false-match rate must be one that was calibrated: {', '.join(known)}. "
-        f"For another one run `topdb-tf calibrate --false-match-rate {rate}`. "
-        f"Received: {rate}"
-    )
-
-
-def match_lines(result: dict) -> list[str]:
+def match_lines(judgement: Judgement) -> list[str]:
     """Returns the decisions for people."""
-    lines = []
-    for pair in result["pairs"]:
-        verdict = "same person" if pair["is_same_person"] else "different persons"
-        names = " and ".join(pair["images"])
-        lines.append(f"{verdict}: {names}{_of_one_file(pair)}")
+    lines, point = [], judgement.point
+    for pair in judgement.pairs:
+        verdict = "same person" if pair.is_same_person else "different persons"
+        names = " and ".join(map(str, pair.images))
+        same = " (one and the same file)" if pair.is_same_file else ""
+        lines.append(f"{verdict}: {names}{same}")
         lines.append(
-            f"  distance {pair['distance']:.6g}, threshold {result['threshold']:.6g}; "
-            f"at most {rate_text(pair['false_match_rate_at_distance'])} of the pairs "
+            f"  distance {pair.distance:.6g}, threshold {point.threshold:.6g}; "
+            f"at most {rate_text(pair.false_match_rate_at_distance)} of the pairs "
             "of two persons are as near"
         )
     return [
         *lines,
         f"decided at a false-match rate of "
-        f"{rate_text(result['wanted_false_match_rate'])}; on {result['dataset']} it "
-        f"was {share_text(result['false_match_rate'])}, and "
-        f"{share_text(result['true_match_rate'])} of the true matches were found",
+        f"{rate_text(point.wanted_false_match_rate)}; on "
+        f"{judgement.calibration.origin.dataset} it was "
+        f"{share_text(point.false_match_rate)}, and "
+        f"{share_text(point.true_match_rate)} of the true matches were found",
     ]
 
 
@@ -175,12 +200,8 @@ def _embed(model, paths):
         )
 
 
-def _rate_at(roc, distance):
+def _rate_at(roc: CompactRoc, distance: float) -> float:
     """Returns the rate at the first distance of the ROC that is not below another."""
-    place = bisect_left(roc["distances"], distance)
-    rates = roc["false_match_rates"]
+    place = bisect_left(roc.distances, distance)
+    rates = roc.false_match_rates
     return rates[place] if place < len(rates) else 1.0
-
-
-def _of_one_file(pair):
-    return " (one and the same file)" if pair["is_same_file"] else ""

@@ -1,23 +1,148 @@
-"""Scores of a model: made, kept, averaged, told."""
+"""Scores of a model: made, kept in the run's folder, averaged over seeds, told."""
 
 import hashlib
 import json
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from topdb_tf.data.benchmarks import dataset_name, is_path
 from topdb_tf.data.sightings import absolute
 from topdb_tf.files import write_whole
 from topdb_tf.progress import progress_bar
-from topdb_tf.retrieval.protocol import Reranking, RetrievalResult, RetrievalSet, score
-from topdb_tf.runs.data import is_own
-from topdb_tf.runs.folder import RunFolder
+from topdb_tf.retrieval.features import RetrievalSet
+from topdb_tf.retrieval.protocol import Reranking, RetrievalResult, score
+from topdb_tf.runs.data import DataOrigin, is_own
+from topdb_tf.runs.folder import Run
 from topdb_tf.runs.settings import Config
+from topdb_tf.texts import percent
 
 
-def score_set(retrieval_set: RetrievalSet, config: Config, *, rerank=False):
-    """Returns the result of one ranking under the settings of a run."""
+class Metric(NamedTuple):
+    """A score, and where it is shown.
+
+    Args:
+        key: Its name in summaries of seeds and tables, JSON.
+        name: Its name in print.
+        of: Function from a result to its value, a share.
+        in_line: Whether it stands in the line that `evaluate` prints.
+        in_tile: Whether it stands among the few at the top of a report.
+        in_paper: Whether it is in the paper's tables.
+    """
+
+    key: str
+    name: str
+    of: Callable[[RetrievalResult], float]
+    in_line: bool = True
+    in_tile: bool = False
+    in_paper: bool = False
+
+
+def _at_rank(rank):
+    # A gallery smaller than the rank has found what it can before it ends.
+    return lambda result: float(result.scores.cmc[:rank][-1])
+
+
+METRICS = (
+    Metric("mean_ap", "mAP", lambda r: r.scores.mean_ap, in_tile=True, in_paper=True),
+    Metric("rank_1", "rank-1", _at_rank(1), in_tile=True, in_paper=True),
+    Metric("rank_5", "rank-5", _at_rank(5), in_tile=True),
+    Metric("rank_10", "rank-10", _at_rank(10)),
+    Metric("rank_20", "rank-20", _at_rank(20)),
+    Metric("mean_inp", "mINP", lambda r: r.scores.mean_inp, in_tile=True),
+    Metric(
+        "mean_ap_trapezoid",
+        "mAP, trapezoid",
+        lambda r: r.scores.mean_ap_trapezoid,
+        in_line=False,
+    ),
+)
+"""Every score that is shown. Printout, table, report and comparison go through it."""
+PAPER_METRICS = tuple(metric for metric in METRICS if metric.in_paper)
+
+
+def metrics_of(result: RetrievalResult) -> list[tuple[str, float]]:
+    """Returns the scores of a ranking that are shown, shares by their names."""
+    return [(metric.name, metric.of(result)) for metric in METRICS]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one model on one data set: what `scores.json` holds.
+
+    Args:
+        plain: Those of the ranking by the distances of the embeddings.
+        reranked: Those of the k-reciprocal re-ranking, if they were computed.
+        origin: What was tested on and trained on, where that is known.
+        model: Name of the model's file.
+        model_sha256: Sum of that file; older versions did not write it.
+    """
+
+    plain: RetrievalResult
+    reranked: RetrievalResult | None = None
+    origin: DataOrigin | None = None
+    model: str | None = None
+    model_sha256: str | None = None
+
+    @property
+    def results(self) -> dict[str, RetrievalResult]:
+        """The plain result and, where there is one, the re-ranked one, by name."""
+        results = {"plain": self.plain}
+        if self.reranked is not None:
+            results["re-ranked"] = self.reranked
+        return results
+
+    def result(self, *, reranked: bool) -> RetrievalResult | None:
+        """Returns the re-ranked result, or the plain one."""
+        return self.reranked if reranked else self.plain
+
+    def metrics(self, *, reranked: bool = False) -> list[tuple[str, float]]:
+        """Returns the scores that are shown, shares by their names."""
+        return metrics_of(self.result(reranked=reranked))
+
+    def to_dict(self) -> dict:
+        """Returns what `scores.json` holds."""
+        record = self.origin.to_dict() if self.origin else {}
+        for name in ("model", "model_sha256"):
+            if getattr(self, name) is not None:
+                record[name] = getattr(self, name)
+        record |= self.plain.to_dict()
+        if self.reranked is not None:
+            record["reranked"] = self.reranked.to_dict()
+        return record
+
+    @classmethod
+    def from_dict(cls, record: Mapping) -> "Scores":
+        """Returns the scores that `to_dict` made a record of.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is no such record.
+        """
+        again = record.get("reranked")
+        return cls(
+            plain=RetrievalResult.from_dict(record),
+            reranked=None if again is None else RetrievalResult.from_dict(again),
+            origin=DataOrigin.from_dict(record) if "dataset" in record else None,
+            model=record.get("model"),
+            model_sha256=record.get("model_sha256"),
+        )
+
+
+def score_set(
+    retrieval_set: RetrievalSet, config: Config, *, rerank: bool = False
+) -> RetrievalResult:
+    """Returns the result of one ranking under the settings of a run.
+
+    Args:
+        retrieval_set: Features and identities.
+        config: Settings of the run; metric and cameras are those of its evaluation.
+        rerank: Whether the distances are re-ranked.
+    """
     with progress_bar("re-ranking" if rerank else "scoring") as progress:
         return score(
             retrieval_set,
@@ -28,59 +153,184 @@ def score_set(retrieval_set: RetrievalSet, config: Config, *, rerank=False):
         )
 
 
-def scores_of(results: list[RetrievalResult], **facts) -> dict:
-    """Returns the fields of a plain and, if there is one, a re-ranked result."""
-    scores = {**facts, **results[0].to_dict()}
-    if len(results) > 1:
-        scores["reranked"] = results[1].to_dict()
-    return scores
+def scores_file(run: Run, dataset: str | None = None, *, best: bool = False) -> Path:
+    """Returns the file of a run's scores; each data set, model and protocol has one.
 
+    `scores.json` is that of the last epoch's model on the data set of the run, by the
+    protocol of the run's settings.
 
-def write_scores(path: Path, scores: dict) -> None:
-    """Writes scores as JSON, whole or not at all."""
-    write_whole(path, json.dumps(scores, indent=2) + "\n")
+    Args:
+        run: The run; where its settings of the evaluation are changed for this use,
+            the file is another one.
+        dataset: Another data set than the one it was trained on.
+        best: Whether the scores are those of the best epoch's model.
+    """
+    end = _end_of_protocol(run) + ("-best" if best else "")
+    if is_own(dataset, run):
+        name = dataset_name(run.saved.data.dataset)
+        return run.path / f"scores-{name}{end}.json" if end else run.folder.scores
+    file = run.path / f"scores-{dataset_name(dataset)}{end}.json"
+    if is_path(dataset) and file.is_file():
+        path = str(absolute(dataset))
+        if _dataset_path(file) != path:  # another data set of the same name
+            digest = hashlib.sha256(path.encode()).hexdigest()[:6]
+            return file.with_name(f"scores-{dataset_name(dataset)}-{digest}{end}.json")
+    return file
 
 
 def read_scores(
-    run: RunFolder, config: Config, *, dataset: str | None = None, best: bool = False
-) -> dict | None:
-    """Returns the scores that `evaluate` wrote last; none if it was never called.
+    run: Run, dataset: str | None = None, *, best: bool = False
+) -> Scores | None:
+    """Returns the scores that a run's folder holds, or `None` where there are none.
 
     Args:
-        run: Folder of the run.
-        config: Its settings.
+        run: The run.
         dataset: Another data set than the one it was trained on.
         best: Whether those of the best epoch are meant instead of the last.
 
     Raises:
         ValueError: If the file is damaged.
     """
-    file = scores_file(run, config, dataset, best)
+    return read_scores_file(scores_file(run, dataset, best=best))
+
+
+def read_scores_file(file: Path) -> Scores | None:
+    """Returns the scores in a file, or `None` where there is none.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
     if not file.is_file():
         return None
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return Scores.from_dict(json.loads(file.read_text(encoding="utf-8")))
     except json.JSONDecodeError as error:
         raise ValueError(f"{file} is no JSON file: {error}. Remove it.") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{file} does not hold scores as `topdb-tf evaluate` writes them. Remove "
+            f"it, and score the run again. Received: {error!r}"
+        ) from error
 
 
-def score_lines(scores: dict) -> list[str]:
+def write_scores(file: Path, scores: Scores) -> None:
+    """Writes scores as JSON, whole or not at all."""
+    write_whole(file, json.dumps(scores.to_dict(), indent=2) + "\n")
+
+
+class Spread(NamedTuple):
+    """A score of some seeds.
+
+    Args:
+        mean: Its mean.
+        deviation: Its sample standard deviation, of n - 1; `None` of a single seed.
+        num_seeds: Number of seeds, where it is known.
+    """
+
+    mean: float
+    deviation: float | None
+    num_seeds: int | None
+
+    def __str__(self):
+        """Returns the mean with its deviation, if there is one, in percent."""
+        if self.deviation is None:
+            return percent(self.mean)
+        return f"{percent(self.mean)} ± {percent(self.deviation)}"
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Returns mean, sample standard deviation and number of the values.
+
+    Example:
+        >>> from topdb_tf.evaluate.scores import spread
+        >>> spread([0.25, 0.75, 0.5])  # the squares of the deviations: 2 / 16, over 2
+        Spread(mean=0.5, deviation=0.25, num_seeds=3)
+        >>> str(spread([0.8583, 0.8561])), str(spread([0.5]))
+        ('85.7 ± 0.2', '50.0')
+    """
+    if not all(map(math.isfinite, values)):  # an older version did not score so
+        return Spread(math.nan, None, len(values))
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return Spread(statistics.fmean(values), deviation, len(values))
+
+
+def check_same_protocol(results: Mapping[str, RetrievalResult]) -> None:
+    """Checks that scores may be averaged: a mean over protocols means nothing.
+
+    Args:
+        results: Results by the folder of their run.
+
+    Raises:
+        ValueError: If two of them were obtained by different protocols.
+    """
+    (first, result), *others = results.items()
+    for path, other in others:
+        keys = result.protocol.differences(other.protocol)
+        if keys:
+            raise ValueError(
+                f"{first} and {path} have the same settings, but were scored by "
+                f"different protocols ({', '.join(keys)}). Score them again with "
+                "`topdb-tf evaluate RUN`, or name one of them alone."
+            )
+
+
+def mean_metrics(results: Mapping[str, RetrievalResult]) -> dict[str, Spread]:
+    """Returns the scores of some seeds by the names of `METRICS`.
+
+    Args:
+        results: Results by the folder of their run.
+
+    Raises:
+        ValueError: If they were obtained by different protocols.
+    """
+    check_same_protocol(results)
+    return {
+        metric.name: spread([metric.of(result) for result in results.values()])
+        for metric in METRICS
+    }
+
+
+class MeanCmc(NamedTuple):
+    """The CMC of some seeds.
+
+    Args:
+        cmc: Means, shares by rank.
+        deviation: Their sample standard deviations; `None` of a single seed.
+    """
+
+    cmc: np.ndarray
+    deviation: np.ndarray | None
+
+
+def mean_cmc(results: Mapping[str, RetrievalResult]) -> MeanCmc:
+    """Returns the mean CMC of some seeds.
+
+    Args:
+        results: Results by the folder of their run.
+
+    Raises:
+        ValueError: If they were obtained by different protocols.
+    """
+    check_same_protocol(results)
+    cmcs = [result.scores.cmc for result in results.values()]
+    num_ranks = min(map(len, cmcs))
+    by_rank = list(zip(*(cmc[:num_ranks].tolist() for cmc in cmcs), strict=True))
+    deviation = None
+    if len(cmcs) > 1:
+        deviation = np.array([statistics.stdev(shares) for shares in by_rank])
+    return MeanCmc(
+        np.array([statistics.fmean(shares) for shares in by_rank]), deviation
+    )
+
+
+def score_lines(scores: Scores) -> list[str]:
     """Returns the scores for people: a line for each kind of them."""
-    lines = []
-    if scores.get("trained_on") not in (None, scores.get("dataset")):
-        lines.append(
-            f"trained on {scores['trained_on']}, tested on {scores['dataset']}"
-        )
-    lines.append(_score_line("", scores))
-    if "reranked" in scores:
-        lines.append(_score_line("re-ranked: ", scores["reranked"]))
-    if "verification" in scores:
-        verification = scores["verification"]
-        rates = verification["tpr_at_fpr"].items()
-        shares = ", ".join(f"TPR {tpr:.1%} at FPR {fpr}" for fpr, tpr in rates)
-        rate = verification["equal_error_rate"]
-        lines.append(f"same person or not: equal error rate {rate:.2%}, {shares}")
-    if scores["protocol"].get("cameras") == "none":
+    lines, origin = [], scores.origin
+    if origin is not None and origin.trained_on not in (None, origin.dataset):
+        lines.append(f"trained on {origin.trained_on}, tested on {origin.dataset}")
+    for name, result in scores.results.items():
+        lines.append(_score_line("" if name == "plain" else f"{name}: ", result))
+    if scores.plain.protocol.cameras == "none":
         lines.append(
             "no cameras: matches by the same camera count; the query image itself does "
             "not"
@@ -88,104 +338,23 @@ def score_lines(scores: dict) -> list[str]:
     return lines
 
 
-def _score_line(title, scores):
-    ranks = [f"rank-{rank} {_share(scores, rank)}" for rank in REPORTED_RANKS]
-    return (
-        f"{title}mAP {scores['mean_ap']:.1%}, mINP {scores['mean_inp']:.1%}, "
-        f"{', '.join(ranks)} ({scores['num_valid_queries']:,} valid queries)"
-    )
+def _score_line(title, result):
+    texts = [
+        f"{metric.name} {metric.of(result):.1%}" for metric in METRICS if metric.in_line
+    ]
+    count = result.scores.num_valid_queries
+    return f"{title}{', '.join(texts)} ({count:,} valid queries)"
 
 
-def _share(scores, rank):
-    # A gallery smaller than the rank has found what it can before it ends.
-    ranks = [int(text) for text in scores["cmc"] if int(text) <= rank]
-    return f"{scores['cmc'][str(max(ranks))]:.1%}"
+def _end_of_protocol(run):
+    """Returns what a file's name says of settings that are not those of the run."""
+    used, saved = run.config.evaluation, run.saved.evaluation
+    end = f"-{used.metric}" if used.metric != saved.metric else ""
+    if used.ignore_cameras != saved.ignore_cameras:
+        end += "-ignore-cameras" if used.ignore_cameras else "-with-cameras"
+    return end
 
 
-REPORTED_RANKS = (1, 5, 10, 20)
-
-
-def scores_file(
-    run: RunFolder, config: Config, dataset: str | None, best: bool
-) -> Path:
-    """Returns the file of a run's scores on a data set.
-
-    Args:
-        run: Folder of the run.
-        config: Its settings.
-        dataset: Another data set than its own, or `None`.
-        best: Whether they are of the best epoch instead of the last.
-    """
-    end = "-best" if best else ""
-    if is_own(dataset, run):
-        name = f"scores-{dataset_name(config.data.dataset)}{end}.json"
-        return run.path / name if best else run.scores
-    file = run.path / f"scores-{dataset_name(dataset)}{end}.json"
-    if is_path(dataset) and file.is_file():
-        path = str(absolute(dataset))
-        before = json.loads(file.read_text(encoding="utf-8"))
-        if before.get("dataset_path") != path:  # another one of the same name
-            digest = hashlib.sha256(path.encode()).hexdigest()[:6]
-            return file.with_name(f"scores-{dataset_name(dataset)}-{digest}{end}.json")
-    return file
-
-
-FIGURES = ("mean_ap", "rank_1")
-
-
-def figures_of(scores: dict) -> dict:
-    """Returns the two figures of the paper's tables from the scores of a run."""
-    return {"mean_ap": scores["mean_ap"], "rank_1": scores["cmc"]["1"]}
-
-
-def spread(values: Sequence[float]) -> dict:
-    """Returns mean, sample standard deviation and number of the values.
-
-    Example:
-        >>> from topdb_tf.fit.seeds import spread
-        >>> spread([0.25, 0.75, 0.5])  # the squares of the deviations: 2 / 16, over 2
-        {'mean': 0.5, 'deviation': 0.25, 'num_seeds': 3}
-        >>> spread([0.5])
-        {'mean': 0.5, 'deviation': None, 'num_seeds': 1}
-    """
-    return {
-        "mean": statistics.fmean(values),
-        "deviation": statistics.stdev(values) if len(values) > 1 else None,
-        "num_seeds": len(values),
-    }
-
-
-def figures_of_scores(scores: dict) -> dict[str, float]:
-    """Returns the scores that are shown, shares by name."""
-    last = max(map(int, scores["cmc"]))
-    ranks = {f"rank-{r}": scores["cmc"][str(min(r, last))] for r in _RANKS}
-    return {
-        "mAP": scores["mean_ap"],
-        **ranks,
-        "mINP": scores["mean_inp"],
-        "mAP, trapezoid": scores["mean_ap_trapezoid"],
-    }
-
-
-_RANKS = (1, 5, 10, 20)
-
-
-def mean_cmc(scores: Sequence[dict]) -> dict:
-    """Returns the mean CMC of some seeds.
-
-    Args:
-        scores: Of each seed, with `cmc`, shares by rank.
-
-    Returns:
-        `cmc`, shares by rank, and `deviation`, their sample standard deviations; none
-        of one seed.
-    """
-    cmcs = [own["cmc"] for own in scores]
-    num_ranks = min(map(len, cmcs))
-    by_rank = [[cmc[str(k)] for cmc in cmcs] for k in range(1, num_ranks + 1)]
-    return {
-        "cmc": [statistics.fmean(shares) for shares in by_rank],
-        "deviation": [statistics.stdev(shares) for shares in by_rank]
-        if len(cmcs) > 1
-        else None,
-    }
+def _dataset_path(file):
+    scores = read_scores_file(file)
+    return scores and scores.origin and scores.origin.path

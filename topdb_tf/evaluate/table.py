@@ -1,10 +1,9 @@
 """The paper's tables from the runs on disk, beside the figures that it printed."""
 
-import json
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,32 +14,46 @@ from topdb_tf.evaluate.comparability import (
     notes_on_group,
     notes_on_published,
 )
-from topdb_tf.evaluate.scores import FIGURES, figures_of, spread
-from topdb_tf.runs.folder import RunFolder
-from topdb_tf.runs.recipes import (
-    flat_settings,
-    is_neutral,
-    read_config,
-    read_recipe,
-    recipes,
+from topdb_tf.evaluate.scores import (
+    PAPER_METRICS,
+    Scores,
+    Spread,
+    read_scores_file,
+    spread,
 )
-from topdb_tf.runs.settings import Config
+from topdb_tf.evaluate.trainings import deciding_settings
+from topdb_tf.runs.folder import Run, open_run
+from topdb_tf.runs.recipes import nearest_recipe, settings_text
 
 _TABLES = (
     ("Table I: without re-ranking", False, published.TABLE_1),
     ("Table II: with k-reciprocal re-ranking", True, published.TABLE_2),
 )
+OURS, PUBLISHED = "ours", "published"
 
 
-class _Run(NamedTuple):
-    path: Path
-    config: Config
-    scores: dict
-    precision: str | None
+class ScoredRun(NamedTuple):
+    """A run with its scores.
+
+    Args:
+        run: The run.
+        dataset: Short name of its data set, or the path where names clash.
+        scores: Its scores.
+    """
+
+    run: Run
+    dataset: str
+    scores: Scores
 
     @property
-    def settings(self):
-        return _settings(self.config)
+    def settings(self) -> tuple:
+        """The settings that make its training what it is."""
+        return deciding_settings(self.run.saved)
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return self.run.saved.train.seed
 
 
 class _Row(NamedTuple):
@@ -48,10 +61,80 @@ class _Row(NamedTuple):
 
     label: str
     method: str | None
-    runs: dict[str, list[_Run]]
+    scored: dict[str, list[ScoredRun]]
 
 
-def paper_tables(folders: Sequence[Path]) -> dict:
+@dataclass(frozen=True)
+class PaperRow:
+    """One row of a table.
+
+    Args:
+        label: Its name.
+        source: `ours` or `published`.
+        cells: Scores by data set, and then by the key of the metric.
+        runs: Folders of the runs that it is of; none of a published one.
+    """
+
+    label: str
+    source: str
+    cells: Mapping[str, Mapping[str, Spread]]
+    runs: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict:
+        """Returns what belongs in JSON; scores are shares in [0, 1]."""
+        cells = {
+            dataset: {key: value._asdict() for key, value in cell.items()}
+            for dataset, cell in self.cells.items()
+        }
+        record = {"label": self.label, "source": self.source, "cells": cells}
+        return record | ({"runs": list(self.runs)} if self.source == OURS else {})
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """Table I or II of the paper.
+
+    Args:
+        title: Its title.
+        reranked: Whether its scores are re-ranked.
+        columns: Names of data sets.
+        rows: Ours and the published ones.
+    """
+
+    title: str
+    reranked: bool
+    columns: tuple[str, ...]
+    rows: tuple[PaperRow, ...]
+
+    def to_dict(self) -> dict:
+        """Returns what belongs in JSON."""
+        return {
+            "title": self.title,
+            "reranked": self.reranked,
+            "columns": list(self.columns),
+            "rows": [row.to_dict() for row in self.rows],
+        }
+
+
+@dataclass(frozen=True)
+class PaperTables:
+    """The tables of the paper that there are runs for.
+
+    Args:
+        tables: The tables.
+        notes: Lines on what is left out, or should not be compared.
+    """
+
+    tables: tuple[PaperTable, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict:
+        """Returns what belongs in JSON."""
+        tables = [table.to_dict() for table in self.tables]
+        return {"tables": tables, "notes": list(self.notes)}
+
+
+def paper_tables(folders: Sequence[Path]) -> PaperTables:
     """Returns Table I and Table II of the paper for the runs below some folders.
 
     Runs that differ in the seed and the data set alone make one row. It is named by
@@ -61,32 +144,24 @@ def paper_tables(folders: Sequence[Path]) -> dict:
     Args:
         folders: Folders of runs, of seeds, or of folders of them.
 
-    Returns:
-        `tables`: records with `title`, `reranked`, `columns` (names of data sets) and
-        `rows`. A row has `label`, `source` (`ours` or `published`) and `cells`, by
-        data set `mean_ap` and `rank_1` with `mean`, `deviation` (of a sample; none
-        for a single seed) and `num_seeds`, shares in [0, 1]; ours have `runs`.
-        `notes`: lines.
-
     Raises:
         FileNotFoundError: If there is no such folder, or no run with scores.
         ValueError: If runs of the same settings were scored by different protocols.
     """
     notes = []
-    runs = _with_short_names(_read_runs(folders, notes))
-    runs = _newest_of_each_seed(runs, notes)
-    rows = _rows(runs, notes)
+    scored = _newest_of_each_seed(_scored_runs(folders, notes), notes)
+    rows = _rows(scored, notes)
     columns = _columns(rows)
     for row in rows:
-        for group in row.runs.values():
+        for group in row.scored.values():
             notes += notes_on_group(group, row.label)
     notes += notes_on_columns(rows, columns) + notes_on_published(rows)
-    tables = [_table(*facts, rows, columns) for facts in _TABLES]
+    tables = [_table(*table, rows, columns) for table in _TABLES]
     notes += [published.NOTES[name] for name in columns if name in published.NOTES]
-    return {"tables": [table for table in tables if table["rows"]], "notes": notes}
+    return PaperTables(tuple(table for table in tables if table.rows), tuple(notes))
 
 
-def _read_runs(folders, notes):
+def _scored_runs(folders, notes):
     paths = {}
     for folder in folders:
         if not folder.is_dir():
@@ -94,83 +169,62 @@ def _read_runs(folders, notes):
                 f"There is no folder {folder}. Train with `topdb-tf fit`, or name the "
                 "folder of a run."
             )
-        for file in sorted(folder.rglob(RunFolder(folder).config.name)):
+        for file in sorted(folder.rglob("config.yaml")):
             paths.setdefault(file.parent.resolve(), file.parent)
-    runs = []
+    scored = {}
     for path in paths.values():
-        run = RunFolder(path)
-        if run.scores.is_file():
-            environment = _read_json(run.environment) or {}
-            precision = (environment.get("precision") or "").split(" ")[0] or None
-            config = read_config(run.config)
-            runs.append(_Run(path, config, _read_json(run.scores), precision))
-        else:
+        run = open_run(path)
+        scores = read_scores_file(run.folder.scores)
+        if scores is None:
             notes.append(f"Left out: {path}, which has no scores yet.")
-    if not runs:
+        else:
+            scored[run] = scores
+    if not scored:
         raise FileNotFoundError(
             f"There is no run with scores below {', '.join(map(str, folders))}. Train "
             "one with `topdb-tf fit`, or name the folder of a run."
         )
-    return runs
+    # One's own images are called by name, or by path where two have the same name.
+    names = {run.saved.data.dataset for run in scored}
+    short = {name: dataset_name(name) for name in names}
+    common = Counter(short.values())
+    short = {n: name if common[name] == 1 else n for n, name in short.items()}
+    return [
+        ScoredRun(run, short[run.saved.data.dataset], scores)
+        for run, scores in scored.items()
+    ]
 
 
-def _read_json(path):
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON file: {error}. Remove it.") from error
-
-
-def _with_short_names(runs):
-    """Returns the runs with one's own images by name, or by path where names clash."""
-    names = {
-        run.config.data.dataset: dataset_name(run.config.data.dataset) for run in runs
-    }
-    common = Counter(names.values())
-    renamed = []
-    for run in runs:
-        path = run.config.data.dataset
-        name = names[path] if common[names[path]] == 1 else path
-        data = replace(run.config.data, dataset=name)
-        renamed.append(run._replace(config=replace(run.config, data=data)))
-    return renamed
-
-
-def _newest_of_each_seed(runs, notes):
+def _newest_of_each_seed(scored, notes):
     newest = {}
-    for run in sorted(runs, key=lambda run: RunFolder(run.path).scores.stat().st_mtime):
-        key = (run.settings, run.config.data.dataset, run.config.train.seed)
+    for one in sorted(scored, key=lambda one: one.run.folder.scores.stat().st_mtime):
+        key = (one.settings, one.dataset, one.seed)
         if key in newest:
             notes.append(
-                f"Left out: {newest[key].path}, as {run.path} is of the same settings "
-                "and the same seed."
+                f"Left out: {newest[key].run.path}, as {one.run.path} is of the same "
+                "settings and the same seed."
             )
-        newest[key] = run
-    return sorted(newest.values(), key=lambda run: (run.config.train.seed, run.path))
+        newest[key] = one
+    return sorted(newest.values(), key=lambda one: (one.seed, one.run.path))
 
 
-def _settings(config):
-    settings = flat_settings(config)
-    return tuple((key, settings[key]) for key in settings if not is_neutral(key))
-
-
-def _rows(runs, notes):
+def _rows(scored, notes):
     by_settings = {}
-    for run in runs:
-        groups = by_settings.setdefault(run.settings, {})
-        groups.setdefault(run.config.data.dataset, []).append(run)
-    known = {_settings(read_recipe(name)): name for name in recipes()}
+    for one in scored:
+        groups = by_settings.setdefault(one.settings, {})
+        groups.setdefault(one.dataset, []).append(one)
     rows = []
-    for settings, groups in by_settings.items():
-        recipe = known.get(settings)
-        if recipe is None:
-            label, method = _folder_of(next(iter(groups.values()))[0]), None
-            notes.append(f"{label}: {_nearest_recipe(settings, known)}.")
+    for groups in by_settings.values():
+        first = next(iter(groups.values()))[0]
+        near = nearest_recipe(first.run.saved)
+        if near.departures:
+            label, method = _folder_of(first.run), None
+            changes = settings_text(near.departures)
+            notes.append(f"{label}: recipe {near.name} with {changes}.")
         else:
-            method = published.METHOD_OF_RECIPE.get(recipe)
-            label = f"{method}, recipe {recipe}" if method else f"recipe {recipe}"
+            method = published.METHOD_OF_RECIPE.get(near.name)
+            label = f"recipe {near.name}"
+            label = f"{method}, {label}" if method else label
         rows.append(_Row(label, method, groups))
     return sorted(rows, key=lambda row: row.label)
 
@@ -180,70 +234,50 @@ def _folder_of(run):
     return str(run.path.parent if is_seed else run.path)
 
 
-def _nearest_recipe(settings, known):
-    def differences(recipe_settings):
-        return [
-            f"{key}={value}"
-            for (key, value), (_, other) in zip(settings, recipe_settings, strict=True)
-            if value != other
-        ]
-
-    nearest = min(known, key=lambda recipe: len(differences(recipe)))
-    return f"recipe {known[nearest]} with {', '.join(differences(nearest))}"
-
-
 def _columns(rows):
-    names = {name for row in rows for name in row.runs}
+    names = {name for row in rows for name in row.scored}
     order = [*published.TITLES, *sorted(names - set(published.TITLES))]
     return [name for name in order if name in names]
 
 
 def _table(title, reranked, printed, rows, columns):
     methods = dict.fromkeys(published.METHOD_OF_RECIPE.values())
-    lines = []
+    lines, has_ours = [], False
     for method in (*methods, None):
-        own = (_our_row(row, reranked) for row in rows if row.method == method)
-        lines += [line for line in own if line["cells"]]
+        ours = [_our_row(row, reranked) for row in rows if row.method == method]
+        ours = [row for row in ours if row.cells]
+        has_ours |= bool(ours)
+        lines += ours
         cells = printed.get(method, {})
         cells = {name: _printed_cell(cells[name]) for name in columns if name in cells}
         if cells:
-            label = f"{method}, published"
-            lines.append({"label": label, "source": "published", "cells": cells})
-    has_ours = any(line["source"] == "ours" for line in lines)
-    return {
-        "title": title,
-        "reranked": reranked,
-        "columns": columns,
-        "rows": lines if has_ours else [],
-    }
+            lines.append(PaperRow(f"{method}, published", PUBLISHED, cells))
+    return PaperTable(title, reranked, tuple(columns), tuple(lines) if has_ours else ())
 
 
 def _our_row(row, reranked):
     cells, paths = {}, []
-    for name, group in row.runs.items():
-        runs = [run for run in group if not reranked or "reranked" in run.scores]
-        if runs:
-            figures = [
-                figures_of(run.scores["reranked"] if reranked else run.scores)
-                for run in runs
-            ]
+    for name, group in row.scored.items():
+        results = {
+            str(one.run.path): one.scores.result(reranked=reranked) for one in group
+        }
+        results = {path: result for path, result in results.items() if result}
+        if results:
             cells[name] = {
-                key: spread([figure[key] for figure in figures]) for key in FIGURES
+                metric.key: spread([metric.of(result) for result in results.values()])
+                for metric in PAPER_METRICS
             }
-            paths += [str(run.path) for run in runs]
-    return {"label": row.label, "source": "ours", "cells": cells, "runs": paths}
+            paths += results
+    return PaperRow(row.label, OURS, cells, tuple(paths))
 
 
 def _printed_cell(printed):
-    return {
-        name: {
-            "mean": getattr(printed, name) / 100,
-            "deviation": _share(getattr(printed, f"{name}_deviation")),
-            "num_seeds": printed.num_seeds,
-        }
-        for name in FIGURES
-    }
-
-
-def _share(percent):
-    return None if percent is None else percent / 100
+    """Returns what was printed, as far as it was, in the form of our own scores."""
+    cell = {}
+    for metric in PAPER_METRICS:
+        percent = getattr(printed, metric.key, None)
+        if percent is not None:
+            deviation = getattr(printed, f"{metric.key}_deviation")
+            share = None if deviation is None else deviation / 100
+            cell[metric.key] = Spread(percent / 100, share, printed.num_seeds)
+    return cell

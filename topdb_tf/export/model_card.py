@@ -1,6 +1,5 @@
 """The model card: what an exported model is, how good, and what it may be used for."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +7,8 @@ from topdb_tf import __version__
 from topdb_tf.data.benchmarks import dataset_name
 from topdb_tf.data.records import load_card
 from topdb_tf.evaluate.calibrate import read_calibration, share_text
-from topdb_tf.evaluate.scores import score_lines
-from topdb_tf.runs.folder import RunFolder
-from topdb_tf.runs.recipes import read_config
+from topdb_tf.evaluate.scores import read_scores, score_lines
+from topdb_tf.runs.folder import Run
 from topdb_tf.texts import rate_text
 
 _TEMPLATE = """\
@@ -101,12 +99,12 @@ class ServedExport:
     seconds: float
 
 
-def model_card(model: Path, run: RunFolder | None, export: ServedExport) -> str:
+def model_card(model: Path, run: Run | None, export: ServedExport) -> str:
     """Returns the text of a model card, Markdown.
 
     Args:
         model: File of the model.
-        run: Folder of its run; without one, data and scores are unknown.
+        run: Its run; without one, data and scores are unknown.
         export: What was made of the model.
     """
     norm = "have unit L2 norm" if export.normalize else "are not normalised"
@@ -124,7 +122,7 @@ def model_card(model: Path, run: RunFolder | None, export: ServedExport) -> str:
 def _data(run):
     if run is None:
         return "Unknown: the model was exported from a file alone."
-    name = read_config(run.config).data.dataset
+    name = run.saved.data.dataset
     try:
         card = load_card(name)
     except FileNotFoundError:
@@ -133,22 +131,22 @@ def _data(run):
 
 
 def _scores(run, model):
-    path = run.scores if run is not None else None
-    if path is None or not path.is_file():
+    scores = read_scores(run) if run is not None else None
+    if scores is None:
         return "Not measured: `topdb-tf evaluate` scores the model."
-    scores = json.loads(path.read_text(encoding="utf-8"))
-    if scores.get("model") != model.name:
+    if scores.model != model.name:
         return "Not measured for this epoch: `topdb-tf evaluate --best` scores it."
     lines = "\n".join(f"- {line}" for line in score_lines(scores))
-    protocol = ", ".join(f"{key} {value}" for key, value in scores["protocol"].items())
+    named = scores.plain.protocol.to_dict().items()
+    protocol = ", ".join(f"{key} {value}" for key, value in named)
     return (
-        f"On the test split of `{scores['dataset']}`, whose identities are not those "
-        f"of the training, single query:\n\n{lines}\n\nProtocol: {protocol}."
+        f"On the test split of `{scores.origin.dataset}`, whose identities are not "
+        f"those of the training, single query:\n\n{lines}\n\nProtocol: {protocol}."
     )
 
 
 def _threshold(run, model, normalize):
-    if run is None or not run.calibration.is_file():
+    if run is None or not run.folder.calibration.is_file():
         return (
             "Not calibrated: `topdb-tf calibrate` finds a threshold on pairs of images."
         )
@@ -156,24 +154,24 @@ def _threshold(run, model, normalize):
         calibration = read_calibration(run)
     except ValueError as error:
         return f"Not calibrated: {error}"
-    if calibration["model"] != model.name:
-        return f"Not calibrated: the run's calibration is of {calibration['model']}."
+    if calibration.model != model.name:
+        return f"Not calibrated: the run's calibration is of {calibration.model}."
     rows = [
-        f"| {rate_text(point['wanted_false_match_rate'])} | {point['threshold']:g} | "
-        f"{share_text(point['false_match_rate'])} | "
-        f"{share_text(point['true_match_rate'])} |"
-        for point in calibration["operating_points"]
+        f"| {rate_text(point.wanted_false_match_rate)} | {point.threshold:g} | "
+        f"{share_text(point.false_match_rate)} | "
+        f"{share_text(point.true_match_rate)} |"
+        for point in calibration.pairs.operating_points
     ]
     unit = (
         "They are for embeddings that are not normalised, unlike these."
-        if normalize and calibration["metric"] != "cosine"
+        if normalize and calibration.metric != "cosine"
         else "Images at most that far apart count as one person."
     )
     return "\n".join(
         [
-            f"Thresholds on the {calibration['metric']} distance. {unit} Found on one "
-            f"half of the test identities of `{calibration['dataset']}`, measured on "
-            "the other; elsewhere the rates will be others.",
+            f"Thresholds on the {calibration.metric} distance. {unit} Found on one "
+            f"half of the test identities of `{calibration.origin.dataset}`, measured "
+            "on the other; elsewhere the rates will be others.",
             "",
             "| wanted false-match rate | threshold | false matches | true matches |",
             "|---|---|---|---|",
@@ -185,10 +183,10 @@ def _threshold(run, model, normalize):
 def _made(run, model):
     if run is None:
         return f"From `{model.name}`."
-    environment = json.loads(run.environment.read_text(encoding="utf-8"))
-    settings = run.config.read_text(encoding="utf-8").rstrip()
+    environment = run.environment
+    settings = run.folder.config_file.read_text(encoding="utf-8").rstrip()
     return (
-        f"Seed {environment['seed']}, training precision {environment['precision']}, "
-        f"{environment['device']}, commit {environment.get('git_commit')}. Settings:"
+        f"Seed {environment.seed}, training precision {environment.precision}, "
+        f"{environment.device}, commit {environment.git_commit}. Settings:"
         f"\n\n```yaml\n{settings}\n```"
     )

@@ -220,7 +220,7 @@ def _default_file(source, suffix, precision):
 def _settings(source, report_data) -> Config:
     if source.run is None:
         return read_recipe("paper", report_data.overrides)
-    return read_config(source.run.config, report_data.overrides)
+    return read_config(source.run.folder.config_file, report_data.overrides)
 
 
 def _split_at_hand(source, config, report_data, precision, say) -> Split | None:
@@ -313,7 +313,7 @@ def _metadata(source, embedder, precision) -> dict[str, str]:
     _, height, width, _ = embedder.input_shape
     training_data, terms = "unknown", "Those of the training data."
     if source.run is not None:
-        dataset = read_config(source.run.config).data.dataset
+        dataset = source.run.saved.data.dataset
         training_data = dataset_name(dataset)
         with contextlib.suppress(FileNotFoundError):  # data of one's own have no card
             card = load_card(dataset)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from topdb_tf.export.model_card import ServedExport, model_card
 from topdb_tf.files import whole_folder, write_whole
-from topdb_tf.runs.folder import RunFolder, model_file, open_run
+from topdb_tf.runs.folder import Run, open_run
 from topdb_tf.runs.machine import load_tensorflow, without_notes
 
 
@@ -16,11 +16,11 @@ class Source(NamedTuple):
 
     Args:
         model: The `.keras` file.
-        run: Folder of the run that it comes from, if it comes from one.
+        run: The run that it comes from, if it comes from one.
     """
 
     model: Path
-    run: RunFolder | None
+    run: Run | None
 
 
 def find_source(path: Path | None, *, best: bool = False) -> Source:
@@ -44,7 +44,7 @@ def find_source(path: Path | None, *, best: bool = False) -> Source:
             )
         return Source(path, None)
     run = open_run(path)
-    return Source(model_file(run, best=best), run)
+    return Source(run.model(best=best), run)
 
 
 def export_saved_model(

@@ -1,28 +1,60 @@
 """The demo: a small network on drawn people, beside what needs no training."""
 
-import json
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from topdb_tf.evaluate.embedding import Embeddings, retrieval_set_of
-from topdb_tf.evaluate.evaluate import read_data
-from topdb_tf.evaluate.scores import score_set
+from topdb_tf.evaluate.embedding import Embedder, retrieval_set_of
+from topdb_tf.evaluate.scores import read_scores, score_set
 from topdb_tf.fit.fit import fit
 from topdb_tf.fit.histogram import color_histograms
+from topdb_tf.runs.data import read_data
 from topdb_tf.runs.settings import Config
+from topdb_tf.texts import Say
 
 
-def demo(config: Config, run_dir: Path, *, say: Callable[[str], None]) -> dict:
+class WayToRank(NamedTuple):
+    """One way to rank the drawn people, and its scores, shares.
+
+    Args:
+        name: What it is.
+        rank_1: Its rank-1.
+        mean_ap: Its mAP.
+    """
+
+    name: str
+    rank_1: float
+    mean_ap: float
+
+
+@dataclass(frozen=True)
+class DemoTable:
+    """What the demo shows.
+
+    Args:
+        run: Folder of the run.
+        seconds: Seconds that it took in all.
+        rows: The ways to rank.
+    """
+
+    run: Path
+    seconds: float
+    rows: tuple[WayToRank, ...]
+
+    def to_dict(self) -> dict:
+        """Returns what belongs in JSON."""
+        rows = [row._asdict() for row in self.rows]
+        return {"run": str(self.run), "seconds": self.seconds, "rows": rows}
+
+
+def demo(config: Config, run_dir: Path, *, say: Say) -> DemoTable:
     """Trains on the data set of the settings and scores three ways of ranking it.
 
     Args:
         config: Settings of the training.
         run_dir: The run's folder, new or empty.
         say: Function that shows a line.
-
-    Returns:
-        `run`, `seconds`, and `rows`: for each way its `name`, `rank_1` and `mean_ap`.
     """
     if config.train.strategy == "multiworker":
         raise ValueError("The demo trains in one process: see `topdb-tf fit`.")
@@ -33,33 +65,31 @@ def demo(config: Config, run_dir: Path, *, say: Callable[[str], None]) -> dict:
     from topdb_tf.model.extraction import load_embedder
 
     split = read_data(config.data.dataset, config)
-    untrained = keras.models.clone_model(load_embedder(run.embedder))
+    untrained = keras.models.clone_model(load_embedder(run.model()))
     histograms = color_histograms(
         [record.path for record in split.query + split.gallery]
     )
-    sets = {
-        "colour histogram": retrieval_set_of(histograms, split),
-        "same network, untrained": Embeddings(split, config).retrieval_set(untrained),
+    results = {
+        name: score_set(images, config)
+        for name, images in (
+            ("colour histogram", retrieval_set_of(histograms, split)),
+            (
+                "same network, untrained",
+                Embedder(split, config).retrieval_set(untrained),
+            ),
+        )
     }
-    scores = {name: score_set(s, config).to_dict() for name, s in sets.items()}
-    scores["trained network"] = json.loads(run.scores.read_text(encoding="utf-8"))
-    rows = [
-        {"name": name, "rank_1": result["cmc"]["1"], "mean_ap": result["mean_ap"]}
-        for name, result in scores.items()
-    ]
-    return {
-        "run": str(run.path),
-        "seconds": time.monotonic() - start,
-        "rows": rows,
-    }
+    results["trained network"] = read_scores(run).plain
+    rows = tuple(
+        WayToRank(name, float(result.scores.cmc[0]), result.scores.mean_ap)
+        for name, result in results.items()
+    )
+    return DemoTable(run.path, time.monotonic() - start, rows)
 
 
-def table_lines(table: dict) -> list[str]:
+def table_lines(table: DemoTable) -> list[str]:
     """Returns the demo's table for people."""
     lines = [f"{'ranked by':26}{'rank-1':>8}{'mAP':>8}"]
-    lines += [
-        f"{row['name']:26}{row['rank_1']:8.1%}{row['mean_ap']:8.1%}"
-        for row in table["rows"]
-    ]
-    lines.append(f"{table['seconds']:.0f} s in all; the run is in {table['run']}")
+    lines += [f"{row.name:26}{row.rank_1:8.1%}{row.mean_ap:8.1%}" for row in table.rows]
+    lines.append(f"{table.seconds:.0f} s in all; the run is in {table.run}")
     return lines

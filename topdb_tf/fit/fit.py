@@ -2,13 +2,13 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from topdb_tf.data.checks.split import check_split
 from topdb_tf.data.records import labels_of
-from topdb_tf.evaluate.embedding import Embeddings
+from topdb_tf.evaluate.embedding import Embedder
 from topdb_tf.files import write_whole
 from topdb_tf.fit.loop import Training, option_lines, train
 from topdb_tf.fit.resume import (
@@ -30,7 +30,7 @@ from topdb_tf.fit.workers import (
 )
 from topdb_tf.progress import progress_bar
 from topdb_tf.runs.data import located, read_data, write_division
-from topdb_tf.runs.folder import RunFolder, new_run, open_run
+from topdb_tf.runs.folder import Run, RunFolder, new_run, open_run
 from topdb_tf.runs.machine import (
     Precision,
     current_environment,
@@ -43,15 +43,14 @@ from topdb_tf.runs.network import (
     check_network,
     rate_of_epoch,
 )
-from topdb_tf.runs.recipes import check_same_settings, read_config
+from topdb_tf.runs.recipes import check_same_settings
 from topdb_tf.runs.settings import Config
+from topdb_tf.texts import Say, silent
 from topdb_tf.training.distribution import explained_losses, read_cluster
 from topdb_tf.training.state import restore
 
-Say = Callable[[str], None]
 
-
-def fit(config: Config, run_dir: Path, *, say: Say) -> RunFolder | None:
+def fit(config: Config, run_dir: Path, *, say: Say) -> Run | None:
     """Trains a network and writes all of the run into its folder.
 
     Everything that can be wrong with the data, the settings or the weights is found
@@ -63,7 +62,7 @@ def fit(config: Config, run_dir: Path, *, say: Say) -> RunFolder | None:
         say: Function that shows a line.
 
     Returns:
-        The folder, or nothing on a worker that is not the chief.
+        The run, or nothing on a worker that is not the chief.
 
     Raises:
         FileExistsError: If the folder holds something already.
@@ -82,20 +81,20 @@ def fit(config: Config, run_dir: Path, *, say: Say) -> RunFolder | None:
         say("warning: the backbone that is frozen at first has random weights")
     with explained_losses(cluster, how_to_restart(run)):
         distribution = begin(config, cluster, say)
-        say = say if cluster.is_chief else _silent
+        say = say if cluster.is_chief else silent
         training = _prepared(config, say, distribution)
         with own_folder(run, cluster) as own:
-            write_whole(own.config, config.to_yaml())
-            write_division(own, config, training.embeddings.split)
+            write_whole(own.config_file, config.to_yaml())
+            write_division(own, config, training.embedder_of_test.split)
             environment = current_environment(**_facts_of_network(training))
             write_whole(own.environment, environment.to_json())
             train(training._replace(run=own))
-    return run if cluster.is_chief else None
+    return open_run(run_dir) if cluster.is_chief else None
 
 
 def resume(
     run_dir: Path, *, overrides: Iterable[str] = (), force: bool = False, say: Say
-) -> RunFolder | None:
+) -> Run | None:
     """Goes on with a run from its newest whole checkpoint, to the same end.
 
     On the CPU, with as many cores, weights, log and scores are to the bit those of a
@@ -110,29 +109,28 @@ def resume(
         say: Function that shows a line.
 
     Returns:
-        The folder, or nothing on a worker that is not the chief.
+        The run, or nothing on a worker that is not the chief.
 
     Raises:
         FileNotFoundError: If there is no run, or no checkpoint in it.
         ValueError: If the settings or the training images are others, if the
             checkpoint is of another network, or if another process trains there.
     """
-    run = open_run(run_dir)
-    config = read_config(run.config, overrides, say=say)
-    own = read_config(run.config)
-    check_same_settings(own, config, force=force)
+    run = open_run(run_dir, overrides, say=say)
+    config = run.config
+    check_same_settings(run.saved, config, force=force)
     cluster = read_cluster(config.train.strategy)
-    if is_finished(run, config):
-        say(f"{run.path} is finished: {how_it_ended(run, config)}.")
+    if is_finished(run.folder, config):
+        say(f"{run.path} is finished: {how_it_ended(run.folder, config)}.")
         return run if cluster.is_chief else None
     with (
-        explained_losses(cluster, how_to_restart(run)),
-        own_folder(run, cluster) as folder,
+        explained_losses(cluster, how_to_restart(run.folder)),
+        own_folder(run.folder, cluster) as folder,
     ):
         distribution = begin(config, cluster, say)
-        say = say if cluster.is_chief else _silent
-        checkpoint = checkpoint_of_run(run, distribution, say)
-        begun = as_begun(config, own, checkpoint)
+        say = say if cluster.is_chief else silent
+        checkpoint = checkpoint_of_run(run.folder, distribution, say)
+        begun = as_begun(config, run.saved, checkpoint)
         training = _prepared(begun, say, distribution, run=run)
         num_steps = training.batches.num_batches
         checkpoint = fitting(
@@ -140,9 +138,9 @@ def resume(
         )
         restore(training.trainer, checkpoint.arrays)
         restore_log(folder, checkpoint)
-        warn_of_another_machine(run, say)
+        warn_of_another_machine(run.folder, say)
         warn_of_other_replicas(checkpoint, training.facts, say)
-        write_whole(folder.config, config.to_yaml())
+        write_whole(folder.config_file, config.to_yaml())
         epoch, step = checkpoint.position
         say(f"resumed after {epoch} epochs and {step} of {num_steps} steps")
         train(training._replace(run=folder), resumed=checkpoint)
@@ -181,7 +179,7 @@ def _prepared(config, say, distribution, *, run=None):
         trainer=trainer,
         embedder=embedder,
         batches=_training_batches(config, split),
-        embeddings=Embeddings(split, config, distribution),
+        embedder_of_test=Embedder(split, config, distribution),
         facts={
             "precision": str(precision),
             "training_images": training_images,
@@ -273,10 +271,6 @@ def _facts_of_network(training):
         ),
         "embedding_dim": training.embedder.output_shape[-1],
     }
-
-
-def _silent(line):
-    """Takes what the chief says too."""
 
 
 def _sum_of_records(records):

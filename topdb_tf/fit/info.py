@@ -3,78 +3,105 @@
 import datetime
 import json
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from topdb_tf.evaluate.scores import score_lines
+from topdb_tf.evaluate.scores import Scores, read_scores, score_lines
 from topdb_tf.fit.resume import ended_early
-from topdb_tf.runs.folder import RunFolder
-from topdb_tf.runs.recipes import read_config
+from topdb_tf.runs.folder import Run, RunFolder
 from topdb_tf.runs.settings import Config
-from topdb_tf.training.checkpoint_files import positions, read_facts
+from topdb_tf.training.checkpoint_files import Position, positions, read_facts
 
 
-def run_info(run: RunFolder) -> dict:
-    """Returns the facts of a run: settings that differ, environment, progress, scores.
+@dataclass(frozen=True)
+class RunInfo:
+    """What a run is, how far it came, and what it scored.
+
+    Args:
+        run: The run.
+        last: How far the newest checkpoint is, or `None` where there is none.
+        best: The best epoch before it, or `None`.
+        ended_early: Whether the training stopped before its last epoch.
+        scores: Its scores, or `None` where there are none yet.
+    """
+
+    run: Run
+    last: Position | None
+    best: dict | None
+    ended_early: bool
+    scores: Scores | None
+
+    @property
+    def settings(self) -> dict:
+        """The settings that differ from the defaults, by `section.name`."""
+        return _differences(self.run.saved)
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs that were planned."""
+        return self.run.saved.train.epochs
+
+    def to_dict(self) -> dict:
+        """Returns what belongs in JSON."""
+        folder, last = self.run.folder, self.last
+        return {
+            "run": str(self.run.path),
+            "split": self.run.saved.data.dataset,
+            "settings": self.settings,
+            "epochs": self.epochs,
+            "environment": _read_json(folder.environment),
+            "last": last and {"epochs_done": last.epoch, "steps_done": last.step},
+            "best": self.best,
+            "ended_early": self.ended_early,
+            "scores": self.scores and self.scores.to_dict(),
+            "files": sorted(
+                str(path.relative_to(self.run.path))
+                for path in self.run.path.rglob("*")
+                if path.is_file()
+            ),
+        }
+
+
+def run_info(run: Run) -> RunInfo:
+    """Returns what a run is, how far it came, and what it scored.
 
     Raises:
-        ValueError: If the settings of the run cannot be read.
+        ValueError: If a file of the run is damaged.
     """
-    config = read_config(run.config)
-    return {
-        "run": str(run.path),
-        "split": config.data.dataset,
-        "settings": _differences(config),
-        "epochs": config.train.epochs,
-        "environment": _read_json(run.environment),
-        **_progress(run),
-        "ended_early": ended_early(run, config),
-        "scores": _read_json(run.scores),
-        "files": sorted(
-            str(path.relative_to(run.path))
-            for path in run.path.rglob("*")
-            if path.is_file()
-        ),
-    }
+    checkpoints = run.folder.checkpoints
+    last = next(iter(positions(checkpoints)), None)
+    return RunInfo(
+        run=run,
+        last=last,
+        best=read_facts(checkpoints, last)["best"] if last else None,
+        ended_early=ended_early(run.folder, run.saved),
+        scores=read_scores(run),
+    )
 
 
-def info_lines(facts: dict) -> list[str]:
-    """Returns the facts of a run for people."""
-    environment = facts["environment"] or {}
-    settings = [f"{key}={value}" for key, value in facts["settings"].items()]
-    last = facts["last"] or {"epochs_done": 0, "steps_done": 0}
-    steps = f", {last['steps_done']} steps" if last["steps_done"] else ""
-    early = ", stopped early" if facts["ended_early"] else ""
+def info_lines(info: RunInfo) -> list[str]:
+    """Returns what a run is for people."""
+    environment, last = info.run.environment, info.last or Position()
+    settings = [f"{key}={value}" for key, value in info.settings.items()]
+    steps = f", {last.step} steps" if last.step else ""
+    early = ", stopped early" if info.ended_early else ""
     lines = [
-        f"run         {facts['run']}",
-        f"data set    {facts['split']}",
+        f"run         {info.run.path}",
+        f"data set    {info.run.saved.data.dataset}",
         f"settings    {', '.join(settings) or 'all as in the paper'}",
-        f"epochs      {last['epochs_done']} of {facts['epochs']} done{steps}{early}",
-        f"precision   {environment.get('precision')}",
-        f"parameters  {environment.get('trainable_parameters', 0):,} trainable, "
-        f"embedding of {environment.get('embedding_dim')}",
-        f"device      {environment.get('device')}",
-        f"seed        {environment.get('seed')}",
+        f"epochs      {last.epoch} of {info.epochs} done{steps}{early}",
+        f"precision   {environment.precision}",
+        f"parameters  {environment.trainable_parameters or 0:,} trainable, "
+        f"embedding of {environment.embedding_dim}",
+        f"device      {environment.device}",
+        f"seed        {environment.seed}",
     ]
-    if facts["best"]:
-        best = facts["best"]
-        lines.append(
-            f"best        epoch {best['epochs_done']}, mAP {best['mean_ap']:.1%}"
-        )
-    scores = score_lines(facts["scores"]) if facts["scores"] else ["none yet"]
+    if info.best:
+        epoch, mean_ap = info.best["epochs_done"], info.best["mean_ap"]
+        lines.append(f"best        epoch {epoch}, mAP {mean_ap:.1%}")
+    scores = score_lines(info.scores) if info.scores else ["none yet"]
     return lines + [f"scores      {line}" for line in scores]
-
-
-def _progress(run):
-    """Returns how far the newest checkpoint is, and the best epoch before it."""
-    done = positions(run.checkpoints)
-    if not done:
-        return {"last": None, "best": None}
-    epochs, steps = done[0]
-    return {
-        "last": {"epochs_done": epochs, "steps_done": steps},
-        "best": read_facts(run.checkpoints, done[0])["best"],
-    }
 
 
 def _differences(config):

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from topdb_tf.evaluate.embedding import Embeddings
-from topdb_tf.evaluate.scores import score_lines, score_set, scores_of, write_scores
+from topdb_tf.evaluate.embedding import Embedder, keep_features, retrieval_set_of
+from topdb_tf.evaluate.scores import Scores, score_lines, score_set, write_scores
+from topdb_tf.files import sha256_of
 from topdb_tf.fit.memory import explained_memory, scoring_memory, training_memory
 from topdb_tf.fit.resume import has_stopped
 from topdb_tf.progress import draws_on_terminal
-from topdb_tf.runs.data import facts_of_data
-from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.data import origin_of
+from topdb_tf.runs.folder import RunFolder, open_run
 from topdb_tf.runs.machine import Precision
 from topdb_tf.runs.network import rate_of_epoch
 from topdb_tf.runs.settings import Config
@@ -34,7 +35,7 @@ class Training(NamedTuple):
         trainer: The compiled trainer, its optimizer built.
         embedder: Model that shares the trained weights.
         batches: The `TrainingBatches`.
-        embeddings: Makes the embeddings of the test images.
+        embedder_of_test: Makes the features of the test images.
         facts: What every checkpoint says beside how far it is.
         distribution: The devices that train together.
     """
@@ -45,7 +46,7 @@ class Training(NamedTuple):
     trainer: Any
     embedder: Any
     batches: Any
-    embeddings: Embeddings
+    embedder_of_test: Embedder
     facts: dict
     distribution: Distribution = Distribution()
 
@@ -67,14 +68,18 @@ def train(training: Training, *, resumed: Checkpoint | None = None) -> None:
     from topdb_tf.training.saving import Interruption
 
     config, run, say = training.config, training.run, training.say
-    last = {}
+    last, split = {}, training.embedder_of_test.split
 
     def score():
         with (
             explained_memory(lambda: scoring_memory(config)),
             as_used(training.trainer.network, training.trainer.optimizer),
         ):
-            last["set"] = training.embeddings.retrieval_set(training.embedder)
+            features = training.embedder_of_test.features(training.embedder)
+        last["features"] = features
+        last["set"] = retrieval_set_of(
+            features, split, ignore_cameras=config.evaluation.ignore_cameras
+        )
         last["result"] = score_set(last["set"], config)
         scores = last["result"].scores
         return {"mean_ap": scores.mean_ap, "rank_1": scores.cmc[0]}
@@ -89,12 +94,18 @@ def train(training: Training, *, resumed: Checkpoint | None = None) -> None:
                 _fit(training, callbacks, resumed)
     if not last:  # all was done but for writing the scores
         score()
-    results = [last["result"]]
+    reranked = None
     if config.evaluation.rerank:
-        results.append(score_set(last["set"], config, rerank=True))
-    facts = facts_of_data(config.data.dataset, config.data.dataset)
-    scores = scores_of(results, **facts, model=run.embedder.name)
+        reranked = score_set(last["set"], config, rerank=True)
+    scores = Scores(
+        last["result"],
+        reranked,
+        origin=origin_of(config.data.dataset, config.data.dataset),
+        model=run.embedder.name,
+        model_sha256=sha256_of(run.embedder),
+    )
     write_scores(run.scores, scores)
+    keep_features(open_run(run.path), last["features"], split, say=say)
     duration = duration_text(time.monotonic() - start)
     say(f"trained and scored in {duration}: {run.path}")
     for line in score_lines(scores):

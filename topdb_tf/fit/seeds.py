@@ -2,26 +2,89 @@
 
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from topdb_tf.data.benchmarks import dataset_name
-from topdb_tf.evaluate.scores import FIGURES, figures_of, spread
+from topdb_tf.evaluate.scores import (
+    PAPER_METRICS,
+    Spread,
+    mean_metrics,
+    read_scores,
+    spread,
+)
 from topdb_tf.files import write_whole
 from topdb_tf.fit.fit import fit, resume
 from topdb_tf.fit.resume import is_finished
 from topdb_tf.runs.data import located
-from topdb_tf.runs.folder import RunFolder, held
+from topdb_tf.runs.folder import Run, RunFolder, held, open_run
 from topdb_tf.runs.recipes import FREE_SETTINGS, flat_settings, read_config
 from topdb_tf.runs.settings import Config
-from topdb_tf.texts import spread_text
+from topdb_tf.texts import Say
 from topdb_tf.training.checkpoint_files import positions
 
-Say = Callable[[str], None]
+DEVIATION = "sample standard deviation, of n - 1"
 
 
-def fit_seeds(config: Config, folder: Path, *, num_seeds: int, say: Say) -> dict:
+class SeedScores(NamedTuple):
+    """The scores of one seed, shares by the key of the metric.
+
+    Args:
+        seed: The seed.
+        run: Folder of its run.
+        plain: Its scores.
+        reranked: Its re-ranked scores.
+    """
+
+    seed: int
+    run: str
+    plain: dict[str, float]
+    reranked: dict[str, float]
+
+
+@dataclass(frozen=True)
+class SeedsSummary:
+    """What came of a training from several seeds: what `seeds.json` holds.
+
+    Args:
+        folder: Folder of the seeds' folders.
+        dataset: Short name of the data set.
+        seeds: The scores of each seed.
+        plain: Means and deviations of the scores, by the key of the metric.
+        reranked: The same of the re-ranked scores.
+    """
+
+    folder: str
+    dataset: str
+    seeds: tuple[SeedScores, ...]
+    plain: dict[str, Spread]
+    reranked: dict[str, Spread]
+
+    def to_dict(self) -> dict:
+        """Returns what `seeds.json` holds."""
+        seeds = [
+            {"seed": one.seed, "run": one.run, **one.plain, "reranked": one.reranked}
+            for one in self.seeds
+        ]
+        plain, reranked = (
+            {key: value._asdict() for key, value in spreads.items()}
+            for spreads in (self.plain, self.reranked)
+        )
+        return {
+            "run": self.folder,
+            "dataset": self.dataset,
+            "deviation": DEVIATION,
+            "seeds": seeds,
+            **plain,
+            "reranked": reranked,
+        }
+
+
+def fit_seeds(
+    config: Config, folder: Path, *, num_seeds: int, say: Say
+) -> SeedsSummary:
     """Trains from `num_seeds` seeds, `train.seed` and those after it, and sums up.
 
     Every seed is a run in a folder of its own, `seed-1` and so on, and its final
@@ -35,9 +98,6 @@ def fit_seeds(config: Config, folder: Path, *, num_seeds: int, say: Say) -> dict
         num_seeds: Number of seeds, at least 1.
         say: Function that shows a line.
 
-    Returns:
-        What `summary_of_seeds` returns.
-
     Raises:
         FileExistsError: If the folder is that of a single run.
         ValueError: If a run in the folder was begun with other settings.
@@ -48,7 +108,7 @@ def fit_seeds(config: Config, folder: Path, *, num_seeds: int, say: Say) -> dict
             "Several seeds cannot be trained by the strategy multiworker in one call. "
             "Train each seed by itself, with --set train.seed=N."
         )
-    if RunFolder(folder).config.exists():
+    if RunFolder(folder).holds_run:
         raise FileExistsError(
             f"{folder} is the folder of a single run. Choose another --run-dir."
         )
@@ -66,79 +126,81 @@ def fit_seeds(config: Config, folder: Path, *, num_seeds: int, say: Say) -> dict
         else:
             say(f"seed {own.train.seed} ({number} of {num_seeds})")
             _finish(run, own, say)
-    summary = summary_of_seeds(folder, configs)
-    write_whole(folder / "seeds.json", json.dumps(summary, indent=2) + "\n")
+    summary = summary_of_seeds(folder, [open_run(run.path) for run in configs])
+    text = json.dumps(summary.to_dict(), indent=2) + "\n"
+    write_whole(folder / "seeds.json", text)
     return summary
 
 
-def summary_of_seeds(folder: Path, configs: dict[RunFolder, Config]) -> dict:
-    """Returns the scores of each seed, their means and their deviations.
+def summary_of_seeds(folder: Path, runs: Sequence[Run]) -> SeedsSummary:
+    """Returns the scores of some seeds, their means and their deviations.
 
     Args:
         folder: Folder of the seeds' folders.
-        configs: Settings by finished run.
+        runs: The finished runs.
 
-    Returns:
-        `run`, `dataset`, `deviation` (which one it is), `seeds` (a record a seed),
-        and `mean_ap` and `rank_1` with `mean`, `deviation` and `num_seeds`; the same
-        two of the re-ranked scores in `reranked`. The deviation of one seed is none.
+    Raises:
+        ValueError: If the seeds were scored by different protocols.
     """
-    seeds = []
-    for run, config in configs.items():
-        scores = json.loads(run.scores.read_text(encoding="utf-8"))
-        seeds.append(
-            {
-                "seed": config.train.seed,
-                "run": str(run.path),
-                **figures_of(scores),
-                "reranked": figures_of(scores["reranked"]),
-            }
+    scores = {run: read_scores(run) for run in runs}
+    plain, reranked = (
+        mean_metrics(
+            {str(run.path): own.result(reranked=again) for run, own in scores.items()}
         )
-    return {
-        "run": str(folder),
-        "dataset": dataset_name(config.data.dataset),
-        "deviation": "sample standard deviation, of n - 1",
-        "seeds": seeds,
-        **{name: spread([seed[name] for seed in seeds]) for name in FIGURES},
-        "reranked": {
-            name: spread([seed["reranked"][name] for seed in seeds]) for name in FIGURES
-        },
-    }
+        for again in (False, True)
+    )
+    return SeedsSummary(
+        folder=str(folder),
+        dataset=dataset_name(runs[0].saved.data.dataset),
+        seeds=tuple(_scores_of_seed(run, own) for run, own in scores.items()),
+        plain={metric.key: plain[metric.name] for metric in PAPER_METRICS},
+        reranked={metric.key: reranked[metric.name] for metric in PAPER_METRICS},
+    )
 
 
-def seeds_lines(summary: dict) -> list[str]:
+def _scores_of_seed(run, scores):
+    plain, reranked = (
+        {metric.key: metric.of(result) for metric in PAPER_METRICS}
+        for result in (scores.plain, scores.reranked)
+    )
+    return SeedScores(run.saved.train.seed, str(run.path), plain, reranked)
+
+
+def seeds_lines(summary: SeedsSummary) -> list[str]:
     """Returns the summary for people: a line a seed, then the means."""
     lines = []
-    for seed in summary["seeds"]:
-        single = {name: spread([seed[name]]) for name in FIGURES}
-        again = {name: spread([seed["reranked"][name]]) for name in FIGURES}
-        lines.append(f"seed {seed['seed']}: {_figures_text(single, again)}")
-    count = len(summary["seeds"])
+    for one in summary.seeds:
+        single, again = (
+            {key: spread([share]) for key, share in scores.items()}
+            for scores in (one.plain, one.reranked)
+        )
+        lines.append(f"seed {one.seed}: {_scores_text(single, again)}")
+    count = len(summary.seeds)
     if count > 1:
         lines.append(
             f"mean of {count} seeds ± sample standard deviation: "
-            f"{_figures_text(summary, summary['reranked'])}"
+            f"{_scores_text(summary.plain, summary.reranked)}"
         )
-    return [*lines, f"all in percent; the runs are in {summary['run']}"]
+    return [*lines, f"all in percent; the runs are in {summary.folder}"]
 
 
-def _figures_text(plain, reranked):
+def _scores_text(plain, reranked):
     texts = [
-        f"mAP {spread_text(scores['mean_ap'])}, rank-1 {spread_text(scores['rank_1'])}"
+        ", ".join(f"{metric.name} {scores[metric.key]}" for metric in PAPER_METRICS)
         for scores in (plain, reranked)
     ]
     return "; re-ranked: ".join(texts)
 
 
 def _check_settings(run, config):
-    if not run.config.is_file():
+    if not run.holds_run:
         if run.path.exists() and any(run.path.iterdir()):
             raise FileExistsError(
                 f"{run.path} holds something, but no run. Remove it, or choose another "
                 "--run-dir."
             )
         return
-    own, wanted = flat_settings(read_config(run.config)), flat_settings(config)
+    own, wanted = flat_settings(read_config(run.config_file)), flat_settings(config)
     changes = [
         f"{key}={own[key]} there, {value} now"
         for key, value in wanted.items()
@@ -157,7 +219,7 @@ def _finish(run, config, say):
         root = [f"data.root={config.data.root}"] if config.data.root else []
         resume(run.path, overrides=root, say=say)
     else:
-        if run.config.is_file():
+        if run.holds_run:
             say(f"{run.path} was interrupted before its first checkpoint: starts anew")
             with held(run):
                 shutil.rmtree(run.path)

@@ -25,7 +25,7 @@ class DropsRankedRows(Protocol):
         """Returns what the rows are ranked by, float32 `(batch, height)`."""
 
     def row_mask(self, activation):
-        """Returns 1 for each row that is kept and 0 for a dropped one, likewise."""
+        """Returns 1 for a kept row and 0 for a dropped one, `(batch, height)`."""
 
 
 @keras.saving.register_keras_serializable(package="topdb_tf")

@@ -100,7 +100,7 @@ class FeatureDistances:
 
         Args:
             rows: A slice of images, or their ascending numbers.
-            columns: The same.
+            columns: A slice of other images, or their ascending numbers.
             buffer: Where the block is put.
         """
         left, right = self.features(rows), self.features(columns)

@@ -100,7 +100,7 @@ def checked_distances(retrieval_set: RetrievalSet, metric: str) -> FeatureDistan
 
     Args:
         retrieval_set: Features and identities.
-        metric: As of `topdb_tf.retrieval.distances.FeatureDistances`.
+        metric: `"sqeuclidean"`, `"euclidean"` or `"cosine"`.
 
     Raises:
         ValueError: If features are not of a float type, hold NaN or overflowed in

@@ -230,11 +230,11 @@ def distance_blocks(
     """Returns an iterator over the distances of some queries at a time.
 
     Args:
-        retrieval_set: As of `score`.
-        metric: As of `score`.
-        rerank: As of `score`.
-        memory_limit: As of `score`.
-        progress: As of `score`.
+        retrieval_set: Features and identities.
+        metric: `"sqeuclidean"`, `"euclidean"` or `"cosine"`.
+        rerank: Parameters of the re-ranking. Defaults to none.
+        memory_limit: Bytes that may be taken above the features, as float32.
+        progress: Called with the work done and all of it, in arbitrary units.
 
     Returns:
         Iterator over the blocks of `topdb_tf.retrieval.ranking.query_blocks`, each

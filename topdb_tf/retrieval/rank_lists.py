@@ -24,7 +24,7 @@ class RankLists(NamedTuple):
         is_match: Whether they show the query's person, bool of the same shape.
         is_junk: Whether they show the query's person seen by the query's own camera,
             which the protocol leaves out; false everywhere unless asked for.
-        average_precision: Of the whole ranking, mean of the precision at each match,
+        average_precision: Mean of the precision at each match of the whole ranking,
             shape `(num_queries,)`; NaN for a query without a match.
         first_match_rank: Rank of the first match, from 1, shape `(num_queries,)`; 0
             without a match.
@@ -98,13 +98,13 @@ def ranked_lists(
 
     Args:
         retrieval_set: Features and identities.
-        metric: As of `topdb_tf.retrieval.protocol.score`.
+        metric: `"sqeuclidean"`, `"euclidean"` or `"cosine"`.
         k: Length of the lists, at least 1.
         rerank: Parameters of the re-ranking. Defaults to none.
-        ignore_cameras: As there.
+        ignore_cameras: Whether matches by the query's own camera count as well.
         with_junk: Whether images of the query's person by the query's own camera are
             listed too, marked as junk. They have no rank and change no score.
-        progress: As there.
+        progress: Called with the work done and all of it, in arbitrary units.
 
     Raises:
         ValueError: If `k` is below 1, or as `topdb_tf.retrieval.protocol.score`.

@@ -1,7 +1,7 @@
 """The data set of a run: a benchmark by its name, or one's own images by their path."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from topdb_tf.data.benchmarks import data_root, dataset_name, is_path, read_split
@@ -11,38 +11,35 @@ from topdb_tf.data.sightings import absolute
 from topdb_tf.data.table import table_text
 from topdb_tf.files import write_whole
 from topdb_tf.progress import progress_bar
-from topdb_tf.runs.folder import RunFolder
-from topdb_tf.runs.recipes import read_config
+from topdb_tf.runs.folder import Run, RunFolder
 from topdb_tf.runs.settings import Config
-
-Say = Callable[[str], None]
+from topdb_tf.texts import Say, silent
 
 
 def read_data(
     dataset: str,
     config: Config,
     *,
-    run: RunFolder | None = None,
-    say: Say | None = None,
+    run: Run | None = None,
+    say: Say = silent,
 ) -> Split:
     """Returns the records of a data set.
 
     Images of one's own are divided by `data.test_share` and `data.division_seed` where
-    no split is given. A run that was trained on them has its division in `split.csv`,
-    and that is read, whatever its folder holds by now.
+    no division is given. A run that was trained on them has its division in
+    `split.csv`, and that is read, whatever its folder holds by now.
 
     Args:
         dataset: A benchmark below the data root of the settings, else a file or folder.
         config: Settings of the data and the evaluation.
-        run: Folder of the run whose model is used, if there is one.
-        say: Function that shows a line to the user. Defaults to silence.
+        run: The run whose model is used, if there is one.
+        say: Function that shows a line to the user.
 
     Raises:
         FileNotFoundError: If the data set, or some of its images, are missing.
         ValueError: If it cannot be used.
     """
-    say = say or _silent
-    if run is not None and run.split.is_file() and is_own(dataset, run):
+    if run is not None and run.folder.split.is_file() and is_own(dataset, run):
         return _divided_before(run, say)
     root = data_root(Path(config.data.root) if config.data.root else None)
     name = dataset_name(dataset)
@@ -69,54 +66,87 @@ def located(config: Config) -> Config:
     return replace(config, data=replace(config.data, dataset=path))
 
 
-def is_own(dataset: str | None, run: RunFolder) -> bool:
-    """Returns whether a data set is the one that a run was trained on."""
-    own = read_config(run.config).data.dataset
-    if dataset is None or dataset == own:
+def is_own(dataset: str | None, run: Run) -> bool:
+    """Returns whether a data set is the one that a run was trained on.
+
+    Args:
+        dataset: As it was named; `None` stands for that of the run.
+        run: The run.
+    """
+    trained_on = run.saved.data.dataset
+    if dataset is None or dataset == trained_on:
         return True
     if not is_path(dataset):
         return False
-    return absolute(dataset) in (absolute(own), absolute(run.split))
+    return absolute(dataset) in (absolute(trained_on), absolute(run.folder.split))
 
 
-def facts_of_data(dataset: str, trained_on: str | None) -> dict:
-    """Returns what scores tell of the data, by name.
+@dataclass(frozen=True)
+class DataOrigin:
+    """What a model was tested on, and what it was trained on.
 
-    Returns:
-        `dataset`, the short name of what was tested on; `dataset_path` where that is
-        one's own; and `trained_on`, the short name of what the model was trained on,
-        `None` where nobody knows.
+    Args:
+        dataset: Short name of the data set that is tested on.
+        path: Its absolute path, where it is one's own.
+        trained_on: Short name of what the model was trained on; `None` where nobody
+            knows.
     """
-    facts = {"dataset": dataset_name(dataset)}
-    if is_path(dataset):
-        facts["dataset_path"] = str(absolute(dataset))
-    return {**facts, "trained_on": trained_on and dataset_name(trained_on)}
+
+    dataset: str
+    path: str | None = None
+    trained_on: str | None = None
+
+    def to_dict(self) -> dict:
+        """Returns what JSON files hold of it."""
+        path = {"dataset_path": self.path} if self.path else {}
+        return {"dataset": self.dataset, **path, "trained_on": self.trained_on}
+
+    @classmethod
+    def from_dict(cls, record: Mapping) -> "DataOrigin":
+        """Returns the origin in a record that `to_dict` is a part of."""
+        return cls(
+            record["dataset"], record.get("dataset_path"), record.get("trained_on")
+        )
 
 
-def write_division(run: RunFolder, config: Config, split: Split) -> None:
+def origin_of(dataset: str, trained_on: str | None) -> DataOrigin:
+    """Returns the short names of two data sets, as they were named by the user.
+
+    Args:
+        dataset: What is tested on.
+        trained_on: What the model was trained on, if that is known.
+    """
+    path = str(absolute(dataset)) if is_path(dataset) else None
+    return DataOrigin(
+        dataset_name(dataset), path, trained_on and dataset_name(trained_on)
+    )
+
+
+def write_division(folder: RunFolder, config: Config, split: Split) -> None:
     """Writes which of one's own images a run trains on, and which are for its test."""
     if is_path(config.data.dataset):
-        write_whole(run.split, table_text(split))
+        write_whole(folder.split, table_text(split))
 
 
-def warn_of_trained_images(run: RunFolder, split: Split, say: Say) -> None:
+def warn_of_trained_images(run: Run, split: Split, say: Say) -> None:
     """Says if test images of another data set are among those a run was trained on."""
-    if not run.split.is_file():
+    division = run.folder.split
+    if not division.is_file():
         return
-    trained = {record.path for record in read_split(run.split, Path()).train}
+    trained = {record.path for record in read_split(division, Path()).train}
     tested = {record.path for record in split.query + split.gallery}
     if trained & tested:
         say(
             f"warning: {len(trained & tested):,} of the {len(tested):,} test images "
-            f"were trained on ({run.split}), so the scores are not of unseen persons"
+            f"were trained on ({division}), so the scores are not of unseen persons"
         )
 
 
 def _divided_before(run, say):
-    source = read_config(run.config).data.dataset
+    division, source = run.folder.split, run.saved.data.dataset
     name = dataset_name(source)
     try:
-        split = read_split(run.split, Path())
+        split = read_split(division, Path())
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"A run keeps to the images that it began with. {error} Bring them back, "
@@ -124,17 +154,13 @@ def _divided_before(run, say):
         ) from error
     known = {record.path for record in split.train + split.query + split.gallery}
     try:
-        now = {one.path for one in read_sightings(absolute(source))[0]}
+        now = {sighting.path for sighting in read_sightings(absolute(source))[0]}
     except (FileNotFoundError, ValueError):
-        say(f"{name}: {source} cannot be read any more; as divided in {run.split}.")
+        say(f"{name}: {source} cannot be read any more; as divided in {division}.")
     else:
         if now - known:
             say(
                 f"{name}: {len(now - known):,} images that are new in {source} are not "
-                f"used; as divided in {run.split}."
+                f"used; as divided in {division}."
             )
     return replace(split, name=name)
-
-
-def _silent(line):
-    """Shows nothing."""

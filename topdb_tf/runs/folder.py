@@ -1,11 +1,17 @@
-"""The folder of a run: its files, the newest one, whole writes."""
+"""A run: its folder, its settings, and what its folder tells of it."""
 
 import contextlib
-from collections.abc import Iterator
+import functools
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from topdb_tf.files import held_folder
+from topdb_tf.runs.machine import Environment
+from topdb_tf.runs.recipes import read_config
+from topdb_tf.runs.settings import Config
+from topdb_tf.texts import Say, silent
 
 
 class RunFolder(NamedTuple):
@@ -18,9 +24,14 @@ class RunFolder(NamedTuple):
     path: Path
 
     @property
-    def config(self) -> Path:
+    def config_file(self) -> Path:
         """Resolved settings, YAML."""
         return self.path / "config.yaml"
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether it is the folder of a run."""
+        return self.config_file.is_file()
 
     @property
     def split(self) -> Path:
@@ -88,20 +99,86 @@ def new_run(path: Path) -> RunFolder:
     return RunFolder(path)
 
 
-def open_run(path: Path | None, *, runs: Path = Path("runs")) -> RunFolder:
-    """Returns a run's folder; without a path the newest one under `runs`.
+@dataclass(frozen=True)
+class Run:
+    """A run as it is used: its folder, and the settings that it is used with.
+
+    Args:
+        folder: Paths of its files.
+        config: Its settings with those that the user changes for this use, such as
+            where the data lie.
+        saved: Its settings as its folder has them.
+    """
+
+    folder: RunFolder
+    config: Config
+    saved: Config
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.folder.path
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.path.resolve().name
+
+    @functools.cached_property
+    def environment(self) -> Environment:
+        """Where it was trained; empty where the folder does not tell."""
+        return Environment.read(self.folder.environment)
+
+    def model(self, *, best: bool = False) -> Path:
+        """Returns the file of its model.
+
+        Args:
+            best: Whether to take that of the best epoch instead of the last.
+
+        Raises:
+            FileNotFoundError: If there is none yet.
+        """
+        path = self.folder.best_embedder if best else self.folder.embedder
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{self.path} has no {path.name}: its first epoch has not ended. Go on "
+                f"with `topdb-tf fit --resume {self.path}`."
+            )
+        return path
+
+
+def open_run(
+    path: Path | None = None,
+    overrides: Iterable[str] = (),
+    *,
+    runs: Path = Path("runs"),
+    say: Say = silent,
+) -> Run:
+    """Returns a run; without a path the newest one under `runs`.
 
     The seeds of `fit --seeds` are runs in a folder of theirs, `runs/NAME/seed-1`;
     without a path they are found too.
 
+    Args:
+        path: Folder of the run.
+        overrides: Texts `section.key=value` over its settings, for this use.
+        runs: Folder in which the newest run is looked for.
+        say: Function that shows a line to the user, here about settings by old names.
+
     Raises:
         FileNotFoundError: If there is no run.
+        ValueError: If its settings cannot be read.
     """
-    if path is not None:
-        run = RunFolder(Path(path))
-        if not run.config.is_file():
-            raise FileNotFoundError(_not_a_run(run))
-        return run
+    folder = RunFolder(Path(path)) if path is not None else _newest(runs)
+    if not folder.holds_run:
+        raise FileNotFoundError(_not_a_run(folder))
+    saved = read_config(folder.config_file, say=say)
+    overrides = list(overrides)
+    config = read_config(folder.config_file, overrides) if overrides else saved
+    return Run(folder, config, saved)
+
+
+def _newest(runs):
     configs = [*runs.glob("*/config.yaml"), *runs.glob("*/*/config.yaml")]
     configs.sort(key=lambda file: file.stat().st_mtime)
     if not configs:
@@ -112,33 +189,14 @@ def open_run(path: Path | None, *, runs: Path = Path("runs")) -> RunFolder:
     return RunFolder(configs[-1].parent)
 
 
-def _not_a_run(run):
+def _not_a_run(folder):
     """Returns what is said of a folder that is none of a run."""
-    text = f"{run.path} is not the folder of a run: it has no {run.config.name}."
-    inside = sorted(str(file.parent) for file in run.path.glob("*/config.yaml"))
+    text = f"{folder.path} is not the folder of a run: it has no config.yaml."
+    inside = sorted(str(file.parent) for file in folder.path.glob("*/config.yaml"))
     if not inside:
         return text
     more = ", …" if len(inside) > 3 else ""
     return f"{text} Name one of those in it: {', '.join(inside[:3])}{more}"
-
-
-def model_file(run: RunFolder, *, best: bool = False) -> Path:
-    """Returns the file of a run's model.
-
-    Args:
-        run: Folder of the run.
-        best: Whether to take that of the best epoch instead of the last.
-
-    Raises:
-        FileNotFoundError: If there is none yet.
-    """
-    path = run.best_embedder if best else run.embedder
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{run.path} has no {path.name}: its first epoch has not ended. Go on with "
-            f"`topdb-tf fit --resume {run.path}`."
-        )
-    return path
 
 
 @contextlib.contextmanager
@@ -148,9 +206,19 @@ def held(run: RunFolder) -> Iterator[None]:
     Raises:
         ValueError: If another process is training in it.
     """
-    refusal = (
-        f"Another process is training in {run.path}. Wait for its end, or end it with "
-        "Ctrl-C or SIGTERM."
-    )
-    with held_folder(run.path, refusal):
+    with contextlib.ExitStack() as stack:
+        if os.name == "posix":
+            import fcntl
+
+            descriptor = os.open(run.path, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ValueError(
+                    f"Another process is training in {run.path}. Wait for its end, or "
+                    "end it with Ctrl-C or SIGTERM."
+                ) from error
+            except OSError:
+                pass  # some network file systems have no locks
         yield

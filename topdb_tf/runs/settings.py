@@ -191,8 +191,9 @@ class TrainConfig:
         freeze_epochs: Epochs at the start in which the backbone is not trained.
         stop_after: Scored epochs without a better mAP after which training ends; 0:
             never.
-        label_smoothing: Of the cross-entropy.
-        margin: Of the triplet loss, or `soft`.
+        label_smoothing: Share of the target that the cross-entropy spreads over all
+            identities.
+        margin: Margin of the triplet loss, or `soft` for the soft margin.
         precision: `auto`, `float32`, `bfloat16` or `float16`.
         xla: Whether the step is compiled by XLA.
         strategy: `none` (one device), `mirrored` (all GPUs of this machine) or
@@ -202,7 +203,7 @@ class TrainConfig:
             `replica`, in the part of a device.
         statistics: Batch normalisation by the whole batch, `synchronized`, or by the
             part of a device, `replica`, which is faster.
-        seed: Of weights, batches and augmentation.
+        seed: Seed of weights, batches and augmentation.
         deterministic: Whether a GPU computes the same bits each time, which is slower;
             a CPU does anyway.
         evaluate_every: Epochs between retrieval scores; 0: after the last alone.

@@ -7,13 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.data.image_files import list_images
 from topdb_tf.data.market import record_of
-from topdb_tf.embed.embed import Source, embed_files
-from topdb_tf.embed.errors import Failure
+from topdb_tf.embed.client import ServingClient
+from topdb_tf.embed.embed import embed_paths
+from topdb_tf.embed.model_probes import probe_features
 from topdb_tf.search.entries import UNKNOWN
-
-_COLUMNS = ("features", "paths", "pids", "camids")
 
 
 class Items(NamedTuple):
@@ -24,67 +22,36 @@ class Items(NamedTuple):
         paths: Names of the images.
         pids: int64 of shape `(num_images,)`; `UNKNOWN` where the name does not tell.
         camids: The same, of cameras.
-        probes: The model's embeddings of drawn images, as
-            `topdb_tf.embed.model_probes` has them, if the model is known.
-        failures: Images that were left out.
-        seconds: Time for embedding.
+        probes: What `probe_features` returned, or `None` where it is not known.
+        failures: Images that were left out, with `path` and `reason`.
+        seconds: That embedding took.
     """
 
     features: np.ndarray
     paths: list[str]
     pids: np.ndarray
     camids: np.ndarray
-    probes: np.ndarray | None = None
-    failures: Sequence[Failure] = ()
+    probes: np.ndarray | None
+    failures: Sequence[dict] = ()
     seconds: float = 0.0
 
 
-def items_of(
-    places: Sequence[Path],
-    source: Source,
-    *,
-    part: str = "gallery",
-    known: frozenset[str] = frozenset(),
-) -> Items:
-    """Returns images with their features.
-
-    Args:
-        places: Image files and folders, or one NPZ file of features.
-        source: What embeds the images; not asked for a file of features.
-        part: "gallery" or "query": what is taken from a file that has both.
-        known: Names of images to leave out.
+def features_file(places: Sequence[Path]) -> Path | None:
+    """Returns the file of features, if the places are one.
 
     Raises:
-        FileNotFoundError: If an image, a file or the model does not exist.
-        ValueError: If there are other places beside a file of features, that file is
-            none, an image is bad, or an embedding is not finite.
-        ServingError: If the server fails.
+        ValueError: If there are other places beside it.
     """
-    if any(place.suffix == ".npz" for place in places):
-        if len(places) > 1:
-            raise ValueError(
-                "Name images and folders, or one file of features (.npz). "
-                f"Received: {', '.join(map(str, places))}"
-            )
-        return read_items(places[0], part)
-    paths = [path for path in list_images(places).paths if str(path) not in known]
-    if not paths:
-        nobody = np.empty(0, np.int64)
-        return Items(np.empty((0, 0), np.float32), [], nobody, nobody)
-    embedding = embed_files(source, paths)
-    pids, camids = np.array([_numbers_of(path) for path in embedding.paths]).T
-    return Items(
-        features=embedding.features,
-        paths=[str(path) for path in embedding.paths],
-        pids=pids,
-        camids=camids,
-        probes=embedding.probes,
-        failures=embedding.failures,
-        seconds=embedding.seconds,
-    )
+    files = [place for place in places if place.suffix == ".npz"]
+    if files and len(places) > 1:
+        raise ValueError(
+            "Name images and folders, or one file of features (.npz). "
+            f"Received: {', '.join(map(str, places))}"
+        )
+    return files[0] if files else None
 
 
-def read_items(path: Path, part: str) -> Items:
+def read_items(path: Path, part: str = "gallery") -> Items:
     """Returns the features in an NPZ file, of `topdb-tf embed` or another program.
 
     The arrays are `features`, or with `gallery_` or `query_` before it, and likewise
@@ -110,25 +77,56 @@ def read_items(path: Path, part: str) -> Items:
                 f"{path} must hold an array `features` or `{part}_features`. "
                 f"Received: {', '.join(arrays) or 'no array'}"
             )
-        names = [*(prefix + name for name in _COLUMNS), "probe_features"]
+        names = ("features", "paths", "pids", "camids")
         try:
-            columns = [arrays[name] if name in arrays else None for name in names]
+            found = {
+                name: arrays[prefix + name] for name in names if prefix + name in arrays
+            }
+            probes = arrays["probe_features"] if "probe_features" in arrays else None
         except ValueError as error:
             raise ValueError(
                 f"{path} must hold numbers and texts, no Python objects, since those "
                 f"can run code. Received: {error}"
             ) from error
-    features, paths, pids, camids, probes = columns
-    count = len(features) if features.ndim else 0
-    unknown = np.full(count, UNKNOWN)
+    count = len(found["features"]) if found["features"].ndim else 0
+    paths = found.get("paths")
     if paths is None:
         paths = [f"{path.name}#{row}" for row in range(count)]
+    unknown = np.full(count, UNKNOWN)
+    pids, camids = (found.get(name, unknown) for name in ("pids", "camids"))
+    return Items(found["features"], [str(p) for p in paths], pids, camids, probes)
+
+
+def embed_items(
+    client: ServingClient,
+    paths: Sequence[Path],
+    *,
+    skip_bad: bool = False,
+    timeout: float | None = None,
+) -> Items:
+    """Returns image files with their features.
+
+    Args:
+        client: What embeds them.
+        paths: The files; a name as Market-1501 has them tells person and camera.
+        skip_bad: As of `ServingClient.embed`.
+        timeout: The same.
+
+    Raises:
+        ValueError: If an image is bad, or an embedding is not finite.
+        ServingError: If the server fails.
+    """
+    embedded, facts = embed_paths(client, paths, skip_bad=skip_bad, timeout=timeout)
+    paths = [paths[index] for index in embedded.kept]
+    pids, camids = np.array([_numbers_of(path) for path in paths], np.int64).T
     return Items(
-        features=features,
-        paths=[str(path) for path in paths],
-        pids=unknown if pids is None else pids,
-        camids=unknown if camids is None else camids,
-        probes=probes,
+        embedded.embeddings,
+        [str(path) for path in paths],
+        pids,
+        camids,
+        probe_features(client),
+        facts["failures"],
+        facts["seconds"],
     )
 
 

@@ -46,7 +46,8 @@ class OperatingPoint:
         false_match_rate: Share of the pairs of two persons that is accepted.
         true_match_rate: Share of the pairs of one person that is accepted.
         false_non_match_rate: Share of those that is not.
-        worst_cameras: Of the cameras with enough pairs; none where no two have them.
+        worst_cameras: The two cameras with the highest false-match rate, of those with
+            enough pairs; none where no two have them.
         same_camera_false_match_rate: Share of the pairs of two persons by one camera
             that is accepted; none where there is no such pair.
     """

@@ -108,7 +108,7 @@ def binned(counts: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
     Args:
         counts: Pairs in each cell, of a `DistanceHistogram`.
-        edges: Of `bin_edges`, shape `(num_bins + 1,)`.
+        edges: Edges of the bins, as `bin_edges` returns them, shape `(num_bins + 1,)`.
 
     Returns:
         Whole numbers, shape `(num_bins,)`; a distance of the lowest edge itself is in

@@ -44,7 +44,7 @@ def checked_halves(
         identities: Those of queries and gallery.
         rates: Wanted false-match rates, each in (0, 1).
         ignore_cameras: Whether pairs by one camera count as well.
-        seed: Of the halves.
+        seed: Seed of the draw of the halves.
 
     Raises:
         ValueError: If a rate is out of range or smaller than the pairs of a half can
