@@ -232,10 +232,10 @@ def test_folders_of_the_same_name_are_columns_of_their_own(tmp_path):
         (run / "scores.json").write_text(json.dumps(scores))
     result = paper_tables([tmp_path / "runs"])
     first = result.tables[0]
-    assert first.columns == ("/data/one/people", "/data/two/people")
+    assert first.columns == ["/data/one/people", "/data/two/people"]
     [row] = [row for row in first.rows if row.source == "ours"]
     assert set(row.cells) == set(first.columns)
     shutil.rmtree(tmp_path / "runs" / "two")
     result = paper_tables([tmp_path / "runs"])
-    assert result.tables[0].columns == ("people",)
+    assert result.tables[0].columns == ["people"]
     assert any("people" in line for line in table_lines(result, "text"))

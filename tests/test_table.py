@@ -83,7 +83,7 @@ def test_seeds_become_a_mean_and_a_sample_deviation(three_seeds):
     ]
     row = texts_of(result, "Table II:")["Top-DB-Net, recipe paper"]
     assert row == ["3", "94.0 ± 1.0", "95.2 ± 0.3"]
-    assert result.notes == ()
+    assert result.notes == []
 
 
 def test_published_figures_stand_behind_those_of_their_method(three_seeds):
@@ -120,7 +120,7 @@ def test_data_sets_are_columns_in_the_order_of_the_paper(three_seeds):
     synthetic = "data.dataset=synthetic"
     write_run(three_seeds / "drawn", 60.0, 70.0, synthetic, num_gallery=9)
     result = paper_tables([three_seeds])
-    columns = ("market1501", "cuhk03-labeled", "synthetic")
+    columns = ["market1501", "cuhk03-labeled", "synthetic"]
     assert result.tables[0].columns == columns
     rows = texts_of(result)
     means = ["86.0 ± 1.0", "94.2 ± 0.3", "75.0", "79.0", "60.0", "70.0"]
@@ -176,7 +176,7 @@ def test_the_newer_of_two_runs_of_the_same_seed_counts(three_seeds):
 def test_a_run_named_twice_counts_once(three_seeds):
     result = paper_tables([three_seeds, three_seeds / "market" / "seed-1"])
     assert texts_of(result)["Top-DB-Net, recipe paper"][0] == "3"
-    assert result.notes == ()
+    assert result.notes == []
 
 
 def test_unfinished_runs_are_told(three_seeds):

@@ -4,13 +4,12 @@ import datetime
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
 import click
 
 from topdb_tf import __version__
-from topdb_tf.files import whole_file
+from topdb_tf.files import plain, whole_file
 from topdb_tf.progress import Verbosity, verbosity
 from topdb_tf.runs.settings import Config
 
@@ -60,18 +59,14 @@ def show(result, lines_of, as_json: bool) -> None:
     """Writes a result to standard output: JSON alone, or its lines for people.
 
     Args:
-        result: A record with `to_dict()`, a dataclass whose fields are the keys of the
-            JSON, or what JSON holds itself.
+        result: A record, which JSON has by the names of its fields.
         lines_of: Function from the result to its lines.
         as_json: Whether JSON is written.
     """
-    if not as_json:
+    if as_json:
+        click.echo(json.dumps(plain(result), indent=2))
+    else:
         click.echo("\n".join(lines_of(result)))
-        return
-    if hasattr(result, "to_dict"):
-        result = result.to_dict()
-    record = asdict(result) if is_dataclass(result) else result
-    click.echo(json.dumps(record, indent=2))
 
 
 def data_overrides(dataset: str | None, data_root: Path | None) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 from topdb_tf import __version__
 from topdb_tf.data.records import Split, camids_of, pids_of
 from topdb_tf.evaluate.embedding import Embedded, embed_run
-from topdb_tf.files import record_of, sha256_of, write_whole
+from topdb_tf.files import plain, record_of, sha256_of, write_whole
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.matches import Identities
@@ -96,7 +96,7 @@ class ModelCalibration:
             "ignore_cameras": self.ignore_cameras,
             "seed": self.seed,
             "metric": self.metric,
-            **self.pairs.to_dict(),
+            **plain(self.pairs),
             "seconds": {
                 "embedding": self.embedding_seconds,
                 "judging": self.judging_seconds,

@@ -3,21 +3,15 @@
 import csv
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.evaluate.calibrate import (
-    ModelCalibration,
-    read_calibration,
-    share_text,
-)
-from topdb_tf.files import plain
+from topdb_tf.evaluate.calibrate import read_calibration, share_text
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.distances import pairwise_distances
-from topdb_tf.retrieval.pairs.calibration import OperatingPoint
+from topdb_tf.retrieval.pairs.intervals import Share
 from topdb_tf.retrieval.pairs.operating_points import CompactRoc
 from topdb_tf.runs.folder import Run
 from topdb_tf.runs.machine import load_tensorflow
@@ -45,39 +39,21 @@ class JudgedPair(NamedTuple):
     false_match_rate_at_distance: float
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """Pairs of images, judged by a threshold of a run's calibration.
+class Judgement(NamedTuple):
+    """Pairs of images, judged by one threshold of a run's calibration.
 
-    Args:
-        run: Folder of the run.
-        calibration: Its calibration.
-        point: The operating point whose threshold was taken.
-        pairs: The pairs.
+    The rates are those that were measured at the threshold on the data set.
     """
 
     run: Path
-    calibration: ModelCalibration
-    point: OperatingPoint
+    model: str
+    dataset: str
+    metric: str
+    wanted_false_match_rate: float
+    threshold: float
+    false_match_rate: Share
+    true_match_rate: Share
     pairs: tuple[JudgedPair, ...]
-
-    def to_dict(self) -> dict:
-        """Returns what belongs in JSON."""
-        point = self.point
-        return {
-            "run": str(self.run),
-            "model": self.calibration.model,
-            "dataset": self.calibration.origin.dataset,
-            "metric": self.calibration.metric,
-            "wanted_false_match_rate": point.wanted_false_match_rate,
-            "threshold": point.threshold,
-            "false_match_rate": plain(point.false_match_rate),
-            "true_match_rate": plain(point.true_match_rate),
-            "pairs": [
-                pair._asdict() | {"images": [str(path) for path in pair.images]}
-                for pair in self.pairs
-            ],
-        }
 
 
 def match(
@@ -122,7 +98,17 @@ def match(
                 false_match_rate_at_distance=_rate_at(calibration.pairs.roc, distance),
             )
         )
-    return Judgement(run.path, calibration, point, tuple(judged))
+    return Judgement(
+        run=run.path,
+        model=calibration.model,
+        dataset=calibration.origin.dataset,
+        metric=calibration.metric,
+        wanted_false_match_rate=point.wanted_false_match_rate,
+        threshold=point.threshold,
+        false_match_rate=point.false_match_rate,
+        true_match_rate=point.true_match_rate,
+        pairs=tuple(judged),
+    )
 
 
 def read_pairs(path: Path) -> list[tuple[Path, Path]]:
@@ -155,24 +141,23 @@ def read_pairs(path: Path) -> list[tuple[Path, Path]]:
 
 def match_lines(judgement: Judgement) -> list[str]:
     """Returns the decisions for people."""
-    lines, point = [], judgement.point
+    lines = []
     for pair in judgement.pairs:
         verdict = "same person" if pair.is_same_person else "different persons"
         names = " and ".join(map(str, pair.images))
         same = " (one and the same file)" if pair.is_same_file else ""
         lines.append(f"{verdict}: {names}{same}")
         lines.append(
-            f"  distance {pair.distance:.6g}, threshold {point.threshold:.6g}; "
+            f"  distance {pair.distance:.6g}, threshold {judgement.threshold:.6g}; "
             f"at most {rate_text(pair.false_match_rate_at_distance)} of the pairs "
             "of two persons are as near"
         )
     return [
         *lines,
         f"decided at a false-match rate of "
-        f"{rate_text(point.wanted_false_match_rate)}; on "
-        f"{judgement.calibration.origin.dataset} it was "
-        f"{share_text(point.false_match_rate)}, and "
-        f"{share_text(point.true_match_rate)} of the true matches were found",
+        f"{rate_text(judgement.wanted_false_match_rate)}; on {judgement.dataset} it "
+        f"was {share_text(judgement.false_match_rate)}, and "
+        f"{share_text(judgement.true_match_rate)} of the true matches were found",
     ]
 
 

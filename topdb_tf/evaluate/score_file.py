@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from topdb_tf.evaluate.scores import Scores, score_lines
+from topdb_tf.files import plain
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.expansion import expand_features
 from topdb_tf.retrieval.features import RetrievalSet, load_retrieval_set
@@ -28,7 +29,8 @@ class Verification:
     Args:
         equal_error_rate: Error rate where both kinds of errors are as frequent.
         equal_error_threshold: The distance of that.
-        tpr_at_fpr: Share of the true pairs that are found, by false-positive rate.
+        tpr_at_fpr: Share of the true pairs that are found, by false-positive rate, as
+            a text.
         threshold_at_fpr: The distance of each; `None` where none keeps so low a rate.
         num_genuine: Number of pairs of one person.
         num_impostors: Number of pairs of two persons.
@@ -36,8 +38,8 @@ class Verification:
 
     equal_error_rate: float
     equal_error_threshold: float
-    tpr_at_fpr: dict[float, float]
-    threshold_at_fpr: dict[float, float | None]
+    tpr_at_fpr: dict[str, float]
+    threshold_at_fpr: dict[str, float | None]
     num_genuine: int
     num_impostors: int
 
@@ -47,14 +49,6 @@ class Verification:
         )
         rate = self.equal_error_rate
         return f"same person or not: equal error rate {rate:.2%}, {shares}"
-
-    def to_dict(self) -> dict:
-        """Returns what belongs in JSON."""
-        by_rate = {
-            name: {str(fpr): value for fpr, value in getattr(self, name).items()}
-            for name in ("tpr_at_fpr", "threshold_at_fpr")
-        }
-        return vars(self) | by_rate
 
 
 @dataclass(frozen=True)
@@ -81,7 +75,7 @@ class FileScores:
         record = self.scores.to_dict() | {"load_seconds": self.load_seconds}
         record["protocol"].setdefault("query_expansion", None)
         if self.verification is not None:
-            record["verification"] = self.verification.to_dict()
+            record["verification"] = plain(self.verification)
         return record
 
 
@@ -148,10 +142,10 @@ def _verified(images: RetrievalSet, metric: str, ignore_cameras: bool) -> Verifi
     return Verification(
         equal_error_rate=rate,
         equal_error_threshold=threshold,
-        tpr_at_fpr={fpr: tpr_at_fpr(curve, fpr) for fpr in _FALSE_POSITIVE_RATES},
+        tpr_at_fpr={str(fpr): tpr_at_fpr(curve, fpr) for fpr in thresholds},
         # No threshold keeps so low a rate where it is infinite.
         threshold_at_fpr={
-            fpr: found if found > float("-inf") else None
+            str(fpr): found if found > float("-inf") else None
             for fpr, found in thresholds.items()
         },
         num_genuine=curve.num_genuine,

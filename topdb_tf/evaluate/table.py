@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,74 +63,29 @@ class _Row(NamedTuple):
     scored: dict[str, list[ScoredRun]]
 
 
-@dataclass(frozen=True)
-class PaperRow:
-    """One row of a table.
-
-    Args:
-        label: Its name.
-        source: `ours` or `published`.
-        cells: Scores by data set, and then by the key of the metric.
-        runs: Folders of the runs that it is of; none of a published one.
-    """
+class PaperRow(NamedTuple):
+    """One row of a table; `cells` hold scores by data set and key of the metric."""
 
     label: str
     source: str
     cells: Mapping[str, Mapping[str, Spread]]
-    runs: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict:
-        """Returns what belongs in JSON; scores are shares in [0, 1]."""
-        cells = {
-            dataset: {key: value._asdict() for key, value in cell.items()}
-            for dataset, cell in self.cells.items()
-        }
-        record = {"label": self.label, "source": self.source, "cells": cells}
-        return record | ({"runs": list(self.runs)} if self.source == OURS else {})
+    runs: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class PaperTable:
-    """Table I or II of the paper.
-
-    Args:
-        title: Its title.
-        reranked: Whether its scores are re-ranked.
-        columns: Names of data sets.
-        rows: Ours and the published ones.
-    """
+class PaperTable(NamedTuple):
+    """Table I or II of the paper; its columns are data sets."""
 
     title: str
     reranked: bool
-    columns: tuple[str, ...]
-    rows: tuple[PaperRow, ...]
-
-    def to_dict(self) -> dict:
-        """Returns what belongs in JSON."""
-        return {
-            "title": self.title,
-            "reranked": self.reranked,
-            "columns": list(self.columns),
-            "rows": [row.to_dict() for row in self.rows],
-        }
+    columns: Sequence[str]
+    rows: Sequence[PaperRow]
 
 
-@dataclass(frozen=True)
-class PaperTables:
-    """The tables of the paper that there are runs for.
+class PaperTables(NamedTuple):
+    """The tables that there are runs for, and lines on what to compare with care."""
 
-    Args:
-        tables: The tables.
-        notes: Lines on what is left out, or should not be compared.
-    """
-
-    tables: tuple[PaperTable, ...]
-    notes: tuple[str, ...]
-
-    def to_dict(self) -> dict:
-        """Returns what belongs in JSON."""
-        tables = [table.to_dict() for table in self.tables]
-        return {"tables": tables, "notes": list(self.notes)}
+    tables: Sequence[PaperTable]
+    notes: Sequence[str]
 
 
 def paper_tables(folders: Sequence[Path]) -> PaperTables:
@@ -158,7 +112,7 @@ def paper_tables(folders: Sequence[Path]) -> PaperTables:
     notes += notes_on_columns(rows, columns) + notes_on_published(rows)
     tables = [_table(*table, rows, columns) for table in _TABLES]
     notes += [published.NOTES[name] for name in columns if name in published.NOTES]
-    return PaperTables(tuple(table for table in tables if table.rows), tuple(notes))
+    return PaperTables([table for table in tables if table.rows], notes)
 
 
 def _scored_runs(folders, notes):
@@ -252,7 +206,7 @@ def _table(title, reranked, printed, rows, columns):
         cells = {name: _printed_cell(cells[name]) for name in columns if name in cells}
         if cells:
             lines.append(PaperRow(f"{method}, published", PUBLISHED, cells))
-    return PaperTable(title, reranked, tuple(columns), tuple(lines) if has_ours else ())
+    return PaperTable(title, reranked, columns, lines if has_ours else [])
 
 
 def _our_row(row, reranked):
@@ -268,7 +222,7 @@ def _our_row(row, reranked):
                 for metric in PAPER_METRICS
             }
             paths += results
-    return PaperRow(row.label, OURS, cells, tuple(paths))
+    return PaperRow(row.label, OURS, cells, paths)
 
 
 def _printed_cell(printed):

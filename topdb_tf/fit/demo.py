@@ -1,7 +1,6 @@
 """The demo: a small network on drawn people, beside what needs no training."""
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,37 +14,19 @@ from topdb_tf.texts import Say
 
 
 class WayToRank(NamedTuple):
-    """One way to rank the drawn people, and its scores, shares.
-
-    Args:
-        name: What it is.
-        rank_1: Its rank-1.
-        mean_ap: Its mAP.
-    """
+    """One way to rank the drawn people, and its scores, shares."""
 
     name: str
     rank_1: float
     mean_ap: float
 
 
-@dataclass(frozen=True)
-class DemoTable:
-    """What the demo shows.
-
-    Args:
-        run: Folder of the run.
-        seconds: Seconds that it took in all.
-        rows: The ways to rank.
-    """
+class DemoTable(NamedTuple):
+    """What the demo shows: the run that it leaves, its time, and the ways to rank."""
 
     run: Path
     seconds: float
     rows: tuple[WayToRank, ...]
-
-    def to_dict(self) -> dict:
-        """Returns what belongs in JSON."""
-        rows = [row._asdict() for row in self.rows]
-        return {"run": str(self.run), "seconds": self.seconds, "rows": rows}
 
 
 def demo(config: Config, run_dir: Path, *, say: Say) -> DemoTable:

@@ -3,13 +3,14 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cache
 from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 
+from topdb_tf.files import record_of
 from topdb_tf.progress import adding_up
 from topdb_tf.retrieval.distances import check_metric
 from topdb_tf.retrieval.features import RetrievalSet, checked_distances
@@ -75,15 +76,6 @@ class Protocol:
     split_sha256: str | None = None
     query_expansion: int | None = None
 
-    @classmethod
-    def from_dict(cls, record: Mapping) -> "Protocol":
-        """Returns the protocol that `to_dict` made a record of."""
-        known = {f.name: record[f.name] for f in fields(cls) if f.name in record}
-        for name, kind in (("reranking", Reranking), ("single_shot", SingleShot)):
-            if known.get(name) is not None:
-                known[name] = kind(**known[name])
-        return cls(**known)
-
     def to_dict(self) -> dict:
         """Returns what belongs in a JSON file."""
         record = asdict(self)
@@ -133,7 +125,7 @@ class RetrievalResult(NamedTuple):
         cmc = np.array([shares[rank] for rank in sorted(shares)])
         return cls(
             RetrievalScores(cmc=cmc, queries=None, **known),
-            Protocol.from_dict(record["protocol"]),
+            record_of(Protocol, record["protocol"]),
             record.get("seconds", math.nan),
             record.get("warmup_seconds", math.nan),
         )

@@ -1,7 +1,7 @@
 """Thresholds found on the pairs of some persons and measured on those of others."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -110,10 +110,6 @@ class Calibrated:
     num_left_out: int
     confidence: float
     roc: CompactRoc
-
-    def to_dict(self) -> dict:
-        """Returns what belongs in a JSON file."""
-        return asdict(self)
 
 
 def calibration_of(
