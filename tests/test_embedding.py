@@ -47,7 +47,7 @@ def test_a_training_keeps_what_it_scored(run, embedded):
     assert any("features-synthetic.npz" in line for line in lines)
     (run.path / "features-synthetic.npz").unlink()
     again = embed_run(run)
-    assert embedded == [12]
+    assert embedded == [15]
     for name, array in kept.images._asdict().items():
         np.testing.assert_array_equal(array, getattr(again.images, name))
 
@@ -66,7 +66,7 @@ def test_all_commands_embed_once(run, embedded):
     ):
         answer = topdb(*words)
         assert answer.exit_code == 0 or "calibrate" in words, answer.output
-    assert embedded == [12]
+    assert embedded == [15]
 
 
 def test_score_reads_what_a_run_keeps(run):
@@ -93,11 +93,11 @@ def test_another_model_is_embedded_anew_and_said(run, embedded):
 
 def test_the_best_model_has_features_of_its_own(run, embedded):
     embed_run(run, best=True)
-    assert embedded == [12]
+    assert embedded == [15]
     assert (run.path / "features-synthetic-best.npz").is_file()
     embed_run(run, best=True)
     embed_run(run)
-    assert embedded == [12]
+    assert embedded == [15]
 
 
 @pytest.mark.parametrize("change", ["removed", "rewritten", "another person"])
@@ -129,7 +129,7 @@ def test_a_damaged_file_is_made_anew(run, embedded):
         found = np.concatenate(embed_run(run, say=lines.append).images[:2])
         np.testing.assert_array_equal(found, expected)
         assert any("cannot be read" in line for line in lines)
-    assert embedded == [12] * 3
+    assert embedded == [15] * 3
 
 
 def test_what_cannot_be_kept_is_said_and_used(run, monkeypatch):
@@ -140,7 +140,7 @@ def test_what_cannot_be_kept_is_said_and_used(run, monkeypatch):
 
     monkeypatch.setattr(embedding.np, "savez", full)
     lines = []
-    assert len(features_of(run)) == 12
+    assert len(features_of(run)) == 15
     embed_run(run, say=lines.append)
     assert any("could not be kept" in x and "No space left" in x for x in lines)
     assert not list(run.path.glob("*features*"))

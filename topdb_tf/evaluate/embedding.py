@@ -32,7 +32,7 @@ from topdb_tf.texts import Say, silent
 from topdb_tf.training.distribution import Distribution, sum_of_workers
 
 _KEY = "made_of"
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
