@@ -285,7 +285,8 @@ def _read_features(file, made_of, say):
     if not file.is_file():
         return None
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        # A file object of our own: NumPy leaves a damaged file open.
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             before = _MadeOf(**json.loads(str(arrays[_KEY])))
             if before == made_of:
                 say(f"embedded before: {file}")
