@@ -1,40 +1,41 @@
 """Commands that score a model, find its thresholds, and decide by them."""
 
 import traceback
-from pathlib import Path
 
 import click
 
-from topdb_tf.cli.options import data_overrides, say, say_settings, show
+from topdb_tf.cli.options import (
+    AS_JSON,
+    BEST,
+    DATA_ROOT,
+    DATASET,
+    IGNORE_CAMERAS,
+    OVERRIDES,
+    PATH,
+    RERANK,
+    RUN,
+    data_overrides,
+    say,
+    say_settings,
+    show,
+)
 from topdb_tf.runs.recipes import read_recipe
 
 
 @click.command()
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@RUN
 @click.option(
     "--weights",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="A .keras file instead of a run; needs --dataset, writes nothing.",
 )
-@click.option(
-    "--dataset", help="Another data set than the run's own: a name, CSV file or folder."
-)
-@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data.")
-@click.option(
-    "--best", is_flag=True, help="The epoch of the highest mAP, not the last."
-)
-@click.option("--rerank", is_flag=True, help="Add k-reciprocal re-ranked scores.")
-@click.option(
-    "--ignore-cameras", is_flag=True, help="Count matches of the query's own camera."
-)
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Another setting for --weights, such as data.check_counts=false.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print scores.json alone.")
+@DATASET
+@DATA_ROOT
+@BEST
+@RERANK
+@IGNORE_CAMERAS
+@OVERRIDES
+@AS_JSON
 def evaluate(
     run, weights, dataset, data_root, best, rerank, ignore_cameras, overrides, as_json
 ):
@@ -73,7 +74,7 @@ def evaluate(
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option(
     "--metric",
     default="sqeuclidean",
@@ -98,9 +99,7 @@ def evaluate(
     show_default=True,
     help="Of the re-ranking: the share of the distance itself.",
 )
-@click.option(
-    "--ignore-cameras", is_flag=True, help="Count matches of the query's own camera."
-)
+@IGNORE_CAMERAS
 @click.option(
     "--memory-limit",
     metavar="MIB",
@@ -122,7 +121,7 @@ def evaluate(
     help="Draw one gallery image a person this often, as in CUHK03's classic protocol.",
 )
 @click.option("--verify", is_flag=True, help="Add equal error rate and TPR at FPRs.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+@AS_JSON
 def score(
     file, rerank, rerank_input, k1, k2, lambda_value, memory_limit, as_json, **options
 ):
@@ -168,7 +167,7 @@ class _TellsByStatus(click.Command):
 
 
 @click.command()
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@RUN
 @click.option(
     "--false-match-rate",
     "rates",
@@ -178,29 +177,19 @@ class _TellsByStatus(click.Command):
     show_default=True,
     help="Share of the pairs of two persons to be taken for one; may be repeated.",
 )
-@click.option(
-    "--dataset", help="Another data set than the run's own: a name, CSV file or folder."
-)
-@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data.")
+@DATASET
+@DATA_ROOT
 @click.option(
     "--metric",
     help="Of the distance: sqeuclidean, euclidean or cosine.  [default: the run's]",
 )
-@click.option(
-    "--best", is_flag=True, help="The epoch of the highest mAP, not the last."
-)
+@BEST
 @click.option(
     "--ignore-cameras", is_flag=True, help="Count pairs by one camera as well."
 )
 @click.option("--seed", default=1, show_default=True, help="Of the two halves.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Another setting, such as evaluation.batch_size=8; may be repeated.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print calibration.json alone.")
+@OVERRIDES
+@AS_JSON
 def calibrate(run, data_root, metric, ignore_cameras, overrides, as_json, **options):
     """Finds distance thresholds of RUN, or of the newest run, for `topdb-tf match`.
 
@@ -226,15 +215,15 @@ def calibrate(run, data_root, metric, ignore_cameras, overrides, as_json, **opti
 
 
 @click.command(cls=_TellsByStatus)
-@click.argument("images", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, type=PATH)
 @click.option(
     "--pairs",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="CSV file of pairs instead, IMAGE,IMAGE a row, without a header.",
 )
 @click.option(
     "--run",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="A calibrated run.  [default: the newest]",
 )
 @click.option(
@@ -242,7 +231,7 @@ def calibrate(run, data_root, metric, ignore_cameras, overrides, as_json, **opti
     type=float,
     help="One that was calibrated.  [default: the first]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+@AS_JSON
 @click.pass_context
 def match(ctx, images, pairs, run, false_match_rate, as_json):
     """Tells whether the two IMAGES show the same person.

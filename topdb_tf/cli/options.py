@@ -14,6 +14,35 @@ from topdb_tf.progress import Verbosity, verbosity
 from topdb_tf.runs.settings import Config
 
 PROGRAM = "topdb-tf"
+PATH = click.Path(path_type=Path)
+
+# Options that several commands have, each spelled once.
+RUN = click.argument("run", required=False, type=PATH)
+DATASET = click.option(
+    "--dataset", help="Another data set than the run's own: a name, CSV file or folder."
+)
+DATA_ROOT = click.option(
+    "--data-root",
+    type=PATH,
+    help="Folder of all benchmarks.  [default: $TOPDB_DATA, else datasets]",
+)
+BEST = click.option(
+    "--best", is_flag=True, help="The epoch of the highest mAP, not the last."
+)
+RERANK = click.option(
+    "--rerank", is_flag=True, help="Add k-reciprocal re-ranked scores."
+)
+IGNORE_CAMERAS = click.option(
+    "--ignore-cameras", is_flag=True, help="Count matches of the query's own camera."
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+OVERRIDES = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another setting, such as train.epochs=1; may be repeated.",
+)
 
 
 class NamesOption(click.Option):
@@ -101,9 +130,6 @@ def version_lines() -> list[str]:
         f"{PROGRAM} {__version__}",
         ", ".join([f"Python {platform.python_version()}", *versions]),
     ]
-
-
-PATH = click.Path(path_type=Path)
 
 
 def output_options(command):
