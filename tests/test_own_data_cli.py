@@ -138,12 +138,15 @@ def test_another_data_set_has_scores_of_its_own(own, people):
     assert json.loads((own / "scores-gate.json").read_text()) == scores
 
 
-def test_images_that_were_trained_on_are_warned_of(own):
+@pytest.mark.parametrize(
+    "command", ["evaluate", "calibrate", "figure distances", "figure rankings"]
+)
+def test_images_that_were_trained_on_are_warned_of(own, command):
     split = read_split(own / "split.csv", own)
     rows = [f"{r.path},{r.pid},{r.camid}" for r in split.train]
     table = own.parent / "again.csv"
     table.write_text("\n".join(["path,pid,camid", *rows]))
-    answer = topdb("evaluate", own, "--dataset", table)
+    answer = topdb(*command.split(), own, "--dataset", table)
     assert "8 of the 8 test images were trained on" in answer.stderr
 
 
