@@ -1,93 +1,119 @@
 """Scores of a run by the cameras of query and gallery."""
 
+from dataclasses import dataclass
+
 import numpy as np
-from matplotlib.figure import Figure
 
 from topdb_tf.drawing.matrices import camera_pair_figure
-from topdb_tf.evaluate.embedding import embed_run
+from topdb_tf.evaluate.embedding import Embedded, embed_run
+from topdb_tf.figures.view import View
 from topdb_tf.progress import progress_bar
-from topdb_tf.retrieval.camera_pairs import camera_pair_scores
-from topdb_tf.retrieval.features import RetrievalSet
-from topdb_tf.runs.folder import RunFolder
-from topdb_tf.runs.settings import Config
+from topdb_tf.retrieval.camera_pairs import CameraPairScores, camera_pair_scores
+from topdb_tf.runs.folder import Run
+from topdb_tf.texts import Say, silent
 
 
-def camera_numbers(run: RunFolder, config: Config, **options) -> dict:
+@dataclass(frozen=True)
+class CameraScores:
+    """Scores by the camera of the query, down, and that of the gallery, across.
+
+    Args:
+        embedded: The test images.
+        cameras: Names of the cameras.
+        scores: The scores.
+    """
+
+    embedded: Embedded
+    cameras: tuple[str, ...]
+    scores: CameraPairScores
+
+    def to_dict(self) -> dict:
+        """Returns what `--json` prints of it; a cell without a query has no score."""
+        evaluation = self.embedded.run.config.evaluation
+        return {
+            **self.embedded.to_dict(),
+            "metric": evaluation.metric,
+            "ignore_cameras": evaluation.ignore_cameras,
+            "camids": self.scores.camids.tolist(),
+            "cameras": list(self.cameras),
+            "rank_1": _without_nan(self.scores.rank_1),
+            "mean_ap": _without_nan(self.scores.mean_ap),
+            "num_valid_queries": self.scores.num_valid_queries.tolist(),
+        }
+
+
+def cameras(
+    run: Run,
+    dataset: str | None = None,
+    *,
+    score: str = "rank-1",
+    best: bool = False,
+    say: Say = silent,
+) -> View:
     """Returns the scores of a run by the cameras of the query and of the gallery.
 
     Args:
-        run: Folder of the run.
-        config: Its settings; metric and cameras are those of `config.evaluation`.
-        **options: `dataset`, `best` and `say`, of `embed_run`.
-
-    Returns:
-        The facts of `Embedded`, `metric`, `ignore_cameras`, `camids` and their names
-        (`cameras`), and by the camera of the query, then that of the gallery,
-        `rank_1`, `mean_ap` (none without a valid query) and `num_valid_queries`, as
-        `topdb_tf.retrieval.camera_pairs.camera_pair_scores`.
+        run: The run; metric and cameras are those of its settings of the evaluation.
+        dataset: Another data set than the run's own.
+        score: `rank-1` or `mAP`, which is drawn.
+        best: Whether to take the model of the best epoch instead of the last.
+        say: Function that shows a line to the user.
 
     Raises:
-        FileNotFoundError: As `embed_run`.
+        FileNotFoundError: If the run has no model yet, or the data is missing.
         ValueError: If no cameras are known.
     """
-    images, split, facts = embed_run(run, config, **options)
+    embedded = embed_run(run, dataset, best=best, check=_check_cameras, say=say)
+    return cameras_of(embedded, score=score)
+
+
+def cameras_of(embedded: Embedded, *, score: str = "rank-1") -> View:
+    """Returns the figure of the scores of images that are embedded already.
+
+    Args:
+        embedded: The test images.
+        score: `rank-1` or `mAP`, which is drawn.
+
+    Raises:
+        ValueError: If no cameras are known.
+    """
+    split, evaluation = embedded.split, embedded.run.config.evaluation
+    _check_cameras(split)
+    with progress_bar("ranking by camera") as progress:
+        scores = camera_pair_scores(
+            embedded.images,
+            metric=evaluation.metric,
+            ignore_cameras=evaluation.ignore_cameras,
+            progress=progress,
+        )
+    names = split.camera_names
+    facts = CameraScores(
+        embedded,
+        tuple(names.get(camid, f"c{camid}") for camid in scores.camids.tolist()),
+        scores,
+    )
+
+    def picture(width):
+        return camera_pair_figure(
+            scores.mean_ap if score == "mAP" else scores.rank_1,
+            scores.num_valid_queries,
+            facts.cameras,
+            title=f"{score}, %",
+            width=width,
+        )
+
+    return View(facts, picture)
+
+
+def _check_cameras(split):
     if not split.has_cameras:
         raise ValueError(
             f"Scores by camera need test images of known cameras. Received: "
             f"{split.name}, of which none is known, or one alone"
         )
-    numbers = cameras_of(images, config, facts)
-    if split.camera_names:
-        numbers["cameras"] = [split.camera_names[camid] for camid in numbers["camids"]]
-    return numbers
 
 
-def cameras_of(retrieval_set: RetrievalSet, config: Config, facts: dict) -> dict:
-    """Returns what `camera_numbers` does, from embeddings that are there already.
-
-    Args:
-        retrieval_set: The embeddings.
-        config: Settings of the run; metric and cameras are those of its evaluation.
-        facts: `run`, `dataset` and `model`.
-    """
-    protocol = {
-        "metric": config.evaluation.metric,
-        "ignore_cameras": config.evaluation.ignore_cameras,
-    }
-    with progress_bar("ranking by camera") as progress:
-        found = camera_pair_scores(retrieval_set, progress=progress, **protocol)
-    scores = {
-        name: [
-            [None if np.isnan(share) else share for share in row]
-            for row in getattr(found, name).tolist()
-        ]
-        for name in _SCORES.values()
-    }
-    return {
-        **facts,
-        **protocol,
-        "camids": found.camids.tolist(),
-        "cameras": [f"c{camid}" for camid in found.camids],
-        **scores,
-        "num_valid_queries": found.num_valid_queries.tolist(),
-    }
-
-
-def camera_picture(numbers: dict, *, score: str = "rank-1", **options) -> Figure:
-    """Returns the figure of what `camera_numbers` returns.
-
-    Args:
-        numbers: The numbers.
-        score: `rank-1` or `mAP`.
-        **options: `width`, of `topdb_tf.drawing.matrices.camera_pair_figure`.
-    """
-    return camera_pair_figure(
-        np.array(numbers[_SCORES[score]], float),
-        np.array(numbers["num_valid_queries"]),
-        numbers["cameras"],
-        title=f"{score}, %",
-        **options,
-    )
-
-
-_SCORES = {"rank-1": "rank_1", "mAP": "mean_ap"}
+def _without_nan(scores):
+    return [
+        [None if np.isnan(share) else share for share in row] for row in scores.tolist()
+    ]

@@ -2,86 +2,115 @@
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from topdb_tf.drawing.activations import epochs_figure
 from topdb_tf.drawing.heat import activation_maps
-from topdb_tf.figures.images import ShownImages, batches_of
+from topdb_tf.figures.images import ImageChoice, batches_of, shown_images
+from topdb_tf.figures.view import View
 from topdb_tf.progress import progress_bar
 from topdb_tf.runs.data import read_data
-from topdb_tf.runs.folder import RunFolder
-from topdb_tf.runs.machine import set_precision
+from topdb_tf.runs.folder import Run
+from topdb_tf.runs.machine import load_tensorflow, set_precision
 from topdb_tf.runs.network import as_begun
-from topdb_tf.runs.recipes import read_config
-from topdb_tf.runs.settings import Config
+from topdb_tf.texts import Say, silent
 from topdb_tf.training.checkpoint_files import Position, positions, read_checkpoint
 
 _MOST_COLUMNS = 6
 
 
+@dataclass(frozen=True)
+class EpochActivations:
+    """Images over which the activation is drawn, and the epochs that it is drawn at.
+
+    Args:
+        run: Folder of the run.
+        map_name: The map, of `topdb_tf.model.feature_maps.MAPS`.
+        epochs: The epochs that are drawn.
+        kept: All epochs that could be drawn.
+        paths: The image files.
+    """
+
+    run: Path
+    map_name: str
+    epochs: list[int]
+    kept: list[int]
+    paths: tuple[Path, ...]
+
+    def to_dict(self) -> dict:
+        """Returns what `--json` prints of it."""
+        return {
+            "run": str(self.run),
+            "map": self.map_name,
+            "epochs": self.epochs,
+            "kept": self.kept,
+            "images": [str(path) for path in self.paths],
+        }
+
+
 def epochs(
-    run: RunFolder,
-    config: Config,
-    shown: ShownImages,
+    run: Run,
+    choice: ImageChoice,
     *,
-    chosen: Sequence[int] = (),
-    name: str = "backbone",
-    width: float,
-) -> tuple[Figure, dict]:
-    """Returns the activation over images at several epochs, and the facts about it.
+    only: Sequence[int] = (),
+    map_name: str = "backbone",
+    say: Say = silent,
+) -> View:
+    """Returns the activation over images at several epochs.
 
     Weights are those that would be scored: the averages where a run keeps averages.
 
     Args:
-        run: Folder of the run.
-        config: Its settings; the data set tells the number of training identities.
-        shown: The images.
-        chosen: Epochs; none: up to six of those kept, evenly, with the first and last.
-        name: The map, of `topdb_tf.model.variants.MAPS`.
-        width: Of `topdb_tf.drawing.activations.epochs_figure`.
-
-    Returns:
-        The figure; and `run`, `map`, `epochs`, `kept` (all epochs that could be drawn)
-        and `images`.
+        run: The run; the data set of its settings tells the number of training
+            identities.
+        choice: Which images.
+        only: Epochs; none: up to six of those kept, evenly, with the first and last.
+        map_name: The map, of `topdb_tf.model.feature_maps.MAPS`.
+        say: Function that shows a line to the user.
 
     Raises:
         FileNotFoundError: If the data is missing.
-        ValueError: If fewer than two epochs are kept or chosen, one is not kept, or a
+        ValueError: If fewer than two epochs are kept or named, one is not kept, or a
             checkpoint is damaged.
     """
     kept = kept_epochs(run)
-    chosen = _checked(chosen, kept, run) or evenly(kept)
-    drawn = epochs_figure(
-        shown.images,
-        epoch_maps(run, config, shown.images, chosen, name=name),
-        epochs=chosen,
-        labels=shown.labels,
-        aspect=config.data.image_height / config.data.image_width,
-        width=width,
-    )
-    images = [str(path) for path in shown.paths]
-    facts = {"run": str(run.path), "map": name, "epochs": chosen, "kept": kept}
-    return drawn, {**facts, "images": images}
+    drawn = _checked(only, kept, run) or evenly(kept)
+    shown = shown_images(run, choice, say=say)
+    maps = epoch_maps(run, shown.images, drawn, map_name=map_name)
+    data = run.config.data
+
+    def picture(width):
+        return epochs_figure(
+            shown.images,
+            maps,
+            epochs=drawn,
+            labels=shown.labels,
+            aspect=data.image_height / data.image_width,
+            width=width,
+        )
+
+    facts = EpochActivations(run.path, map_name, drawn, kept, shown.paths)
+    return View(facts, picture)
 
 
 def epoch_maps(
-    run: RunFolder,
-    config: Config,
+    run: Run,
     images: Sequence[np.ndarray],
-    chosen: Sequence[int],
+    epochs: Sequence[int],
     *,
-    name: str = "backbone",
+    map_name: str = "backbone",
 ) -> np.ndarray:
     """Returns the activation maps of images at several epochs of a run.
 
     Args:
-        run: Folder of the run.
-        config: Its settings; the data set tells the number of training identities.
+        run: The run; the data set of its settings tells the number of training
+            identities.
         images: RGB, uint8, each of shape `(height, width, 3)`.
-        chosen: Epochs of `kept_epochs`.
-        name: The map, of `topdb_tf.model.variants.MAPS`.
+        epochs: Epochs of `kept_epochs`.
+        map_name: The map, of `topdb_tf.model.feature_maps.MAPS`.
 
     Returns:
         float32 array of shape `(num_epochs, num_images, rows, columns)`.
@@ -90,26 +119,28 @@ def epoch_maps(
         FileNotFoundError: If the data is missing.
         ValueError: If a checkpoint is damaged.
     """
-    num_pids = read_data(config.data.dataset, config, run=run).num_pids
+    num_pids = read_data(run.config.data.dataset, run.config, run=run).num_pids
+    load_tensorflow()
     maps, network = [], None
     with progress_bar("reading epochs") as progress:
-        for done, epoch in enumerate(chosen, 1):
-            checkpoint = read_checkpoint(run.checkpoints, Position(epoch))
-            network = network or _Network(run, config, checkpoint, num_pids)
-            maps.append(network.activation(checkpoint, images, name))
-            progress(done, len(chosen))
+        for done, epoch in enumerate(epochs, 1):
+            checkpoint = read_checkpoint(run.folder.checkpoints, Position(epoch))
+            network = network or _Network(run, checkpoint, num_pids)
+            maps.append(network.activation(checkpoint, images, map_name))
+            progress(done, len(epochs))
     return np.stack(maps)
 
 
-def kept_epochs(run: RunFolder) -> list[int]:
+def kept_epochs(run: Run) -> list[int]:
     """Returns the epochs at whose end a run keeps a checkpoint, in ascending order.
 
     Raises:
         ValueError: If there are fewer than two.
     """
-    kept = sorted(p.epoch for p in positions(run.checkpoints) if p.epoch and not p.step)
+    found = positions(run.folder.checkpoints)
+    kept = sorted(place.epoch for place in found if place.epoch and not place.step)
     if len(kept) < 2:
-        keep = read_config(run.config).train.keep_checkpoints
+        keep = run.saved.train.keep_checkpoints
         raise ValueError(
             "A figure of the epochs needs the checkpoints after two or more. To keep "
             "more, train with `--set train.keep_checkpoints=100`, also where a run is "
@@ -128,17 +159,17 @@ def evenly(kept: Sequence[int]) -> list[int]:
 class _Network:
     """The network of a run, into which its checkpoints are read after one another."""
 
-    def __init__(self, run, config, checkpoint, num_pids):
+    def __init__(self, run, checkpoint, num_pids):
         from topdb_tf.runs.network import build_trainer
 
-        self._config = as_begun(config, read_config(run.config), checkpoint)
+        self._config = as_begun(run.config, run.saved, checkpoint)
         with _in_precision(self._config.train.precision):
             self._trainer, self._embedder = build_trainer(
                 self._config, num_pids=num_pids
             )
             self._trainer.optimizer.build(self._trainer.network.trainable_variables)
 
-    def activation(self, checkpoint, images, name):
+    def activation(self, checkpoint, images, map_name):
         """Returns the activation maps of images at a checkpoint."""
         from topdb_tf.model.feature_maps import feature_maps
         from topdb_tf.training.averaging import as_used
@@ -147,7 +178,8 @@ class _Network:
         restore(self._trainer, checkpoint.arrays)
         batches = batches_of(self._embedder, self._config, images)
         with as_used(self._trainer.network, self._trainer.optimizer):
-            return activation_maps(feature_maps(self._embedder, batches, name=name))
+            maps = feature_maps(self._embedder, batches, name=map_name)
+        return activation_maps(maps)
 
 
 @contextlib.contextmanager
@@ -162,18 +194,18 @@ def _in_precision(precision):
         keras.config.set_dtype_policy(before)
 
 
-def _checked(chosen, kept, run):
-    missing = sorted(set(chosen) - set(kept))
+def _checked(epochs, kept, run):
+    missing = sorted(set(epochs) - set(kept))
     if missing:
         raise ValueError(
             f"An epoch must be one of those kept. {run.path} has {_listed(kept)}. "
             f"Received: {_listed(missing)}"
         )
-    if len(set(chosen)) == 1:
+    if len(set(epochs)) == 1:
         raise ValueError(
-            f"Two or more epochs must be chosen. Received: {_listed(chosen)}"
+            f"Two or more epochs must be chosen. Received: {_listed(epochs)}"
         )
-    return sorted(set(chosen))
+    return sorted(set(epochs))
 
 
 def _listed(epochs):
@@ -184,8 +216,9 @@ def _listed(epochs):
 
 
 def _size_of_one(run):
-    for position in positions(run.checkpoints):
-        files = (run.checkpoints / position.name).iterdir()
+    folder = run.folder.checkpoints
+    for position in positions(folder):
+        files = (folder / position.name).iterdir()
         size = sum(file.stat().st_size for file in files) / 2**20
         return f" Each takes {size:,.0f} MiB."
     return ""

@@ -9,10 +9,27 @@ import numpy as np
 from topdb_tf.data.image_files import list_images
 from topdb_tf.data.market import DISTRACTOR_PID
 from topdb_tf.data.records import ImageRecord, Split
-from topdb_tf.runs.data import Say, read_data
-from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.data import read_data
+from topdb_tf.runs.folder import Run
 from topdb_tf.runs.machine import load_tensorflow
 from topdb_tf.runs.settings import Config
+from topdb_tf.texts import Say, silent
+
+
+class ImageChoice(NamedTuple):
+    """Which images a figure shows.
+
+    Args:
+        places: Image files, and folders of them; none: queries of the data set.
+        dataset: Another data set than the run's own.
+        num: Number of queries, each of another person.
+        seed: Of the choice of queries.
+    """
+
+    places: Sequence[Path] = ()
+    dataset: str | None = None
+    num: int = 4
+    seed: int = 1
 
 
 class ShownImages(NamedTuple):
@@ -29,45 +46,25 @@ class ShownImages(NamedTuple):
     images: list[np.ndarray]
 
 
-def run_and_images(places: Sequence[Path]) -> tuple[Path | None, tuple[Path, ...]]:
-    """Returns the folder of a run, if the first place is one, and the other places."""
-    if places and RunFolder(places[0]).config.is_file():
-        return places[0], tuple(places[1:])
-    return None, tuple(places)
-
-
-def shown_images(
-    run: RunFolder,
-    config: Config,
-    places: Sequence[Path],
-    *,
-    dataset: str | None = None,
-    num: int = 4,
-    seed: int = 1,
-    say: Say | None = None,
-) -> ShownImages:
+def shown_images(run: Run, choice: ImageChoice, *, say: Say = silent) -> ShownImages:
     """Returns the images of some places, or a drawn choice of the queries.
 
     Args:
-        run: Folder of the run.
-        config: Settings of the run, with its data.
-        places: Image files, and folders of them; none: queries of the data set.
-        dataset: Another data set than the run's own.
-        num: Number of queries, each of another person.
-        seed: Of the choice.
-        say: Function that shows a line to the user. Defaults to silence.
+        run: The run, with its data.
+        choice: Which images.
+        say: Function that shows a line to the user.
 
     Raises:
         FileNotFoundError: If an image or the data set is missing.
         ValueError: If there is no image, or one is damaged.
     """
-    if places:
-        paths = list_images(places).paths
+    if choice.places:
+        paths = list_images(choice.places).paths
         labels = tuple(path.name for path in paths)
     else:
-        dataset = dataset or config.data.dataset
-        split = read_data(dataset, config, run=run, say=say)
-        records = drawn_queries(split, num=num, seed=seed)
+        dataset = choice.dataset or run.config.data.dataset
+        split = read_data(dataset, run.config, run=run, say=say)
+        records = drawn_queries(split, num=choice.num, seed=choice.seed)
         paths = tuple(record.path for record in records)
         labels = tuple(", ".join(names_of(split, record)) for record in records)
     load_tensorflow()
@@ -90,12 +87,12 @@ def drawn_queries(split: Split, *, num: int, seed: int) -> tuple[ImageRecord, ..
     if num < 1:
         raise ValueError(f"At least one image must be shown. Received: {num=}")
     rng = np.random.default_rng(seed)
-    chosen = {}
+    place_of_pid = {}
     for place in rng.permutation(len(split.query)):
         pid = split.query[place].pid
-        if len(chosen) < num:
-            chosen.setdefault(pid, place)
-    return tuple(split.query[place] for place in sorted(chosen.values()))
+        if len(place_of_pid) < num:
+            place_of_pid.setdefault(pid, place)
+    return tuple(split.query[place] for place in sorted(place_of_pid.values()))
 
 
 def names_of(split: Split, record: ImageRecord) -> tuple[str, ...]:
@@ -110,12 +107,35 @@ def names_of(split: Split, record: ImageRecord) -> tuple[str, ...]:
     return person, split.camera_names.get(record.camid, f"cam {record.camid}")
 
 
-def batches_of(embedder, config: Config, images: Sequence[np.ndarray]):
+def loaded_model(run: Run, *, best: bool = False):
+    """Returns a run's model from pixels to embeddings.
+
+    Args:
+        run: The run.
+        best: Whether to take the model of the best epoch instead of the last.
+
+    Raises:
+        FileNotFoundError: If it has no model yet.
+    """
+    file = run.model(best=best)
+    load_tensorflow()
+    from topdb_tf.model.extraction import load_embedder
+
+    return load_embedder(file)
+
+
+def aspect_of(model) -> float:
+    """Returns height over width of the images that a model takes."""
+    height, width = model.input_shape[1:3]
+    return height / width
+
+
+def batches_of(model, config: Config, images: Sequence[np.ndarray]):
     """Returns the `tf.data.Dataset` of images, of any sizes, for a model."""
     from topdb_tf.data.pipeline import evaluation_dataset
 
     return evaluation_dataset(
         images,
-        image_size=tuple(embedder.input_shape[1:3]),
+        image_size=tuple(model.input_shape[1:3]),
         batch_size=config.evaluation.batch_size,
     )

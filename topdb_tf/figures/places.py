@@ -1,35 +1,146 @@
 """A map of the images of some persons, as a run's model places them."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from topdb_tf.data.market import DISTRACTOR_PID, JUNK_PID
 from topdb_tf.data.records import Split, pids_of
 from topdb_tf.drawing.embedding_map import embedding_map_figure
-from topdb_tf.evaluate.embedding import embed_run
-from topdb_tf.retrieval.features import RetrievalSet
-from topdb_tf.runs.folder import RunFolder
-from topdb_tf.runs.settings import Config
+from topdb_tf.evaluate.embedding import Embedded, embed_run, only_persons
+from topdb_tf.figures.view import View
+from topdb_tf.runs.folder import Run
+from topdb_tf.texts import Say, silent
 
 METHODS = ("tsne", "pca")
 _PERPLEXITY = 30
 _FEWEST = 5  # images of a map
+_NOBODY = (-1, 0)  # junk and distractors
 
 
-def map_numbers(
-    run: RunFolder,
-    config: Config,
+class Plane(NamedTuple):
+    """Where features come in a plane.
+
+    Args:
+        points: Shape `(num_images, 2)`.
+        perplexity: That of t-SNE.
+        explained: Shares of the variance that the axes of a PCA have.
+    """
+
+    points: np.ndarray
+    perplexity: float | None = None
+    explained: tuple[float, float] | None = None
+
+    @property
+    def title(self) -> str:
+        """How they came there, in words."""
+        if self.explained is None:
+            return f"t-SNE, perplexity {self.perplexity:.3g}"
+        shares = " and ".join(f"{share:.0%}" for share in self.explained)
+        return f"PCA, axes with {shares} of the variance"
+
+
+@dataclass(frozen=True)
+class EmbeddingMap:
+    """The places of the images of some persons, those of the query first.
+
+    Args:
+        embedded: The images of these persons.
+        method: `tsne` or `pca`.
+        seed: Seed of t-SNE.
+        plane: Their places.
+    """
+
+    embedded: Embedded
+    method: str
+    seed: int
+    plane: Plane
+
+    @property
+    def pids(self) -> np.ndarray:
+        """Whom each image shows."""
+        images = self.embedded.images
+        return np.concatenate([images.query_pids, images.gallery_pids])
+
+    @property
+    def camids(self) -> np.ndarray:
+        """The camera of each image, negative where none is known."""
+        images = self.embedded.images
+        return np.concatenate([images.query_camids, images.gallery_camids])
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The names of the persons that have one."""
+        pid_names = self.embedded.split.pid_names
+        return {pid: name for pid, name in pid_names.items() if pid in self.pids}
+
+    def to_dict(self) -> dict:
+        """Returns what `--json` prints of it."""
+        plane = {"perplexity": self.plane.perplexity}
+        if self.plane.explained is not None:
+            plane = {"explained": list(self.plane.explained)}
+        num_queries = len(self.embedded.images.query_pids)
+        return {
+            **self.embedded.to_dict(),
+            "metric": self.embedded.run.config.evaluation.metric,
+            "names": {str(pid): name for pid, name in self.names.items()},
+            "method": self.method,
+            "seed": self.seed,
+            **plane,
+            "points": self.plane.points.tolist(),
+            "pids": self.pids.tolist(),
+            "camids": self.camids.tolist(),
+            "is_query": [place < num_queries for place in range(len(self.pids))],
+        }
+
+
+def embedding_map(
+    run: Run,
+    dataset: str | None = None,
     *,
     persons: Sequence[str] = (),
     num_pids: int = 12,
     method: str = "tsne",
     seed: int = 1,
-    **options,
-) -> dict:
+    best: bool = False,
+    say: Say = silent,
+) -> View:
     """Returns places in a plane of the test images of some persons.
+
+    Args:
+        run: The run.
+        dataset: Another data set than the run's own.
+        persons: Persons of query or gallery, by the number or the name that their
+            owner gave them; none: those with the most images.
+        num_pids: How many of those.
+        method: `tsne` or `pca`.
+        seed: Seed of t-SNE.
+        best: Whether to take the model of the best epoch instead of the last.
+        say: Function that shows a line to the user.
+
+    Raises:
+        FileNotFoundError: If the run has no model yet, or the data is missing.
+        ValueError: If a person has no image, or there are fewer than 5 images.
+    """
+
+    def pids_in(split):
+        return _pids_of_names(split, persons) or most_seen(split, num_pids)
+
+    embedded = embed_run(
+        run,
+        dataset,
+        best=best,
+        check=lambda split: _check_images(split, pids_in(split)),
+        say=say,
+    )
+    return map_of(embedded, pids_in(embedded.split), method=method, seed=seed)
+
+
+def map_of(
+    embedded: Embedded, pids: Sequence[int], *, method: str = "tsne", seed: int = 1
+) -> View:
+    """Returns the map of images that are embedded already.
 
     Features are normalised first if the metric of the run is cosine. t-SNE starts from
     the principal components; its perplexity is 30, or a third of the images if that
@@ -38,117 +149,54 @@ def map_numbers(
     Source: van der Maaten and Hinton, Visualizing Data using t-SNE, JMLR 2008.
 
     Args:
-        run: Folder of the run.
-        config: Its settings.
-        persons: Persons of query or gallery, by the number or the name that their
-            owner gave them; none: those with the most images.
-        num_pids: How many of those.
+        embedded: The test images.
+        pids: Persons whose images are drawn.
         method: `tsne` or `pca`.
-        seed: Of t-SNE.
-        **options: `dataset`, `best` and `say`, of
-            `topdb_tf.evaluate.embedding.embed_run`.
-
-    Returns:
-        The facts of `topdb_tf.evaluate.embedding.Embedded`, `method`, `seed`,
-        `metric`, the `perplexity` of
-        t-SNE or the share of the variance that each axis has (`explained`), and
-        for each image of the query and then of the gallery its `points`, `pids`,
-        `camids` (negative where no cameras are known) and `is_query`; `names`, those
-        of the pids that have one.
+        seed: Seed of t-SNE.
 
     Raises:
-        FileNotFoundError: As `embed_run`.
-        ValueError: If a person has no image, or there are fewer than 5 images.
+        ValueError: If there is no such method.
     """
-    found, split, facts = embed_run(
-        run,
-        config,
-        choose=lambda split: _of_persons(split, persons, num_pids),
-        **options,
-    )
-    facts["metric"] = config.evaluation.metric
-    facts["names"] = {
-        str(pid): name
-        for pid, name in split.pid_names.items()
-        if pid in found.query_pids or pid in found.gallery_pids
-    }
-    return places_of(found, facts, method=method, seed=seed)
-
-
-def places_of(
-    found: RetrievalSet, facts: dict, *, method: str = "tsne", seed: int = 1
-) -> dict:
-    """Returns what `map_numbers` does, from the embeddings of the images of the map.
-
-    Args:
-        found: The embeddings.
-        facts: `run`, `dataset`, `model` and `metric`.
-        method: `tsne` or `pca`.
-        seed: Of t-SNE.
-    """
-    features = np.concatenate([found.query_features, found.gallery_features])
-    if facts["metric"] == "cosine":
+    embedded = only_persons(embedded, pids)
+    images = embedded.images
+    features = np.concatenate([images.query_features, images.gallery_features])
+    if embedded.run.config.evaluation.metric == "cosine":
         norms = np.linalg.norm(features, axis=1, keepdims=True)
         features = features / np.where(norms > 0, norms, 1)
-    points, how = _points(features, method, seed)
-    return {
-        **facts,
-        "method": method,
-        "seed": seed,
-        **how,
-        "points": points.tolist(),
-        "pids": np.concatenate([found.query_pids, found.gallery_pids]).tolist(),
-        "camids": np.concatenate([found.query_camids, found.gallery_camids]).tolist(),
-        "is_query": [i < len(found.query_pids) for i in range(len(features))],
-    }
+    facts = EmbeddingMap(embedded, method, seed, _plane(features, method, seed))
+    return View(facts, lambda width: _picture(facts, width))
 
 
 def most_seen(split: Split, num_pids: int) -> list[int]:
     """Returns the persons of query and gallery with the most images, most first."""
-    found = pids_of(split.query + split.gallery)
-    persons, counts = np.unique(found, return_counts=True)
-    known = persons != JUNK_PID
-    if DISTRACTOR_PID not in pids_of(split.query):
-        known &= persons != DISTRACTOR_PID
+    persons, counts = np.unique(
+        pids_of(split.query + split.gallery), return_counts=True
+    )
+    known = ~np.isin(persons, np.setdiff1d(_NOBODY, pids_of(split.query)))
+    known &= persons != _NOBODY[0]
     order = np.argsort(-counts[known], kind="stable")
     return persons[known][order[:num_pids]].tolist()
 
 
-def map_picture(numbers: dict, **options) -> Figure:
-    """Returns the figure of what `map_numbers` returns.
-
-    Args:
-        numbers: The numbers.
-        **options: `width`, of `topdb_tf.drawing.embedding_map.embedding_map_figure`.
-    """
-    if numbers["method"] == "pca":
-        shares = " and ".join(f"{share:.0%}" for share in numbers["explained"])
-        title = f"PCA, axes with {shares} of the variance"
-    else:
-        title = f"t-SNE, perplexity {numbers['perplexity']:.3g}"
-    has_cameras = min(numbers["camids"]) >= 0
+def _picture(facts: EmbeddingMap, width: float):
+    title, has_cameras = facts.plane.title, facts.camids.min() >= 0
     return embedding_map_figure(
-        np.array(numbers["points"]),
-        np.array(numbers["pids"]),
-        np.array(numbers["camids"]) if has_cameras else None,
-        names={int(pid): name for pid, name in numbers.get("names", {}).items()},
+        facts.plane.points,
+        facts.pids,
+        facts.camids if has_cameras else None,
+        names=facts.names,
         title=f"{title}; digits: cameras" if has_cameras else title,
-        **options,
+        width=width,
     )
 
 
-def _of_persons(split, persons, num_pids):
-    pids = _pids_of_names(split, persons) or most_seen(split, num_pids)
-    query, gallery = (
-        tuple(record for record in part if record.pid in pids)
-        for part in (split.query, split.gallery)
-    )
-    if len(query) + len(gallery) < _FEWEST:
+def _check_images(split, pids):
+    count = int(np.isin(pids_of(split.query + split.gallery), pids).sum())
+    if count < _FEWEST:
         raise ValueError(
             f"A map needs at least {_FEWEST} images. Name more persons. "
-            f"Received: {len(query) + len(gallery)} images"
+            f"Received: {count} images"
         )
-    return replace(split, query=query, gallery=gallery)
 
 
 def _pids_of_names(split, persons):
@@ -163,7 +211,7 @@ def _pids_of_names(split, persons):
     return [by_name[name] for name in persons]
 
 
-def _points(features, method, seed):
+def _plane(features, method, seed) -> Plane:
     if method not in METHODS:
         raise ValueError(
             f"`method` must be one of {', '.join(METHODS)}. Received: {method=}"
@@ -177,9 +225,10 @@ def _points(features, method, seed):
 
             pca = PCA(n_components=2, svd_solver="full")
             points = pca.fit_transform(features)
-            return points, {"explained": pca.explained_variance_ratio_.tolist()}
+            explained = tuple(pca.explained_variance_ratio_.tolist())
+            return Plane(points, explained=explained)
         from sklearn.manifold import TSNE
 
         perplexity = min(_PERPLEXITY, (len(features) - 1) / 3)
         tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1)
-        return tsne.fit_transform(features), {"perplexity": perplexity}
+        return Plane(tsne.fit_transform(features), perplexity=perplexity)

@@ -1,21 +1,30 @@
 """Ranked lists of a run's queries: which are shown, and the figure of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from topdb_tf.data.records import Split
+from topdb_tf.data.records import ImageRecord, Split
 from topdb_tf.drawing.rank_lists import Listed, RankList, rank_list_figure
-from topdb_tf.evaluate.embedding import Embeddings
+from topdb_tf.evaluate.embedding import Embedded, embed_run
 from topdb_tf.evaluate.measured import list_set
 from topdb_tf.figures.images import names_of
-from topdb_tf.retrieval.rank_lists import RankLists
-from topdb_tf.runs.data import Say, read_data
-from topdb_tf.runs.folder import RunFolder, model_file
+from topdb_tf.figures.view import View
+from topdb_tf.retrieval.rank_lists import RankLists, images_of_list
+from topdb_tf.runs.folder import Run
 from topdb_tf.runs.machine import load_tensorflow
-from topdb_tf.runs.settings import Config
+from topdb_tf.texts import Say, silent
+
+LOWEST, WRONG, HIGHEST, RANDOM, NAMED = (
+    "lowest AP",
+    "wrong at rank 1",
+    "highest AP",
+    "drawn at random",
+    "chosen",
+)
+"""Why a query is shown."""
 
 
 class QueryChoice(NamedTuple):
@@ -27,6 +36,7 @@ class QueryChoice(NamedTuple):
         wrong: How many, drawn, whose first image is wrong.
         pids: Persons all of whose queries are shown.
         seed: Of what is drawn, and of the order among equal ones.
+        total: How many in all, where others are drawn at random to make up for it.
     """
 
     lowest: int = 0
@@ -34,74 +44,135 @@ class QueryChoice(NamedTuple):
     wrong: int = 0
     pids: Sequence[int] = ()
     seed: int = 1
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class RankingLists:
+    """The first images that are found for some queries.
+
+    Args:
+        embedded: The test images.
+        lists: The lists of all queries, by the name of the ranking.
+        reasons: The places of the queries that are shown, each with why it is.
+    """
+
+    embedded: Embedded
+    lists: Mapping[str, RankLists]
+    reasons: Mapping[int, str]
+
+    def to_dict(self) -> dict:
+        """Returns what `--json` prints of it."""
+        run, origin = self.embedded.run, self.embedded.origin
+        queries = [
+            {
+                **_whom(self.embedded.split.query[query]),
+                "why": why,
+                "place": query,
+                "lists": [self._list(ranking, query) for ranking in self.lists],
+            }
+            for query, why in self.reasons.items()
+        ]
+        return {
+            "run": str(run.path),
+            "dataset": origin.path or origin.dataset,
+            "metric": run.config.evaluation.metric,
+            "queries": queries,
+        }
+
+    def _list(self, ranking, query):
+        lists, gallery = self.lists[ranking], self.embedded.split.gallery
+        has_match = lists.first_match_rank[query] > 0
+        precision = float(lists.average_precision[query])
+        images = [
+            {
+                **_whom(gallery[image.index]),
+                "place": image.index,
+                "kind": image.kind,
+                "rank": image.rank,
+                "distance": image.distance,
+            }
+            for image in images_of_list(lists, query)
+        ]
+        return {
+            "ranking": ranking,
+            "average_precision": precision if has_match else None,
+            "first_match_rank": int(lists.first_match_rank[query]) or None,
+            "images": images,
+        }
 
 
 def rankings(
-    run: RunFolder,
-    config: Config,
-    choice: QueryChoice,
-    *,
+    run: Run,
     dataset: str | None = None,
+    *,
+    choice: QueryChoice,
     best: bool = False,
     top: int = 10,
     rerank: bool = False,
     with_junk: bool = False,
-    width: float,
-    say: Say | None = None,
-) -> tuple[Figure, dict]:
-    """Returns ranked lists of some queries of a run, and the facts about them.
+    say: Say = silent,
+) -> View:
+    """Returns ranked lists of some queries of a run.
 
     Args:
-        run: Folder of the run.
-        config: Its settings; metric and cameras are those of `config.evaluation`.
-        choice: Which queries.
+        run: The run; metric and cameras are those of its settings of the evaluation.
         dataset: Another data set than the run's own.
+        choice: Which queries.
         best: Whether to take the model of the best epoch instead of the last.
         top: Length of the lists.
         rerank: Whether the re-ranked list follows each list.
         with_junk: Whether images by the query's own camera are shown among the others.
-        width: Of `topdb_tf.drawing.rank_lists.rank_list_figure`.
-        say: Function that shows a line to the user. Defaults to silence.
-
-    Returns:
-        The figure; and `run`, `dataset`, `metric` and `queries` with `path`, `why` and
-        `lists`, each with its scores and images.
+        say: Function that shows a line to the user.
 
     Raises:
         FileNotFoundError: If the run has no model yet, or the data is missing.
         ValueError: If no query is chosen, or the data cannot be scored.
     """
-    path = model_file(run, best=best)
-    dataset = dataset or config.data.dataset
-    split = read_data(dataset, config, run=run, say=say)
-    _check(split, choice)
-    load_tensorflow()
-    from topdb_tf.model.extraction import load_embedder
 
-    embedder = load_embedder(path)
-    retrieval_set = Embeddings(split, config).retrieval_set(embedder)
-    options = {"k": top, "with_junk": with_junk}
-    found = {"plain": list_set(retrieval_set, config, **options)}
-    if rerank:
-        found["re-ranked"] = list_set(retrieval_set, config, rerank=True, **options)
-    queries = [
-        _facts_of_query(split, query, why, found)
-        for query, why in chosen_queries(split, found["plain"], choice).items()
-    ]
-    height, breadth = embedder.input_shape[1:3]
-    drawn = rank_list_figure(
-        [own for query in queries for own in _pictures(split, query)],
-        aspect=height / breadth,
-        width=width,
-    )
-    metric = config.evaluation.metric
-    facts = {"run": str(run.path), "dataset": dataset, "metric": metric}
-    return drawn, {**facts, "queries": queries}
+    def check(split):
+        _check_choice(split, choice)
+
+    embedded = embed_run(run, dataset, best=best, check=check, say=say)
+    lists = {
+        name: list_set(
+            embedded.images, run.config, k=top, rerank=again, with_junk=with_junk
+        )
+        for name, again in (("plain", False), ("re-ranked", True))[: 1 + rerank]
+    }
+    return rankings_of(embedded, lists, choice=choice)
+
+
+def rankings_of(
+    embedded: Embedded, lists: Mapping[str, RankLists], *, choice: QueryChoice
+) -> View:
+    """Returns the figure of ranked lists that are there already.
+
+    Args:
+        embedded: The test images.
+        lists: Lists by the name of the ranking; queries are chosen by the first.
+        choice: Which queries.
+
+    Raises:
+        ValueError: If no query is chosen.
+    """
+    reasons = chosen_queries(embedded.split, next(iter(lists.values())), choice)
+    data = embedded.run.config.data
+
+    def picture(width):
+        return rank_list_figure(
+            [drawn for query in reasons.items() for drawn in _pictures(facts, *query)],
+            aspect=data.image_height / data.image_width,
+            width=width,
+        )
+
+    facts = RankingLists(embedded, lists, reasons)
+    return View(facts, picture)
 
 
 def chosen_queries(
     split: Split, lists: RankLists, choice: QueryChoice
-) -> dict[int, str]:
+) -> Mapping[int, str]:
     """Returns the places of the chosen queries, each with why it is shown.
 
     A query is shown once. Those without a match have no average precision and are
@@ -119,29 +190,32 @@ def chosen_queries(
     rng = np.random.default_rng(choice.seed)
     drawn = rng.permutation(np.flatnonzero(first > 0))
     order = drawn[np.argsort(precision[drawn], kind="stable")]
-    pools = {
-        "lowest AP": (order, choice.lowest),
-        "wrong at rank 1": (drawn[first[drawn] > 1], choice.wrong),
-        "highest AP": (order[::-1], choice.highest),
-    }
-    chosen = {}
-    for why, (pool, number) in pools.items():
-        free = [int(query) for query in pool if int(query) not in chosen]
-        chosen |= dict.fromkeys(free[:number], why)
+    reasons = {}
+
+    def add(pool, number, why):
+        free = [query for query in pool.tolist() if query not in reasons]
+        reasons.update(dict.fromkeys(free[:number], why))
+
+    add(order, choice.lowest, LOWEST)
+    add(drawn[first[drawn] > 1], choice.wrong, WRONG)
+    add(order[::-1], choice.highest, HIGHEST)
+    add(drawn, max(choice.total - len(reasons), 0), RANDOM)
     for pid in choice.pids:
-        own = [i for i, record in enumerate(split.query) if record.pid == pid]
-        chosen |= {query: "chosen" for query in own if query not in chosen}
-    if not chosen:
+        for place, record in enumerate(split.query):
+            if record.pid == pid:
+                reasons.setdefault(place, NAMED)
+    if not reasons:
         raise ValueError(
             "At least one query must be shown. Received: "
             f"wrong={choice.wrong} of 0 queries that are wrong at rank 1"
         )
-    return chosen
+    return reasons
 
 
-def _check(split, choice):
+def _check_choice(split, choice):
     """Checks a choice before anything is embedded for it."""
-    if not (choice.lowest or choice.highest or choice.wrong or choice.pids):
+    counts = choice.lowest, choice.highest, choice.wrong, choice.total
+    if not any(counts) and not choice.pids:
         raise ValueError(f"At least one query must be shown. Received: {choice}")
     missing = sorted(set(choice.pids) - {record.pid for record in split.query})
     if missing:
@@ -150,61 +224,33 @@ def _check(split, choice):
         )
 
 
-def _facts_of_query(split, query, why, found):
-    record = split.query[query]
-    facts = {"path": str(record.path), "pid": record.pid, "camid": record.camid}
-    lists = [_facts_of_list(split, query, name, own) for name, own in found.items()]
-    return {**facts, "why": why, "place": query, "lists": lists}
+def _whom(record: ImageRecord):
+    return {"path": str(record.path), "pid": record.pid, "camid": record.camid}
 
 
-def _facts_of_list(split, query, name, lists):
-    precision = float(lists.average_precision[query])
-    images, rank = [], 0
-    for place, index in enumerate(lists.gallery_indices[query].tolist()):
-        if index < 0:
-            break
-        kind = "right" if lists.is_match[query, place] else "wrong"
-        kind = "junk" if lists.is_junk[query, place] else kind
-        rank += kind != "junk"
-        record = split.gallery[index]
-        images.append(
-            {
-                "path": str(record.path),
-                "pid": record.pid,
-                "camid": record.camid,
-                "place": index,
-                "kind": kind,
-                "rank": None if kind == "junk" else rank,
-                "distance": float(lists.distances[query, place]),
-            }
-        )
-    return {
-        "ranking": name,
-        "average_precision": None if np.isnan(precision) else precision,
-        "first_match_rank": int(lists.first_match_rank[query]) or None,
-        "images": images,
-    }
-
-
-def _pictures(split, query):
-    """Yields the lists of a query as the figure takes them."""
+def _pictures(facts, query, why):
+    """Yields the lists of a query as they are drawn."""
+    load_tensorflow()
     from topdb_tf.data.decoding import decode_image
 
-    record = split.query[query["place"]]
+    split = facts.embedded.split
+    record = split.query[query]
     pixels, label = decode_image(record.path), "\n".join(names_of(split, record))
-    for own in query["lists"]:
-        beginning = f"{query['why']}: {record.path.name}"
-        title = beginning if own["ranking"] == "plain" else "re-ranked"
+    for ranking, lists in facts.lists.items():
+        beginning = f"{why}: {record.path.name}" if ranking == "plain" else ranking
         listed = []
-        for item in own["images"]:
-            shown = split.gallery[item["place"]]
-            image, text = decode_image(shown.path), "\n".join(names_of(split, shown))
-            listed.append(Listed(image, item["kind"], item["distance"], text))
-        yield RankList(pixels, label, f"{title}, {_score_text(own)}", listed)
+        for image in images_of_list(lists, query):
+            found = split.gallery[image.index]
+            text = "\n".join(names_of(split, found))
+            pixels_found = decode_image(found.path)
+            listed.append(Listed(pixels_found, image.kind, image.distance, text))
+        title = f"{beginning}, {_score_text(lists, query)}"
+        yield RankList(pixels, label, title, listed)
 
 
-def _score_text(own):
-    if own["first_match_rank"] is None:
+def _score_text(lists, query):
+    rank = lists.first_match_rank[query]
+    if not rank:
         return "no match in the gallery"
-    precision = 100 * own["average_precision"]
-    return f"AP {precision:.1f} %, first match at rank {own['first_match_rank']:,}"
+    precision = 100 * lists.average_precision[query]
+    return f"AP {precision:.1f} %, first match at rank {rank:,}"

@@ -1,179 +1,264 @@
-"""The CMC and the training curves of runs: numbers from their files, and figures."""
+"""The CMC and the training curves of runs, from what their folders hold."""
 
 import csv
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from topdb_tf.drawing.curves import CmcCurve, cmc_figure
 from topdb_tf.drawing.training_curves import training_figure
 from topdb_tf.evaluate import published
 from topdb_tf.evaluate.comparability import differences_from_published
 from topdb_tf.evaluate.evaluate import evaluate
-from topdb_tf.evaluate.scores import mean_cmc, read_scores
-from topdb_tf.evaluate.trainings import RunGroup
-from topdb_tf.runs.data import Say
-from topdb_tf.runs.folder import RunFolder
-from topdb_tf.runs.recipes import read_config
+from topdb_tf.evaluate.scores import MeanCmc, Scores, mean_cmc, read_scores
+from topdb_tf.evaluate.trainings import Training
+from topdb_tf.figures.view import View
+from topdb_tf.retrieval.protocol import RetrievalResult
+from topdb_tf.runs.folder import Run
+from topdb_tf.texts import Say, silent
 
 _METHOD = "Top-DB-Net"
 
 
-def cmc_numbers(
-    trainings: Sequence[RunGroup],
-    *,
-    overrides: Sequence[str] = (),
-    dataset: str | None = None,
-    best: bool = False,
-    rerank: bool = False,
-    say: Say | None = None,
-) -> dict:
-    """Returns the CMC of some trainings; runs without scores are scored first.
+@dataclass(frozen=True)
+class Curve:
+    """The CMC of a training, the mean of its runs.
 
     Args:
-        trainings: Of `trainings_of`.
-        overrides: Settings of the data for runs that have to be scored.
+        label: What it is called in figures.
+        dataset: Name of the data set that was tested on.
+        results: Results by the folder of their run, all plain or all re-ranked.
+        is_reranked: Whether they are re-ranked.
+    """
+
+    label: str
+    dataset: str
+    results: Mapping[Path, RetrievalResult]
+    is_reranked: bool = False
+
+    @functools.cached_property
+    def mean(self) -> MeanCmc:
+        """Shares by rank; a `ValueError` if the protocols of the runs differ."""
+        return mean_cmc(self.results)
+
+    def to_dict(self) -> dict:
+        """Returns what `--json` prints of it."""
+        deviation = self.mean.deviation
+        return {
+            "cmc": self.mean.cmc.tolist(),
+            "deviation": None if deviation is None else deviation.tolist(),
+            "label": self.label,
+            "dataset": self.dataset,
+            "reranked": self.is_reranked,
+            "runs": [str(run) for run in self.results],
+        }
+
+
+@dataclass(frozen=True)
+class CmcCurves:
+    """The CMC of several trainings.
+
+    Args:
+        curves: Theirs.
+        references: The rank-1 of the paper's network by name, shares.
+    """
+
+    curves: tuple[Curve, ...]
+    references: Mapping[str, float]
+
+    def to_dict(self) -> dict:
+        """Returns what `--json` prints of it."""
+        curves = [curve.to_dict() for curve in self.curves]
+        return {"curves": curves, "references": self.references}
+
+
+def cmc(
+    trainings: Sequence[Training],
+    dataset: str | None = None,
+    *,
+    best: bool = False,
+    rerank: bool = False,
+    max_rank: int = 20,
+    say: Say = silent,
+) -> View:
+    """Returns the CMC of some trainings; runs without scores are scored first.
+
+    The paper's rank-1 stands beside them where it was printed for the data set, and
+    all runs were trained on that and scored by the paper's protocol.
+
+    Args:
+        trainings: The trainings.
         dataset: Another data set than the one that each was trained on.
         best: Whether to take the model of the best epoch instead of the last.
         rerank: Whether to add the re-ranked curves.
-        say: Function that shows a line to the user. Defaults to silence.
-
-    Returns:
-        `curves`: records with `label`, `dataset`, `reranked`, `runs`, `cmc` (shares by
-        rank, the mean of the runs) and `deviation` (sample standard deviation; none of
-        one run). `references`: the rank-1 of the paper's network by name, where it
-        was printed for the data set, and all runs were trained on that and scored by
-        the paper's protocol.
+        max_rank: The last rank drawn.
+        say: Function that shows a line to the user.
 
     Raises:
-        FileNotFoundError: As `topdb_tf.evaluate.evaluate.evaluate`.
+        FileNotFoundError: If a run without scores has no model, or its data is missing.
+        ValueError: If the seeds of a training were scored by different protocols.
     """
-    options = {"dataset": dataset, "best": best}
     curves, scored = [], {}
     for training in trainings:
-        scores = [
-            _scores(run, overrides, options, rerank, say) for run in training.runs
-        ]
-        scored.setdefault(scores[0]["dataset"], []).extend(scores)
+        scores = {
+            run.path: _scores_of(run, dataset, best=best, rerank=rerank, say=say)
+            for run in training.runs
+        }
+        name = next(iter(scores.values())).origin.dataset
+        scored.setdefault(name, []).extend(scores.values())
         for again in (False, True)[: 1 + rerank]:
-            curves.append(_curve(training, scores, again))
+            results = {path: own.result(reranked=again) for path, own in scores.items()}
+            label = f"{training.label}, re-ranked" if again else training.label
+            curves.append(Curve(label, name, results, again))
     if len(scored) > 1:
-        for curve in curves:
-            curve["label"] += f", {_title(curve['dataset'])}"
-    return {"curves": curves, "references": _references(scored, rerank)}
+        curves = [
+            replace(curve, label=f"{curve.label}, {_title(curve.dataset)}")
+            for curve in curves
+        ]
+    references = _references(scored, rerank)
+    return cmc_of(curves, references=references, max_rank=max_rank)
 
 
-def cmc_picture(numbers: dict, **options) -> Figure:
-    """Returns the figure of what `cmc_numbers` returns.
+def cmc_of(
+    curves: Sequence[Curve],
+    *,
+    references: Mapping[str, float] | None = None,
+    max_rank: int = 20,
+) -> View:
+    """Returns the figure of some CMC that are there already.
 
     Args:
-        numbers: The numbers.
-        **options: `max_rank` and `width`, of `topdb_tf.drawing.curves.cmc_figure`.
+        curves: The curves.
+        references: The rank-1 of the paper's network by name, shares.
+        max_rank: The last rank drawn.
+
+    Raises:
+        ValueError: If the seeds of a training were scored by different protocols.
     """
-    curves = [
-        CmcCurve(
-            curve["label"],
-            np.array(curve["cmc"]),
-            None if curve["deviation"] is None else np.array(curve["deviation"]),
+    facts = CmcCurves(tuple(curves), references or {})
+    drawn = [CmcCurve(curve.label, *curve.mean) for curve in curves]
+
+    def picture(width):
+        return cmc_figure(
+            drawn, max_rank=max_rank, references=facts.references, width=width
         )
-        for curve in numbers["curves"]
-    ]
-    return cmc_figure(curves, references=numbers["references"], **options)
+
+    return View(facts, picture)
 
 
-def read_log(run: RunFolder) -> dict[str, list]:
-    """Returns the columns of a run's log by name; `None` where an epoch has no figure.
+@dataclass(frozen=True)
+class Log:
+    """What a run wrote of its epochs.
+
+    Args:
+        columns: Figures by epoch, by the name of the column, `epoch` among them; `None`
+            where an epoch has no figure.
+    """
+
+    columns: Mapping[str, Sequence[float | None]]
+
+    @property
+    def last(self) -> list[tuple[str, float]]:
+        """The figures of the last epoch by name, `epoch` among them."""
+        last = [(name, column[-1]) for name, column in self.columns.items()]
+        return [(name, figure) for name, figure in last if figure is not None]
+
+
+def read_log(run: Run) -> Log:
+    """Returns the log of a run.
 
     Raises:
         FileNotFoundError: If the run has no log yet.
         ValueError: If the log is damaged.
     """
-    if not run.log.is_file():
+    file = run.folder.log
+    if not file.is_file():
         raise FileNotFoundError(
-            f"{run.path} has no {run.log.name}: its first epoch has not ended."
+            f"{run.path} has no {file.name}: its first epoch has not ended."
         )
-    with run.log.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    with file.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
     try:
-        log = {
+        columns = {
             name: [float(row[name]) if row[name] else None for row in rows]
             for name in rows[0]
         }
-        log["epoch"] = [int(epoch) for epoch in log["epoch"]]
+        epochs = [int(epoch) for epoch in columns["epoch"]]
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{run.log} must be a table of numbers with a column `epoch`, and at least "
+            f"{file} must be a table of numbers with a column `epoch`, and at least "
             f"one row. Received: {error}"
         ) from error
-    return log
+    return Log(columns | {"epoch": epochs})
 
 
-def training_numbers(trainings: Sequence[RunGroup]) -> dict:
-    """Returns the logs of some trainings.
+@dataclass(frozen=True)
+class TrainingCurves:
+    """The logs of several trainings.
 
     Args:
-        trainings: Of `trainings_of`.
+        trainings: The trainings.
+        logs: The logs of the runs of each.
+    """
 
-    Returns:
-        `trainings`: records with `label`, `runs` and `logs`, one a run, as `read_log`.
+    trainings: tuple[Training, ...]
+    logs: tuple[tuple[Log, ...], ...]
+
+    def to_dict(self) -> dict:
+        """Returns what `--json` prints of it."""
+        return {
+            "trainings": [
+                {
+                    "label": one.label,
+                    "runs": [str(run.path) for run in one.runs],
+                    "logs": [log.columns for log in logs],
+                }
+                for one, logs in zip(self.trainings, self.logs, strict=True)
+            ]
+        }
+
+
+def training(trainings: Sequence[Training]) -> View:
+    """Returns losses, accuracy, learning rate and scores of some trainings by epoch.
 
     Raises:
-        FileNotFoundError: As `read_log`.
-        ValueError: As `read_log`.
+        FileNotFoundError: If a run has no log yet.
+        ValueError: If a log is damaged.
     """
-    return {
-        "trainings": [
-            {
-                "label": training.label,
-                "runs": [str(run.path) for run in training.runs],
-                "logs": [read_log(run) for run in training.runs],
-            }
-            for training in trainings
-        ]
-    }
+    logs = tuple(tuple(read_log(run) for run in one.runs) for one in trainings)
+
+    def picture(width):
+        labels = [one.label for one in trainings]
+        arrays = [[_arrays(log) for log in logs_of_one] for logs_of_one in logs]
+        return training_figure(dict(zip(labels, arrays, strict=True)), width=width)
+
+    return View(TrainingCurves(tuple(trainings), logs), picture)
 
 
-def training_picture(numbers: dict, **options) -> Figure:
-    """Returns the figure of what `training_numbers` returns.
-
-    Args:
-        numbers: The numbers.
-        **options: `width`, of `topdb_tf.drawing.training_curves.training_figure`.
-    """
-    runs = {
-        training["label"]: [
-            {name: np.array(column, float) for name, column in log.items()}
-            for log in training["logs"]
-        ]
-        for training in numbers["trainings"]
-    }
-    return training_figure(runs, **options)
+def _arrays(log):
+    """Returns the columns of a log as arrays, NaN where an epoch has no figure."""
+    return {name: np.array(column, float) for name, column in log.columns.items()}
 
 
-def _scores(run, overrides, options, rerank, say):
-    config = read_config(run.config, list(overrides))
-    scores = read_scores(run, config, **options)
-    if scores is None or (rerank and "reranked" not in scores):
-        scores = evaluate(run, config, rerank=rerank, say=say, **options)
-    return scores
-
-
-def _curve(training, scores, reranked):
-    return {
-        **mean_cmc([own["reranked"] if reranked else own for own in scores]),
-        "label": f"{training.label}, re-ranked" if reranked else training.label,
-        "dataset": scores[0]["dataset"],
-        "reranked": reranked,
-        "runs": [str(run.path) for run in training.runs],
-    }
+def _scores_of(run, dataset, *, best, rerank, say) -> Scores:
+    scores = read_scores(run, dataset, best=best)
+    if scores is None:
+        say(f"{run.path} has no scores yet: it is scored first")
+    elif rerank and scores.reranked is None:
+        say(f"{run.path} has no re-ranked scores yet: it is scored first")
+    else:
+        return scores
+    return evaluate(run, dataset, best=best, rerank=rerank, say=say)
 
 
 def _references(scored, rerank):
     tables = [(published.TABLE_1, ""), (published.TABLE_2, ", re-ranked")]
     references = {}
     for dataset, scores in scored.items():
-        if not all(_is_as_published(dataset, own) for own in scores):
+        if not all(_is_as_published(dataset, one) for one in scores):
             continue
         for table, how in tables[: 1 + rerank]:
             name = f"{_METHOD} in the paper{how}"
@@ -186,8 +271,8 @@ def _references(scored, rerank):
 def _is_as_published(dataset, scores):
     return (
         dataset in published.TITLES
-        and scores.get("trained_on", dataset) == dataset
-        and not differences_from_published(dataset, scores["protocol"])
+        and scores.origin.trained_on in (None, dataset)
+        and not differences_from_published(dataset, scores.plain.protocol)
     )
 
 
