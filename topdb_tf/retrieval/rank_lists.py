@@ -84,6 +84,53 @@ def images_of_list(
     return images
 
 
+LOWEST, WRONG, HIGHEST, DRAWN = (
+    "lowest AP",
+    "wrong at rank 1",
+    "highest AP",
+    "drawn at random",
+)
+"""Why a query is shown."""
+
+
+def chosen_queries(
+    lists: RankLists,
+    *,
+    lowest: int = 0,
+    wrong: int = 0,
+    highest: int = 0,
+    in_all: int = 0,
+    seed: int = 1,
+) -> dict[int, str]:
+    """Returns the places of some queries with a match, and of each why it is there.
+
+    A query is there once, for the first of the reasons in the order below. Which of
+    several of the same average precision are taken is drawn.
+
+    Args:
+        lists: The ranking that the choice is made by.
+        lowest: How many of the lowest average precision.
+        wrong: How many, drawn, whose first image is wrong.
+        highest: How many of the highest average precision.
+        in_all: Queries are drawn at random until there are so many.
+        seed: Seed of all that is drawn.
+    """
+    precision, first = lists.average_precision, lists.first_match_rank
+    rng = np.random.default_rng(seed)
+    drawn = rng.permutation(np.flatnonzero(first > 0))
+    order = drawn[np.argsort(precision[drawn], kind="stable")]
+    reasons = {}
+    for reason, pool, number in (
+        (LOWEST, order, lowest),
+        (WRONG, drawn[first[drawn] > 1], wrong),
+        (HIGHEST, order[::-1], highest),
+    ):
+        free = [query for query in pool.tolist() if query not in reasons]
+        reasons |= dict.fromkeys(free[:number], reason)
+    free = [query for query in drawn.tolist() if query not in reasons]
+    return reasons | dict.fromkeys(free[: max(in_all - len(reasons), 0)], DRAWN)
+
+
 def ranked_lists(
     retrieval_set: RetrievalSet,
     *,
