@@ -4,7 +4,7 @@ import time
 
 import click
 
-from topdb_tf.cli import completion, curve_figures, data, figures
+from topdb_tf.cli import completion, data, figures
 from topdb_tf.cli import embed as embedding
 from topdb_tf.cli import evaluate as scoring
 from topdb_tf.cli import export as serving
@@ -121,14 +121,5 @@ for _command in (
     completion.completion,
 ):
     main.add_command(_command)
-
-for _command in (
-    curve_figures.cmc,
-    curve_figures.training,
-    curve_figures.distances,
-    curve_figures.cameras,
-    curve_figures.embedding_map,
-):
-    figures.figure.add_command(_command)
 
 completion.complete_names(main)

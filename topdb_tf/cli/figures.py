@@ -1,27 +1,23 @@
-"""Commands that draw figures made of images."""
+"""Commands that draw figures of a run: what it learned, finds and looks at."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 
 from topdb_tf.cli.options import (
+    DATA_ROOT,
     PATH,
+    RUN,
+    count_option,
     data_options,
-    finish,
-    opened,
+    data_overrides,
+    options_of,
     output_options,
     say,
-    width_of,
+    show,
 )
-
-_MAP = click.option(
-    "--map",
-    "name",
-    type=click.Choice(["backbone", "bottlenecks"]),
-    default="backbone",
-    show_default=True,
-    help="Map whose activation is drawn: F or G in the paper.",
-)
+from topdb_tf.files import whole_file
 
 
 @click.group()
@@ -29,25 +25,29 @@ def figure():
     """Draws figures of a run: what the network looks at, and what it finds."""
 
 
-def _image_options(command):
-    """Adds the options of figures of images that are named or drawn."""
-    for option in (
-        click.option("--seed", default=1, show_default=True, help="Of what is drawn."),
-        click.option(
-            "--num",
-            type=click.IntRange(min=1),
-            default=4,
-            show_default=True,
-            help="Persons whose query is drawn, where no image is named.",
-        ),
-        click.argument("places", nargs=-1, type=PATH, metavar="[RUN] [IMAGES]..."),
-    ):
-        command = option(command)
-    return command
+_RUNS = click.argument("runs", nargs=-1, type=PATH)
+_SEED = click.option("--seed", default=1, show_default=True, help="Of what is drawn.")
+_IMAGES = options_of(
+    click.argument("places", nargs=-1, type=PATH, metavar="[RUN] [IMAGES]..."),
+    count_option(
+        "--num",
+        default=4,
+        help="Persons whose query is drawn, where no image is named.",
+    ),
+    _SEED,
+)
+_MAP = click.option(
+    "--map",
+    "map_name",
+    type=click.Choice(["backbone", "bottlenecks"]),
+    default="backbone",
+    show_default=True,
+    help="Map whose activation is drawn: F or G in the paper.",
+)
 
 
 @figure.command()
-@_image_options
+@_IMAGES
 @_MAP
 @click.option(
     "--beside",
@@ -65,9 +65,7 @@ def _image_options(command):
 )
 @data_options
 @output_options
-def activations(
-    places, num, seed, name, beside, threshold, dataset, data_root, best, **output
-):
+def activations(places, num, seed, dataset, **options):
     """Draws where the model of RUN, or of the newest run, looks in images.
 
     Each image, the activation over it (eq. 1 of the paper) and the part that passes
@@ -78,21 +76,17 @@ def activations(
     topdb-tf figure activations runs/paper --beside runs/no_drop --out looks.pdf
     topdb-tf figure activations runs/paper photos --threshold 0.35
     """
-    from topdb_tf.figures.look import activations as recipe
+    from topdb_tf.figures.look import activations
 
-    run, config, files, shown = _opened_images(
-        places, data_root, output, "activations", dataset=dataset, num=num, seed=seed
-    )
-    options = {"beside": beside, "best": best, "name": name, "threshold": threshold}
-    drawn, facts = recipe(run, config, shown, width=width_of(output), **options)
-    finish(drawn, facts, files, output)
+    run, choice = _run_and_images(places, dataset=dataset, num=num, seed=seed)
+    _draw(activations, run, choice, name="activations", **options)
 
 
 @figure.command()
-@_image_options
+@_IMAGES
 @data_options
 @output_options
-def masks(places, num, seed, dataset, data_root, best, **output):
+def masks(places, num, seed, dataset, **options):
     """Draws the rows that Top DropBlock takes in RUN's training, by its model.
 
     Beside them the activity that the rows are ranked by, and a random block, as
@@ -103,30 +97,25 @@ def masks(places, num, seed, dataset, data_root, best, **output):
     topdb-tf figure masks runs/paper --num 6 --out masks.svg --column
     topdb-tf figure masks runs/paper photos/a.jpg photos/b.jpg
     """
-    from topdb_tf.figures.masks import masks as recipe
+    from topdb_tf.figures.masks import masks
 
-    run, config, files, shown = _opened_images(
-        places, data_root, output, "masks", dataset=dataset, num=num, seed=seed
-    )
-    options = {"best": best, "seed": seed, "width": width_of(output)}
-    drawn, facts = recipe(run, config, shown, **options)
-    finish(drawn, facts, files, output)
+    run, choice = _run_and_images(places, dataset=dataset, num=num, seed=seed)
+    _draw(masks, run, choice, name="masks", **options)
 
 
 @figure.command()
-@_image_options
+@_IMAGES
 @_MAP
-@click.option(
+@count_option(
     "--epoch",
-    "chosen",
-    type=click.IntRange(min=1),
+    "only",
     multiple=True,
     metavar="N",
     help="An epoch; may be repeated.  [default: up to six of those kept]",
 )
-@click.option("--data-root", type=PATH, help="Folder of data.")
+@DATA_ROOT
 @output_options
-def epochs(places, num, seed, name, chosen, data_root, **output):
+def epochs(places, num, seed, **options):
     """Draws where RUN's network looked after several epochs of its training.
 
     A run keeps the checkpoints of its newest two epochs and of the best unless
@@ -136,24 +125,18 @@ def epochs(places, num, seed, name, chosen, data_root, **output):
     topdb-tf figure epochs
     topdb-tf figure epochs runs/paper --epoch 1 --epoch 50 --epoch 400 --num 3
     """
-    from topdb_tf.figures import epochs as epoch_figure
+    from topdb_tf.figures.epochs import epochs
 
-    run, config, files, shown = _opened_images(
-        places, data_root, output, "epochs", num=num, seed=seed, check=_has_epochs
-    )
-    options = {"chosen": chosen, "name": name, "width": width_of(output)}
-    finish(*epoch_figure.epochs(run, config, shown, **options), files, output)
+    run, choice = _run_and_images(places, num=num, seed=seed)
+    _draw(epochs, run, choice, name="epochs", **options)
 
 
 @figure.command()
-@click.argument("run", required=False, type=PATH)
-@click.option("--lowest", metavar="N", type=click.IntRange(min=0), help="Lowest AP.")
-@click.option("--highest", metavar="N", type=click.IntRange(min=0), help="Highest AP.")
-@click.option(
-    "--wrong",
-    metavar="N",
-    type=click.IntRange(min=0),
-    help="Drawn from those whose first image is wrong.",
+@RUN
+@count_option("--lowest", metavar="N", least=0, help="Lowest AP.")
+@count_option("--highest", metavar="N", least=0, help="Highest AP.")
+@count_option(
+    "--wrong", metavar="N", least=0, help="Drawn from those whose first image is wrong."
 )
 @click.option(
     "--pid",
@@ -163,24 +146,17 @@ def epochs(places, num, seed, name, chosen, data_root, **output):
     help="All queries of this person; may be repeated.",
 )
 @click.option("--rerank", is_flag=True, help="Add the re-ranked list below each.")
-@click.option(
-    "--top",
-    metavar="K",
-    type=click.IntRange(1, 50),
-    default=10,
-    show_default=True,
-    help="Images of a list.",
-)
+@count_option("--top", metavar="K", most=50, default=10, help="Images of a list.")
 @click.option(
     "--junk",
     "with_junk",
     is_flag=True,
     help="Show images of the query's person and camera too, which are not ranked.",
 )
-@click.option("--seed", default=1, show_default=True, help="Of what is drawn.")
+@_SEED
 @data_options
 @output_options
-def rankings(run, lowest, highest, wrong, pids, seed, data_root, **options):
+def rankings(run, lowest, highest, wrong, pids, seed, **options):
     """Draws queries of RUN, or of the newest run, and what its model finds for them.
 
     By default the two queries of the lowest average precision and the two of the
@@ -191,31 +167,202 @@ def rankings(run, lowest, highest, wrong, pids, seed, data_root, **options):
     topdb-tf figure rankings runs/market1501 --wrong 5 --rerank --out wrong.pdf
     topdb-tf figure rankings runs/market1501 --pid 12 --pid 40 --top 5 --column
     """
-    from topdb_tf.figures import rankings as recipe
+    from topdb_tf.figures.rankings import QueryChoice, rankings
 
-    output = {name: options.pop(name) for name in ("out", "column", "as_json")}
-    run, config, files = opened(run, data_root, output, "rankings")
-    if lowest is highest is wrong is None and not pids:
+    if lowest is None and highest is None and wrong is None and not pids:
         lowest = highest = 2
-    choice = recipe.QueryChoice(lowest or 0, highest or 0, wrong or 0, pids, seed)
-    options |= {"width": width_of(output), "say": say}
-    finish(*recipe.rankings(run, config, choice, **options), files, output)
+    choice = QueryChoice(lowest or 0, highest or 0, wrong or 0, pids, seed)
+    _draw(rankings, run, name="rankings", choice=choice, **options)
 
 
-def _has_epochs(run):
-    from topdb_tf.figures.epochs import kept_epochs
+@figure.command()
+@_RUNS
+@count_option(
+    "--ranks", "max_rank", least=2, most=50, default=20, help="The last rank drawn."
+)
+@click.option("--rerank", is_flag=True, help="Add the re-ranked curves.")
+@data_options
+@output_options
+def cmc(runs, data_root, **options):
+    """Draws the CMC of RUNS, or of the newest run, beside the paper's rank-1.
 
-    kept_epochs(run)
+    A folder of seeds is drawn as their mean in a band of the deviation. Scores are
+    read where `topdb-tf evaluate` left them; what has none is scored first.
+
+    \b
+    topdb-tf figure cmc
+    topdb-tf figure cmc runs/paper runs/no_drop --out cmc.svg --out cmc.pdf
+    topdb-tf figure cmc runs/NAME --ranks 50 --rerank
+    """
+    from topdb_tf.evaluate.trainings import trainings_of
+    from topdb_tf.figures.run_curves import cmc
+
+    trainings = trainings_of(runs, data_overrides(None, data_root))
+    _write(
+        cmc, trainings, folder=_first(runs, trainings), name="cmc", say=say, **options
+    )
 
 
-def _opened_images(
-    places: tuple[Path, ...], data_root, output, name, *, check=None, **options
-):
-    """Returns a run, its settings, the files of a figure, and the images it shows."""
-    from topdb_tf.figures.images import run_and_images, shown_images
+@figure.command()
+@_RUNS
+@output_options
+def training(runs, **options):
+    """Draws losses by stream, accuracy, learning rate and scores of RUNS by epoch.
 
-    run, images = run_and_images(places)
-    run, config, files = opened(run, data_root, output, name)
-    if check is not None:
-        check(run)
-    return run, config, files, shown_images(run, config, images, say=say, **options)
+    By default the newest run. Of several, every panel shows one stream. A folder of
+    seeds is drawn as their mean in a band of the deviation.
+
+    \b
+    topdb-tf figure training
+    topdb-tf figure training runs/paper runs/authors --out training.pdf
+    """
+    from topdb_tf.evaluate.trainings import trainings_of
+    from topdb_tf.figures.run_curves import training
+
+    trainings = trainings_of(runs)
+    folder = _first(runs, trainings)
+    _write(training, trainings, folder=folder, name="training", **options)
+
+
+@figure.command()
+@RUN
+@count_option(
+    "--bins", "num_bins", least=2, most=1000, default=80, help="Of the histograms."
+)
+@data_options
+@output_options
+def distances(run, **options):
+    """Draws how far apart images of one person and of two are, by RUN's model.
+
+    With the thresholds of `topdb-tf calibrate`, where there are any.
+
+    \b
+    topdb-tf figure distances
+    topdb-tf figure distances runs/market1501 --out distances.pdf --column
+    """
+    from topdb_tf.figures.pair_distances import distances
+
+    _draw(distances, run, name="distances", **options)
+
+
+@figure.command()
+@RUN
+@click.option(
+    "--score",
+    type=click.Choice(["rank-1", "mAP"]),
+    default="rank-1",
+    show_default=True,
+    help="In the cells; --json prints both.",
+)
+@data_options
+@output_options
+def cameras(run, score, **options):
+    """Draws rank-1 or mAP by the cameras of the query and of the gallery.
+
+    A cell is of the queries of one camera, ranked against the gallery of one camera.
+
+    \b
+    topdb-tf figure cameras
+    topdb-tf figure cameras runs/market1501 --score mAP --out cameras.svg
+    """
+    from topdb_tf.figures.camera_pairs import cameras
+
+    name = "cameras" if score == "rank-1" else "cameras-mAP"
+    _draw(cameras, run, name=name, score=score, **options)
+
+
+@figure.command("map")
+@RUN
+@click.option(
+    "--method",
+    type=click.Choice(["tsne", "pca"]),
+    default="tsne",
+    show_default=True,
+    help="How embeddings come into the plane.",
+)
+@click.option("--pid", "persons", multiple=True, help="A person; may be repeated.")
+@count_option(
+    "--num-pids",
+    most=104,
+    default=12,
+    help="Persons with the most images, where none is named.",
+)
+@click.option("--seed", default=1, show_default=True, help="Of t-SNE.")
+@data_options
+@output_options
+def embedding_map(run, **options):
+    """Draws the test images of some persons as points, as RUN's model places them.
+
+    \b
+    topdb-tf figure map
+    topdb-tf figure map runs/market1501 --method pca --pid 12 --pid 40 --pid 77
+    """
+    from topdb_tf.figures.places import embedding_map
+
+    _draw(embedding_map, run, name="map", **options)
+
+
+def _run_and_images(places: Sequence[Path], **choice):
+    """Returns the folder of a run, if the first place is one, and the images."""
+    from topdb_tf.figures.images import ImageChoice
+    from topdb_tf.runs.folder import RunFolder
+
+    run = None
+    if places and RunFolder(places[0]).holds_run:
+        run, *places = places
+    return run, ImageChoice(tuple(places), **choice)
+
+
+def _first(runs, trainings) -> Path:
+    """Returns the folder whose figures are drawn."""
+    return runs[0] if runs else trainings[0].runs[0].path
+
+
+def _draw(
+    draw: Callable,
+    run: Path | None,
+    *arguments,
+    name: str,
+    data_root: Path | None,
+    **options,
+) -> None:
+    """Opens a run and draws a figure of it, with the options of its command."""
+    from topdb_tf.runs.folder import open_run
+
+    run = open_run(run, data_overrides(None, data_root), say=say)
+    options |= {"folder": run.path, "name": name, "say": say}
+    _write(draw, run, *arguments, **options)
+
+
+def _write(
+    draw: Callable,
+    *arguments,
+    folder: Path,
+    name: str,
+    out: Sequence[Path],
+    column: bool,
+    as_json: bool,
+    **options,
+) -> None:
+    """Draws a figure, writes it whole, and shows its files, or all that is in it.
+
+    Without `out` it is written into the folder of the run. Names of files are checked
+    before anything is drawn.
+    """
+    from topdb_tf.drawing import style
+
+    for file in out:
+        style.check_format(file)
+        if not file.parent.is_dir():
+            raise FileNotFoundError(
+                f"There is no folder {file.parent} for the figure. Make it first."
+            )
+    files = list(out) or [folder / "figures" / f"{name}.png"]
+    view = draw(*arguments, **options)
+    drawn = view.picture(style.COLUMN_WIDTH if column else style.PAGE_WIDTH)
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        with whole_file(file) as partial:
+            style.save_figure(drawn, partial)
+    names = [str(file) for file in files]
+    show({**view.facts.to_dict(), "files": names}, lambda _: names, as_json)

@@ -3,13 +3,12 @@
 import datetime
 import json
 import platform
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from topdb_tf import __version__
-from topdb_tf.files import plain, whole_file
+from topdb_tf.files import plain
 from topdb_tf.progress import Verbosity, verbosity
 from topdb_tf.runs.settings import Config
 
@@ -132,98 +131,37 @@ def version_lines() -> list[str]:
     ]
 
 
-def output_options(command):
-    """Adds the options of every figure."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print what is drawn."),
-        click.option(
-            "--column",
-            is_flag=True,
-            help="3.5 inches wide, for a column of a paper, instead of 7.2.",
-        ),
-        click.option(
-            "--out",
-            type=PATH,
-            multiple=True,
-            metavar="FILE",
-            help="File .png, .svg or .pdf; may be repeated.  [default: "
-            "RUN/figures/NAME.png]",
-        ),
-    ):
-        command = option(command)
-    return command
+def options_of(*options):
+    """Returns a decorator that adds some options to a command, in this order."""
+
+    def add_to(command):
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add_to
 
 
-def data_options(command):
-    """Adds the options of figures of test images."""
-    for option in (
-        click.option(
-            "--best", is_flag=True, help="The epoch of the highest mAP, not the last."
-        ),
-        click.option("--data-root", type=PATH, help="Folder of data."),
-        click.option("--dataset", help="Another data set than the run's own."),
-    ):
-        command = option(command)
-    return command
+def count_option(*names, least: int = 1, most: int | None = None, **attributes):
+    """Returns an option that takes a whole number; its default stands in its help."""
+    kind = click.IntRange(least, most)
+    return click.option(*names, type=kind, show_default=True, **attributes)
 
 
-def opened(run: Path | None, data_root: Path | None, output: dict, name: str) -> tuple:
-    """Returns a run, its settings, and the files of a figure of it."""
-    from topdb_tf.runs.folder import open_run
-    from topdb_tf.runs.recipes import read_config
-
-    run = open_run(run)
-    config = read_config(run.config, data_overrides(None, data_root), say=say)
-    return run, config, figure_files(output["out"], run=run.path, name=name)
-
-
-def width_of(output: dict) -> float:
-    """Returns the width of a figure, in inches."""
-    from topdb_tf.drawing.style import COLUMN_WIDTH, PAGE_WIDTH
-
-    return COLUMN_WIDTH if output["column"] else PAGE_WIDTH
-
-
-def finish(drawn, facts: dict, files: list[Path], output: dict) -> None:
-    """Writes a figure to its files, and shows them, or all facts about it."""
-    write_figure(drawn, files)
-    result = {**facts, "files": [str(file) for file in files]}
-    show(result, lambda result: result["files"], output["as_json"])
-
-
-def figure_files(files: Sequence[Path], *, run: Path, name: str) -> list[Path]:
-    """Returns the files that a figure is written to, before anything is computed.
-
-    Args:
-        files: Those that are asked for; none: `figures/NAME.png` in the run's folder.
-        run: Folder of the run.
-        name: Name of the figure.
-
-    Raises:
-        FileNotFoundError: If the folder of a file is missing.
-        ValueError: If a name does not end in `.png`, `.svg` or `.pdf`.
-    """
-    from topdb_tf.drawing.style import check_format
-
-    for file in files:
-        check_format(file)
-        if not file.parent.is_dir():
-            raise FileNotFoundError(
-                f"There is no folder {file.parent} for the figure. Make it first."
-            )
-    return list(files) or [run / "figures" / f"{name}.png"]
-
-
-def write_figure(figure, files: Sequence[Path]) -> None:
-    """Writes a figure to each of some files, whole or not at all.
-
-    Args:
-        figure: The matplotlib figure.
-        files: Of `figure_files`; the folder of figures of a run is made.
-    """
-    from topdb_tf.drawing.style import save_figure
-
-    for file in files:
-        file.parent.mkdir(exist_ok=True)
-        with whole_file(file) as partial:
-            save_figure(figure, partial)
+data_options = options_of(DATASET, DATA_ROOT, BEST)
+output_options = options_of(
+    click.option(
+        "--out",
+        type=PATH,
+        multiple=True,
+        metavar="FILE",
+        help="File .png, .svg or .pdf; may be repeated.  [default: "
+        "RUN/figures/NAME.png]",
+    ),
+    click.option(
+        "--column",
+        is_flag=True,
+        help="3.5 inches wide, for a column of a paper, instead of 7.2.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print what is drawn."),
+)

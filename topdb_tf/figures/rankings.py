@@ -4,27 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from topdb_tf.data.records import ImageRecord, Split
 from topdb_tf.drawing.rank_lists import Listed, RankList, rank_list_figure
 from topdb_tf.evaluate.embedding import Embedded, embed_run
 from topdb_tf.evaluate.measured import list_set
 from topdb_tf.figures.images import names_of
 from topdb_tf.figures.view import View
-from topdb_tf.retrieval.rank_lists import RankLists, images_of_list
+from topdb_tf.retrieval.rank_lists import RankLists, chosen_queries, images_of_list
 from topdb_tf.runs.folder import Run
 from topdb_tf.runs.machine import load_tensorflow
 from topdb_tf.texts import Say, silent
-
-LOWEST, WRONG, HIGHEST, RANDOM, NAMED = (
-    "lowest AP",
-    "wrong at rank 1",
-    "highest AP",
-    "drawn at random",
-    "chosen",
-)
-"""Why a query is shown."""
 
 
 class QueryChoice(NamedTuple):
@@ -36,7 +25,6 @@ class QueryChoice(NamedTuple):
         wrong: How many, drawn, whose first image is wrong.
         pids: Persons all of whose queries are shown.
         seed: Of what is drawn, and of the order among equal ones.
-        total: How many in all, where others are drawn at random to make up for it.
     """
 
     lowest: int = 0
@@ -44,7 +32,6 @@ class QueryChoice(NamedTuple):
     wrong: int = 0
     pids: Sequence[int] = ()
     seed: int = 1
-    total: int = 0
 
 
 @dataclass(frozen=True)
@@ -140,24 +127,8 @@ def rankings(
         )
         for name, again in (("plain", False), ("re-ranked", True))[: 1 + rerank]
     }
-    return rankings_of(embedded, lists, choice=choice)
-
-
-def rankings_of(
-    embedded: Embedded, lists: Mapping[str, RankLists], *, choice: QueryChoice
-) -> View:
-    """Returns the figure of ranked lists that are there already.
-
-    Args:
-        embedded: The test images.
-        lists: Lists by the name of the ranking; queries are chosen by the first.
-        choice: Which queries.
-
-    Raises:
-        ValueError: If no query is chosen.
-    """
-    reasons = chosen_queries(embedded.split, next(iter(lists.values())), choice)
-    data = embedded.run.config.data
+    reasons = shown_queries(embedded.split, lists["plain"], choice)
+    data = run.config.data
 
     def picture(width):
         return rank_list_figure(
@@ -170,7 +141,7 @@ def rankings_of(
     return View(facts, picture)
 
 
-def chosen_queries(
+def shown_queries(
     split: Split, lists: RankLists, choice: QueryChoice
 ) -> Mapping[int, str]:
     """Returns the places of the chosen queries, each with why it is shown.
@@ -186,24 +157,16 @@ def chosen_queries(
     Raises:
         ValueError: If no query is chosen.
     """
-    precision, first = lists.average_precision, lists.first_match_rank
-    rng = np.random.default_rng(choice.seed)
-    drawn = rng.permutation(np.flatnonzero(first > 0))
-    order = drawn[np.argsort(precision[drawn], kind="stable")]
-    reasons = {}
-
-    def add(pool, number, why):
-        free = [query for query in pool.tolist() if query not in reasons]
-        reasons.update(dict.fromkeys(free[:number], why))
-
-    add(order, choice.lowest, LOWEST)
-    add(drawn[first[drawn] > 1], choice.wrong, WRONG)
-    add(order[::-1], choice.highest, HIGHEST)
-    add(drawn, max(choice.total - len(reasons), 0), RANDOM)
-    for pid in choice.pids:
-        for place, record in enumerate(split.query):
-            if record.pid == pid:
-                reasons.setdefault(place, NAMED)
+    reasons = chosen_queries(
+        lists,
+        lowest=choice.lowest,
+        wrong=choice.wrong,
+        highest=choice.highest,
+        seed=choice.seed,
+    )
+    for place, record in enumerate(split.query):
+        if record.pid in choice.pids:
+            reasons.setdefault(place, "chosen")
     if not reasons:
         raise ValueError(
             "At least one query must be shown. Received: "
@@ -214,8 +177,7 @@ def chosen_queries(
 
 def _check_choice(split, choice):
     """Checks a choice before anything is embedded for it."""
-    counts = choice.lowest, choice.highest, choice.wrong, choice.total
-    if not any(counts) and not choice.pids:
+    if not (choice.lowest or choice.highest or choice.wrong or choice.pids):
         raise ValueError(f"At least one query must be shown. Received: {choice}")
     missing = sorted(set(choice.pids) - {record.pid for record in split.query})
     if missing:
