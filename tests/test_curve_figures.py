@@ -12,19 +12,23 @@ from PIL import Image
 from tests.reference import retrieval_reference
 from topdb_tf.cli import main
 from topdb_tf.data.benchmarks import read_split
-from topdb_tf.data.records import camids_of, pids_of
+from topdb_tf.data.records import Split, camids_of, pids_of
 from topdb_tf.evaluate import published
-from topdb_tf.evaluate.measured import measure
+from topdb_tf.evaluate.calibrate import ModelCalibration
+from topdb_tf.evaluate.embedding import Embedded
 from topdb_tf.evaluate.trainings import trainings_of
 from topdb_tf.figures.camera_pairs import cameras_of
-from topdb_tf.figures.pair_distances import distance_numbers, distances_of
-from topdb_tf.figures.places import map_picture, most_seen, places_of
-from topdb_tf.figures.run_curves import cmc_numbers, cmc_picture, read_log
-from topdb_tf.report.run_parts import drawn_parts
+from topdb_tf.figures.pair_distances import distances_of
+from topdb_tf.figures.places import map_of, most_seen
+from topdb_tf.figures.run_curves import cmc, read_log
+from topdb_tf.files import sha256_of
 from topdb_tf.retrieval.distances import pairwise_distances
 from topdb_tf.retrieval.features import RetrievalSet
-from topdb_tf.runs.folder import RunFolder
-from topdb_tf.runs.recipes import read_config
+from topdb_tf.retrieval.pairs.calibration import calibration_of
+from topdb_tf.runs.data import DataOrigin
+from topdb_tf.runs.folder import open_run
+
+COSINE = "evaluation.metric=cosine"
 
 
 @pytest.fixture
@@ -132,10 +136,10 @@ def test_the_paper_is_drawn_beside_what_is_comparable(run):
     market = protocol | {"num_queries": 3368, "num_gallery": 15913}
     change_scores(run, dataset="market1501", trained_on="market1501", protocol=market)
     trainings = trainings_of([run])
-    numbers = cmc_numbers(trainings)
+    view = cmc(trainings)
     rank_1 = published.TABLE_1["Top-DB-Net"]["market1501"].rank_1
-    assert numbers["references"] == {"Top-DB-Net in the paper": rank_1 / 100}
-    marks = cmc_picture(numbers).axes[0].get_lines()[1]
+    assert view.facts.references == {"Top-DB-Net in the paper": rank_1 / 100}
+    marks = view.picture(7.2).axes[0].get_lines()[1]
     assert marks.get_xydata().tolist() == [[1, rank_1 / 100]]
     for change in (
         {"protocol": market | {"ignore_cameras": True}},
@@ -143,7 +147,7 @@ def test_the_paper_is_drawn_beside_what_is_comparable(run):
         {"trained_on": "msmt17"},
     ):
         change_scores(run, **{"protocol": market, "trained_on": "market1501"} | change)
-        assert cmc_numbers(trainings)["references"] == {}
+        assert cmc(trainings).facts.references == {}
 
 
 def test_what_has_no_scores_is_scored_first(run):
@@ -167,7 +171,7 @@ def test_training_draws_the_log(run):
     numbers = drawn("training", run)
     (log,) = numbers["trainings"][0]["logs"]
     assert log["epoch"] == [1, 2]
-    assert log == read_log(RunFolder(run))
+    assert log == read_log(open_run(run)).columns
     assert log["mean_ap"][0] is None
     rows = (run / "log.csv").read_text().splitlines()
     loss = rows[0].split(",").index("global_triplet")
@@ -204,48 +208,52 @@ def test_distances_count_all_pairs_and_draw_thresholds_of_calibrate(run):
     assert len(numbers["edges"]) <= 8
     assert numbers["thresholds"] == []
     assert "no threshold is known" in numbers["notes"][0]
-    model = RunFolder(run).embedder
-    calibration = fake_calibration(model)
+    calibration = calibration_of_random_images(run).to_dict()
     (run / "calibration.json").write_text(json.dumps(calibration))
-    numbers = distances_of(random_images(), RunFolder(run), facts_of(run))
+    numbers = distances_of(embedded_of(random_images(), run)).facts.to_dict()
     assert numbers["notes"] == []
-    assert numbers["thresholds"] == calibration["operating_points"]
-    other = distances_of(
-        random_images(), RunFolder(run), facts_of(run) | {"metric": "cosine"}
-    )
+    points = json.loads(json.dumps(calibration["operating_points"]))
+    assert json.loads(json.dumps(numbers["thresholds"])) == points
+    other = distances_of(embedded_of(random_images(), run, COSINE)).facts.to_dict()
     assert other["thresholds"] == []
     assert "was made for metric sqeuclidean, not cosine" in other["notes"][0]
 
 
-def facts_of(run):
-    return {
-        "run": str(run),
-        "dataset": "synthetic",
-        "model": "embedder.keras",
-        "metric": "sqeuclidean",
-    }
+def calibration_of_random_images(run):
+    model = run / "embedder.keras"
+    return ModelCalibration(
+        model=model.name,
+        model_sha256=sha256_of(model),
+        origin=DataOrigin("synthetic", None, "synthetic"),
+        ignore_cameras=False,
+        seed=1,
+        metric="sqeuclidean",
+        pairs=calibration_of(random_images(), rates=[0.5]),
+        embedding_seconds=0.0,
+        judging_seconds=0.0,
+        date="2026-01-01T00:00:00+00:00",
+    )
 
 
-def fake_calibration(model):
-    from topdb_tf.files import sha256_of
-
-    share = {"value": 0.01, "low": 0.0, "high": 0.1}
-    return {
-        "format": 1,
-        **facts_of(model.parent),
-        "model_sha256": sha256_of(model),
-        "operating_points": [
-            {"threshold": 4.0, "false_match_rate": share, "true_match_rate": share}
-        ],
-        "roc": {},
-    }
+def embedded_of(images, run, *overrides, **changes):
+    """Returns images of random features, as if a run had embedded them."""
+    run = open_run(run, overrides)
+    return Embedded(
+        run=run,
+        model=run.folder.embedder,
+        model_sha256="",
+        split=replace(Split("synthetic", (), (), ()), **changes),
+        images=images,
+        origin=DataOrigin("synthetic", None, "synthetic"),
+        is_own=True,
+    )
 
 
 def test_pairs_of_one_kind_are_no_histogram(run):
     images = random_images()
     alone = images._replace(gallery_pids=np.full(80, 9))
     with pytest.raises(ValueError, match="pairs of one person"):
-        distances_of(alone, RunFolder(run), facts_of(run))
+        distances_of(embedded_of(alone, run))
 
 
 def test_a_report_counts_the_pairs_of_the_figure_where_cameras_are_ignored(run):
@@ -284,8 +292,7 @@ def test_cameras_are_those_of_the_test_images(run, small_data_root):
 
 def test_camera_numbers_are_those_of_the_ranking_by_hand(small_run):
     images = random_images(3)
-    config = read_config(RunFolder(small_run).config)
-    numbers = cameras_of(images, config, {})
+    numbers = cameras_of(embedded_of(images, small_run)).facts.to_dict()
     rows, columns = images.query_camids == 2, images.gallery_camids == 3
     distances = pairwise_distances(*images[:2])[np.ix_(rows, columns)]
     kept = (rows, columns, rows, columns)
@@ -314,20 +321,22 @@ def test_a_map_is_of_the_images_of_the_persons(run, small_data_root):
 
 
 @pytest.mark.parametrize("method", ["tsne", "pca"])
-def test_a_map_is_the_same_again_and_keeps_clusters_apart(method):
+def test_a_map_is_the_same_again_and_keeps_clusters_apart(method, run):
     centres = 20 * np.eye(4, dtype="float32")
     images = random_images(1)
     far = images._replace(
         query_features=images.query_features + centres[images.query_pids - 1],
         gallery_features=images.gallery_features + centres[images.gallery_pids - 1],
     )
-    one, again = (places_of(far, {"metric": "cosine"}, method=method) for _ in "ab")
-    assert one == again
+    embedded = embedded_of(far, run, COSINE)
+    view, second = (map_of(embedded, range(1, 5), method=method) for _ in "ab")
+    one = view.facts.to_dict()
+    assert one == second.facts.to_dict()
     points, pids = np.array(one["points"]), np.array(one["pids"])
     middles = np.stack([points[pids == pid].mean(axis=0) for pid in range(1, 5)])
     nearest = np.linalg.norm(points[:, None] - middles, axis=2).argmin(axis=1) + 1
     assert np.mean(nearest == pids) > (0.99 if method == "tsne" else 0.7)
-    title = map_picture(one).axes[0].get_title(loc="left")
+    title = view.picture(7.2).axes[0].get_title(loc="left")
     assert title.endswith("digits: cameras")
 
 

@@ -17,10 +17,10 @@ from topdb_tf.data.records import ImageRecord, Split
 from topdb_tf.drawing import style
 from topdb_tf.drawing.activations import epochs_figure
 from topdb_tf.drawing.heat import activation_maps, heat
-from topdb_tf.evaluate.embedding import Embeddings
+from topdb_tf.evaluate.embedding import Embedder
 from topdb_tf.figures import epochs as epoch_figure
 from topdb_tf.figures.images import drawn_queries, names_of
-from topdb_tf.figures.rankings import QueryChoice, chosen_queries
+from topdb_tf.figures.rankings import QueryChoice, shown_queries
 from topdb_tf.model.extraction import load_embedder
 from topdb_tf.model.feature_maps import feature_maps
 from topdb_tf.retrieval.protocol import Reranking, score
@@ -169,7 +169,7 @@ def test_lists_are_those_of_the_scores(unsaved, small_run, tmp_path):
     config = read_config(small_run / "config.yaml")
     split = read_data(config.data.dataset, config)
     embedder = load_embedder(small_run / "embedder.keras")
-    features = Embeddings(split, config).retrieval_set(embedder)
+    features = Embedder(split, config).retrieval_set(embedder)
     paths = [str(record.path) for record in split.query]
     for place, rerank in enumerate((None, Reranking())):
         scores = score(features, rerank=rerank).scores.queries
@@ -207,7 +207,7 @@ LISTS = RankLists(
 
 def test_lowest_wrong_and_highest_are_chosen_once_each():
     split = Split("drawn", (), tuple(ImageRecord("a", 1, 1) for _ in range(6)), ())
-    chosen = chosen_queries(split, LISTS, QueryChoice(lowest=1, wrong=5, highest=2))
+    chosen = shown_queries(split, LISTS, QueryChoice(lowest=1, wrong=5, highest=2))
     assert chosen[3] == "lowest AP"
     assert chosen[0] == "wrong at rank 1"
     assert {query for query, why in chosen.items() if why == "highest AP"} == {1, 4}
@@ -217,7 +217,7 @@ def test_lowest_wrong_and_highest_are_chosen_once_each():
 
 def test_all_queries_of_a_person_are_chosen():
     split = Split("drawn", (), tuple(ImageRecord("a", i % 2, 1) for i in range(6)), ())
-    chosen = chosen_queries(split, LISTS, QueryChoice(lowest=1, pids=(1,)))
+    chosen = shown_queries(split, LISTS, QueryChoice(lowest=1, pids=(1,)))
     assert chosen == {3: "lowest AP", 1: "chosen", 5: "chosen"}
 
 
@@ -225,7 +225,7 @@ def test_no_query_that_is_wrong_is_said():
     right = LISTS._replace(first_match_rank=np.ones(6, int))
     split = Split("drawn", (), tuple(ImageRecord("a", 1, 1) for _ in range(6)), ())
     with pytest.raises(ValueError, match="wrong=3 of 0 queries"):
-        chosen_queries(split, right, QueryChoice(wrong=3))
+        shown_queries(split, right, QueryChoice(wrong=3))
 
 
 def test_drawn_queries_are_of_different_persons_and_the_same_each_time():
