@@ -28,7 +28,7 @@ class EpochActivations:
 
     Args:
         run: Folder of the run.
-        map_name: The map, of `topdb_tf.model.feature_maps.MAPS`.
+        map_name: The map, of `topdb_tf.model.variants.MAPS`.
         epochs: The epochs that are drawn.
         kept: All epochs that could be drawn.
         paths: The image files.
@@ -68,7 +68,7 @@ def epochs(
             identities.
         choice: Which images.
         only: Epochs; none: up to six of those kept, evenly, with the first and last.
-        map_name: The map, of `topdb_tf.model.feature_maps.MAPS`.
+        map_name: The map, of `topdb_tf.model.variants.MAPS`.
         say: Function that shows a line to the user.
 
     Raises:
@@ -110,7 +110,7 @@ def epoch_maps(
             identities.
         images: RGB, uint8, each of shape `(height, width, 3)`.
         epochs: Epochs of `kept_epochs`.
-        map_name: The map, of `topdb_tf.model.feature_maps.MAPS`.
+        map_name: The map, of `topdb_tf.model.variants.MAPS`.
 
     Returns:
         float32 array of shape `(num_epochs, num_images, rows, columns)`.

@@ -26,7 +26,7 @@ class Activations:
 
     Args:
         runs: Folders of the runs.
-        map_name: The map, of `topdb_tf.model.feature_maps.MAPS`.
+        map_name: The map, of `topdb_tf.model.variants.MAPS`.
         threshold: Share of the heat that pixels reach if they are kept.
         paths: The image files.
         kept: The share of each image that is kept by each run's model, shape
@@ -69,7 +69,7 @@ def activations(
         choice: Which images.
         beside: Folders of other runs, drawn beside it on the same images.
         best: Whether to take the models of the best epochs instead of the last.
-        map_name: The map, of `topdb_tf.model.feature_maps.MAPS`.
+        map_name: The map, of `topdb_tf.model.variants.MAPS`.
         threshold: Share of the heat that pixels must reach to be kept, in (0, 1).
         say: Function that shows a line to the user.
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from topdb_tf.data.market import DISTRACTOR_PID, JUNK_PID
 from topdb_tf.data.records import Split, pids_of
 from topdb_tf.drawing.embedding_map import embedding_map_figure
 from topdb_tf.evaluate.embedding import Embedded, embed_run, only_persons
@@ -16,7 +17,6 @@ from topdb_tf.texts import Say, silent
 METHODS = ("tsne", "pca")
 _PERPLEXITY = 30
 _FEWEST = 5  # images of a map
-_NOBODY = (-1, 0)  # junk and distractors
 
 
 class Plane(NamedTuple):
@@ -172,8 +172,9 @@ def most_seen(split: Split, num_pids: int) -> list[int]:
     persons, counts = np.unique(
         pids_of(split.query + split.gallery), return_counts=True
     )
-    known = ~np.isin(persons, np.setdiff1d(_NOBODY, pids_of(split.query)))
-    known &= persons != _NOBODY[0]
+    known = persons != JUNK_PID
+    if DISTRACTOR_PID not in pids_of(split.query):
+        known &= persons != DISTRACTOR_PID
     order = np.argsort(-counts[known], kind="stable")
     return persons[known][order[:num_pids]].tolist()
 
