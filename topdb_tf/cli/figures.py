@@ -17,7 +17,7 @@ from topdb_tf.cli.options import (
     say,
     show,
 )
-from topdb_tf.files import whole_file
+from topdb_tf.files import plain, whole_file
 
 
 @click.group()
@@ -365,4 +365,4 @@ def _write(
         with whole_file(file) as partial:
             style.save_figure(drawn, partial)
     names = [str(file) for file in files]
-    show({**view.facts.to_dict(), "files": names}, lambda _: names, as_json)
+    show({**plain(view.facts), "files": names}, lambda _: names, as_json)

@@ -28,27 +28,17 @@ class EpochActivations:
 
     Args:
         run: Folder of the run.
-        map_name: The map, of `topdb_tf.model.variants.MAPS`.
+        map: The map, of `topdb_tf.model.variants.MAPS`.
         epochs: The epochs that are drawn.
         kept: All epochs that could be drawn.
-        paths: The image files.
+        images: The image files.
     """
 
     run: Path
-    map_name: str
+    map: str
     epochs: list[int]
     kept: list[int]
-    paths: tuple[Path, ...]
-
-    def to_dict(self) -> dict:
-        """Returns what `--json` prints of it."""
-        return {
-            "run": str(self.run),
-            "map": self.map_name,
-            "epochs": self.epochs,
-            "kept": self.kept,
-            "images": [str(path) for path in self.paths],
-        }
+    images: tuple[Path, ...]
 
 
 def epochs(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,36 +21,33 @@ from topdb_tf.runs.folder import Run, open_run
 from topdb_tf.texts import Say, silent
 
 
+class KeptShares(NamedTuple):
+    """How much of an image the models of runs look at.
+
+    Args:
+        path: The image file.
+        kept: The share of the image that reaches the threshold, one a run.
+    """
+
+    path: Path
+    kept: list[float]
+
+
 @dataclass(frozen=True)
 class Activations:
     """What part of some images the models of runs look at.
 
     Args:
         runs: Folders of the runs.
-        map_name: The map, of `topdb_tf.model.variants.MAPS`.
+        map: The map, of `topdb_tf.model.variants.MAPS`.
         threshold: Share of the heat that pixels reach if they are kept.
-        paths: The image files.
-        kept: The share of each image that is kept by each run's model, shape
-            `(num_images, num_runs)`.
+        images: The images.
     """
 
     runs: tuple[Path, ...]
-    map_name: str
+    map: str
     threshold: float
-    paths: tuple[Path, ...]
-    kept: np.ndarray
-
-    def to_dict(self) -> dict:
-        """Returns what `--json` prints of it."""
-        return {
-            "runs": [str(run) for run in self.runs],
-            "map": self.map_name,
-            "threshold": self.threshold,
-            "images": [
-                {"path": str(path), "kept": shares}
-                for path, shares in zip(self.paths, self.kept.tolist(), strict=True)
-            ],
-        }
+    images: tuple[KeptShares, ...]
 
 
 def activations(
@@ -94,13 +92,14 @@ def activations(
             width=width,
         )
 
-    kept = [
-        [_kept(one[place], image, threshold) for one in maps]
-        for place, image in enumerate(shown.images)
-    ]
+    images = tuple(
+        KeptShares(path, [_kept(one[place], image, threshold) for one in maps])
+        for place, (path, image) in enumerate(
+            zip(shown.paths, shown.images, strict=True)
+        )
+    )
     paths = tuple(one.path for one in runs)
-    facts = Activations(paths, map_name, threshold, shown.paths, np.array(kept))
-    return View(facts, picture)
+    return View(Activations(paths, map_name, threshold, images), picture)
 
 
 def _maps(model, config, images, map_name):

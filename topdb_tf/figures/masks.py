@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,40 +19,35 @@ from topdb_tf.runs.folder import Run
 from topdb_tf.texts import Say, silent
 
 
+class ImageRows(NamedTuple):
+    """The rows of the feature map of an image, counted from 0 at the top.
+
+    Args:
+        path: The image file.
+        row_relevance: What rows are ranked by.
+        dropped_rows: Those that Top DropBlock drops.
+    """
+
+    path: Path
+    row_relevance: list[float]
+    dropped_rows: list[int]
+
+
 @dataclass(frozen=True)
 class DropMasks:
-    """The rows of the feature map that are dropped, counted from 0 at the top.
+    """The rows that a run's training drops.
 
     Args:
         run: Folder of the run.
-        paths: The image files.
-        row_relevance: What rows are ranked by, shape `(num_images, num_rows)`.
-        is_dropped: Which rows Top DropBlock drops, bool of the same shape.
-        random_block: Which cells a random block drops, bool `(num_rows, columns)`.
+        num_rows: Number of rows of the feature map.
+        random_block: Rows of a random block.
+        images: The rows of each image.
     """
 
     run: Path
-    paths: tuple[Path, ...]
-    row_relevance: np.ndarray
-    is_dropped: np.ndarray
-    random_block: np.ndarray
-
-    def to_dict(self) -> dict:
-        """Returns what `--json` prints of it."""
-        images = zip(self.paths, self.row_relevance, self.is_dropped, strict=True)
-        return {
-            "run": str(self.run),
-            "num_rows": len(self.random_block),
-            "random_block": np.flatnonzero(self.random_block.any(axis=1)).tolist(),
-            "images": [
-                {
-                    "path": str(path),
-                    "row_relevance": relevance.tolist(),
-                    "dropped_rows": np.flatnonzero(is_dropped).tolist(),
-                }
-                for path, relevance, is_dropped in images
-            ],
-        }
+    num_rows: int
+    random_block: list[int]
+    images: tuple[ImageRows, ...]
 
 
 def masks(
@@ -89,5 +85,9 @@ def masks(
             width=width,
         )
 
-    facts = DropMasks(run.path, shown.paths, rows.row_relevance, rows.is_dropped, block)
-    return View(facts, picture)
+    images = tuple(
+        ImageRows(path, relevance.tolist(), np.flatnonzero(is_dropped).tolist())
+        for path, relevance, is_dropped in zip(shown.paths, *rows, strict=True)
+    )
+    places = np.flatnonzero(block.any(axis=1)).tolist()
+    return View(DropMasks(run.path, len(block), places, images), picture)

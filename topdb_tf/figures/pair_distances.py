@@ -9,15 +9,15 @@ from topdb_tf.drawing.distances import Threshold, distance_figure
 from topdb_tf.evaluate.calibrate import ModelCalibration, read_calibration
 from topdb_tf.evaluate.embedding import Embedded, embed_run
 from topdb_tf.figures.view import View
+from topdb_tf.files import plain
 from topdb_tf.progress import progress_bar
-from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.pairs.distance_bins import (
     PairHistograms,
     bin_edges,
     binned,
     pair_histograms,
 )
-from topdb_tf.retrieval.pairs.operating_points import Roc, compact_roc
+from topdb_tf.retrieval.pairs.operating_points import CompactRoc, compact_roc
 from topdb_tf.runs.folder import Run
 from topdb_tf.texts import Say, rate_text, silent
 
@@ -32,8 +32,9 @@ class DistancesOfPairs:
     Args:
         embedded: The test images.
         edges: Edges of the bins, shape `(num_bins + 1,)`.
-        counts: Numbers of pairs in the bins, by the kind of the pair.
-        roc: Of the pairs by two cameras.
+        counts: Numbers of pairs in the bins, by the kind of the pair; all are of the
+            first two kinds where no cameras are known, or cameras are ignored.
+        roc: Of the first two kinds.
         num_left_out: Number of images of nobody known.
         calibration: The thresholds that hold for these distances, if there are any.
         notes: What is to be said of them, such as why there is no threshold.
@@ -41,8 +42,8 @@ class DistancesOfPairs:
 
     embedded: Embedded
     edges: np.ndarray
-    counts: Mapping[str, np.ndarray]
-    roc: Roc
+    counts: Mapping[str, list[int]]
+    roc: CompactRoc
     num_left_out: int
     calibration: ModelCalibration | None
     notes: tuple[str, ...]
@@ -54,17 +55,15 @@ class DistancesOfPairs:
 
     def to_dict(self) -> dict:
         """Returns what `--json` prints of it."""
-        thresholds = []
-        if self.calibration is not None:
-            thresholds = self.calibration.to_dict()["operating_points"]
+        points = self.calibration.pairs.operating_points if self.calibration else ()
         return {
             **self.embedded.to_dict(),
             "metric": self.metric,
             "edges": self.edges.tolist(),
-            "counts": {kind: own.tolist() for kind, own in self.counts.items()},
-            "roc": self.roc._asdict(),
+            "counts": self.counts,
+            "roc": plain(self.roc),
             "num_left_out": self.num_left_out,
-            "thresholds": thresholds,
+            "thresholds": plain(points),
             "notes": list(self.notes),
         }
 
@@ -99,9 +98,6 @@ def distances(
 def distances_of(embedded: Embedded, *, num_bins: int = 80) -> View:
     """Returns the figure of distances of images that are embedded already.
 
-    Where no cameras are known, or cameras are ignored, all pairs of two images count as
-    by two cameras.
-
     Args:
         embedded: The test images.
         num_bins: Most number of bins of the histograms.
@@ -110,22 +106,23 @@ def distances_of(embedded: Embedded, *, num_bins: int = 80) -> View:
         ValueError: If there are no pairs of one person by two cameras, or of two.
     """
     evaluation = embedded.run.config.evaluation
+    with progress_bar("counting pairs") as progress:
+        pairs = pair_histograms(
+            embedded.images,
+            metric=evaluation.metric,
+            ignore_cameras=evaluation.ignore_cameras,
+            progress=progress,
+        )
+    _check_pairs(pairs)
+    edges = bin_edges(pairs, num_bins=num_bins)
     calibration, notes = _calibration(embedded)
     if not embedded.split.has_cameras:
         notes.append("No cameras are known: all pairs of two images count as by two.")
-    elif evaluation.ignore_cameras:
-        notes.append("Cameras are ignored: all pairs of two images count as by two.")
-    are_ignored = evaluation.ignore_cameras or not embedded.split.has_cameras
-    images = _by_two_cameras(embedded.images) if are_ignored else embedded.images
-    with progress_bar("counting pairs") as progress:
-        pairs = pair_histograms(images, metric=evaluation.metric, progress=progress)
-    _check_pairs(pairs)
-    edges = bin_edges(pairs, num_bins=num_bins)
     facts = DistancesOfPairs(
         embedded=embedded,
         edges=edges,
-        counts=_counts(pairs, edges, are_ignored),
-        roc=compact_roc(pairs.by_two_cameras, num_points=_ROC_POINTS, fewest=1),
+        counts=_counts(pairs, edges),
+        roc=compact_roc(pairs.counted, num_points=_ROC_POINTS, fewest=1),
         num_left_out=pairs.num_left_out,
         calibration=calibration,
         notes=tuple(notes),
@@ -133,39 +130,23 @@ def distances_of(embedded: Embedded, *, num_bins: int = 80) -> View:
     return View(facts, lambda width: _picture(facts, width))
 
 
-def _by_two_cameras(images: RetrievalSet) -> RetrievalSet:
-    """Returns images of which all pairs count as by two cameras.
-
-    Images that are numbered do so as they are, but for an image and itself.
-    """
-    if images.query_camids.min() < 0:
-        return images
-    return images._replace(
-        query_camids=np.zeros_like(images.query_camids),
-        gallery_camids=np.ones_like(images.gallery_camids),
-    )
-
-
-def _counts(pairs: PairHistograms, edges, are_ignored) -> Mapping[str, np.ndarray]:
-    """Returns the numbers of pairs in the bins, by the kind of the pair."""
-    by_two, by_one = pairs.by_two_cameras, pairs.by_one_camera
-    counts = {
-        "same_person": binned(by_two.genuine, edges),
-        "different_persons": binned(by_two.impostors, edges),
-        "same_person_same_camera": binned(by_one.genuine, edges),
-        "different_persons_same_camera": binned(by_one.impostors, edges),
+def _counts(pairs: PairHistograms, edges: np.ndarray) -> Mapping[str, list[int]]:
+    counted, by_one_camera = pairs.counted, pairs.by_one_camera
+    return {
+        "same_person": binned(counted.genuine, edges).tolist(),
+        "different_persons": binned(counted.impostors, edges).tolist(),
+        "same_person_same_camera": binned(by_one_camera.genuine, edges).tolist(),
+        "different_persons_same_camera": binned(
+            by_one_camera.impostors, edges
+        ).tolist(),
     }
-    if are_ignored:  # then only an image and itself are by one camera
-        for kind in ("same_person_same_camera", "different_persons_same_camera"):
-            counts[kind] = np.zeros_like(counts[kind])
-    return counts
 
 
 def _picture(facts: DistancesOfPairs, width: float):
     points = facts.calibration.pairs.operating_points if facts.calibration else ()
     return distance_figure(
         facts.edges,
-        facts.counts,
+        {kind: np.array(numbers) for kind, numbers in facts.counts.items()},
         facts.roc,
         thresholds=[Threshold(one.threshold, _threshold_text(one)) for one in points],
         thresholds_title=_THRESHOLDS,
@@ -175,12 +156,15 @@ def _picture(facts: DistancesOfPairs, width: float):
 
 
 def _check_pairs(pairs: PairHistograms) -> None:
-    impostors, genuine = pairs.by_two_cameras
-    for kind, counts in (("two persons", impostors), ("one person", genuine)):
+    counted = pairs.counted
+    for kind, counts in (
+        ("two persons", counted.impostors),
+        ("one person", counted.genuine),
+    ):
         if not counts.sum():
             raise ValueError(
                 f"There must be pairs of {kind}, a query and a gallery image by two "
-                "cameras. Received: none"
+                "cameras (by any with --ignore-cameras). Received: none"
             )
 
 

@@ -12,7 +12,8 @@ class View:
     """A figure of a run, which commands write to files and pages show.
 
     Args:
-        facts: What it shows, a frozen dataclass; `--json` prints its `to_dict()`.
+        facts: What it shows, a frozen dataclass; `--json` prints it, as
+            `topdb_tf.files.plain` has it.
         picture: Function that draws it, from its width in inches.
     """
 
