@@ -16,9 +16,10 @@ from topdb_tf.data.records import Split, camids_of, pids_of
 from topdb_tf.evaluate import published
 from topdb_tf.evaluate.calibrate import ModelCalibration
 from topdb_tf.evaluate.embedding import Embedded
+from topdb_tf.evaluate.measured import measure
 from topdb_tf.evaluate.trainings import trainings_of
 from topdb_tf.figures.camera_pairs import cameras_of
-from topdb_tf.figures.pair_distances import distances_of
+from topdb_tf.figures.pair_distances import distances, distances_of
 from topdb_tf.figures.places import map_of, most_seen
 from topdb_tf.figures.run_curves import cmc, read_log
 from topdb_tf.files import sha256_of
@@ -124,6 +125,14 @@ def test_seeds_are_a_mean_and_their_deviation(run, tmp_path):
     assert several["runs"] == [str(seeds / "seed-9"), str(seeds / "seed-10")]
 
 
+def test_no_mean_is_drawn_over_different_protocols(run, tmp_path):
+    seeds = seeds_of(run, tmp_path / "seeds")
+    protocol = json.loads((run / "scores.json").read_text())["protocol"]
+    change_scores(seeds / "seed-10", protocol=protocol | {"ignore_cameras": True})
+    assert "different protocols (ignore_cameras)" in refused("cmc", seeds)
+    assert not (seeds / "figures").exists()
+
+
 def test_runs_of_one_name_are_told_by_their_paths(run, tmp_path):
     shutil.copytree(run, tmp_path / "other" / "small")
     folders = [run, tmp_path / "other" / "small"]
@@ -153,10 +162,15 @@ def test_the_paper_is_drawn_beside_what_is_comparable(run):
 def test_what_has_no_scores_is_scored_first(run):
     cmc = json.loads((run / "scores.json").read_text())["cmc"]
     (run / "scores.json").unlink()
-    plain, reranked = drawn("cmc", run, "--rerank")["curves"]
+    answer = topdb("figure", "cmc", run)
+    assert f"{run} has no scores yet: it is scored first" in answer.stderr
+    answer = topdb("figure", "cmc", run, "--rerank", "--json")
+    assert f"{run} has no re-ranked scores yet: it is scored first" in answer.stderr
+    plain, reranked = json.loads(answer.stdout)["curves"]
     assert plain["cmc"] == list(cmc.values())
     scores = json.loads((run / "scores.json").read_text())
     assert reranked["cmc"] == list(scores["reranked"]["cmc"].values())
+    assert "is scored first" not in topdb("figure", "cmc", run, "--rerank").stderr
     (run / "scores.json").unlink()
     (run / "embedder.keras").unlink()
     assert "its first epoch has not ended" in refused("cmc", run)
@@ -208,12 +222,11 @@ def test_distances_count_all_pairs_and_draw_thresholds_of_calibrate(run):
     assert len(numbers["edges"]) <= 8
     assert numbers["thresholds"] == []
     assert "no threshold is known" in numbers["notes"][0]
-    calibration = calibration_of_random_images(run).to_dict()
-    (run / "calibration.json").write_text(json.dumps(calibration))
+    text = json.dumps(calibration_of_random_images(run).to_dict())
+    (run / "calibration.json").write_text(text)
     numbers = distances_of(embedded_of(random_images(), run)).facts.to_dict()
     assert numbers["notes"] == []
-    points = json.loads(json.dumps(calibration["operating_points"]))
-    assert json.loads(json.dumps(numbers["thresholds"])) == points
+    assert numbers["thresholds"] == json.loads(text)["operating_points"]
     other = distances_of(embedded_of(random_images(), run, COSINE)).facts.to_dict()
     assert other["thresholds"] == []
     assert "was made for metric sqeuclidean, not cosine" in other["notes"][0]
@@ -257,25 +270,18 @@ def test_pairs_of_one_kind_are_no_histogram(run):
 
 
 def test_a_report_counts_the_pairs_of_the_figure_where_cameras_are_ignored(run):
-    folder = RunFolder(run)
-    config = read_config(folder.config)
-    evaluation = replace(config.evaluation, ignore_cameras=True)
-    config = replace(config, evaluation=evaluation)
-    numbers = distance_numbers(folder, config)
-    (training,) = trainings_of([run])
-    measured = measure(folder, config, rerank=False, top=1)
-    parts = {part["id"]: part for part in drawn_parts(measured, training)}
-    (figure,) = parts["distances"]["figures"]
-    told = {kind: counts.replace(",", "") for kind, counts in figure["table"]["rows"]}
-    counted = {kind: sum(counts) for kind, counts in numbers["counts"].items()}
-    assert told == {
-        kind.replace("_", " "): str(count) for kind, count in counted.items()
+    run = open_run(run, ["evaluation.ignore_cameras=true"])
+    numbers = distances(run).facts.to_dict()
+    measured = measure(run, rerank=False, top=1)
+    assert distances_of(measured.embedded).facts.to_dict() == numbers
+    counts = {kind: sum(own) for kind, own in numbers["counts"].items()}
+    # As above: 6 queries, of each person 2 gallery images and of the others 4.
+    assert counts == {
+        "same_person": 6 * 2,
+        "different_persons": 6 * 4,
+        "same_person_same_camera": 0,
+        "different_persons_same_camera": 0,
     }
-    images = measured.retrieval_set
-    same = images.query_pids[:, None] == images.gallery_pids
-    distractors = np.isin(images.gallery_pids, (-1, 0))
-    assert counted["same_person"] == same.sum()
-    assert counted["different_persons"] == (~same & ~distractors).sum()
 
 
 def test_cameras_are_those_of_the_test_images(run, small_data_root):
