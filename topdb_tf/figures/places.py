@@ -1,8 +1,7 @@
 """A map of the images of some persons, as a run's model places them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,28 +18,6 @@ _PERPLEXITY = 30
 _FEWEST = 5  # images of a map
 
 
-class Plane(NamedTuple):
-    """Where features come in a plane.
-
-    Args:
-        points: Shape `(num_images, 2)`.
-        perplexity: That of t-SNE.
-        explained: Shares of the variance that the axes of a PCA have.
-    """
-
-    points: np.ndarray
-    perplexity: float | None = None
-    explained: tuple[float, float] | None = None
-
-    @property
-    def title(self) -> str:
-        """How they came there, in words."""
-        if self.explained is None:
-            return f"t-SNE, perplexity {self.perplexity:.3g}"
-        shares = " and ".join(f"{share:.0%}" for share in self.explained)
-        return f"PCA, axes with {shares} of the variance"
-
-
 @dataclass(frozen=True)
 class EmbeddingMap:
     """The places of the images of some persons, those of the query first.
@@ -49,13 +26,17 @@ class EmbeddingMap:
         embedded: The images of these persons.
         method: `tsne` or `pca`.
         seed: Seed of t-SNE.
-        plane: Their places.
+        points: Their places, shape `(num_images, 2)`.
+        perplexity: That of t-SNE.
+        explained: Shares of the variance that the axes of a PCA have.
     """
 
     embedded: Embedded
     method: str
     seed: int
-    plane: Plane
+    points: np.ndarray
+    perplexity: float | None = None
+    explained: Sequence[float] = ()
 
     @property
     def pids(self) -> np.ndarray:
@@ -70,16 +51,16 @@ class EmbeddingMap:
         return np.concatenate([images.query_camids, images.gallery_camids])
 
     @property
-    def names(self) -> dict[int, str]:
+    def names(self) -> Mapping[int, str]:
         """The names of the persons that have one."""
         pid_names = self.embedded.split.pid_names
         return {pid: name for pid, name in pid_names.items() if pid in self.pids}
 
     def to_dict(self) -> dict:
         """Returns what `--json` prints of it."""
-        plane = {"perplexity": self.plane.perplexity}
-        if self.plane.explained is not None:
-            plane = {"explained": list(self.plane.explained)}
+        quality = {"perplexity": self.perplexity}
+        if self.method == "pca":
+            quality = {"explained": list(self.explained)}
         num_queries = len(self.embedded.images.query_pids)
         return {
             **self.embedded.to_dict(),
@@ -87,8 +68,8 @@ class EmbeddingMap:
             "names": {str(pid): name for pid, name in self.names.items()},
             "method": self.method,
             "seed": self.seed,
-            **plane,
-            "points": self.plane.points.tolist(),
+            **quality,
+            "points": self.points.tolist(),
             "pids": self.pids.tolist(),
             "camids": self.camids.tolist(),
             "is_query": [place < num_queries for place in range(len(self.pids))],
@@ -163,7 +144,7 @@ def map_of(
     if embedded.run.config.evaluation.metric == "cosine":
         norms = np.linalg.norm(features, axis=1, keepdims=True)
         features = features / np.where(norms > 0, norms, 1)
-    facts = EmbeddingMap(embedded, method, seed, _plane(features, method, seed))
+    facts = _placed(embedded, features, method, seed)
     return View(facts, lambda width: _picture(facts, width))
 
 
@@ -180,9 +161,13 @@ def most_seen(split: Split, num_pids: int) -> list[int]:
 
 
 def _picture(facts: EmbeddingMap, width: float):
-    title, has_cameras = facts.plane.title, facts.camids.min() >= 0
+    title = f"t-SNE, perplexity {facts.perplexity:.3g}"
+    if facts.method == "pca":
+        shares = " and ".join(f"{share:.0%}" for share in facts.explained)
+        title = f"PCA, axes with {shares} of the variance"
+    has_cameras = facts.camids.min() >= 0
     return embedding_map_figure(
-        facts.plane.points,
+        facts.points,
         facts.pids,
         facts.camids if has_cameras else None,
         names=facts.names,
@@ -212,7 +197,7 @@ def _pids_of_names(split, persons):
     return [by_name[name] for name in persons]
 
 
-def _plane(features, method, seed) -> Plane:
+def _placed(embedded, features, method, seed) -> EmbeddingMap:
     if method not in METHODS:
         raise ValueError(
             f"`method` must be one of {', '.join(METHODS)}. Received: {method=}"
@@ -226,10 +211,11 @@ def _plane(features, method, seed) -> Plane:
 
             pca = PCA(n_components=2, svd_solver="full")
             points = pca.fit_transform(features)
-            explained = tuple(pca.explained_variance_ratio_.tolist())
-            return Plane(points, explained=explained)
+            explained = pca.explained_variance_ratio_.tolist()
+            return EmbeddingMap(embedded, method, seed, points, explained=explained)
         from sklearn.manifold import TSNE
 
         perplexity = min(_PERPLEXITY, (len(features) - 1) / 3)
         tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1)
-        return Plane(tsne.fit_transform(features), perplexity=perplexity)
+        points = tsne.fit_transform(features)
+        return EmbeddingMap(embedded, method, seed, points, perplexity=perplexity)

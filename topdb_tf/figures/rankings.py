@@ -121,13 +121,12 @@ def rankings(
         _check_choice(split, choice)
 
     embedded = embed_run(run, dataset, best=best, check=check, say=say)
-    lists = {
-        name: list_set(
-            embedded.images, run.config, k=top, rerank=again, with_junk=with_junk
-        )
-        for name, again in (("plain", False), ("re-ranked", True))[: 1 + rerank]
-    }
-    reasons = shown_queries(embedded.split, lists["plain"], choice)
+    images, options = embedded.images, {"k": top, "with_junk": with_junk}
+    plain = list_set(images, run.config, **options)
+    lists = {"plain": plain}
+    if rerank:
+        lists["re-ranked"] = list_set(images, run.config, rerank=True, **options)
+    reasons = shown_queries(embedded.split, plain, choice)
     data = run.config.data
 
     def picture(width):

@@ -62,17 +62,12 @@ class CmcCurves:
     """The CMC of several trainings.
 
     Args:
-        curves: Theirs.
+        curves: The curves.
         references: The rank-1 of the paper's network by name, shares.
     """
 
     curves: tuple[Curve, ...]
     references: Mapping[str, float]
-
-    def to_dict(self) -> dict:
-        """Returns what `--json` prints of it."""
-        curves = [curve.to_dict() for curve in self.curves]
-        return {"curves": curves, "references": self.references}
 
 
 def cmc(
