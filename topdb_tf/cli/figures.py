@@ -183,7 +183,7 @@ def rankings(run, lowest, highest, wrong, pids, seed, **options):
 @click.option("--rerank", is_flag=True, help="Add the re-ranked curves.")
 @data_options
 @output_options
-def cmc(runs, data_root, **options):
+def cmc(runs, **options):
     """Draws the CMC of RUNS, or of the newest run, beside the paper's rank-1.
 
     A folder of seeds is drawn as their mean in a band of the deviation. Scores are
@@ -194,13 +194,9 @@ def cmc(runs, data_root, **options):
     topdb-tf figure cmc runs/paper runs/no_drop --out cmc.svg --out cmc.pdf
     topdb-tf figure cmc runs/NAME --ranks 50 --rerank
     """
-    from topdb_tf.evaluate.trainings import trainings_of
     from topdb_tf.figures.run_curves import cmc
 
-    trainings = trainings_of(runs, data_overrides(None, data_root))
-    _write(
-        cmc, trainings, folder=_first(runs, trainings), name="cmc", say=say, **options
-    )
+    _draw_trainings(cmc, runs, name="cmc", say=say, **options)
 
 
 @figure.command()
@@ -216,12 +212,9 @@ def training(runs, **options):
     topdb-tf figure training
     topdb-tf figure training runs/paper runs/authors --out training.pdf
     """
-    from topdb_tf.evaluate.trainings import trainings_of
     from topdb_tf.figures.run_curves import training
 
-    trainings = trainings_of(runs)
-    folder = _first(runs, trainings)
-    _write(training, trainings, folder=folder, name="training", **options)
+    _draw_trainings(training, runs, name="training", **options)
 
 
 @figure.command()
@@ -313,25 +306,25 @@ def _run_and_images(places: Sequence[Path], **choice):
     return run, ImageChoice(tuple(places), **choice)
 
 
-def _first(runs, trainings) -> Path:
-    """Returns the folder whose figures are drawn."""
-    return runs[0] if runs else trainings[0].runs[0].path
-
-
 def _draw(
-    draw: Callable,
-    run: Path | None,
-    *arguments,
-    name: str,
-    data_root: Path | None,
-    **options,
+    draw: Callable, run: Path | None, *arguments, data_root: Path | None, **options
 ) -> None:
     """Opens a run and draws a figure of it, with the options of its command."""
     from topdb_tf.runs.folder import open_run
 
     run = open_run(run, data_overrides(None, data_root), say=say)
-    options |= {"folder": run.path, "name": name, "say": say}
-    _write(draw, run, *arguments, **options)
+    _write(draw, run, *arguments, folder=run.path, say=say, **options)
+
+
+def _draw_trainings(
+    draw: Callable, runs: Sequence[Path], *, data_root: Path | None = None, **options
+) -> None:
+    """Opens trainings and draws a figure of them, with the options of its command."""
+    from topdb_tf.evaluate.trainings import trainings_of
+
+    trainings = trainings_of(runs, data_overrides(None, data_root))
+    folder = runs[0] if runs else trainings[0].runs[0].path
+    _write(draw, trainings, folder=folder, **options)
 
 
 def _write(

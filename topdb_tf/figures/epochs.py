@@ -127,8 +127,8 @@ def kept_epochs(run: Run) -> list[int]:
     Raises:
         ValueError: If there are fewer than two.
     """
-    found = positions(run.folder.checkpoints)
-    kept = sorted(place.epoch for place in found if place.epoch and not place.step)
+    places = positions(run.folder.checkpoints)
+    kept = sorted(place.epoch for place in places if place.epoch and not place.step)
     if len(kept) < 2:
         keep = run.saved.train.keep_checkpoints
         raise ValueError(

@@ -105,7 +105,7 @@ def cmc(
         name = next(iter(scores.values())).origin.dataset
         scored.setdefault(name, []).extend(scores.values())
         for again in (False, True)[: 1 + rerank]:
-            results = {path: own.result(reranked=again) for path, own in scores.items()}
+            results = {run: one.result(reranked=again) for run, one in scores.items()}
             label = f"{training.label}, re-ranked" if again else training.label
             curves.append(Curve(label, name, results, again))
     if len(scored) > 1:
