@@ -161,10 +161,11 @@ def most_seen(split: Split, num_pids: int) -> list[int]:
 
 
 def _picture(facts: EmbeddingMap, width: float):
-    title = f"t-SNE, perplexity {facts.perplexity:.3g}"
     if facts.method == "pca":
         shares = " and ".join(f"{share:.0%}" for share in facts.explained)
         title = f"PCA, axes with {shares} of the variance"
+    else:
+        title = f"t-SNE, perplexity {facts.perplexity:.3g}"
     has_cameras = facts.camids.min() >= 0
     return embedding_map_figure(
         facts.points,
