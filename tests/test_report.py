@@ -13,17 +13,25 @@ from click.testing import CliRunner
 from PIL import Image
 
 from topdb_tf.cli import main
-from topdb_tf.drawing.style import new_figure, styled, svg_of
+from topdb_tf.drawing.style import new_figure, styled
+from topdb_tf.evaluate.evaluate import evaluate
 from topdb_tf.evaluate.measured import measure
+from topdb_tf.evaluate.scores import read_scores, write_scores
+from topdb_tf.figures.run_curves import Curve
 from topdb_tf.fit.info import training_times
-from topdb_tf.report.drawings import inline_drawing
-from topdb_tf.report.lists import HIGHEST, LOWEST, RANDOM, WRONG, chosen_queries
-from topdb_tf.report.maps import epochs_pictures
+from topdb_tf.report.compare import write_comparison
+from topdb_tf.report.drawings import inline_svg
+from topdb_tf.report.lists import queries_of_page
+from topdb_tf.report.maps import epochs_pictures, some_of_each_reason
+from topdb_tf.report.page import Contents, check_page
+from topdb_tf.report.parts import cmc_drawing
 from topdb_tf.report.thumbnails import Thumbnails
+from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.paired import paired_difference
-from topdb_tf.retrieval.rank_lists import RankLists
-from topdb_tf.runs.folder import RunFolder
-from topdb_tf.runs.recipes import fit_command, nearest_recipe, read_config, read_recipe
+from topdb_tf.retrieval.protocol import score
+from topdb_tf.retrieval.rank_lists import DRAWN, HIGHEST, LOWEST, WRONG, RankLists
+from topdb_tf.runs.folder import RunFolder, open_run
+from topdb_tf.runs.recipes import fit_command, nearest_recipe, read_recipe
 from topdb_tf.runs.settings import Config
 
 
@@ -38,7 +46,7 @@ def test_queries_are_chosen_for_a_reason_and_once():
     precision = rng.permutation(np.arange(1, 101) / 100)
     first = np.where(precision < 0.5, 2, 1)
     precision[7], first[7] = np.nan, 0  # has no match
-    chosen = chosen_queries(lists_of(precision, first), 20)
+    chosen = queries_of_page(lists_of(precision, first), 20)
     by_reason = {}
     for query, reason in chosen.items():
         by_reason.setdefault(reason, []).append(query)
@@ -46,20 +54,24 @@ def test_queries_are_chosen_for_a_reason_and_once():
         LOWEST: 6,  # 30 % of 20
         WRONG: 5,
         HIGHEST: 2,
-        RANDOM: 7,
+        DRAWN: 7,
     }
     order = [q for q in np.argsort(precision, kind="stable") if q != 7]
     assert sorted(by_reason[LOWEST]) == sorted(order[:6])
     assert sorted(by_reason[HIGHEST]) == sorted(order[-2:])
     assert all(first[query] == 2 for query in by_reason[WRONG])
     assert 7 not in chosen
-    assert chosen == chosen_queries(lists_of(precision, first), 20)
-    assert len(chosen_queries(lists_of(precision, first), 500)) == 99
+    assert chosen == queries_of_page(lists_of(precision, first), 20)
+    all_of_them = queries_of_page(lists_of(precision, first), 500)
+    assert len(all_of_them) == 99
+    assert list(all_of_them.values()).count(LOWEST) == 30  # 30 % of 99
 
 
-def test_no_query_asked_for_is_refused():
-    with pytest.raises(ValueError, match="At least one query"):
-        chosen_queries(lists_of([1.0], [1]), 0)
+@pytest.mark.parametrize("name", ["queries", "top"])
+def test_a_page_without_queries_or_images_of_them_is_refused(name, tmp_path):
+    contents = Contents()._replace(**{name: 0})
+    with pytest.raises(ValueError, match=f"--{name} must be at least 1"):
+        check_page(tmp_path / "report.html", contents)
 
 
 @pytest.mark.parametrize("recipe", ["paper", "authors", "light", "bdb", "no_drop"])
@@ -169,7 +181,7 @@ def test_two_drawings_of_one_page_share_no_names_and_take_its_colours():
     with styled():
         figure = new_figure()
         figure.subplots().plot([0, 1], [0, 1], color="#000000")
-    one, other = (inline_drawing(svg_of(figure), name) for name in ("one", "other"))
+    one, other = (inline_svg(figure, name) for name in ("one", "other"))
     names = [
         set(part.split('"')[0] for part in d.split(' id="')[1:]) for d in (one, other)
     ]
@@ -222,30 +234,29 @@ def test_no_images_leaves_all_pictures_and_names_out(small_run, tmp_path):
 
 @pytest.fixture(scope="module")
 def measured(run_of_two):
-    run = RunFolder(run_of_two)
-    return measure(run, read_config(run.config), rerank=False, top=2)
+    return measure(open_run(run_of_two), rerank=False, top=2)
 
 
 def test_pictures_follow_queries_through_the_epochs_that_are_kept(measured):
-    found = epochs_pictures(measured, [0, 2])
+    maps = epochs_pictures(measured, [0, 2])
     names = [measured.split.query[place].path.name for place in (0, 2)]
-    assert [item["caption"] for item in found["shown"]] == names
-    for item in found["shown"]:
-        image, first, second = item["pictures"]
-        shown = [image["name"], first["name"], second["name"]]
+    assert [query.caption for query in maps.queries] == names
+    for query in maps.queries:
+        image, first, second = query.pictures
+        shown = [image.name, first.name, second.name]
         assert shown == ["the image", "epoch 1", "epoch 2"]
         # The kernels of epoch 1 are others, so it looks elsewhere.
-        assert first["data"] != second["data"]
+        assert first.data != second.data
 
 
-def test_where_too_few_epochs_are_kept_it_is_said(measured, small_run):
-    found = epochs_pictures(measured._replace(run=RunFolder(small_run)), [0])
-    assert found["shown"] == []
-    assert "train.keep_checkpoints" in found["lead"]
+def test_where_too_few_epochs_are_kept_it_is_said(small_run):
+    maps = epochs_pictures(measure(open_run(small_run), rerank=False, top=2), [0])
+    assert maps.queries == ()
+    assert "train.keep_checkpoints" in maps.lead
 
 
 def test_seeds_are_one_training_and_repeats_are_not(small_run, tmp_path):
-    from topdb_tf.evaluate.trainings import grouped, trainings_of
+    from topdb_tf.evaluate.trainings import joined_by_settings, trainings_of
 
     folders = []
     for name, seed in (("a", 1), ("b", 2), ("again", 1), ("other", 3)):
@@ -256,6 +267,49 @@ def test_seeds_are_one_training_and_repeats_are_not(small_run, tmp_path):
             text = text.replace("label_smoothing: 0.1", "label_smoothing: 0.2")
         config.write_text(text)
         folders.append(tmp_path / name)
-    trainings = grouped(trainings_of(folders))
+    trainings = joined_by_settings(trainings_of(folders))
     assert [training.label for training in trainings] == ["a, b", "again", "other"]
     assert [len(training.runs) for training in trainings] == [2, 1, 1]
+
+
+def test_seeds_scored_by_another_protocol_are_scored_again(small_run, tmp_path):
+    for name, seed in (("seed-1", 1), ("seed-2", 2), ("other", 1)):
+        run = tmp_path / ("other" if name == "other" else f"seeds/{name}")
+        shutil.copytree(small_run, run)
+        config = run / "config.yaml"
+        text = config.read_text().replace("seed: 1\n  det", f"seed: {seed}\n  det")
+        if name == "other":
+            text = text.replace("label_smoothing: 0.1", "label_smoothing: 0.2")
+        config.write_text(text)
+    second = open_run(tmp_path / "seeds" / "seed-2")
+    easier = open_run(second.path, ["evaluation.ignore_cameras=true"])
+    write_scores(second.folder.scores, evaluate(easier))
+    before = read_scores(second)
+    contents = Contents(images=False)
+    folders = [tmp_path / "seeds", tmp_path / "other"]
+    result = write_comparison(
+        folders, tmp_path / "page.html", contents, rerank=False
+    ).to_dict()
+    after = read_scores(second)
+    assert before.plain.protocol.ignore_cameras
+    assert not after.plain.protocol.ignore_cameras
+    # Both seeds have the same weights, so their scores are one and the same.
+    for name, spread in result["trainings"][0]["scores"].items():
+        assert spread["num_seeds"] == 2, name
+        assert spread["deviation"] == pytest.approx(0), name
+
+
+@pytest.mark.parametrize(("nearest", "is_cut"), [(1, True), (2, False)])
+def test_a_caption_says_where_an_axis_does_not_begin_at_zero(nearest, is_cut):
+    # One query; its person is the nearest of two images, or the other one is.
+    gallery = np.array([[float(nearest)], [1.5]])
+    ids = np.array([1]), np.array([1, 2]), np.array([1]), np.array([2, 2])
+    result = score(RetrievalSet(np.array([[0.0]]), gallery, *ids))
+    drawing = cmc_drawing("cmc", "CMC", [Curve("one", "synthetic", {"run": result})])
+    assert ("does not begin at zero" in drawing.caption) == is_cut
+
+
+def test_maps_are_of_one_query_of_each_reason_after_the_other():
+    reasons = {5: LOWEST, 6: LOWEST, 0: WRONG, 9: LOWEST}
+    assert some_of_each_reason(reasons, 3) == [5, 0, 6]
+    assert some_of_each_reason(reasons, 12) == [5, 0, 6, 9]

@@ -8,9 +8,8 @@ import pytest
 
 from tests import browser as chromium
 from tests.page_checks import check_page
-from topdb_tf.report.page_files import Contents
-from topdb_tf.runs.folder import RunFolder
-from topdb_tf.runs.recipes import read_config
+from topdb_tf.report.page import Contents
+from topdb_tf.runs.folder import open_run
 
 # As a name of a file and of a folder: it would run if it became markup.
 HOSTILE = "<img src=x onerror=owned=1><script>owned=1<!--'\"&amp;$_"
@@ -58,10 +57,10 @@ def report(runs, hostile_root, tmp_path_factory):
     """The facts of a report, and its file."""
     from topdb_tf.report.report import write_report
 
-    run = RunFolder(runs[0])
-    config = read_config(run.config, [f"data.root={hostile_root}"])
+    run = open_run(runs[0], [f"data.root={hostile_root}"])
     out = tmp_path_factory.mktemp("page") / "report.html"
-    return write_report(run, config, out, Contents(queries=60, top=TOP)), out
+    result = write_report(run, out, Contents(queries=60, top=TOP))
+    return result.to_dict(), out
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +71,8 @@ def comparison(runs, hostile_root, tmp_path_factory):
     out = tmp_path_factory.mktemp("page") / "compare.html"
     overrides = [f"data.root={hostile_root}"]
     contents = Contents(queries=5, top=TOP)
-    return write_comparison(runs, out, contents, overrides=overrides), out
+    result = write_comparison(runs, out, contents, overrides=overrides)
+    return result.to_dict(), out
 
 
 @pytest.fixture(scope="module")

@@ -106,7 +106,7 @@ for _command in (
     training.fit,
     training.demo,
     training.info,
-    training.table,
+    reporting.table,
     scoring.evaluate,
     scoring.score,
     reporting.report,

@@ -189,34 +189,3 @@ def _refuse_beside_resume(context, names):
             raise click.UsageError(
                 f"--resume goes on with a run as it is. Leave out {option}."
             )
-
-
-@click.command()
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "markdown", "csv", "latex"]),
-    default="text",
-    show_default=True,
-    help="Of the tables; latex needs the package booktabs.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
-def table(runs, form, as_json):
-    """Prints the paper's tables from RUNS, beside the published figures.
-
-    RUNS are folders of runs, of seeds, or of folders of them; by default `runs`. Runs
-    that differ in the seed and the data set alone make one row.
-
-    \b
-    topdb-tf table
-    topdb-tf table runs/market1501 runs/cuhk03 --format latex
-    """
-    from topdb_tf.evaluate.table import paper_tables
-    from topdb_tf.evaluate.table_formats import table_lines
-
-    result = paper_tables(runs or (Path("runs"),))
-    if form == "csv" and not as_json:
-        for note in result.notes:
-            say(f"Note: {note}")
-    show(result, lambda result: table_lines(result, form), as_json)

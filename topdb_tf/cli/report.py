@@ -1,64 +1,44 @@
-"""Commands that put runs on a page."""
+"""Commands that put runs on a page, or into a table."""
 
 from pathlib import Path
 
 import click
 
-from topdb_tf.cli.options import data_overrides, say, show
-from topdb_tf.runs.recipes import read_config
+from topdb_tf.cli.options import (
+    AS_JSON,
+    PATH,
+    RUN,
+    count_option,
+    data_options,
+    data_overrides,
+    options_of,
+    say,
+    show,
+)
 
-
-def _page_options(command):
-    """Adds the options that pages of one run and of several share."""
-    for option in reversed(
-        (
-            click.option("--dataset", help="Another data set than the run's own."),
-            click.option(
-                "--data-root", type=click.Path(path_type=Path), help="Folder of data."
-            ),
-            click.option(
-                "--best",
-                is_flag=True,
-                help="The epoch of the highest mAP, not the last.",
-            ),
-            click.option(
-                "--rerank/--no-rerank",
-                default=True,
-                show_default=True,
-                help="Rank by k-reciprocal re-ranked distances too.",
-            ),
-            click.option(
-                "--queries",
-                type=click.IntRange(min=1),
-                default=60,
-                show_default=True,
-                help="Queries whose ranked lists are shown.",
-            ),
-            click.option(
-                "--top",
-                type=click.IntRange(min=1),
-                default=10,
-                show_default=True,
-                help="Images of a ranked list.",
-            ),
-            click.option(
-                "--no-images", is_flag=True, help="No pictures: scores and curves only."
-            ),
-            click.option("--open", "opens", is_flag=True, help="Show it in a browser."),
-            click.option("--json", "as_json", is_flag=True, help="Print JSON alone."),
-        )
-    ):
-        command = option(command)
-    return command
+_page_options = options_of(
+    data_options,
+    click.option(
+        "--rerank/--no-rerank",
+        default=True,
+        show_default=True,
+        help="Rank by k-reciprocal re-ranked distances too.",
+    ),
+    count_option("--queries", default=60, help="Queries whose ranked lists are shown."),
+    count_option("--top", default=10, help="Images of a ranked list."),
+    click.option(
+        "--no-images", is_flag=True, help="No pictures: scores and curves only."
+    ),
+    click.option("--open", "opens", is_flag=True, help="Show it in a browser."),
+    AS_JSON,
+)
 
 
 @click.command()
-@click.argument("run", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="[default: report.html in RUN]"
-)
+@RUN
+@click.option("--out", type=PATH, help="[default: report.html in RUN]")
 @_page_options
-def report(run, out, data_root, queries, top, no_images, opens, as_json, **options):
+def report(run, out, data_root, queries, top, no_images, opens, as_json, **measuring):
     """Writes all about RUN, or the newest run, into one page of HTML.
 
     Scores beside the paper's, curves, distances, cameras, ranked lists before and
@@ -70,28 +50,27 @@ def report(run, out, data_root, queries, top, no_images, opens, as_json, **optio
     topdb-tf report runs/market1501 --queries 200 --open
     topdb-tf report runs/market1501 --no-images --out market1501.html
     """
-    from topdb_tf.report import report as recipe
+    from topdb_tf.report.page import Contents
+    from topdb_tf.report.report import report_lines, write_report
     from topdb_tf.runs.folder import open_run
 
-    run = open_run(run)
-    config = read_config(run.config, data_overrides(None, data_root), say=say)
-    contents = recipe.Contents(queries=queries, top=top, images=not no_images)
-    out = out or run.report
-    result = recipe.write_report(run, config, out, contents, **options)
-    _finish(result, recipe.report_lines, opens, as_json)
+    run = open_run(run, data_overrides(None, data_root), say=say)
+    contents = Contents(queries=queries, top=top, images=not no_images)
+    result = write_report(run, out or run.folder.report, contents, **measuring)
+    _finish(result, report_lines, opens, as_json)
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, type=PATH)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("compare.html"),
     show_default=True,
     help="The page.",
 )
 @_page_options
-def compare(runs, out, data_root, queries, top, no_images, opens, as_json, **options):
+def compare(runs, out, data_root, queries, top, no_images, opens, as_json, **measuring):
     """Compares RUNS, the first with each of the others, in text and as one page.
 
     Runs of the same settings from different seeds are one training: mean ± deviation.
@@ -102,15 +81,47 @@ def compare(runs, out, data_root, queries, top, no_images, opens, as_json, **opt
     topdb-tf compare runs/paper runs/no_drop
     topdb-tf compare runs/seeds-of-one runs/seeds-of-other --no-images --json
     """
-    from topdb_tf.report import compare as recipe
+    from topdb_tf.report.compare import compare_lines, write_comparison
+    from topdb_tf.report.page import Contents
 
-    contents = recipe.Contents(queries=queries, top=top, images=not no_images)
-    options["overrides"] = data_overrides(None, data_root)
-    result = recipe.write_comparison(runs, out, contents, **options)
-    _finish(result, recipe.compare_lines, opens, as_json)
+    contents = Contents(queries=queries, top=top, images=not no_images)
+    overrides = data_overrides(None, data_root)
+    result = write_comparison(runs, out, contents, overrides=overrides, **measuring)
+    _finish(result, compare_lines, opens, as_json)
+
+
+@click.command()
+@click.argument("runs", nargs=-1, type=PATH)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown", "csv", "latex"]),
+    default="text",
+    show_default=True,
+    help="Of the tables; latex needs the package booktabs.",
+)
+@AS_JSON
+def table(runs, form, as_json):
+    """Prints the paper's tables from RUNS, beside the published figures.
+
+    RUNS are folders of runs, of seeds, or of folders of them; by default `runs`. Runs
+    that differ in the seed and the data set alone make one row.
+
+    \b
+    topdb-tf table
+    topdb-tf table runs/market1501 runs/cuhk03 --format latex
+    """
+    from topdb_tf.evaluate.table import paper_tables
+    from topdb_tf.evaluate.table_formats import table_lines
+
+    result = paper_tables(runs or (Path("runs"),))
+    if form == "csv" and not as_json:
+        for note in result.notes:
+            say(f"Note: {note}")
+    show(result, lambda result: table_lines(result, form), as_json)
 
 
 def _finish(result, lines_of, opens, as_json):
     show(result, lines_of, as_json)
-    if opens and click.launch(Path(result["out"]).resolve().as_uri()):
+    if opens and click.launch(result.page.out.resolve().as_uri()):
         say("No browser could be opened.")

@@ -1,6 +1,7 @@
 """A run's model on a data set, scored and ranked for a report."""
 
 import time
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -87,10 +88,14 @@ class Measured(NamedTuple):
 
 
 class Stopwatch:
-    """Seconds by part, in the order in which the parts end."""
+    """Seconds by part, in the order in which the parts end.
 
-    def __init__(self):
-        self.seconds = {}
+    Args:
+        before: Seconds of the parts that ended before it was started.
+    """
+
+    def __init__(self, before: Mapping[str, float] | None = None):
+        self.seconds = dict(before or {})
         self._start = time.perf_counter()
 
     def lap(self, part: str) -> None:

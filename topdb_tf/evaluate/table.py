@@ -203,7 +203,7 @@ def _table(title, reranked, printed, rows, columns):
         has_ours |= bool(ours)
         lines += ours
         cells = printed.get(method, {})
-        cells = {name: _printed_cell(cells[name]) for name in columns if name in cells}
+        cells = {name: printed_scores(cells[name]) for name in columns if name in cells}
         if cells:
             lines.append(PaperRow(f"{method}, published", PUBLISHED, cells))
     return PaperTable(title, reranked, columns, lines if has_ours else [])
@@ -225,8 +225,8 @@ def _our_row(row, reranked):
     return PaperRow(row.label, OURS, cells, paths)
 
 
-def _printed_cell(printed):
-    """Returns what was printed, as far as it was, in the form of our own scores."""
+def printed_scores(printed: published.Published) -> Mapping[str, Spread]:
+    """Returns what the paper printed, as far as it did, by the key of the metric."""
     cell = {}
     for metric in PAPER_METRICS:
         percent = getattr(printed, metric.key, None)

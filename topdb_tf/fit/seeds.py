@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from topdb_tf.runs.settings import Config
 from topdb_tf.texts import Say
 from topdb_tf.training.checkpoint_files import positions
 
+_FILE = "seeds.json"
 DEVIATION = "sample standard deviation, of n - 1"
 
 
@@ -81,6 +82,43 @@ class SeedsSummary:
             "reranked": reranked,
         }
 
+    @classmethod
+    def from_dict(cls, record: Mapping) -> "SeedsSummary":
+        """Returns the summary that `to_dict` made a record of."""
+        keys = [metric.key for metric in PAPER_METRICS]
+        plain, reranked = (
+            {key: Spread(**spreads[key]) for key in keys}
+            for spreads in (record, record["reranked"])
+        )
+        seeds = tuple(
+            SeedScores(
+                seed=one["seed"],
+                run=one["run"],
+                plain={key: one[key] for key in keys},
+                reranked=one["reranked"],
+            )
+            for one in record["seeds"]
+        )
+        return cls(record["run"], record["dataset"], seeds, plain, reranked)
+
+
+def read_seeds(folder: Path) -> SeedsSummary | None:
+    """Returns the summary of the seeds in a folder, `None` where there is none.
+
+    Raises:
+        ValueError: If its file is damaged.
+    """
+    file = folder / _FILE
+    if not file.is_file():
+        return None
+    try:
+        return SeedsSummary.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{file} must be what `topdb-tf fit --seeds` wrote there. Received: "
+            f"{error!r}"
+        ) from error
+
 
 def fit_seeds(
     config: Config, folder: Path, *, num_seeds: int, say: Say
@@ -128,7 +166,7 @@ def fit_seeds(
             _finish(run, own, say)
     summary = summary_of_seeds(folder, [open_run(run.path) for run in configs])
     text = json.dumps(summary.to_dict(), indent=2) + "\n"
-    write_whole(folder / "seeds.json", text)
+    write_whole(folder / _FILE, text)
     return summary
 
 

@@ -1,41 +1,39 @@
 """What a comparison of runs says in words and tables."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
-from topdb_tf.evaluate.comparability import protocol_differences
 from topdb_tf.evaluate.measured import Measured
-from topdb_tf.evaluate.scores import figures_of_scores, spread
-from topdb_tf.evaluate.trainings import RunGroup
+from topdb_tf.evaluate.scores import METRICS, Scores, Spread, mean_metrics
+from topdb_tf.evaluate.trainings import Training
+from topdb_tf.files import plain
+from topdb_tf.fit.info import run_info
 from topdb_tf.report.words import warnings_of
-from topdb_tf.retrieval.paired import paired_difference
-from topdb_tf.runs.recipes import (
-    FREE_SETTINGS,
-    flat_settings,
-    yaml_text,
-)
-from topdb_tf.texts import signed, spread_text
+from topdb_tf.retrieval.paired import PairedDifference, paired_difference
+from topdb_tf.retrieval.protocol import Protocol, RetrievalResult
+from topdb_tf.runs.recipes import FREE_SETTINGS, flat_settings, yaml_text
+from topdb_tf.texts import Table, signed
 
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-MOST = len(_LETTERS)
 _ENVIRONMENT = ("precision", "device", "topdb_tf", "git_commit")
 
 
-class Compared(NamedTuple):
+@dataclass(frozen=True)
+class Compared:
     """One of the trainings that are compared.
 
     Args:
         letter: Its short name.
         training: Its runs, one a seed.
         measured: What was measured of its first run.
-        scores: Scores of each run, as in `scores.json`.
+        scores: Scores by the folder of the run, those of the first run among them.
     """
 
     letter: str
-    training: RunGroup
+    training: Training
     measured: Measured
-    scores: tuple[dict, ...]
+    scores: Mapping[Path, Scores]
 
     @property
     def label(self) -> str:
@@ -43,14 +41,60 @@ class Compared(NamedTuple):
         return f"{self.letter}: {self.training.label}"
 
     @property
-    def config(self):
-        """Settings of its first run."""
-        return self.measured.config
+    def has_reranked(self) -> bool:
+        """Whether there are re-ranked scores too."""
+        return self.measured.scores.reranked is not None
+
+    @property
+    def protocol(self) -> Protocol:
+        """The protocol that its first run was scored by."""
+        return self.measured.plain.result.protocol
+
+    def results(self, *, reranked: bool) -> Mapping[Path, RetrievalResult]:
+        """Returns the re-ranked or the plain results by the folder of the run."""
+        return {
+            path: scores.result(reranked=reranked)
+            for path, scores in self.scores.items()
+        }
 
 
-def letters(number: int) -> str:
-    """Returns short names for some trainings."""
-    return _LETTERS[:number]
+class ScoreBeside(NamedTuple):
+    """A score of a training.
+
+    Args:
+        spread: Its mean and deviation.
+        difference: How far the mean is from that of the first training; `None` of the
+            first itself, and where it is not comparable.
+    """
+
+    spread: Spread
+    difference: float | None
+
+    def __str__(self):
+        """Returns the mean with deviation and difference, in percent."""
+        if self.difference is None:
+            return str(self.spread)
+        return f"{self.spread} ({signed(self.difference)})"
+
+    def to_dict(self) -> dict:
+        """Returns what belongs in JSON."""
+        return {**plain(self.spread), "difference": self.difference}
+
+
+class QueryDifference(NamedTuple):
+    """How the queries of the first training fare in another one.
+
+    Args:
+        letter: Short name of the other.
+        precision: The difference in average precision.
+        rank_1_gained: Number of queries that only the other has right at rank 1.
+        rank_1_lost: Number of queries that only the first has right there.
+    """
+
+    letter: str
+    precision: PairedDifference
+    rank_1_gained: int
+    rank_1_lost: int
 
 
 def comparison_notes(compared: Sequence[Compared]) -> list[str]:
@@ -58,23 +102,23 @@ def comparison_notes(compared: Sequence[Compared]) -> list[str]:
     first, *others = compared
     notes = []
     for other in others:
-        keys = protocol_differences(
-            first.measured.scores["protocol"], other.measured.scores["protocol"]
-        )
-        if keys:
+        names = first.protocol.differences(other.protocol)
+        if names:
             notes.append(
                 f"{first.letter} and {other.letter} are not comparable: they were "
-                f"scored on other images or by another protocol ({', '.join(keys)})."
+                f"scored on other images or by another protocol ({', '.join(names)})."
             )
-        if first.measured.trained_on != other.measured.trained_on:
+        sources = [one.measured.embedded.origin.trained_on for one in (first, other)]
+        if len(set(sources)) > 1:
             notes.append(
-                f"{first.letter} was trained on {first.measured.trained_on}, "
-                f"{other.letter} on {other.measured.trained_on}."
+                f"{first.letter} was trained on {sources[0]}, {other.letter} on "
+                f"{sources[1]}."
             )
-    warnings = {one.letter: warnings_of(one.measured) for one in compared}
-    for line in dict.fromkeys(line for lines in warnings.values() for line in lines):
-        owners = [letter for letter, lines in warnings.items() if line in lines]
-        notes.append(f"{', '.join(owners)}: {line}")
+    letters = {}  # of the trainings that a warning is of
+    for one in compared:
+        for line in warnings_of(one.measured, run_info(one.measured.run)):
+            letters.setdefault(line, []).append(one.letter)
+    notes += [f"{', '.join(owners)}: {line}" for line, owners in letters.items()]
     if any(len(one.scores) == 1 for one in compared):
         notes.append(
             "A single run says little of a method: seeds alone move mAP and rank-1. "
@@ -85,149 +129,117 @@ def comparison_notes(compared: Sequence[Compared]) -> list[str]:
 
 def is_comparable(one: Compared, other: Compared) -> bool:
     """Returns whether two were scored on the same images by the same protocol."""
-    protocols = (own.measured.scores["protocol"] for own in (one, other))
-    return not protocol_differences(*protocols)
+    return one.protocol == other.protocol
 
 
-def settings_table(compared: Sequence[Compared]) -> dict:
+def settings_that_differ(compared: Sequence[Compared]) -> Table:
     """Returns settings and facts of the environment that are not all the same.
 
     Settings that cannot change a result, such as the folder of the data, are left out.
     """
-    columns = [flat_settings(one.config) for one in compared]
-    rows = [
-        [key, *(yaml_text(column[key]) for column in columns)]
-        for key in columns[0]
-        if len({str(column[key]) for column in columns}) > 1
-        and key not in FREE_SETTINGS
-    ]
-    facts = [_environment(one) for one in compared]
-    rows += [
-        [key, *(str(own.get(key)) for own in facts)]
-        for key in _ENVIRONMENT
-        if len({str(own.get(key)) for own in facts}) > 1
-    ]
-    return {
-        "caption": "Settings, and facts of the environment, that are not the same.",
-        "head": ["", *(one.letter for one in compared)],
-        "rows": rows,
-        "words": True,
-    }
+    columns = [flat_settings(one.measured.config) for one in compared]
+    environments = [one.measured.run.environment for one in compared]
+    rows = []
+    for key in columns[0]:
+        values = [column[key] for column in columns]
+        if key not in FREE_SETTINGS and len(set(map(str, values))) > 1:
+            rows.append([key, *map(yaml_text, values)])
+    for key in _ENVIRONMENT:
+        texts = [str(getattr(environment, key)) for environment in environments]
+        if len(set(texts)) > 1:
+            rows.append([key, *texts])
+    return Table(
+        caption="Settings, and facts of the environment, that are not the same.",
+        head=["", *(one.letter for one in compared)],
+        rows=rows,
+        is_words=True,
+    )
 
 
-def score_rows(compared: Sequence[Compared], *, reranked: bool) -> list[dict]:
-    """Returns the scores of each training, and how far they are from the first.
+def scores_beside(
+    first: Compared, one: Compared, *, reranked: bool
+) -> Mapping[str, ScoreBeside]:
+    """Returns the scores of a training, by the name of the metric.
 
     Args:
-        compared: The trainings.
+        first: The first training.
+        one: The training, which may be the first itself.
         reranked: Whether the re-ranked scores are meant.
 
-    Returns:
-        Records with `letter`, `label`, `num_seeds`, and `scores`: by name `mean`,
-        `deviation`, `num_seeds` and `difference` from the first, none where it is not
-        comparable.
+    Raises:
+        ValueError: If the seeds of a training were scored by different protocols.
     """
+    theirs = mean_metrics(first.results(reranked=reranked))
+    is_beside = one is not first and is_comparable(first, one)
+    scores = {}
+    for name, spread in mean_metrics(one.results(reranked=reranked)).items():
+        difference = spread.mean - theirs[name].mean if is_beside else None
+        scores[name] = ScoreBeside(spread, difference)
+    return scores
+
+
+def table_of_scores(compared: Sequence[Compared], *, reranked: bool) -> Table:
+    """Returns the scores of some trainings, or the re-ranked ones, as a table."""
     rows = []
     for one in compared:
-        own = [scores["reranked"] if reranked else scores for scores in one.scores]
-        figures = [figures_of_scores(scores) for scores in own]
-        spreads = {name: spread([f[name] for f in figures]) for name in figures[0]}
-        for name, values in spreads.items():
-            values["difference"] = (
-                values["mean"] - rows[0]["scores"][name]["mean"]
-                if rows and is_comparable(compared[0], one)
-                else None
-            )
-        rows.append(
-            {
-                "letter": one.letter,
-                "label": one.training.label,
-                "num_seeds": len(own),
-                "scores": spreads,
-            }
-        )
-    return rows
+        scores = scores_beside(compared[0], one, reranked=reranked)
+        cells = [str(scores[metric.name]) for metric in METRICS]
+        rows.append([one.label, str(len(one.scores)), *cells])
+    title = "Re-ranked scores" if reranked else "Scores"
+    return Table(
+        caption=f"{title}, in percent; in brackets the difference from A.",
+        head=["", "seeds", *(metric.name for metric in METRICS)],
+        rows=rows,
+    )
 
 
-def score_table(rows: list[dict], title: str) -> dict:
-    """Returns the table of what `score_rows` returns."""
-    names = list(rows[0]["scores"])
-    return {
-        "caption": f"{title}, in percent; in brackets the difference from A.",
-        "head": ["", "seeds", *names],
-        "rows": [
-            [
-                f"{row['letter']}: {row['label']}",
-                str(row["num_seeds"]),
-                *(_score_text(row["scores"][name]) for name in names),
-            ]
-            for row in rows
-        ],
-        "strong": [],
-    }
-
-
-def query_differences(compared: Sequence[Compared]) -> list[dict]:
-    """Returns how the queries of the first training fare in each of the others.
-
-    Returns:
-        Records with `letter`, `mean`, `low` and `high` of the difference in AP (see
-        `topdb_tf.retrieval.paired.paired_difference`), `num_better`, `num_worse`,
-        `num_queries`, and `rank_1_gained` and `rank_1_lost`; none of a training that
-        is not comparable.
-    """
+def query_differences(compared: Sequence[Compared]) -> list[QueryDifference]:
+    """Returns how the queries of the first fare in those comparable with it."""
     first, *others = compared
     before = first.measured.plain.lists
-    records = []
+    was_right = before.first_match_rank == 1
+    differences = []
     for other in others:
         if not is_comparable(first, other):
             continue
         after = other.measured.plain.lists
-        found = paired_difference(
+        is_right = after.first_match_rank == 1
+        precision = paired_difference(
             before.average_precision,
             after.average_precision,
-            first.measured.retrieval_set.query_pids,
+            first.measured.images.query_pids,
         )
-        was, now = before.first_match_rank == 1, after.first_match_rank == 1
-        records.append(
-            {
-                "letter": other.letter,
-                **found._asdict(),
-                "rank_1_gained": int((now & ~was).sum()),
-                "rank_1_lost": int((was & ~now).sum()),
-            }
+        differences.append(
+            QueryDifference(
+                letter=other.letter,
+                precision=precision,
+                rank_1_gained=int((is_right & ~was_right).sum()),
+                rank_1_lost=int((was_right & ~is_right).sum()),
+            )
         )
-    return records
+    return differences
 
 
-def difference_table(records: list[dict]) -> dict:
-    """Returns the table of what `query_differences` returns."""
-    return {
-        "caption": "Query by query, beside A: the difference in average precision "
+def table_of_differences(differences: Sequence[QueryDifference]) -> Table:
+    """Returns what `query_differences` found as a table."""
+    rows = []
+    for other in differences:
+        precision = other.precision
+        rows.append(
+            [
+                other.letter,
+                signed(precision.mean),
+                f"{signed(precision.low)} to {signed(precision.high)}",
+                f"{precision.num_better:,}",
+                f"{precision.num_worse:,}",
+                f"{other.rank_1_gained:,}",
+                f"{other.rank_1_lost:,}",
+            ]
+        )
+    return Table(
+        caption="Query by query, beside A: the difference in average precision "
         "with its 95 % interval over the test persons (not over seeds), and at how "
         "many queries.",
-        "head": ["", "mAP", "interval", "AP higher", "lower", "rank 1 won", "lost"],
-        "rows": [
-            [
-                record["letter"],
-                signed(record["mean"]),
-                f"{signed(record['low'])} to {signed(record['high'])}",
-                f"{record['num_better']:,}",
-                f"{record['num_worse']:,}",
-                f"{record['rank_1_gained']:,}",
-                f"{record['rank_1_lost']:,}",
-            ]
-            for record in records
-        ],
-    }
-
-
-def _environment(one):
-    file = one.measured.run.environment
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-
-
-def _score_text(values):
-    text = spread_text(values)
-    difference = values["difference"]
-    return text if difference is None else f"{text} ({signed(difference)})"
+        head=["", "mAP", "interval", "AP higher", "lower", "rank 1 won", "lost"],
+        rows=rows,
+    )

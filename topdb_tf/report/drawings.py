@@ -1,8 +1,17 @@
 """Drawn figures as a part of a page: in its letters and colours, light or dark."""
 
 import re
+from collections.abc import Callable
+from typing import NamedTuple
 
+import matplotlib as mpl
 from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from topdb_tf.drawing.style import svg_of
+from topdb_tf.texts import Table
+
+WIDE, NARROW = 9.6, 4.6  # inches: of the whole page, and of a column or a telephone
 
 # Okabe and Ito's colours by their names in the style of a page, which lights up the
 # darker ones where the page is dark.
@@ -21,7 +30,42 @@ _LEFT_OUT = (
 )
 
 
-def inline_drawing(svg: str, name: str) -> Markup:
+class Drawing(NamedTuple):
+    """A drawn figure as a page shows it.
+
+    Args:
+        name: Its name, unique in the page.
+        title: Its title.
+        caption: What it shows.
+        alt: The same for those who do not see it.
+        svg: The figure.
+        narrow: The same for a telephone, where the figure is as wide as a page.
+        table: Its numbers, where they are few.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    svg: Markup
+    narrow: Markup | None = None
+    table: Table | None = None
+
+
+def wide_drawing(name: str, picture: Callable[[float], Figure], **words) -> Drawing:
+    """Returns a figure that takes the whole width of a page.
+
+    Args:
+        name: Its name, unique in the page.
+        picture: Function from a width in inches to the figure.
+        **words: `title`, `caption`, `alt` and `table` of `Drawing`.
+    """
+    svg = inline_svg(picture(WIDE), name)
+    narrow = inline_svg(picture(NARROW), f"{name}-narrow")
+    return Drawing(name=name, svg=svg, narrow=narrow, **words)
+
+
+def inline_svg(figure: Figure, name: str) -> Markup:
     """Returns a figure as an `<svg>` element that belongs to its page.
 
     It has no background, black is the colour of the page's text, and its letters are
@@ -29,9 +73,11 @@ def inline_drawing(svg: str, name: str) -> Markup:
     do not take each other's parts.
 
     Args:
-        svg: An `<svg>` element as matplotlib writes it, its letters as text.
+        figure: The figure.
         name: Name of the figure, unique in the page.
     """
+    with mpl.rc_context({"svg.fonttype": "none"}):  # letters stay text
+        svg = svg_of(figure)
     for pattern in _LEFT_OUT:
         svg = pattern.sub("", svg)
     for color, name_in_style in _COLORS.items():

@@ -1,6 +1,8 @@
 """Where the network looks in some images, and which rows its training would drop."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -11,61 +13,145 @@ from topdb_tf.evaluate.measured import Measured
 from topdb_tf.figures.epochs import epoch_maps, evenly, kept_epochs
 from topdb_tf.figures.images import batches_of
 from topdb_tf.report.thumbnails import encoded_image
-from topdb_tf.runs.settings import Config
+from topdb_tf.report.words import person_name
 
 _HEIGHT = 192  # pixels of the pictures
 _DROPPED = (213, 94, 0)  # vermilion
 _SHADE = 0.6
 
 
-def activation_pictures(
-    measured: Measured, embedder, indices: Sequence[int]
-) -> dict | None:
+class Picture(NamedTuple):
+    """A picture inside a page.
+
+    Args:
+        data: WebP in Base64.
+        name: What it shows.
+        alt: The same for those who do not see it.
+        width: In pixels.
+        height: In pixels.
+    """
+
+    data: str
+    name: str
+    alt: str
+    width: int
+    height: int
+
+
+class PicturesOfQuery(NamedTuple):
+    """The pictures of one query.
+
+    Args:
+        caption: What is said below them.
+        pictures: They themselves.
+    """
+
+    caption: str
+    pictures: Sequence[Picture]
+
+
+class Maps(NamedTuple):
+    """Pictures of several queries.
+
+    Args:
+        lead: What is said above them.
+        queries: Those of each query.
+    """
+
+    lead: str
+    queries: Sequence[PicturesOfQuery]
+
+
+def some_of_each_reason(reasons: Mapping[int, str], number: int) -> list[int]:
+    """Returns places of queries, one of each reason after the other.
+
+    Args:
+        reasons: Why a query is shown, by its place.
+        number: How many; all there are if that is less.
+    """
+    by_reason = {}
+    for query, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(query)
+    rounds = itertools.zip_longest(*by_reason.values())
+    taken = [query for one in rounds for query in one if query is not None]
+    return taken[:number]
+
+
+def activation_pictures(measured: Measured, embedder, queries: Sequence[int]) -> Maps:
     """Returns pictures of some queries with the activation and the dropped rows.
 
     Args:
         measured: What was measured.
         embedder: Its model.
-        indices: Places of the queries.
-
-    Returns:
-        `lead` and `shown` with `caption` and `pictures`; nothing if there is no query.
+        queries: Their places, at least one.
     """
-    if not len(indices):
-        return None
-    records = [measured.split.query[index] for index in indices]
-    maps, drops = _maps_and_drops(embedder, measured.config, records)
-    lists = measured.plain.lists
-    items = []
-    for place, (index, record) in enumerate(zip(indices, records, strict=True)):
-        is_dropped = None if drops is None else drops[place]
-        person = measured.split.pid_names.get(record.pid, record.pid)
-        items.append(
-            {
-                "caption": f"{record.path.name}: person {person}, first match at rank "
-                f"{lists.first_match_rank[index]:,}",
-                "pictures": _pictures(record, maps[place], is_dropped),
-            }
+    split, lists = measured.split, measured.plain.lists
+    records = [split.query[query] for query in queries]
+    maps, is_dropped = _maps_and_drops(embedder, measured, records)
+    shown = []
+    for place, (query, record) in enumerate(zip(queries, records, strict=True)):
+        image = _resized(record)
+        pictures = {
+            "query": image,
+            "activation": overlay(image, heat(maps[place], image.shape[:2])),
+        }
+        if is_dropped is not None:
+            with_rows = _with_rows(image, is_dropped[place])
+            pictures["rows that would be dropped"] = with_rows
+        caption = (
+            f"{record.path.name}: person {person_name(split, record.pid)}, first match "
+            f"at rank {lists.first_match_rank[query]:,}"
         )
-    return {"lead": _lead(drops), "shown": items}
+        shown.append(PicturesOfQuery(caption, _encoded(record, pictures)))
+    return Maps(_lead(is_dropped), shown)
 
 
-def _lead(drops):
+def epochs_pictures(measured: Measured, queries: Sequence[int]) -> Maps:
+    """Returns pictures of some queries with the activation through the training.
+
+    Where the run keeps too few checkpoints, there is none, and `lead` says so.
+
+    Args:
+        measured: What was measured.
+        queries: Their places.
+    """
+    try:
+        epochs = evenly(kept_epochs(measured.run))
+    except ValueError as error:
+        return Maps(str(error), ())
+    records = [measured.split.query[query] for query in queries]
+    images = [_resized(record) for record in records]
+    maps = epoch_maps(measured.run, images, epochs)
+    shown = []
+    for place, (record, image) in enumerate(zip(records, images, strict=True)):
+        pictures = {"the image": image}
+        for epoch, maps_of_epoch in zip(epochs, maps, strict=True):
+            shares = heat(maps_of_epoch[place], image.shape[:2])
+            pictures[f"epoch {epoch}"] = overlay(image, shares)
+        shown.append(PicturesOfQuery(record.path.name, _encoded(record, pictures)))
+    lead = (
+        "Through the training, by the checkpoints that the run keeps: where the "
+        "backbone responds, from the least to the most within each picture."
+    )
+    return Maps(lead, shown)
+
+
+def _lead(is_dropped):
     lead = (
         "The image, and where the backbone responds (eq. 1 of the paper): bright is "
         "the most and dark the least within this image."
     )
-    if drops is None:
+    if is_dropped is None:
         return f"{lead} This network has no Top DropBlock, so no rows are marked."
-    rows = round(drops.sum(axis=1).mean())
+    rows = round(is_dropped.sum(axis=1).mean())
     return (
-        f"{lead} Third: the {rows} of {drops.shape[1]} rows of the feature map that "
-        "Top DropBlock would zero in training. Nothing is dropped when images are "
+        f"{lead} Third: the {rows} of {is_dropped.shape[1]} rows of the feature map "
+        "that Top DropBlock would zero in training. Nothing is dropped when images are "
         "ranked."
     )
 
 
-def _maps_and_drops(embedder, config: Config, records: Sequence[ImageRecord]):
+def _maps_and_drops(embedder, measured: Measured, records: Sequence[ImageRecord]):
     """Returns maps `(num_images, rows, columns)` and which rows would be dropped."""
     from topdb_tf.data.decoding import decode_images
     from topdb_tf.model.feature_maps import (
@@ -75,56 +161,11 @@ def _maps_and_drops(embedder, config: Config, records: Sequence[ImageRecord]):
     )
 
     images = decode_images([record.path for record in records])
-    batches = batches_of(embedder, config, images)
+    batches = batches_of(embedder, measured.config, images)
     maps = activation_maps(feature_maps(embedder, batches))
     if not drops_ranked_rows(embedder):
         return maps, None
     return maps, dropped_rows(embedder, batches).is_dropped
-
-
-def epochs_pictures(measured: Measured, indices: Sequence[int]) -> dict:
-    """Returns pictures of some queries with the activation through the training.
-
-    Args:
-        measured: What was measured.
-        indices: Places of the queries.
-
-    Returns:
-        `lead`, and `shown` with `caption` and `pictures`; no `shown` where the run
-        keeps too few checkpoints, which `lead` then says.
-    """
-    try:
-        chosen = evenly(kept_epochs(measured.run))
-    except ValueError as error:
-        return {"lead": str(error), "shown": []}
-    records = [measured.split.query[index] for index in indices]
-    images = [_resized(record) for record in records]
-    maps = epoch_maps(measured.run, measured.config, images, chosen)
-    items = []
-    for place, (record, image) in enumerate(zip(records, images, strict=True)):
-        heats = [heat(own[place], image.shape[:2]) for own in maps]
-        shown = {"the image": image}
-        shown |= {
-            f"epoch {n}": overlay(image, own)
-            for n, own in zip(chosen, heats, strict=True)
-        }
-        items.append({"caption": record.path.name, "pictures": _encoded(record, shown)})
-    lead = (
-        "Through the training, by the checkpoints that the run keeps: where the "
-        "backbone responds, from the least to the most within each picture."
-    )
-    return {"lead": lead, "shown": items}
-
-
-def _pictures(record, activation_map, is_dropped):
-    pixels = _resized(record)
-    shown = {
-        "query": pixels,
-        "activation": overlay(pixels, heat(activation_map, pixels.shape[:2])),
-    }
-    if is_dropped is not None:
-        shown["rows that would be dropped"] = _with_rows(pixels, is_dropped)
-    return _encoded(record, shown)
 
 
 def _resized(record):
@@ -134,16 +175,16 @@ def _resized(record):
     return np.asarray(original.resize((width, _HEIGHT), Image.Resampling.BICUBIC))
 
 
-def _encoded(record, shown):
+def _encoded(record, pictures):
     return [
-        {
-            "data": encoded_image(Image.fromarray(own)),
-            "name": name,
-            "alt": f"{name}: {record.path.name}",
-            "width": own.shape[1],
-            "height": own.shape[0],
-        }
-        for name, own in shown.items()
+        Picture(
+            data=encoded_image(Image.fromarray(pixels)),
+            name=name,
+            alt=f"{name}: {record.path.name}",
+            width=pixels.shape[1],
+            height=pixels.shape[0],
+        )
+        for name, pixels in pictures.items()
     ]
 
 

@@ -1,32 +1,138 @@
 """One self-contained page: nothing of it is loaded from anywhere else."""
 
 import base64
+import datetime
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jinja2
 from markupsafe import Markup, escape
 
+from topdb_tf import __version__
+from topdb_tf.evaluate.measured import Stopwatch
+from topdb_tf.files import write_whole
+from topdb_tf.progress import progress_bar
+from topdb_tf.report.lists import QueryLists, data_of_lists
+from topdb_tf.texts import duration_text, size_text
+
 _TEMPLATES = Path(__file__).parent / "templates"
 _SCRIPTS = ("page.js", "rank_lists.js")
+_WITHOUT_PEOPLE = "synthetic"  # the one data set that shows no real person
+_PRIVACY = (
+    "The page holds pictures of real people: keep it as carefully as the images. "
+    "--no-images leaves them out."
+)
 
 
-def render_page(template: str, facts: dict, data: dict | None = None) -> str:
-    """Returns a page that needs no network and no other file.
+class Contents(NamedTuple):
+    """What a page holds.
+
+    Args:
+        queries: Number of queries whose ranked lists are shown, at least 1.
+        top: Number of ranked images of a list, at least 1.
+        images: Whether there are pictures, which show the people of the data set.
+    """
+
+    queries: int = 60
+    top: int = 10
+    images: bool = True
+
+
+class WrittenPage(NamedTuple):
+    """A page that was written.
+
+    Args:
+        out: The HTML file.
+        bytes: Its size.
+        queries_shown: Number of queries whose ranked lists it shows.
+        holds_real_people: Whether real people are to be seen in it.
+        seconds: Seconds by part of the work.
+        total_seconds: Seconds of all parts.
+    """
+
+    out: Path
+    bytes: int
+    queries_shown: int
+    holds_real_people: bool
+    seconds: Mapping[str, float]
+    total_seconds: float
+
+    def size_line(self, queries: str) -> str:
+        """Returns how large it is and what it shows, for people.
+
+        Args:
+            queries: What the queries are among, such as `of 750 queries`.
+        """
+        size = size_text(self.bytes)
+        return f"{self.out}, {size}: ranked lists of {self.queries_shown:,} {queries}"
+
+    def last_lines(self) -> list[str]:
+        """Returns how it is to be kept, how long it took and what took the longest."""
+        longest = sorted(self.seconds.items(), key=lambda item: -item[1])[:4]
+        parts = ", ".join(f"{part} {duration_text(time)}" for part, time in longest)
+        lines = [_PRIVACY] if self.holds_real_people else []
+        return [*lines, f"took {duration_text(self.total_seconds)}: most of it {parts}"]
+
+
+def check_page(out: Path, contents: Contents) -> None:
+    """Checks what can be wrong with a page before anything is computed.
+
+    Raises:
+        FileNotFoundError: If there is no folder for the file.
+        ValueError: If the file is a folder, or a number is below 1.
+    """
+    if out.is_dir():
+        raise ValueError(f"A page is a file, not a folder. Received: --out {out}")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {out.parent} for the page.")
+    for name in ("queries", "top"):
+        if getattr(contents, name) < 1:
+            raise ValueError(
+                f"--{name} must be at least 1. Received: {getattr(contents, name)}"
+            )
+
+
+def shows_people(dataset: str) -> bool:
+    """Returns whether the images of a data set show real people, as far as is known."""
+    return dataset != _WITHOUT_PEOPLE
+
+
+def write_page(
+    out: Path,
+    template: str,
+    contents: Contents,
+    watch: Stopwatch,
+    *,
+    datasets: Sequence[str],
+    lists: QueryLists | None,
+    **shown,
+) -> WrittenPage:
+    """Writes a page that needs no network and no other file.
 
     Whatever comes from outside, such as names of files and of runs, is text in it and
     never markup. Its own policy (CSP) lets the browser run the package's script alone,
     which it knows by its hash, and load nothing but what is inside the page.
 
     Args:
+        out: The HTML file; an older one is replaced when the new one is whole.
         template: Name of a template beside this module.
-        facts: What the template shows, by name.
-        data: What the scripts show, such as ranked lists: anything that JSON holds.
+        contents: What the page holds.
+        watch: Seconds by part of the work.
+        datasets: Names of the data sets that it is of.
+        lists: Its ranked lists, if there are any.
+        **shown: What else the template shows, by name.
 
     Raises:
         jinja2.UndefinedError: If the template shows something that is not there.
     """
+    data, has_people = None, any(map(shows_people, datasets))
+    if lists is not None:
+        with progress_bar("making pictures") as progress:
+            data = data_of_lists(lists, progress)
+        watch.lap("pictures")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -36,12 +142,27 @@ def render_page(template: str, facts: dict, data: dict | None = None) -> str:
     )
     environment.filters["ticked"] = ticked
     script = "".join(_text_of(name) for name in _SCRIPTS)
-    return environment.get_template(template).render(
-        **facts,
+    now = datetime.datetime.now(datetime.timezone.utc)
+    text = environment.get_template(template).render(
+        **shown,
+        notice=_notice(contents) if has_people else None,
+        lists=lists,
+        date=f"{now:%Y-%m-%d %H:%M} UTC",
+        version=__version__,
         policy=_policy(script),
         style=Markup(_text_of("page.css")),
         script=Markup(script),
         data=None if data is None else _json_in_html(data),
+    )
+    write_whole(out, text)
+    watch.lap("writing")
+    return WrittenPage(
+        out=out,
+        bytes=out.stat().st_size,
+        queries_shown=0 if lists is None else len(lists.reasons),
+        holds_real_people=has_people and lists is not None,
+        seconds=watch.seconds,
+        total_seconds=round(sum(watch.seconds.values()), 3),
     )
 
 
@@ -59,6 +180,16 @@ def ticked(text: str) -> Markup:
     for place in range(1, len(parts), 2):
         parts[place] = Markup("<code>{}</code>").format(parts[place])
     return Markup("").join(parts)
+
+
+def _notice(contents):
+    """Returns what is said at the top of a page of the people in its data."""
+    if contents.images:
+        return (
+            "This page holds pictures of real people. Keep it as carefully as the "
+            "images themselves, under the same terms, and do not publish it."
+        )
+    return "Pictures are left out of this page (--no-images)."
 
 
 def _text_of(name):
