@@ -10,6 +10,7 @@ from topdb_tf.drawing.labels import spread_apart
 from topdb_tf.drawing.matrices import camera_pair_figure
 from topdb_tf.drawing.style import COLUMN_WIDTH, PAGE_WIDTH, save_figure
 from topdb_tf.drawing.training_curves import band_of, training_figure
+from topdb_tf.retrieval.pairs.operating_points import CompactRoc
 
 CMC = np.array([0.5, 0.75, 0.875, 1.0])
 
@@ -37,14 +38,6 @@ def texts_of(figure):
     return [
         text.get_text() for text in figure.findobj(lambda a: hasattr(a, "get_text"))
     ]
-
-
-def roc_of(distances, false, true):
-    return {
-        "distances": distances,
-        "false_match_rates": false,
-        "true_match_rates": true,
-    }
 
 
 @pytest.mark.parametrize("width", [PAGE_WIDTH, COLUMN_WIDTH])
@@ -183,7 +176,7 @@ def test_histograms_have_the_area_of_one():
         "different_persons": np.array([0, 10, 30]),
         "same_person_same_camera": np.array([0, 0, 0]),
     }
-    roc = roc_of([1.0, 2.0, 4.0], [0.0, 0.25, 1.0], [0.75, 1.0, 1.0])
+    roc = CompactRoc([1.0, 2.0, 4.0], [0.0, 0.25, 1.0], [0.75, 1.0, 1.0])
     thresholds = [Threshold(1.5, "half"), Threshold(1.0, "third")]
     figure = distance_figure(edges, counts, roc, thresholds=thresholds)
     upper, lower = figure.axes

@@ -33,12 +33,11 @@ def clustered_features(num_queries, num_gallery, dim=16, num_pids=12, seed=0):
 def rerank_features(query, gallery, parameters, memory=1 << 20, num_threads=2):
     blocks = []
     with Workers(num_threads) as workers:
-        passed = {"workers": workers, "memory": memory}
         source = FeatureDistances(query, gallery)
-        source = RerankedDistances(source, parameters, **passed)
-        for _, block, finish in query_blocks(source, **passed):
-            finish(0, len(block))
-            blocks.append(block.copy())
+        source = RerankedDistances(source, parameters, workers=workers, memory=memory)
+        for block in query_blocks(source, memory=memory):
+            block.finish(0, len(block.distances))
+            blocks.append(block.distances.copy())
     return np.concatenate(blocks)
 
 

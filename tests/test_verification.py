@@ -7,6 +7,7 @@ from sklearn import metrics
 from topdb_tf.retrieval.distances import MatrixDistances, pairwise_distances
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.matches import Identities, MatchIndex
+from topdb_tf.retrieval.pairs.pair_counts import PairDistances
 from topdb_tf.retrieval.pairs.verification import (
     equal_error_rate,
     roc_curve,
@@ -78,6 +79,19 @@ def test_an_impostor_nearer_than_all_leaves_no_threshold():
     )
     assert tpr_at_fpr(curve, 0.5) == 0
     assert threshold_at_fpr(curve, 0.5) == -np.inf
+
+
+def test_distances_within_one_cell_of_a_histogram_are_told_apart():
+    # Squares 1 (genuine) and 1.0001 (impostor): a histogram has both in one cell.
+    images = RetrievalSet(
+        np.array([[0.0]]),
+        np.array([[1.0], [1.00005], [2.0]]),
+        *map(np.array, ([1], [1, 2, 2], [1], [2, 2, 2])),
+    )
+    curve = roc_curve(images)
+    assert (tpr_at_fpr(curve, 0), threshold_at_fpr(curve, 0)) == (1, 1)
+    histogram = PairDistances(images).histogram()
+    assert histogram.impostors[histogram.genuine > 0].tolist() == [1]
 
 
 @settings(deadline=None, max_examples=60)

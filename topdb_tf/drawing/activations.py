@@ -6,13 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from topdb_tf.drawing.heat import heat, kept, overlay
-from topdb_tf.drawing.panels import LINE, Canvas, check_images, layout_of
+from topdb_tf.drawing.panels import LINE, MARGIN, check_images, grouped_panels
 from topdb_tf.drawing.style import BLACK, PAGE_WIDTH, styled
 
 PERSON_ASPECT = 3.0  # height over width, as the paper has its images
-_GAP, _GROUP_GAP, _MARGIN = 0.05, 0.22, 0.06  # inches
-_SIDES = 0.5, 0.95
-_BAR, _BAR_WIDTH = 0.36, 2.6  # inches that the bar of colours takes, at least
+_BAR_SIZE = 2.6, 0.36  # inches that the bar of colours takes
 
 
 def activation_figure(
@@ -50,8 +48,8 @@ def activation_figure(
     for index, image in enumerate(images):
         label = labels[index] if labels else ""
         row = [(image, label)]
-        for own in maps.values():
-            shares = heat(own[index], image.shape[:2])
+        for of_model in maps.values():
+            shares = heat(of_model[index], image.shape[:2])
             share = np.mean(shares >= threshold)
             row += [
                 (overlay(image, shares), ""),
@@ -87,13 +85,14 @@ def epochs_figure(
     Raises:
         ValueError: If there is no image or epoch, or maps do not fit.
     """
-    _check(images, {f"epoch {n}": own for n, own in zip(epochs, maps, strict=True)})
+    by_epoch = zip(epochs, maps, strict=True)
+    _check(images, {f"epoch {epoch}": of_epoch for epoch, of_epoch in by_epoch})
     titles = ["image", *(f"epoch {epoch}" for epoch in epochs)]
     rows = []
     for index, image in enumerate(images):
         size = image.shape[:2]
         row = [(image, labels[index] if labels else "")]
-        row += [(overlay(image, heat(own[index], size)), "") for own in maps]
+        row += [(overlay(image, heat(of_epoch[index], size)), "") for of_epoch in maps]
         rows.append(row)
     return _panels_figure(rows, titles, aspect=aspect, width=width)
 
@@ -102,14 +101,14 @@ def _check(images, maps, threshold=0.5):
     check_images(images)
     if not maps:
         raise ValueError("There must be activation maps of at least one model.")
-    for name, own in maps.items():
-        if own.ndim != 3 or len(own) != len(images):
+    for name, of_model in maps.items():
+        if of_model.ndim != 3 or len(of_model) != len(images):
             raise ValueError(
                 "There must be one activation map an image, of shape (num_images, "
                 f"rows, columns). Received: {len(images)} images and maps of shape "
-                f"{own.shape} ({name})"
+                f"{of_model.shape} ({name})"
             )
-        if not np.isfinite(own).all():
+        if not np.isfinite(of_model).all():
             raise ValueError(
                 f"Activation maps must be finite. Received: those of {name}"
             )
@@ -121,60 +120,48 @@ def _check(images, maps, threshold=0.5):
 
 def _panels_figure(rows, titles, *, aspect, width, models=(), mark=None):
     """Draws rows of (image, label), as many beside each other as the width allows."""
-    num_panels = len(titles)
-
-    top = _MARGIN + LINE * (2 if models else 1) + 0.02
-    below = LINE + 0.08
-
-    def side_of(num_beside):
-        gaps = num_beside * (num_panels - 1) * _GAP + (num_beside - 1) * _GROUP_GAP
-        return (width - 2 * _MARGIN - gaps) / (num_beside * num_panels)
-
-    def height_of(side, num_lines):
-        return top + num_lines * (aspect * side + below) + _BAR
-
-    side, num_beside, num_lines = layout_of(
-        len(rows), side_of=side_of, height_of=height_of, sides=_SIDES
-    )
-    pitch = num_panels * (side + _GAP) - _GAP + _GROUP_GAP  # of the groups
     with styled():
-        total = 2 * _MARGIN + num_beside * pitch - _GROUP_GAP
-        canvas = Canvas(max(total, _BAR_WIDTH), height_of(side, num_lines))
-        margin = _MARGIN + (canvas.width - total) / 2
-        for index, row in enumerate(rows):
-            left = margin + index % num_beside * pitch
-            down = top + index // num_beside * (aspect * side + below)
-            if index < num_beside:
-                _draw_titles(canvas, left, top - 0.05, side, titles, models)
-            _draw_row(canvas, left, down, side, aspect * side, row)
+        canvas, groups = grouped_panels(
+            len(rows),
+            [1] * len(titles),
+            title_lines=2 if models else 1,
+            legend=_BAR_SIZE,
+            aspect=aspect,
+            width=width,
+        )
+        for row, boxes in zip(rows, groups, strict=True):
+            if boxes[0].top == groups[0][0].top:  # in the first line
+                _draw_titles(canvas, boxes, titles, models)
+            _draw_row(canvas, boxes, row)
         _draw_heat_bar(canvas, mark)
     return canvas.figure
 
 
-def _draw_titles(canvas, left, bottom, side, titles, models):
+def _draw_titles(canvas, boxes, titles, models):
+    bottom = boxes[0].top - 0.05
     options = {"ha": "center", "va": "baseline"}
-    for place, title in enumerate(titles):
-        middle = left + place * (side + _GAP) + side / 2
-        canvas.text(middle, bottom, title, room=side, **options)
-    pair = 2 * (side + _GAP)
-    for place, model in enumerate(models):
-        middle = left + side + _GAP + place * pair + side + _GAP / 2
-        canvas.text(middle, bottom - LINE, model, room=pair - _GAP, **options)
+    for box, title in zip(boxes, titles, strict=True):
+        middle = box.left + box.width / 2
+        canvas.text(middle, bottom, title, room=box.width, **options)
+    pairs = zip(boxes[1::2], boxes[2::2], strict=False)
+    for model, (first, second) in zip(models, pairs, strict=False):
+        right = second.left + second.width
+        middle, room = (first.left + right) / 2, right - first.left
+        canvas.text(middle, bottom - LINE, model, room=room, **options)
 
 
-def _draw_row(canvas, left, top, side, height, row):
-    for place, (pixels, label) in enumerate(row):
-        at = left + place * (side + _GAP)
-        canvas.image(at, top, side, height, pixels)
-        if place == 0:  # the panel beside it has no label
-            canvas.text(at, top + height + 0.03, label, room=2 * side)
+def _draw_row(canvas, boxes, row):
+    for box, (pixels, label) in zip(boxes, row, strict=True):
+        canvas.image(*box, pixels)
+        below = box.top + box.height + 0.03
+        if box is boxes[0]:  # the panel beside it has no label
+            canvas.text(box.left, below, label, room=2 * box.width)
         else:
-            middle = at + side / 2
-            canvas.text(middle, top + height + 0.03, label, ha="center")
+            canvas.text(box.left + box.width / 2, below, label, ha="center")
 
 
 def _draw_heat_bar(canvas, mark):
-    length = min(2.2, canvas.width - 2 * _MARGIN - 1.2)
+    length = min(2.2, canvas.width - 2 * MARGIN - 1.2)
     left = (canvas.width - length) / 2
     grey = np.full((1, 256, 3), 128, np.uint8)
     colors = overlay(grey, np.linspace(0, 1, 256)[None])

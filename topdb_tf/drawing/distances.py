@@ -52,10 +52,10 @@ def distance_figure(
     Args:
         edges: Edges of the bins, ascending, shape `(num_bins + 1,)`.
         counts: Pairs in each bin, shape `(num_bins,)`: `same_person` and
-            `different_persons`, by two cameras, and, where there are any, the same by
-            one camera: `same_person_same_camera`, `different_persons_same_camera`.
+            `different_persons` that count, and, where there are any, those by one
+            camera: `same_person_same_camera`, `different_persons_same_camera`.
         roc: At ascending `distances`, the `false_match_rates` and `true_match_rates`
-            of the pairs by two cameras, as shares.
+            of the pairs that count, as shares.
         thresholds: Lines across both parts.
         thresholds_title: What is said of all of them.
         metric: Name of the distance, for the axis.
@@ -130,11 +130,11 @@ def _draw_histograms(axes, edges, counts):
         ),
     )
     for name, text, color, style, alpha in kinds:
-        own = np.asarray(counts.get(name, [0]))
-        if not own.any():
+        pairs = np.asarray(counts.get(name, [0]))
+        if not pairs.any():
             continue
-        heights = densities(edges, own)
-        label = f"{text} ({own.sum():,} pairs)"
+        heights = densities(edges, pairs)
+        label = f"{text} ({pairs.sum():,} pairs)"
         axes.stairs(
             heights,
             edges,
@@ -148,22 +148,12 @@ def _draw_histograms(axes, edges, counts):
 
 
 def _draw_rates(axes, roc):
-    distances = np.asarray(roc.distances)
     false = np.asarray(roc.false_match_rates)
     missed = 1 - np.asarray(roc.true_match_rates)
-    axes.plot(
-        distances,
-        np.where(missed > 0, missed, np.nan),
-        color=BLUE,
-        label=f"{_SAME}, missed",
-    )
-    axes.plot(
-        distances,
-        false,
-        color=VERMILION,
-        linestyle="--",
-        label=f"{_DIFFERENT}, accepted",
-    )
+    shown = np.where(missed > 0, missed, np.nan)
+    axes.plot(roc.distances, shown, color=BLUE, label=f"{_SAME}, missed")
+    look = {"color": VERMILION, "linestyle": "--"}
+    axes.plot(roc.distances, false, label=f"{_DIFFERENT}, accepted", **look)
     axes.set_yscale("log")
     lowest = min(false[false > 0].min(), missed[missed > 0].min(initial=1.0))
     axes.set_ylim(max(lowest, 1e-7), 1.2)

@@ -8,15 +8,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from topdb_tf.drawing.panels import LINE, Canvas, check_images, layout_of, text_width
+from topdb_tf.drawing.panels import (
+    LINE,
+    MARGIN,
+    check_images,
+    grouped_panels,
+    text_width,
+)
 from topdb_tf.drawing.style import BLUE, GREY, PAGE_WIDTH, VERMILION, styled
 
-_GAP, _GROUP_GAP, _MARGIN = 0.06, 0.24, 0.07  # inches
-_SIDES = 0.52, 0.9
-_TOP, _BELOW = _MARGIN + 2 * LINE + 0.02, LINE + 0.1
+_LEGEND_SIZE = 3.2, 0.28  # inches
 _TITLES = ("image", "row\nactivity", "Top\nDropBlock", "random\nblock")
 _SHARES = (1, 0.6, 1, 1)  # of the width of a panel
-_LEGEND, _LEGEND_WIDTH = 0.28, 3.2
 _HATCH = {"hatch": "/////", "linewidth": 0}
 
 
@@ -53,34 +56,26 @@ def drop_mask_figure(
     """
     _check(images, row_activity, top_dropped, block_dropped)
 
-    def side_of(num_beside):
-        gaps = num_beside * 3 * _GAP + (num_beside - 1) * _GROUP_GAP
-        return (width - 2 * _MARGIN - gaps) / (num_beside * sum(_SHARES))
-
-    def height_of(side, num_lines):
-        return _TOP + num_lines * (aspect * side + _BELOW) + _LEGEND
-
-    side, num_beside, num_lines = layout_of(
-        len(images), side_of=side_of, height_of=height_of, sides=_SIDES
-    )
-    pitch = sum(_SHARES) * side + 3 * _GAP + _GROUP_GAP  # of the groups
     with styled():
-        total = 2 * _MARGIN + num_beside * pitch - _GROUP_GAP
-        canvas = Canvas(max(total, _LEGEND_WIDTH), height_of(side, num_lines))
-        margin = _MARGIN + (canvas.width - total) / 2
-        for index, image in enumerate(images):
-            left = margin + index % num_beside * pitch
-            down = _TOP + index // num_beside * (aspect * side + _BELOW)
-            boxes = _boxes(left, down, side, aspect * side)
-            if index < num_beside:
+        canvas, groups = grouped_panels(
+            len(images),
+            _SHARES,
+            title_lines=2,
+            legend=_LEGEND_SIZE,
+            aspect=aspect,
+            width=width,
+        )
+        for index, boxes in enumerate(groups):
+            first, bars, top, block = boxes
+            if first.top == groups[0][0].top:  # in the first line
                 _write_titles(canvas, boxes)
-            canvas.image(*boxes[0], image)
-            _draw_bars(canvas.axes(*boxes[1]), row_activity[index], top_dropped[index])
-            _hatch(canvas.image(*boxes[2], image), top_dropped[index][:, None])
-            _hatch(canvas.image(*boxes[3], image), block_dropped)
+            canvas.image(*first, images[index])
+            _draw_bars(canvas.axes(*bars), row_activity[index], top_dropped[index])
+            _hatch(canvas.image(*top, images[index]), top_dropped[index][:, None])
+            _hatch(canvas.image(*block, images[index]), block_dropped)
             if labels:
-                text = labels[index]
-                canvas.text(left, down + aspect * side + 0.03, text, room=2 * side)
+                below, room = first.top + first.height + 0.03, 2 * first.width
+                canvas.text(first.left, below, labels[index], room=room)
         _draw_legend(canvas)
     return canvas.figure
 
@@ -121,36 +116,22 @@ def _check(images, row_activity, top_dropped, block_dropped):
         )
 
 
-def _boxes(left, top, side, height):
-    """Returns (left, top, width, height) of the panels of an image."""
-    boxes = []
-    for share in _SHARES:
-        boxes.append((left, top, share * side, height))
-        left += share * side + _GAP
-    return boxes
-
-
 def _write_titles(canvas, boxes):
-    for (left, top, width, _), title in zip(boxes, _TITLES, strict=True):
+    for box, title in zip(boxes, _TITLES, strict=True):
+        middle = box.left + box.width / 2
         for place, line in enumerate(reversed(title.splitlines())):
-            bottom = top - 0.05 - place * LINE
-            canvas.text(left + width / 2, bottom, line, ha="center", va="baseline")
+            bottom = box.top - 0.05 - place * LINE
+            canvas.text(middle, bottom, line, ha="center", va="baseline")
 
 
 def _draw_bars(axes: Axes, activity, is_dropped):
     places = np.arange(len(activity)) + 0.5
-    for chosen, color, options in (
+    for rows, color, options in (
         (~is_dropped, BLUE, {}),
         (is_dropped, VERMILION, {"hatch": "/////", "edgecolor": "white"}),
     ):
-        axes.barh(
-            places[chosen],
-            activity[chosen],
-            height=0.8,
-            color=color,
-            linewidth=0,
-            **options,
-        )
+        options |= {"height": 0.8, "color": color, "linewidth": 0}
+        axes.barh(places[rows], activity[rows], **options)
     axes.set_xlim(0, max(activity.max(), np.finfo(np.float32).tiny))
     axes.set_ylim(len(activity), 0)
     axes.axvline(0, color=GREY, linewidth=0.8, clip_on=False)
@@ -167,7 +148,7 @@ def _hatch(axes: Axes, mask):
 
 
 def _draw_legend(canvas):
-    top, left = canvas.height - 0.21, _MARGIN
+    top, left = canvas.height - 0.21, MARGIN
     for color, options, meaning in (
         (GREY, {"edgecolor": "white", **_HATCH}, "dropped"),
         (VERMILION, {"edgecolor": "white", **_HATCH}, "most active rows"),

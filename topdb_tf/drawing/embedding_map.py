@@ -76,9 +76,10 @@ def embedding_map_figure(
         axes.set_title(title, loc="left", fontsize=9 if wide else 7.5)
         axes.set_aspect("equal", adjustable="datalim")
         for place, pid in enumerate(persons):
-            own = pids == pid
-            _draw_person(axes, points[own], names.get(int(pid), f"{pid}"), place, wide)
-            _write_digits(axes, points[own], np.array(digits)[own], place, wide)
+            shown = pids == pid
+            name = names.get(int(pid), f"{pid}")
+            _draw_person(axes, points[shown], name, place, wide)
+            _write_digits(axes, points[shown], np.array(digits)[shown], place, wide)
         figure.legend(
             loc="outside right upper" if wide else "outside lower center",
             ncols=-(-len(persons) // 24) if wide else 5,

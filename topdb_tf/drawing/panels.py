@@ -1,7 +1,7 @@
 """Images in panels that are placed by inches, so that none is stretched or cut."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,8 @@ from topdb_tf.drawing.style import BLACK, GREY, new_figure
 SMALL_LETTERS = 7  # points
 LINE = 0.135  # inches that a line of small letters takes
 PAGE_HEIGHT = 9.0  # inches
+MARGIN, _GAP, _GROUP_GAP = 0.07, 0.05, 0.23  # inches around panels and groups of them
+_LEAST_SIDE, _MOST_SIDE = 0.5, 0.92  # inches of the width of a panel
 
 
 class Canvas:
@@ -81,47 +83,71 @@ class Canvas:
         self.figure.text(left / self.width, 1 - top / self.height, text, **options)
 
 
-class Layout(NamedTuple):
-    """How groups of panels are laid out: beside each other, then in further lines.
+class Box(NamedTuple):
+    """The place of a panel, in inches from the upper left corner of the figure."""
 
-    Args:
-        side: Width of a panel, in inches.
-        num_beside: Groups in a line.
-        num_lines: Number of lines.
-    """
-
-    side: float
-    num_beside: int
-    num_lines: int
+    left: float
+    top: float
+    width: float
+    height: float
 
 
-def layout_of(
+def grouped_panels(
     num_groups: int,
+    shares: Sequence[float],
     *,
-    side_of: Callable[[int], float],
-    height_of: Callable[[float, int], float],
-    sides: tuple[float, float],
-) -> Layout:
-    """Returns a layout with panels as wide as they can be, on one page if they fit.
+    title_lines: int,
+    legend: tuple[float, float],
+    aspect: float,
+    width: float,
+) -> tuple[Canvas, list[list[Box]]]:
+    """Returns a canvas, and the places of the panels of each group.
+
+    Groups stand beside each other, then in further lines, with room for a label below
+    each. Panels are as wide as they can be, all on one page if they fit. To be used
+    inside `topdb_tf.drawing.style.styled()`.
 
     Args:
         num_groups: Number of groups.
-        side_of: Function from the number of groups in a line to the width of a panel
-            that fills the line.
-        height_of: Function from the width of a panel and the number of lines to the
-            height of the figure.
-        sides: The least and the most width of a panel, in inches.
+        shares: Width of each panel of a group, as a share of a whole panel's.
+        title_lines: Lines of text above the first line of groups.
+        legend: Width and height of what stands at the bottom, in inches.
+        aspect: Height over width of a whole panel.
+        width: The most that the figure takes, in inches.
     """
-    least, most = sides
-    fitting = [n for n in range(1, num_groups + 1) if side_of(n) >= least]
+    above, below = MARGIN + title_lines * LINE + 0.02, LINE + 0.09
+
+    def width_of(num_beside, side):
+        group = sum(shares) * side + (len(shares) - 1) * _GAP
+        return 2 * MARGIN + num_beside * group + (num_beside - 1) * _GROUP_GAP
+
+    def side_of(num_beside):
+        return (width - width_of(num_beside, 0)) / (num_beside * sum(shares))
+
+    def height_of(side, num_lines):
+        return above + num_lines * (aspect * side + below) + legend[1]
+
+    fitting = [n for n in range(1, num_groups + 1) if side_of(n) >= _LEAST_SIDE]
     num_lines = -(-num_groups // max(fitting, default=1))
     num_beside = -(-num_groups // num_lines)  # lines of almost equal length
-    side = min(side_of(num_beside), most)
+    side = min(side_of(num_beside), _MOST_SIDE)
     too_high = height_of(side, num_lines) - PAGE_HEIGHT
     if too_high > 0:
-        growth = (height_of(side, num_lines) - height_of(0, num_lines)) / side
-        side = max(side - too_high / growth, min(least, side))
-    return Layout(side, num_beside, num_lines)
+        side = max(side - too_high / (num_lines * aspect), min(_LEAST_SIDE, side))
+    taken = width_of(num_beside, side)
+    canvas = Canvas(max(taken, legend[0]), height_of(side, num_lines))
+    groups = []
+    for index in range(num_groups):
+        line, place = divmod(index, num_beside)
+        left = (canvas.width - taken) / 2 + MARGIN
+        left += place * (width_of(1, side) - 2 * MARGIN + _GROUP_GAP)
+        top = above + line * (aspect * side + below)
+        boxes = []
+        for share in shares:
+            boxes.append(Box(left, top, share * side, aspect * side))
+            left += share * side + _GAP
+        groups.append(boxes)
+    return canvas, groups
 
 
 def shortened(text: str, room: float, size: float = SMALL_LETTERS) -> str:

@@ -102,19 +102,19 @@ def rank_list_figure(
         ValueError: If there is no list, an image is not RGB, or a kind is unknown.
     """
     _check(lists)
-    length = max(len(own.listed) for own in lists)
+    length = max(len(rank_list.listed) for rank_list in lists)
     side = (width - 2 * _MARGIN - _QUERY_GAP - max(length - 1, 0) * _GAP) / (length + 1)
     side = min(side, _WIDEST)
     above = 2 * LINE + 0.06
     step = above + aspect * side + _BELOW + 0.06
     total = 2 * _MARGIN + _QUERY_GAP + length * (side + _GAP) - _GAP + side
-    kinds = {listed.kind for own in lists for listed in own.listed}
+    kinds = {listed.kind for rank_list in lists for listed in rank_list.listed}
     with styled():
         total = max(total, min(width, COLUMN_WIDTH))
         legend = _legend_lines([kind for kind in MARKS if kind in kinds], total)
         canvas = Canvas(total, len(lists) * step + 0.08 + _LEGEND_LINE * len(legend))
-        for place, own in enumerate(lists):
-            _draw_list(canvas, own, place * step + above, side, aspect * side)
+        for place, rank_list in enumerate(lists):
+            _draw_list(canvas, rank_list, place * step + above, side, aspect * side)
         for place, entries in enumerate(legend):
             _draw_legend(canvas, entries, len(lists) * step + place * _LEGEND_LINE)
     return canvas.figure
@@ -123,9 +123,9 @@ def rank_list_figure(
 def _check(lists):
     if not lists:
         raise ValueError("There must be at least one ranked list. Received: 0 lists")
-    for own in lists:
-        check_images([own.query, *(listed.image for listed in own.listed)])
-        unknown = [item.kind for item in own.listed if item.kind not in MARKS]
+    for rank_list in lists:
+        check_images([rank_list.query, *(listed.image for listed in rank_list.listed)])
+        unknown = [item.kind for item in rank_list.listed if item.kind not in MARKS]
         if unknown:
             raise ValueError(
                 f"`kind` must be one of {', '.join(MARKS)}. "
@@ -133,17 +133,17 @@ def _check(lists):
             )
 
 
-def _draw_list(canvas, own, top, side, height):
+def _draw_list(canvas, rank_list, top, side, height):
     above = top - 0.06  # the baseline of the ranks
     room = canvas.width - 2 * _MARGIN
-    canvas.text(_MARGIN, above - LINE, own.title, room=room, va="baseline")
+    canvas.text(_MARGIN, above - LINE, rank_list.title, room=room, va="baseline")
     canvas.text(_MARGIN + side / 2, above, "query", ha="center", va="baseline")
-    canvas.image(_MARGIN, top, side, height, own.query)
-    _write_below(canvas, _MARGIN, top + height, side, own.label.splitlines())
+    canvas.image(_MARGIN, top, side, height, rank_list.query)
+    _write_below(canvas, _MARGIN, top + height, side, rank_list.label.splitlines())
     left = _MARGIN + side + _QUERY_GAP
     canvas.line(left - _QUERY_GAP / 2, top, left - _QUERY_GAP / 2, top + height)
     rank = 0
-    for place, item in enumerate(own.listed):
+    for place, item in enumerate(rank_list.listed):
         rank += item.kind != "junk"
         at = left + place * (side + _GAP)
         text = "–" if item.kind == "junk" else str(rank)

@@ -175,11 +175,11 @@ def _panels(runs):
 
 def _streams_of(logs):
     suffix = "_cross_entropy"
-    found = {
+    streams = {
         name.removesuffix(suffix) for log in logs for name in log if suffix in name
     }
-    known = [stream for stream in _STREAMS if stream in found]
-    return known + sorted(found - set(known))
+    known = [stream for stream in _STREAMS if stream in streams]
+    return known + sorted(streams - set(known))
 
 
 def _draw_panel(axes, title, lines):

@@ -10,9 +10,12 @@ from topdb_tf.retrieval.distances import check_metric
 from topdb_tf.retrieval.features import RetrievalSet, checked_distances
 from topdb_tf.retrieval.matches import MatchIndex
 from topdb_tf.retrieval.parallel import Workers
-from topdb_tf.retrieval.ranking import CountedRanks, QueryScores, query_blocks
-
-_BLOCK_BYTES = 128 << 20
+from topdb_tf.retrieval.ranking import (
+    BLOCK_BYTES,
+    CountedRanks,
+    QueryScores,
+    query_blocks,
+)
 
 
 class CameraPairScores(NamedTuple):
@@ -39,7 +42,7 @@ def camera_pair_scores(
     *,
     metric: str = "sqeuclidean",
     ignore_cameras: bool = False,
-    memory: int = _BLOCK_BYTES,
+    memory: int = BLOCK_BYTES,
     progress: Callable[[int, int], None] | None = None,
 ) -> CameraPairScores:
     """Ranks the gallery of each camera alone, and scores by the camera of the query.
@@ -76,17 +79,18 @@ def camera_pair_scores(
     advance = adding_up(progress, len(query_camids) * len(gallery_camids))
     rows = np.searchsorted(camids, query_camids)
     for column, camid in enumerate(camids):
-        own = np.flatnonzero(gallery_camids == camid)
-        if not len(own):
+        of_camera = retrieval_set.take(slice(None), gallery_camids == camid)
+        if not len(of_camera.gallery_pids):
             continue
-        passed = {"memory": memory, "advance": advance}
-        queries = _scores_among(own, retrieval_set, metric, ignore_cameras, passed)
-        found = queries.first_match_rank > 0
+        source = checked_distances(of_camera, metric)
+        index = MatchIndex(of_camera.identities, ignore_cameras=ignore_cameras)
+        queries = _scores(query_blocks(source, memory=memory, advance=advance), index)
+        valid = queries.first_match_rank > 0
         for place, values in enumerate(
-            (found, queries.first_match_rank == 1, queries.average_precision)
+            (valid, queries.first_match_rank == 1, queries.average_precision)
         ):
             sums[place, :, column] = np.bincount(
-                rows[found], weights=values[found], minlength=len(camids)
+                rows[valid], weights=values[valid], minlength=len(camids)
             )
     counts = sums[0].astype(np.int64)
     means = np.full((2, *counts.shape), np.nan)
@@ -94,12 +98,8 @@ def camera_pair_scores(
     return CameraPairScores(camids, *means, counts)
 
 
-def _scores_among(own, retrieval_set, metric, ignore_cameras, passed) -> QueryScores:
-    """Returns the scores of all queries among some images of the gallery."""
-    few = retrieval_set.take(slice(None), own)
-    source = checked_distances(few, metric)
-    judge = CountedRanks(MatchIndex(few.identities, ignore_cameras=ignore_cameras))
+def _scores(blocks, index) -> QueryScores:
+    judge = CountedRanks(index)
     with Workers() as workers:
-        blocks = query_blocks(source, workers=workers, **passed)
-        parts = [judge(*block, workers) for block in blocks]
+        parts = [judge(block, workers) for block in blocks]
     return QueryScores(*map(np.concatenate, zip(*parts, strict=True)))

@@ -47,10 +47,10 @@ def expand_features(
         raise ValueError(f"`k` must be at least 1. Received: {k=}")
     source = FeatureDistances(query_features, gallery_features, metric)
     with Workers() as workers:
-        found = nearest_neighbors(source, k, workers=workers, memory=_BLOCK_BYTES)
+        neighbors = nearest_neighbors(source, k, workers=workers, memory=_BLOCK_BYTES)
     expanded = np.empty((source.num_images, np.shape(query_features)[1]), np.float32)
     for start in range(0, source.num_images, _ROWS):
-        ids = found.ids[start : start + _ROWS]
+        ids = neighbors.ids[start : start + _ROWS]
         numbers, places = np.unique(ids, return_inverse=True)
         near = source.features(numbers)[places.reshape(ids.shape)]
         expanded[start : start + _ROWS] = near.mean(axis=1)

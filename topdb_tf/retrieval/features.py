@@ -61,7 +61,7 @@ def load_retrieval_set(path: Path | str) -> RetrievalSet:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no NPZ file, if an array is missing or holds Python
-            objects, or as `validate`.
+            objects, or if features and identities do not fit together.
     """
     path = Path(path)
     if not path.is_file():
@@ -82,17 +82,8 @@ def load_retrieval_set(path: Path | str) -> RetrievalSet:
         retrieval_set = RetrievalSet(
             *(_read_numbers(arrays, name, path) for name in RetrievalSet._fields)
         )
-    validate(retrieval_set)
-    return retrieval_set
-
-
-def validate(retrieval_set: RetrievalSet) -> None:
-    """Raises `ValueError` unless features and identities fit together.
-
-    Raises:
-        ValueError: As `checked_distances`.
-    """
     checked_distances(retrieval_set, "sqeuclidean")
+    return retrieval_set
 
 
 def checked_distances(retrieval_set: RetrievalSet, metric: str) -> FeatureDistances:

@@ -17,8 +17,10 @@ from topdb_tf.retrieval.features import RetrievalSet, checked_distances
 from topdb_tf.retrieval.matches import MatchIndex
 from topdb_tf.retrieval.parallel import Workers
 from topdb_tf.retrieval.ranking import (
+    BLOCK_BYTES,
     MIN_ROWS,
     CountedRanks,
+    QueryBlock,
     RetrievalScores,
     query_blocks,
     summarize,
@@ -27,7 +29,6 @@ from topdb_tf.retrieval.reranking import RerankedDistances, Reranking
 from topdb_tf.retrieval.single_shot import DrawnRanks, SingleShot
 
 MEMORY_LIMIT = 1 << 30
-_BLOCK_BYTES = 128 << 20
 _MAX_RANK = 50
 _SCORE_BYTES_AN_IMAGE = 256
 _RERANK_BYTES = 32 << 20
@@ -195,7 +196,7 @@ def score(
         progress=progress,
     )
     judge = _judge(retrieval_set, ignore_cameras, single_shot)
-    scores = summarize([judge(*block) for block in blocks], _MAX_RANK)
+    scores = summarize([judge(block, workers) for block, workers in blocks], _MAX_RANK)
     is_without_cameras = _is_without_cameras(retrieval_set)
     protocol = Protocol(
         metric=metric,
@@ -218,8 +219,8 @@ def distance_blocks(
     rerank: Reranking | None = None,
     memory_limit: int = MEMORY_LIMIT,
     progress: Callable[[int, int], None] | None = None,
-) -> Iterator[tuple]:
-    """Returns an iterator over the distances of some queries at a time.
+) -> Iterator[tuple[QueryBlock, Workers]]:
+    """Returns an iterator over blocks of distances, and the threads that work on them.
 
     Args:
         retrieval_set: Features and identities.
@@ -227,10 +228,6 @@ def distance_blocks(
         rerank: Parameters of the re-ranking. Defaults to none.
         memory_limit: Bytes that may be taken above the features, as float32.
         progress: Called with the work done and all of it, in arbitrary units.
-
-    Returns:
-        Iterator over the blocks of `topdb_tf.retrieval.ranking.query_blocks`, each
-        with the threads that work on it: `(start, block, finish, workers)`.
 
     Raises:
         ValueError: As `score`, before the first block is asked for.
@@ -244,11 +241,11 @@ def distance_blocks(
 
     def blocks(source):
         with Workers() as workers:
-            passed = {"workers": workers, "memory": memory, "advance": advance}
+            passed = {"memory": memory, "advance": advance}
             if rerank is not None:
-                source = RerankedDistances(source, rerank, **passed)
+                source = RerankedDistances(source, rerank, workers=workers, **passed)
             for block in query_blocks(source, **passed):
-                yield *block, workers
+                yield block, workers
 
     return blocks(source)
 
@@ -275,7 +272,7 @@ def _block_memory(source, rerank, memory_limit) -> int:
             f"({least / 2**20:.0f} MiB) for {source.num_images} images. "
             f"Received: {memory_limit=}"
         )
-    return min(memory_limit - linear, _BLOCK_BYTES)
+    return min(memory_limit - linear, BLOCK_BYTES)
 
 
 def _num_distances(source, rerank) -> int:
@@ -305,8 +302,9 @@ def _compile_kernels(rerank: bool) -> None:
     source = checked_distances(retrieval_set, "sqeuclidean")
     judge = _judge(retrieval_set, True, None)
     with Workers(1) as workers:
-        passed = {"workers": workers, "memory": 1 << 6}  # several blocks
+        memory = 1 << 6  # several blocks
         if rerank:
-            source = RerankedDistances(source, Reranking(), **passed)
-        for block in query_blocks(source, **passed):
-            judge(*block, workers)
+            parameters = {"workers": workers, "memory": memory}
+            source = RerankedDistances(source, Reranking(), **parameters)
+        for block in query_blocks(source, memory=memory):
+            judge(block, workers)

@@ -178,14 +178,14 @@ def ranked_lists(
     shape = len(retrieval_set.query_pids), k
     nearest = np.full(shape, -1, np.int64), np.full(shape, np.inf, np.float32)
     kinds, scores = np.zeros((2, *shape), bool), []
-    for start, block, finish, workers in blocks:
-        scores.append(judge(start, block, finish, workers))  # finishes the rows
-        rows = slice(start, start + len(block))
+    for block, workers in blocks:
+        scores.append(judge(block, workers))  # finishes the rows
+        rows, to_gallery = block.queries, block.distances
         matches = index.matches(rows)
-        _leave_out(block, matches, with_junk)
+        _leave_out(to_gallery, matches, with_junk)
         part = [array[rows] for array in nearest]
-        workers.run(_keep_nearest, len(block), block, *part)
-        kinds[:, rows] = _matches_and_junk(part[0], matches, block.shape[1])
+        workers.run(_keep_nearest, len(to_gallery), to_gallery, *part)
+        kinds[:, rows] = _matches_and_junk(part[0], matches, to_gallery.shape[1])
     ids, distances = nearest
     distances[ids < 0] = np.nan
     precision = np.concatenate([part.average_precision for part in scores])

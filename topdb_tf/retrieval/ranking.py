@@ -1,5 +1,6 @@
 """CMC, mAP by both definitions and mINP; ranks are counted, never sorted."""
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,9 @@ from topdb_tf.retrieval.distances import MatrixDistances
 from topdb_tf.retrieval.matches import Identities, MatchIndex, check_identities
 from topdb_tf.retrieval.parallel import Buffer, Workers, compiled
 
-_BLOCK_BYTES = 128 << 20
+BLOCK_BYTES = 128 << 20
+"""Bytes that a block of distances takes unless less is asked for."""
+
 MIN_ROWS, _MAX_ROWS = 16, 704
 _CACHED_ROWS = 16  # finished and ranked while they are in the cache
 
@@ -109,24 +112,35 @@ def retrieval_scores(
     index.check_any()
     with Workers() as workers:
         judge = CountedRanks(index)
-        blocks = query_blocks(source, workers=workers, memory=_BLOCK_BYTES)
-        return summarize([judge(*block, workers) for block in blocks], max_rank)
+        blocks = query_blocks(source)
+        return summarize([judge(block, workers) for block in blocks], max_rank)
 
 
-def query_blocks(source, *, workers: Workers, memory: int, advance=None):
+class QueryBlock(NamedTuple):
+    """The distances of some queries to the gallery.
+
+    Args:
+        queries: Which queries they are.
+        distances: Unfinished rows, shape `(num_rows, num_gallery)`. They are gone when
+            the next block is asked for.
+        finish: Function of `start, stop` that finishes these rows of the block.
+    """
+
+    queries: slice
+    distances: np.ndarray
+    finish: Callable[[int, int], None]
+
+
+def query_blocks(
+    source, *, memory: int = BLOCK_BYTES, advance=None
+) -> Iterator[QueryBlock]:
     """Yields the distances of some queries to the gallery, after one another.
 
     Args:
         source: What the distances come from, such as
             `topdb_tf.retrieval.distances.FeatureDistances`.
-        workers: Threads that are used.
         memory: Bytes that a block may take; it has at least 16 rows.
         advance: Called with the number of distances since its last call.
-
-    Yields:
-        `(start, block, finish)`: the first query, its unfinished rows, shape
-        `(num_rows, num_gallery)`, and a function of `start, stop` that finishes rows.
-        A block is gone when the next one is asked for.
     """
     num_queries, num_gallery = source.num_queries, source.num_gallery
     height = int(np.clip(memory // (4 * num_gallery), MIN_ROWS, _MAX_ROWS))
@@ -140,7 +154,7 @@ def query_blocks(source, *, workers: Workers, memory: int, advance=None):
         def finish(first, last, block=block, rows=rows):
             source.finish(first, last, block, rows, columns)
 
-        yield start, block, finish
+        yield QueryBlock(rows, block, finish)
         if advance is not None:
             advance(block.size)
 
@@ -155,19 +169,19 @@ class CountedRanks:
     def __init__(self, index: MatchIndex):
         self._index = index
 
-    def __call__(self, start, block, finish, workers: Workers) -> QueryScores:
-        """Returns the scores of the queries of one block of `query_blocks`."""
-        matches = self._index.matches(slice(start, start + len(block)))
+    def __call__(self, block: QueryBlock, workers: Workers) -> QueryScores:
+        """Returns the scores of the queries of one block."""
+        matches, distances = self._index.matches(block.queries), block.distances
         ranks = np.empty(len(matches.match_ids), np.int64)
 
         def rank(first, last):
             for row in range(first, last, _CACHED_ROWS):
                 few = row, min(row + _CACHED_ROWS, last)
-                finish(*few)
-                _rank_matches(*few, block, matches, ranks)
+                block.finish(*few)
+                _rank_matches(*few, distances, matches, ranks)
 
-        workers.run(rank, len(block))
-        return _query_scores(matches.match_ends, ranks, block.shape[1])
+        workers.run(rank, len(distances))
+        return _query_scores(matches.match_ends, ranks, distances.shape[1])
 
 
 def summarize(parts: list[QueryScores], max_rank: int) -> RetrievalScores:
@@ -179,15 +193,15 @@ def summarize(parts: list[QueryScores], max_rank: int) -> RetrievalScores:
     if max_rank < 1:
         raise ValueError(f"`max_rank` must be at least 1. Received: {max_rank=}")
     queries = QueryScores(*map(np.concatenate, zip(*parts, strict=True)))
-    found = queries.first_match_rank > 0
-    first = queries.first_match_rank[found]
+    has_match = queries.first_match_rank > 0
+    first = queries.first_match_rank[has_match]
     hits = np.bincount(np.minimum(first, max_rank + 1), minlength=max_rank + 2)
     return RetrievalScores(
         np.cumsum(hits[1 : max_rank + 1]) / len(first),
-        float(queries.average_precision[found].mean()),
-        float(queries.average_precision_trapezoid[found].mean()),
-        float(queries.inverse_negative_penalty[found].mean()),
-        int(np.count_nonzero(found.reshape(len(found), -1).any(axis=1))),
+        float(queries.average_precision[has_match].mean()),
+        float(queries.average_precision_trapezoid[has_match].mean()),
+        float(queries.inverse_negative_penalty[has_match].mean()),
+        int(np.count_nonzero(has_match.reshape(len(has_match), -1).any(axis=1))),
         queries,
     )
 
@@ -195,21 +209,21 @@ def summarize(parts: list[QueryScores], max_rank: int) -> RetrievalScores:
 def _query_scores(ends, ranks, num_gallery) -> QueryScores:
     """Scores queries by the ranks of their matches, from 0 and in any order."""
     counts = np.diff(ends)
-    found = counts > 0
-    starts, counts = ends[:-1][found], counts[found]
+    has_match = counts > 0
+    starts, counts = ends[:-1][has_match], counts[has_match]
     offsets = np.repeat(np.arange(len(starts)) * num_gallery, counts)
     ranks = np.sort(ranks + offsets) - offsets
     hits = np.arange(1, len(ranks) + 1) - np.repeat(starts, counts)
     precision = hits / (ranks + 1)
     before = np.divide(hits - 1, ranks, out=np.ones(len(ranks)), where=ranks > 0)
-    average, average_trapezoid, penalty = np.full((3, len(found)), np.nan)
-    first_rank = np.zeros(len(found), np.int64)
+    average, average_trapezoid, penalty = np.full((3, len(has_match)), np.nan)
+    first_rank = np.zeros(len(has_match), np.int64)
     if len(starts):
-        average[found] = np.add.reduceat(precision, starts) / counts
+        average[has_match] = np.add.reduceat(precision, starts) / counts
         trapezoids = (precision + before) / 2
-        average_trapezoid[found] = np.add.reduceat(trapezoids, starts) / counts
-        penalty[found] = counts / (ranks[starts + counts - 1] + 1)
-        first_rank[found] = ranks[starts] + 1
+        average_trapezoid[has_match] = np.add.reduceat(trapezoids, starts) / counts
+        penalty[has_match] = counts / (ranks[starts + counts - 1] + 1)
+        first_rank[has_match] = ranks[starts] + 1
     return QueryScores(average, average_trapezoid, penalty, first_rank)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from topdb_tf.retrieval.matches import JUNK_PID, MatchIndex
 from topdb_tf.retrieval.parallel import Workers
-from topdb_tf.retrieval.ranking import QueryScores
+from topdb_tf.retrieval.ranking import QueryBlock, QueryScores
 
 
 @dataclass(frozen=True)
@@ -51,35 +51,37 @@ class DrawnRanks:
         self._gallery_pids = index.identities.gallery_pids
         self._seed, self._num_draws = single_shot.seed, single_shot.num_draws
 
-    def __call__(self, start, block, finish, workers: Workers) -> QueryScores:
+    def __call__(self, block: QueryBlock, workers: Workers) -> QueryScores:
         """Returns the scores of the queries of one block, one column a draw."""
-        workers.run(finish, len(block))
-        rows = slice(start, start + len(block))
-        pids = self._index.identities.query_pids[rows]
-        matches = self._index.matches(rows)
+        distances = block.distances
+        workers.run(block.finish, len(distances))
+        matches = self._index.matches(block.queries)
         rng = np.random.default_rng(self._seed)
-        first_rank = np.zeros((len(block), self._num_draws), np.int64)
-        found = np.diff(matches.match_ends) > 0
-        starts = matches.match_ends[:-1][found]
+        first_rank = np.zeros((len(distances), self._num_draws), np.int64)
+        has_match = np.diff(matches.match_ends) > 0
+        starts = matches.match_ends[:-1][has_match]
+        pids = self._index.identities.query_pids[block.queries][has_match]
         for draw in range(self._num_draws if len(starts) else 0):
-            order = rng.permutation(block.shape[1])
+            order = rng.permutation(distances.shape[1])
             places = np.empty_like(order)
             places[order] = np.arange(len(order))
-            own = order[np.minimum.reduceat(places[matches.match_ids], starts)]
-            first_rank[found, draw] = 1 + self._count(block, found, pids, own, order)
+            right = order[np.minimum.reduceat(places[matches.match_ids], starts)]
+            nearer = self._count(distances[has_match], pids, right, order)
+            first_rank[has_match, draw] = 1 + nearer
         precision = np.full(first_rank.shape, np.nan)
         np.divide(1, first_rank, out=precision, where=first_rank > 0)
         before = np.where(first_rank == 1, 1, 0)
         trapezoid = (precision + before) / 2
         return QueryScores(precision, trapezoid, precision, first_rank)
 
-    def _count(self, block, found, pids, own, order):
-        """Counts the drawn images of other persons that are nearer than `own`."""
+    def _count(self, distances, pids, right, order):
+        """Counts the drawn images of other persons that are nearer than the right."""
         _, firsts = np.unique(self._gallery_pids[order], return_index=True)
         drawn = order[firsts]
         drawn = drawn[self._gallery_pids[drawn] != JUNK_PID]
-        others, limits = block[found][:, drawn], block[found, own][:, None]
+        others = distances[:, drawn]
+        limits = np.take_along_axis(distances, right[:, None], axis=1)
         nearer = others < limits
-        nearer |= (others == limits) & (drawn < own[:, None])
-        nearer &= self._gallery_pids[drawn] != pids[found][:, None]
+        nearer |= (others == limits) & (drawn < right[:, None])
+        nearer &= self._gallery_pids[drawn] != pids[:, None]
         return nearer.sum(axis=1)

@@ -10,7 +10,7 @@ from topdb_tf.retrieval.matches import Identities, MatchIndex, of_known_persons
 from topdb_tf.retrieval.pairs.pair_counts import PairTotals, pair_totals
 
 MIN_FALSE_MATCHES = 10
-"""That must be expected at a rate, in each half, for the rate to be stated."""
+"""False matches that must be expected in each half for a rate to be stated."""
 
 
 class Half(NamedTuple):
@@ -88,11 +88,12 @@ def _halves_of_pids(identities, seed):
 
 
 def _check_enough(halves, rates):
-    fewest = {
-        "one person": min(half.totals.num_genuine for half in halves),
-        "different persons": min(half.totals.num_impostors for half in halves),
-    }
-    for kind, count in fewest.items():
+    num_genuine = min(half.totals.num_genuine for half in halves)
+    num_impostors = min(half.totals.num_impostors for half in halves)
+    for kind, count in (
+        ("one person", num_genuine),
+        ("different persons", num_impostors),
+    ):
         if not count:
             raise ValueError(
                 f"Each half of the persons must have pairs of {kind}, a query and a "
@@ -100,12 +101,12 @@ def _check_enough(halves, rates):
                 f"Received: {', '.join(str(len(half.totals.pids)) for half in halves)} "
                 "persons in the halves, and a half without such a pair"
             )
-    smallest = MIN_FALSE_MATCHES / fewest["different persons"]
+    smallest = MIN_FALSE_MATCHES / num_impostors
     too_small = [rate for rate in rates if rate < smallest]
     if too_small:
         raise ValueError(
             f"At least {MIN_FALSE_MATCHES} false matches must be expected in each half "
-            f"of the persons. With {fewest['different persons']:,} pairs of different "
+            f"of the persons. With {num_impostors:,} pairs of different "
             "persons the smallest false-match rate that can be stated is "
             f"{_rounded_up(smallest)}. Received: {', '.join(map(str, too_small))}"
         )

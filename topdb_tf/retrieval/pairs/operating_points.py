@@ -6,10 +6,13 @@ from typing import NamedTuple
 import numpy as np
 
 LOW_BITS = 12
-"""Of the 23 of a float32, that a cell leaves out: it is 1/2048 of its distance wide."""
+"""Number of the 23 bits of a float32's fraction that a cell leaves out.
+
+A cell is then at most 1/2048 of its distance wide.
+"""
 
 NUM_CELLS = 1 << (31 - LOW_BITS)
-"""Of a histogram: as many as the other bits have values, the sign left out."""
+"""Number of cells of a histogram: the values of the other bits, without the sign."""
 
 
 class DistanceHistogram(NamedTuple):

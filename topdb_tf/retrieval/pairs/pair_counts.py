@@ -16,9 +16,7 @@ from topdb_tf.retrieval.pairs.operating_points import (
     DistanceHistogram,
 )
 from topdb_tf.retrieval.parallel import Workers, compiled
-from topdb_tf.retrieval.ranking import query_blocks
-
-_BLOCK_BYTES = 128 << 20
+from topdb_tf.retrieval.ranking import BLOCK_BYTES, query_blocks
 
 
 class PairTotals(NamedTuple):
@@ -131,7 +129,7 @@ class PairDistances:
         *,
         metric: str = "sqeuclidean",
         ignore_cameras: bool = False,
-        memory: int = _BLOCK_BYTES,
+        memory: int = BLOCK_BYTES,
     ):
         check_metric(metric)
         self._source = checked_distances(retrieval_set, metric)
@@ -196,20 +194,19 @@ class PairDistances:
         """Adds up what a kernel counts in pieces of all blocks."""
         lock = Lock()
         with Workers() as workers:
-            passed = {"workers": workers, "memory": self._memory, "advance": advance}
-            blocks = query_blocks(self._source, **passed)
-            for start, block, finish in blocks:
+            blocks = query_blocks(self._source, memory=self._memory, advance=advance)
+            for block in blocks:
 
-                def count(first, last, start=start, block=block, finish=finish):
-                    finish(first, last)
+                def count(first, last, block=block):
+                    block.finish(first, last)
                     counts = tuple(np.zeros_like(total) for total in totals)
-                    rows = block[first:last]
+                    rows, start = block.distances[first:last], block.queries.start
                     kernel(start + first, rows, self._places, *arguments, *counts)
                     with lock:
                         for total, part in zip(totals, counts, strict=True):
                             np.add(total, part, out=total)
 
-                workers.run(count, len(block))
+                workers.run(count, len(block.distances))
         return totals
 
 
@@ -243,9 +240,9 @@ def _bin_pairs(start, block, places, low_bits, counts):
     persons, _, alike, num_queries = places
     bits = block.view(np.int32)
     for i in range(len(block)):
-        person, own = persons[start + i], alike[start + i]
+        person, apart = persons[start + i], alike[start + i]
         for j in range(block.shape[1]):
-            if alike[num_queries + j] != own:
+            if alike[num_queries + j] != apart:
                 same = np.int64(persons[num_queries + j] == person)
                 counts[same, max(0, bits[i, j]) >> low_bits] += 1
 

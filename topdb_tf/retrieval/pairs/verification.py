@@ -1,6 +1,7 @@
 """Same person or not, by a threshold on the distance: ROC by counting pairs."""
 
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from typing import NamedTuple
 
@@ -11,9 +12,7 @@ from topdb_tf.retrieval.distances import check_metric
 from topdb_tf.retrieval.features import RetrievalSet, checked_distances
 from topdb_tf.retrieval.matches import JUNK_PID, MatchIndex
 from topdb_tf.retrieval.parallel import Workers, compiled
-from topdb_tf.retrieval.ranking import query_blocks
-
-_BLOCK_BYTES = 128 << 20
+from topdb_tf.retrieval.ranking import BLOCK_BYTES, query_blocks
 
 
 class RocCurve(NamedTuple):
@@ -47,10 +46,15 @@ def roc_curve(
     *,
     metric: str = "sqeuclidean",
     ignore_cameras: bool = False,
-    memory: int = _BLOCK_BYTES,
+    memory: int = BLOCK_BYTES,
     progress: Callable[[int, int], None] | None = None,
 ) -> RocCurve:
     """Returns the exact ROC of all pairs of a query and a gallery image.
+
+    The histogram of `topdb_tf.retrieval.pairs.operating_points` takes distances within
+    1/2048 for equal, so its thresholds lie above the distance of the pair, and a nearer
+    impostor can count as a tie; published rates are not to depend on that. It in turn
+    has thresholds at impostor distances and keeps no distance, which calibration needs.
 
     A genuine pair shows one person, by two cameras; pairs by one camera of one person,
     and gallery images of pid -1, are left out. Distances are computed twice, some
@@ -77,7 +81,7 @@ def roc_curve_of(
     source,
     index: MatchIndex,
     *,
-    memory: int = _BLOCK_BYTES,
+    memory: int = BLOCK_BYTES,
     progress: Callable[[int, int], None] | None = None,
 ) -> RocCurve:
     """Returns what `roc_curve` does, from distances of any source.
@@ -94,16 +98,16 @@ def roc_curve_of(
     """
     index.check_any()
     advance = adding_up(progress, 2 * source.num_queries * source.num_gallery)
+    blocks = partial(query_blocks, source, memory=memory, advance=advance)
     with Workers() as workers:
-        passed = {"workers": workers, "memory": memory, "advance": advance}
-        genuine, num_impostors = _genuine_distances(source, index, passed)
+        genuine, num_impostors = _genuine_distances(blocks(), index, workers)
         if not num_impostors:
             raise ValueError(
                 "There must be pairs of different persons. "
                 f"Received: {len(genuine)} pairs, all of the same person"
             )
         thresholds, counts = np.unique(genuine, return_counts=True)
-        nearer, equal = _count_impostors(source, index, thresholds, passed)
+        nearer, equal = _count_impostors(blocks(), index, thresholds, workers)
     upto = np.cumsum(nearer[:-1])
     return RocCurve(
         thresholds, np.cumsum(counts), upto, upto - equal[:-1], int(num_impostors)
@@ -173,23 +177,23 @@ def _place_at_fpr(curve, fpr):
     return int(np.searchsorted(rates, fpr, side="right")) - 1
 
 
-def _genuine_distances(source, index, passed):
+def _genuine_distances(blocks, index, workers):
     """Returns the distances of all genuine pairs, and the number of impostor pairs."""
     query_pids = index.identities.query_pids
     genuine, num_impostors = [], 0
-    for start, block, finish in query_blocks(source, **passed):
-        passed["workers"].run(finish, len(block))
-        rows = slice(start, start + len(block))
-        matches = index.matches(rows)
-        owners = np.repeat(np.arange(len(block)), np.diff(matches.match_ends))
-        genuine.append(block[owners, matches.match_ids])
-        num_persons = np.count_nonzero(query_pids[rows] != JUNK_PID)
-        num_impostors += num_persons * (block.shape[1] - len(matches.excluded))
+    for block in blocks:
+        distances = block.distances
+        workers.run(block.finish, len(distances))
+        matches = index.matches(block.queries)
+        owners = np.repeat(np.arange(len(distances)), np.diff(matches.match_ends))
+        genuine.append(distances[owners, matches.match_ids])
+        num_persons = np.count_nonzero(query_pids[block.queries] != JUNK_PID)
+        num_impostors += num_persons * (distances.shape[1] - len(matches.excluded))
         num_impostors -= len(matches.match_ids) + len(matches.junk_ids)
     return np.concatenate(genuine), num_impostors
 
 
-def _count_impostors(source, index, thresholds, passed):
+def _count_impostors(blocks, index, thresholds, workers):
     """Counts impostor distances by the first threshold that accepts them."""
     low, high = float(thresholds[0]), float(thresholds[-1])
     num_cells = 4 * len(thresholds)
@@ -198,21 +202,19 @@ def _count_impostors(source, index, thresholds, passed):
     grid = np.searchsorted(cells, np.arange(num_cells + 1)), scale
     totals = np.zeros((2, len(thresholds) + 1), np.int64)
     lock = Lock()
-    for start, block, finish in query_blocks(source, **passed):
-        rows = slice(start, start + len(block))
-        matches = index.matches(rows)
-        nobody = index.identities.query_pids[rows] == JUNK_PID
+    for block in blocks:
+        matches = index.matches(block.queries)
+        nobody = index.identities.query_pids[block.queries] == JUNK_PID
 
-        def count(first, last, block=block, finish=finish, extra=(matches, nobody)):
-            matches, nobody = extra
-            finish(first, last)
-            block[first:last][nobody[first:last]] = np.inf
+        def count(first, last, block=block, matches=matches, nobody=nobody):
+            block.finish(first, last)
+            block.distances[first:last][nobody[first:last]] = np.inf
             counts = np.zeros_like(totals)
-            _bin_rows(first, last, block, matches, thresholds, grid, counts)
+            _bin_rows(first, last, block.distances, matches, thresholds, grid, counts)
             with lock:
                 np.add(totals, counts, out=totals)
 
-        passed["workers"].run(count, len(block))
+        workers.run(count, len(block.distances))
     return totals
 
 
