@@ -65,20 +65,12 @@ class LiteRtModel:
     def __init__(self, path: Path, num_threads: int):
         contents = Path(path).read_bytes()
         self._interpreter = Interpreter(model_content=contents, num_threads=num_threads)
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        self._output = self._interpreter.get_output_details()[0]["index"]
-        self._shape = None
+        self._embed = self._interpreter.get_signature_runner()
         self.metadata = _metadata_in(contents)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Returns the embeddings of images."""
-        if pixels.shape != self._shape:
-            self._interpreter.resize_tensor_input(self._input, pixels.shape)
-            self._interpreter.allocate_tensors()
-            self._shape = pixels.shape
-        self._interpreter.set_tensor(self._input, pixels)
-        self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output)
+        return self._embed(pixels=pixels)["embedding"]
 
 
 def _with_metadata(contents, metadata):
