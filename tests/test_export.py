@@ -12,6 +12,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tests.calibrations import point, write_calibration
 from tests.test_folding import trained_embedder
 from topdb_tf.cli import main
+from topdb_tf.evaluate.scores import scores_file
 from topdb_tf.export import check
 from topdb_tf.export.model_card import ServedExport, model_card
 from topdb_tf.export.session import SessionModel
@@ -168,6 +169,17 @@ def test_the_card_claims_no_scores_of_another_epoch(run):
     card = model_card(run.embedder, None, normalized)
     assert "52.9" not in card
     assert "Market" not in card
+
+
+def test_the_card_of_the_best_epoch_has_the_scores_of_that_epoch(run, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(run.path, folder.path)
+    opened = open_run(folder.path)
+    scores = {**SCORES, "model": "embedder_best.keras", "mean_ap": 0.613}
+    scores_file(opened, best=True).write_text(json.dumps(scores))
+    card = model_card(folder.best_embedder, opened, SERVED)
+    assert "mAP 61.3%" in card
+    assert "52.9" not in card
 
 
 def test_a_second_export_is_the_next_version(run, exported):

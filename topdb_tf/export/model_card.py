@@ -9,7 +9,7 @@ from topdb_tf.data.records import load_card
 from topdb_tf.evaluate.calibrate import read_calibration, share_text
 from topdb_tf.evaluate.scores import read_scores, score_lines
 from topdb_tf.runs.folder import Run
-from topdb_tf.texts import rate_text
+from topdb_tf.texts import Table, rate_text
 
 _TEMPLATE = """\
 # Person re-identification embedder (Top-DB-Net)
@@ -131,11 +131,13 @@ def _data(run):
 
 
 def _scores(run, model):
-    scores = read_scores(run) if run is not None else None
-    if scores is None:
+    if run is None:
         return "Not measured: `topdb-tf evaluate` scores the model."
-    if scores.model != model.name:
-        return "Not measured for this epoch: `topdb-tf evaluate --best` scores it."
+    is_best = model == run.folder.best_embedder
+    scores = read_scores(run, best=is_best)
+    if scores is None or scores.model != model.name:
+        option = " --best" if is_best else ""
+        return f"Not measured: `topdb-tf evaluate{option}` scores the model."
     lines = "\n".join(f"- {line}" for line in score_lines(scores))
     named = scores.plain.protocol.to_dict().items()
     protocol = ", ".join(f"{key} {value}" for key, value in named)
@@ -157,26 +159,25 @@ def _threshold(run, model, normalize):
     if calibration.model != model.name:
         return f"Not calibrated: the run's calibration is of {calibration.model}."
     rows = [
-        f"| {rate_text(point.wanted_false_match_rate)} | {point.threshold:g} | "
-        f"{share_text(point.false_match_rate)} | "
-        f"{share_text(point.true_match_rate)} |"
+        [
+            rate_text(point.wanted_false_match_rate),
+            f"{point.threshold:g}",
+            share_text(point.false_match_rate),
+            share_text(point.true_match_rate),
+        ]
         for point in calibration.pairs.operating_points
     ]
+    head = ["wanted false-match rate", "threshold", "false matches", "true matches"]
     unit = (
         "They are for embeddings that are not normalised, unlike these."
         if normalize and calibration.metric != "cosine"
         else "Images at most that far apart count as one person."
     )
-    return "\n".join(
-        [
-            f"Thresholds on the {calibration.metric} distance. {unit} Found on one "
-            f"half of the test identities of `{calibration.origin.dataset}`, measured "
-            "on the other; elsewhere the rates will be others.",
-            "",
-            "| wanted false-match rate | threshold | false matches | true matches |",
-            "|---|---|---|---|",
-            *rows,
-        ]
+    table = "\n".join(Table("", head, rows).markdown())
+    return (
+        f"Thresholds on the {calibration.metric} distance. {unit} Found on one half of "
+        f"the test identities of `{calibration.origin.dataset}`, measured on the "
+        f"other; elsewhere the rates will be others.\n\n{table}"
     )
 
 

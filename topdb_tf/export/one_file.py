@@ -3,7 +3,6 @@
 import contextlib
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,9 +22,11 @@ from topdb_tf.export.probes import ProbeDifferences
 from topdb_tf.export.serving import Source
 from topdb_tf.files import check_new_file, whole_file, write_whole
 from topdb_tf.runs.data import read_data
+from topdb_tf.runs.folder import open_run
 from topdb_tf.runs.machine import load_tensorflow, without_notes
-from topdb_tf.runs.recipes import read_config, read_recipe
+from topdb_tf.runs.recipes import read_recipe
 from topdb_tf.runs.settings import RENAMED, Config
+from topdb_tf.texts import Say
 
 NUM_CALIBRATION_IMAGES = 300
 _INT8_NEEDS = "int8 needs training images, which tell the range of every activation."
@@ -33,8 +34,6 @@ _CONSENT = (
     "Re-identification follows people through cameras. Use it only where those seen "
     "have consented or there is another legal basis."
 )
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -220,7 +219,7 @@ def _default_file(source, suffix, precision):
 def _settings(source, report_data) -> Config:
     if source.run is None:
         return read_recipe("paper", report_data.overrides)
-    return read_config(source.run.folder.config_file, report_data.overrides)
+    return open_run(source.run.path, report_data.overrides).config
 
 
 def _split_at_hand(source, config, report_data, precision, say) -> Split | None:

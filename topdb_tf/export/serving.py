@@ -1,7 +1,6 @@
 """Export for TensorFlow Serving: from a run to a model that gives the same numbers."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ from topdb_tf.export.model_card import ServedExport, model_card
 from topdb_tf.files import whole_folder, write_whole
 from topdb_tf.runs.folder import Run, open_run
 from topdb_tf.runs.machine import load_tensorflow, without_notes
+from topdb_tf.texts import Say
 
 
 class Source(NamedTuple):
@@ -53,7 +53,7 @@ def export_saved_model(
     *,
     precision: str = "float32",
     normalize: bool = False,
-    say: Callable[[str], None],
+    say: Say,
 ) -> ServedExport:
     """Writes the next version of a model for TensorFlow Serving, and checks it.
 
