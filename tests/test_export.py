@@ -30,7 +30,7 @@ SCORES = {
     "protocol": {"metric": "sqeuclidean", "ignore_cameras": False},
 }
 SERVED = ServedExport(
-    path="models/topdb/1",
+    path=Path("models/topdb/1"),
     mebibytes=1.0,
     precision="float32",
     normalize=False,

@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -14,6 +14,7 @@ from topdb_tf.export.accuracy import HeadlineScores
 from topdb_tf.export.formats import load_file
 from topdb_tf.export.one_file import ReportData, export_file, file_lines
 from topdb_tf.export.serving import Source, find_source
+from topdb_tf.files import plain
 from topdb_tf.model.extraction import load_embedder
 from topdb_tf.runs.folder import RunFolder
 from topdb_tf.runs.settings import Config
@@ -88,11 +89,11 @@ def first_match_and_average_precision(query, gallery, query_record, records):
 
 def test_the_file_and_its_report_lie_beside_the_model(exported, run):
     path = run.path / "embedder-int8.tflite"
-    assert exported.path == str(path)
+    assert exported.path == path
     assert exported.mebibytes == pytest.approx(path.stat().st_size / 2**20, abs=0.01)
     report = path.with_name("embedder-int8.tflite.report.json")
     record = json.loads(report.read_text())
-    assert record == asdict(exported)
+    assert record == plain(exported)
     assert set(record) == {
         *("path", "format", "precision", "num_calibration_images", "mebibytes"),
         *("height", "width", "dim", "source_precision", "reference", "probes"),

@@ -37,8 +37,8 @@ class Conversion:
         seconds: How long the conversion took.
     """
 
-    checkpoint: str
-    model: str
+    checkpoint: Path
+    model: Path
     variant: str
     num_pids: int
     epoch: int | None
@@ -86,8 +86,8 @@ def convert(
     with whole_file(target) as partial:
         embedder.save(partial)
     return Conversion(
-        checkpoint=str(checkpoint),
-        model=str(target),
+        checkpoint=checkpoint,
+        model=target,
         variant=variant,
         num_pids=description.num_pids,
         epoch=weights.epoch,

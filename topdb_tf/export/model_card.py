@@ -87,7 +87,7 @@ class ServedExport:
         seconds: How long the export took.
     """
 
-    path: str
+    path: Path
     mebibytes: float
     precision: str
     normalize: bool

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from topdb_tf.export.accuracy import (
 )
 from topdb_tf.export.probes import ProbeDifferences
 from topdb_tf.export.serving import Source
-from topdb_tf.files import check_new_file, whole_file, write_whole
+from topdb_tf.files import check_new_file, plain, whole_file, write_whole
 from topdb_tf.runs.data import read_data
 from topdb_tf.runs.folder import open_run
 from topdb_tf.runs.machine import load_tensorflow, without_notes
@@ -77,7 +77,7 @@ class FileExport:
         reference: What the differences are from, in words.
     """
 
-    path: str
+    path: Path
     format: str
     precision: str
     num_calibration_images: int
@@ -152,7 +152,7 @@ def export_file(
         partial.write_bytes(_contents(source, embedder, format, precision, images))
         measured = _measured(partial, embedder, precision, split, config, report_data)
     export = FileExport(
-        path=str(out),
+        path=out,
         format=format,
         precision=precision,
         num_calibration_images=len(images),
@@ -164,7 +164,7 @@ def export_file(
         **measured._asdict(),
         seconds=round(time.monotonic() - start, 1),
     )
-    write_whole(report_file(out), json.dumps(asdict(export), indent=2) + "\n")
+    write_whole(report_file(out), json.dumps(plain(export), indent=2) + "\n")
     return export
 
 
@@ -195,7 +195,7 @@ def file_lines(export: FileExport) -> list[str]:
         *lines,
         f"{rates.file:.1f} images/s, Keras in {export.source_precision} "
         f"{rates.source:.1f} (batch {rates.batch_size}, {rates.threads} threads)",
-        f"report: {report_file(Path(export.path))}",
+        f"report: {report_file(export.path)}",
     ]
 
 

@@ -93,7 +93,7 @@ def export_saved_model(
         differences = check_export(answers, expected, precision=precision)
         height, width = served.image_size
         export = ServedExport(
-            path=str(version),
+            path=version,
             mebibytes=round(_bytes_of(partial) / 2**20, 1),
             precision=precision,
             normalize=normalize,
