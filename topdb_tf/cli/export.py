@@ -1,14 +1,20 @@
 """Commands that bring a model into service, and checkpoints of others to models."""
 
-from pathlib import Path
-
 import click
 
-from topdb_tf.cli.options import data_overrides, say, show
+from topdb_tf.cli.options import (
+    AS_JSON,
+    BEST,
+    DATA_ROOT,
+    PATH,
+    data_overrides,
+    say,
+    show,
+)
 
 
 @click.command()
-@click.argument("source", required=False, type=click.Path(path_type=Path))
+@click.argument("source", required=False, type=PATH)
 @click.option(
     "--format",
     "kind",
@@ -19,7 +25,7 @@ from topdb_tf.cli.options import data_overrides, say, show
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="saved_model: folder of the model's versions; others: the file.  "
     "[default: in the run's folder, or beside the file]",
 )
@@ -35,13 +41,11 @@ from topdb_tf.cli.options import data_overrides, say, show
     is_flag=True,
     help="saved_model: divide embeddings by their L2 norm.",
 )
-@click.option(
-    "--best", is_flag=True, help="The epoch of the highest mAP, not the last."
-)
+@BEST
 @click.option(
     "--dataset", help="onnx, litert: data set to score and calibrate int8 on."
 )
-@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data.")
+@DATA_ROOT
 @click.option(
     "--max-pids",
     metavar="N",
@@ -51,7 +55,7 @@ from topdb_tf.cli.options import data_overrides, say, show
     help="onnx, litert: query identities to score on; 0: all.",
 )
 @click.option("--force", is_flag=True, help="onnx, litert: replace the file.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+@AS_JSON
 def export(
     source,
     kind,
@@ -101,8 +105,8 @@ def export(
 
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=PATH)
+@click.argument("out", type=PATH)
 @click.option(
     "--variant",
     type=click.Choice(["topdb", "no_reg", "no_drop", "bdb"]),
@@ -118,7 +122,7 @@ def export(
     help="Of the images that the model will take, in pixels.",
 )
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+@AS_JSON
 def convert(checkpoint, out, variant, image_size, force, as_json):
     """Makes a PyTorch CHECKPOINT, of the authors or of BDB, into the model OUT.keras.
 
