@@ -32,14 +32,12 @@ def data_root(tmp_path_factory):
 def calibrated_run(small_run, data_root, tmp_path_factory):
     """A copy of the small run with thresholds."""
     from topdb_tf.evaluate.calibrate import calibrate
-    from topdb_tf.runs.folder import RunFolder
-    from topdb_tf.runs.recipes import read_config
+    from topdb_tf.runs.folder import open_run
 
     folder = tmp_path_factory.mktemp("documented") / "run"
     shutil.copytree(small_run, folder)
-    run = RunFolder(folder)
-    config = read_config(run.config, [f"data.root={data_root}"])
-    calibrate(run, config, rates=(LEAST_RATE,), dataset=None, best=False, seed=1)
+    run = open_run(folder, [f"data.root={data_root}"])
+    calibrate(run, rates=(LEAST_RATE,), seed=1)
     return folder
 
 
