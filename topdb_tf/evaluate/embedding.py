@@ -203,7 +203,8 @@ def retrieval_set_of(
     as well, images are numbered instead, so that none is its own match.
 
     Args:
-        features: Of the queries and then the gallery, shape `(num_images, dim)`.
+        features: Features of the queries and then of the gallery, shape
+            `(num_images, dim)`.
         split: The data set.
         ignore_cameras: Whether matches by the query's own camera count.
     """
@@ -309,7 +310,8 @@ def write_features(
 
     Args:
         file: The NPZ file.
-        features: Of the queries and then the gallery, shape `(num_images, dim)`.
+        features: Features of the queries and then of the gallery, shape
+            `(num_images, dim)`.
         split: The data set.
         made_of: What they were made of.
         say: Function that shows a line to the user.
@@ -334,7 +336,8 @@ def keep_features(
 
     Args:
         run: The run; its model's file is that which made the features.
-        features: Of the queries and then the gallery, shape `(num_images, dim)`.
+        features: Features of the queries and then of the gallery, shape
+            `(num_images, dim)`.
         split: The data set that it was trained on.
         say: Function that shows a line to the user.
     """

@@ -32,8 +32,9 @@ class Published(NamedTuple):
     Args:
         mean_ap: mAP.
         rank_1: Rank-1.
-        mean_ap_deviation: Where it is given; the paper does not say which one it is.
-        rank_1_deviation: The same.
+        mean_ap_deviation: Deviation of mAP over the runs, where it is given; the paper
+            does not say which deviation it is.
+        rank_1_deviation: Deviation of rank-1 over the runs, where it is given.
         num_seeds: Number of runs, where it is given.
     """
 
