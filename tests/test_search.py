@@ -2,14 +2,16 @@
 
 import multiprocessing
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from topdb_tf.files import held_folder
 from topdb_tf.retrieval.distances import pairwise_distances
-from topdb_tf.search import changes, files, kinds
+from topdb_tf.search import changes, files, kinds, scan
 from topdb_tf.search.changes import (
     add_entries,
     check_index,
@@ -18,6 +20,7 @@ from topdb_tf.search.changes import (
     remove_entries,
 )
 from topdb_tf.search.index import METRICS, SearchIndex
+from topdb_tf.search.manifest import write_manifest
 
 
 def drawn(count, dim=12, seed=0):
@@ -50,6 +53,15 @@ def test_exact_is_brute_force(place, metric):
     np.testing.assert_allclose(found.distances, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_no_query_is_lost_between_blocks(place, monkeypatch):
+    features, queries = drawn(50), drawn(30, seed=1)
+    create_index(place, features, names(50))
+    at_once = SearchIndex(place).search(queries, k=3)
+    monkeypatch.setattr(scan, "_BLOCK_QUERIES", 7)
+    in_blocks = SearchIndex(place).search(queries, k=3)
+    np.testing.assert_array_equal(in_blocks.rows, at_once.rows)
+
+
 def test_distances_by_hand_and_what_is_missing(place):
     # From (0, 0): (3, 4) is 25 away, (1, 0) is 1 away; there is no third.
     create_index(place, np.array([[3.0, 4.0], [1.0, 0.0]]), ["far", "near"])
@@ -65,20 +77,60 @@ def test_equal_distances_are_in_the_order_of_the_ids(place):
     assert found.rows.tolist() == [[5, 6, 7, 8, 9, 10, 11]]
 
 
-@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
-def test_an_approximate_kind_with_all_effort_is_exact(place, kind):
+@pytest.mark.parametrize(
+    ("kind", "effort"),
+    [
+        ("ivf", {"nprobe": 20}),
+        ("hnsw", {"efSearch": 400}),
+        ("HNSW8,SQ8", {"efSearch": 400}),
+        ("IVF16,SQ8", {"nprobe": 16}),
+        ("OPQ4,IVF16,PQ4", {"nprobe": 16, "refine": 400}),
+        ("SQ8", {}),
+    ],
+)
+def test_an_approximate_kind_with_all_effort_is_exact(place, kind, effort):
     features, queries = drawn(400), drawn(30, seed=1)
-    create_index(place, features, names(400), kind=kind)
+    create_index(place, features, names(400), kind=kind, camids=np.arange(400) % 2)
     index = SearchIndex(place)
-    chosen = {"refine": 8}
-    if kind == "ivf":
-        chosen["nprobe"] = index.manifest["parameters"]["nlist"]
-    else:
-        chosen["efSearch"] = 400
-    found = index.search(queries, k=5, parameters=chosen)
-    distances = pairwise_distances(queries, features)
-    order = np.argsort(distances, axis=1, kind="stable")[:, :5]
-    np.testing.assert_array_equal(found.rows, order)
+    for among in (None, index.entries.camids == 1):
+        parameters = {"refine": 8, **effort}
+        found = index.search(queries, k=5, parameters=parameters, among=among)
+        distances = pairwise_distances(queries, features)
+        if among is not None:
+            distances[:, ~among] = np.inf
+        order = np.argsort(distances, axis=1, kind="stable")[:, :5]
+        np.testing.assert_array_equal(found.rows, order)
+
+
+def test_an_index_with_cells_of_its_own_centres_is_still_read(place):
+    # As version 0.1 wrote the kind ivf: its own centres, and codes of the features
+    # themselves, not of their distances from the centres.
+    faiss, features = kinds.load_faiss(), drawn(400)
+    create_index(place, features, names(400), kind="ivf")
+    manifest = SearchIndex(place).manifest
+    centers, bits = faiss.IndexFlatL2(12), faiss.ScalarQuantizer.QT_8bit
+    centers.add(features[: manifest.parameters["nlist"]])
+    old = faiss.IndexIVFScalarQuantizer(
+        centers, 12, centers.ntotal, bits, faiss.METRIC_L2, False
+    )
+    old.train(features)
+    old.add(features)
+    name = "approximate-000009.faiss"
+    file = files.write_file(place, name, lambda path: faiss.write_index(old, str(path)))
+    written = manifest.files._replace(approximate=file)
+    write_manifest(place, replace(manifest, files=written))
+    add_entries(place, drawn(1, seed=2), ["new"])
+    index, effort = SearchIndex(place), {"nprobe": centers.ntotal, "refine": 8}
+    queries = drawn(30, seed=1)
+    order = np.argsort(
+        pairwise_distances(queries, [*features, *drawn(1, seed=2)]), axis=1
+    )
+    found = index.search(queries, k=5, parameters=effort)
+    np.testing.assert_array_equal(found.rows, order[:, :5])
+    manifest = replace(index.manifest, kind="IVF20,Flat", parameters={"refine": 4})
+    write_manifest(place, manifest)
+    with pytest.raises(ValueError, match="Build the index again"):
+        SearchIndex(place)
 
 
 OPERATIONS = st.lists(
@@ -147,14 +199,15 @@ def test_a_search_may_look_among_some_rows(place):
 @pytest.mark.parametrize("change", ["add", "remove", "compact"])
 def test_a_change_that_fails_leaves_the_old_index(place, monkeypatch, name, change):
     create_index(place, drawn(20), names(20))
-    works = getattr(files, name)
+    module = changes if name == "write_manifest" else files
+    works = getattr(module, name)
 
     def fails(*arguments):
         if name != "write_manifest":
             works(*arguments)
         raise OSError("disk full")
 
-    monkeypatch.setattr(files, name, fails)
+    monkeypatch.setattr(module, name, fails)
     try:
         if change == "add":
             add_entries(place, drawn(3, seed=1), ["a", "b", "0001.jpg"])
@@ -174,7 +227,7 @@ def test_a_change_that_fails_leaves_the_old_index(place, monkeypatch, name, chan
     check_index(place)
     index = SearchIndex(place)
     assert found_paths(index, index.search(drawn(1, seed=2), k=1)) == [["c"]]
-    named = {file.name for file in index.manifest["files"].values()}
+    named = {file.name for file in index.manifest.files.written()}
     assert {path.name for path in place.iterdir()} == named | {"index.json"}
 
 
@@ -183,7 +236,7 @@ def add_one(place, number):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
-def test_processes_that_add_at_once_lose_nothing(place):
+def test_processes_that_add_at_once_lose_nothing(place, monkeypatch):
     create_index(place, drawn(5), names(5))
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=add_one, args=(place, n)) for n in range(3)]
@@ -193,15 +246,15 @@ def test_processes_that_add_at_once_lose_nothing(place):
         worker.join(120)
         assert worker.exitcode == 0
     assert len(SearchIndex(place)) == 8
-    with files.locked(place), pytest.raises(ValueError, match="Another process"):
-        with files.locked(place, seconds=0.1):
-            pass
+    monkeypatch.setattr(changes, "_LOCK_SECONDS", 0.1)
+    with held_folder(place, "held"), pytest.raises(ValueError, match="Another process"):
+        add_one(place, 3)
 
 
 @pytest.mark.parametrize("name", ["features", "entries", "approximate"])
 def test_damage_is_found(place, name):
     create_index(place, drawn(200), names(200), kind="ivf")
-    path = place / SearchIndex(place).manifest["files"][name].name
+    path = place / getattr(SearchIndex(place).manifest.files, name).name
     contents = bytearray(path.read_bytes())
     contents[len(contents) // 2] ^= 1
     path.write_bytes(contents)
@@ -259,6 +312,12 @@ def test_what_cannot_be_built_is_explained(place, monkeypatch):
         create_index(place, drawn(2), names(2), kind="ivf")
     with pytest.raises(ValueError, match="nprobe"):
         create_index(place, drawn(9), names(9), kind="hnsw", parameters={"nprobe": 2})
+    with pytest.raises(ValueError, match="HNSW32,SQ8. Received: tree"):
+        create_index(place, drawn(9), names(9), kind="tree")
+    with pytest.raises(ValueError, match="leave some of them out of a search"):
+        create_index(place, drawn(300), names(300), kind="LSH")
+    with pytest.raises(ValueError, match="be able to learn"):
+        create_index(place, drawn(9), names(9), kind="IVF16,SQ8")
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ValueError, match="pip install 'topdb-tf"):
         create_index(place, drawn(9), names(9), kind="hnsw")

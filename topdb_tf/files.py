@@ -1,4 +1,4 @@
-"""Files that are seen whole or not at all, and records as JSON has them."""
+"""Files that are seen whole or not at all, folders held, and records as JSON."""
 
 import contextlib
 import dataclasses
@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import time
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -94,6 +95,43 @@ def check_new_file(path: Path, *, suffix: str, force: bool = False) -> None:
         )
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent} to write into.")
+
+
+@contextlib.contextmanager
+def held_folder(folder: Path, refusal: str, *, seconds: float = 0) -> Iterator[None]:
+    """Holds a folder for this process, where the system can.
+
+    Args:
+        folder: The folder.
+        refusal: What the error says.
+        seconds: How long another process is waited for.
+
+    Raises:
+        ValueError: If another process holds it all the time.
+    """
+    with contextlib.ExitStack() as stack:
+        if os.name == "posix":
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            end = time.monotonic() + seconds
+            while not _is_locked(descriptor):
+                if time.monotonic() >= end:
+                    raise ValueError(refusal)
+                time.sleep(0.05)
+        yield
+
+
+def _is_locked(descriptor):
+    """Returns whether a folder is held now; it counts as such without locks."""
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # some network file systems have no locks
+    return True
 
 
 def plain(value: Any) -> Any:

@@ -217,7 +217,7 @@ def test_what_cannot_be_done_is_explained_before_it_is_begun(
     refused(topdb("embed", tmp_path / "empty", *server), "JPEG or PNG", "empty")
     refused(topdb("embed", photos, *server[:2], "--out", "a.csv"), ".npz", "a.csv")
     gone = tmp_path / "gone" / "features.npz"
-    refused(topdb("embed", photos, *server[:2], "--out", gone), "exists")
+    refused(topdb("embed", photos, *server[:2], "--out", gone), "no folder")
     refused(topdb("embed", photos, "--model", tmp_path / "gone"), "no model")
     refused(topdb("embed", photos, "--model", tmp_path / "empty"), "topdb-tf export")
     assert stand_in.stand_in.requests == 0

@@ -1,12 +1,16 @@
 """`topdb-tf index`, from image files to what is found for them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.serving.test_embed import GALLERY, QUERY, refused, topdb, write_images
+from topdb_tf.embed.embed import Source
+from topdb_tf.search.changes import create_index
+from topdb_tf.search.query import query_index, rank_lists
 
 
 @pytest.fixture
@@ -73,7 +77,7 @@ def test_another_model_is_refused(images, index, model_folder, tmp_path):
     assert asked("info", index)["num_images"] == 4
 
 
-def test_files_of_other_programs_need_no_names(index, tmp_path):
+def test_files_of_other_programs_need_no_names(images, index, tmp_path):
     features, out = tmp_path / "plain.npz", tmp_path / "plain.index"
     np.savez(features, gallery_features=np.eye(4, 3, dtype="float32"))
     assert asked("build", features, "--out", out)["model"] is None
@@ -82,7 +86,7 @@ def test_files_of_other_programs_need_no_names(index, tmp_path):
     assert query["found"][0]["path"] == "plain.npz#0"
     assert query["found"][0]["pid"] is None
     refused(topdb("index", "query", index, features), "(num_images, 4)")
-    refused(topdb("index", "query", out, "a.jpg"), "--model")
+    refused(topdb("index", "query", out, images[0]), "--model")
     np.savez(features, other=np.eye(2))
     refused(topdb("index", "build", features, "--out", tmp_path / "x"), "other")
     rate = "--false-match-rate", 0.001
@@ -96,3 +100,19 @@ def test_a_picture_shows_what_was_found(images, index, tmp_path):
     assert topdb("index", "query", index, images[0], *options).exit_code == 0
     with Image.open(picture) as opened:
         assert opened.size[0] > 300
+
+
+def test_unknown_persons_are_marked_by_the_threshold(tmp_path):
+    colours = {"a.png": (90, 0, 0), "b.png": (70, 0, 0), "q.png": (100, 0, 0)}
+    photos = write_images(tmp_path / "photos", colours)
+    paths = [str(photos / name) for name in colours]
+    features = np.array(list(colours.values()), "float32")
+    index, queries = tmp_path / "people.index", tmp_path / "queries.npz"
+    create_index(index, features[:2], paths[:2])
+    np.savez(queries, features=features[2:], paths=paths[2:])
+    (query,) = query_index(index, [queries], Source()).queries
+    judged = {None: "unknown", True: "right", False: "wrong"}
+    for is_same_person, mark in judged.items():
+        images = [replace(i, is_same_person=is_same_person) for i in query.found]
+        (marked,) = rank_lists([replace(query, found=tuple(images))])
+        assert [image.kind for image in marked.listed] == [mark, mark]

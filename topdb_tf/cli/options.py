@@ -1,6 +1,8 @@
 """What the commands share: lines and results, data options, names of new runs."""
 
+import dataclasses
 import datetime
+import functools
 import json
 import platform
 from pathlib import Path
@@ -97,6 +99,11 @@ def show(result, lines_of, as_json: bool) -> None:
         click.echo("\n".join(lines_of(result)))
 
 
+def show_record(record, as_json: bool) -> None:
+    """Writes a record to standard output: its `to_dict` as JSON, or its `lines`."""
+    show(record, lambda record: record.lines(), as_json)
+
+
 def data_overrides(dataset: str | None, data_root: Path | None) -> list[str]:
     """Returns the options `--dataset` and `--data-root` as overrides of a recipe.
 
@@ -165,3 +172,47 @@ output_options = options_of(
     ),
     click.option("--json", "as_json", is_flag=True, help="Print what is drawn."),
 )
+_ask_source = options_of(
+    click.option("--model", type=PATH, help="A run, an export or a .keras file."),
+    click.option(
+        "--server", metavar="ADDRESS", help="Or a model server, [SCHEME://]HOST:PORT."
+    ),
+    click.option(
+        "--protocol",
+        type=click.Choice(["rest", "grpc"]),
+        help="Of the server, where its address has no scheme.",
+    ),
+    click.option(
+        "--model-name", default="topdb", show_default=True, help="On the server."
+    ),
+    click.option("--version", type=int, help="Of the model on the server; the newest."),
+    click.option("--label", help="Label of the version instead, such as canary."),
+    click.option(
+        "--ca-file",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Certificates (PEM) to trust, for https and grpcs.",
+    ),
+    count_option("--batch-size", default=32, help="Images a request."),
+    count_option("--in-flight", default=4, help="Requests at a time."),
+    click.option("--skip-bad", is_flag=True, help="Leave bad images out."),
+    click.option("--timeout", type=float, help="Seconds for embedding them all."),
+)
+
+
+def source_options(command):
+    """Adds the options of what embeds images, given to the command as `source`."""
+
+    @functools.wraps(command)
+    def with_source(*args, model_name, version, label, in_flight, **others):
+        from topdb_tf.embed.address import ModelChoice
+        from topdb_tf.embed.embed import Source
+
+        names = {field.name for field in dataclasses.fields(Source)} & set(others)
+        source = Source(
+            choice=ModelChoice(model_name, version, label),
+            max_in_flight=in_flight,
+            **{name: others.pop(name) for name in names},
+        )
+        return command(*args, source=source, **others)
+
+    return _ask_source(with_source)

@@ -1,34 +1,12 @@
 """Commands of a search index."""
 
-from pathlib import Path
-
 import click
 
-from topdb_tf.cli.options import say, show
+from topdb_tf.cli.options import PATH, say, show_record, source_options, write_figure
 
-_PLACE = click.Path(path_type=Path)
-_INDEX = click.argument("index", type=_PLACE)
-_PLACES = click.argument("places", nargs=-1, required=True, type=_PLACE)
+_INDEX = click.argument("index", type=PATH)
+_PLACES = click.argument("places", nargs=-1, required=True, type=PATH)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
-
-
-def _embedding_options(command):
-    """Adds the options of what embeds images."""
-    for option in (
-        click.option("--timeout", type=float, help="Seconds for the embedding."),
-        click.option("--skip-bad", is_flag=True, help="Leave bad images out."),
-        click.option(
-            "--batch-size",
-            type=click.IntRange(1),
-            default=32,
-            show_default=True,
-            help="Images a request.",
-        ),
-        click.option("--server", metavar="HOST:PORT", help="Or a model server."),
-        click.option("--model", type=_PLACE, help="A run, an export or a .keras file."),
-    ):
-        command = option(command)
-    return command
 
 
 def _parameters(ctx, param, texts):
@@ -55,9 +33,9 @@ _SET = click.option(
 def index():
     """Searches many images for a person: builds and asks an index on disk.
 
-    The kind exact compares a query with every image and misses nothing. ivf and hnsw
-    look at a part of the images: faster for single queries, but some matches are
-    missed. They need FAISS (pip install 'topdb-tf[search]').
+    The kind exact compares a query with every image and misses nothing. Others look at
+    a part of the images: faster for single queries, but some matches are missed. They
+    need FAISS (pip install 'topdb-tf[search]').
 
     \b
     topdb-tf index build photos --model runs/market1501 --out people.index
@@ -67,13 +45,13 @@ def index():
 
 @index.command()
 @_PLACES
-@click.option("--out", type=_PLACE, required=True, help="Folder of the index.")
+@click.option("--out", type=PATH, required=True, help="Folder of the index.")
 @click.option(
     "--kind",
-    type=click.Choice(["exact", "ivf", "hnsw"]),
     default="exact",
     show_default=True,
-    help="How it is searched: all of it, or a part, faster and not exactly.",
+    metavar="KIND",
+    help="exact, ivf, hnsw, or a factory string of FAISS such as HNSW32,SQ8.",
 )
 @click.option(
     "--metric",
@@ -81,9 +59,9 @@ def index():
     "else sqeuclidean]",
 )
 @_SET
-@_embedding_options
+@source_options
 @_JSON
-def build(places, out, as_json, **options):
+def build(places, out, source, as_json, **settings):
     """Builds an index of PLACES: images and folders, or a file of features (.npz).
 
     \b
@@ -92,9 +70,8 @@ def build(places, out, as_json, **options):
     topdb-tf index build features.npz --kind hnsw --out people.index
     """
     from topdb_tf.search.build import build_index
-    from topdb_tf.search.facts import index_lines
 
-    show(build_index(places, out, **options), index_lines, as_json)
+    show_record(build_index(places, out, source, **settings), as_json)
 
 
 @index.command()
@@ -115,10 +92,10 @@ def build(places, out, as_json, **options):
 )
 @click.option("--camera", "camids", type=int, multiple=True, help="Look in it alone.")
 @_SET
-@click.option("--picture", type=_PLACE, help="Draw it, too: .png, .svg or .pdf.")
-@_embedding_options
+@click.option("--picture", type=PATH, help="Draw it, too: .png, .svg or .pdf.")
+@source_options
 @_JSON
-def query(index, places, picture, as_json, **options):
+def query(index, places, picture, source, as_json, **limits):
     """Finds in INDEX what is nearest to PLACES: images, folders or features (.npz).
 
     Without --model or --server, the model that the index was built with embeds the
@@ -129,22 +106,24 @@ def query(index, places, picture, as_json, **options):
     topdb-tf index query people.index queries --false-match-rate 1e-3 --json
     topdb-tf index query people.index person.jpg --camera 3 --set nprobe=256
     """
-    from topdb_tf.search.query import draw_query, query_index, query_lines
+    from topdb_tf.search.query import query_index, rank_lists
 
-    result = query_index(index, places, **options)
+    result = query_index(index, places, source, **limits)
     if picture:
-        draw_query(result, picture)
+        from topdb_tf.drawing.rank_lists import rank_list_figure
+
+        write_figure(rank_list_figure(rank_lists(result.queries)), [picture])
         say(f"the picture is {picture}")
-    show(result, query_lines, as_json)
+    show_record(result, as_json)
 
 
 @index.command()
 @_INDEX
 @_PLACES
 @click.option("--skip-known", is_flag=True, help="Leave images alone that are there.")
-@_embedding_options
+@source_options
 @_JSON
-def add(index, places, as_json, **options):
+def add(index, places, source, skip_known, as_json):
     """Adds PLACES to INDEX: images, folders or features (.npz).
 
     An image that is there by its path is replaced, unless --skip-known.
@@ -154,9 +133,8 @@ def add(index, places, as_json, **options):
     topdb-tf index add people.index photos --skip-known
     """
     from topdb_tf.search.build import add_to_index
-    from topdb_tf.search.facts import index_lines
 
-    show(add_to_index(index, places, **options), index_lines, as_json)
+    show_record(add_to_index(index, places, source, skip_known=skip_known), as_json)
 
 
 @index.command()
@@ -165,7 +143,7 @@ def add(index, places, as_json, **options):
 @click.option("--pid", "pids", type=int, multiple=True, help="All images of a person.")
 @click.option("--prefix", "prefixes", multiple=True, help="What paths begin with.")
 @_JSON
-def remove(index, as_json, **chosen):
+def remove(index, as_json, **named):
     """Removes images from INDEX by path, person or prefix; each may be repeated.
 
     They are found no more at once; their features leave the disk with `compact`.
@@ -175,9 +153,8 @@ def remove(index, as_json, **chosen):
     topdb-tf index remove people.index --pid 7 --prefix photos/2019
     """
     from topdb_tf.search.build import remove_from_index
-    from topdb_tf.search.facts import index_lines
 
-    show(remove_from_index(index, **chosen), index_lines, as_json)
+    show_record(remove_from_index(index, **named), as_json)
 
 
 @index.command()
@@ -190,9 +167,8 @@ def compact(index, as_json):
     topdb-tf index compact people.index
     """
     from topdb_tf.search.build import compact as compact_it
-    from topdb_tf.search.facts import index_lines
 
-    show(compact_it(index), index_lines, as_json)
+    show_record(compact_it(index), as_json)
 
 
 @index.command()
@@ -205,6 +181,6 @@ def info(index, check, as_json):
     \b
     topdb-tf index info people.index --check
     """
-    from topdb_tf.search.facts import index_facts, index_lines
+    from topdb_tf.search.overview import overview_of
 
-    show(index_facts(index, check=check), index_lines, as_json)
+    show_record(overview_of(index, check=check), as_json)

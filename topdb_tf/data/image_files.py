@@ -53,7 +53,7 @@ def list_images(places: Sequence[Path]) -> ImageList:
     paths = tuple(path for path in files if is_image(path))
     if not paths:
         raise ValueError(
-            "There must be a JPEG or PNG file (.jpg, .jpeg, .png) to embed. "
-            f"Received: {', '.join(str(place) for place in places) or 'nothing'}"
+            "There must be an image, a JPEG or PNG file (.jpg, .jpeg, .png). Received: "
+            f" {', '.join(str(place) for place in places) or 'nothing'}"
         )
     return ImageList(paths, tuple(path for path in files if not is_image(path)))

@@ -13,7 +13,7 @@ from topdb_tf.embed.errors import BadImageError, Failure, RefusedError, ServingE
 from topdb_tf.embed.retries import Deadline, Retries, ask
 
 
-class Embedded(NamedTuple):
+class EmbeddedFiles(NamedTuple):
     """The embeddings of image files.
 
     Args:
@@ -84,7 +84,7 @@ class ServingClient:
         skip_bad: bool = False,
         timeout: float | None = None,
         progress: Callable[[int, int], None] | None = None,
-    ) -> Embedded:
+    ) -> EmbeddedFiles:
         """Returns the embeddings of image files, in their order.
 
         The files are read while others are on their way, and sent as they are.
@@ -181,7 +181,7 @@ class _Task:
                 "others into the same batch. Ask it not to batch requests."
             )
         in_order = tuple(failures[index] for index in sorted(failures))
-        return Embedded(embeddings, np.array(indices, np.int64), in_order)
+        return EmbeddedFiles(embeddings, np.array(indices, np.int64), in_order)
 
     def _note(self, failures, index, failure):
         if not self.skip_bad:
@@ -246,7 +246,7 @@ def _joined(parts):
             "All embeddings must have the same length: did the model change "
             f"meanwhile? Received: lengths={sorted(dims)}"
         )
-    return Embedded(
+    return EmbeddedFiles(
         np.concatenate([part.embeddings for part in parts]),
         np.concatenate([part.kept for part in parts]),
         failures,

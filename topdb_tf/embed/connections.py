@@ -17,7 +17,7 @@ def connect(
     Nothing is sent yet.
 
     Args:
-        server: As of `topdb_tf.embed.address.parse_address`.
+        server: The address as a user gives it, `HOST:PORT` or `SCHEME://HOST:PORT`.
         protocol: "rest" or "grpc", where the address does not say it.
         model: Which model of the server is asked; "topdb" if it is `None`.
         ca_file: Certificates (PEM) to trust, for TLS.

@@ -1,6 +1,7 @@
 """What can go wrong between a client and a model, by what can be done about it."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,3 +61,8 @@ class BadImageError(ValueError):
             f"({failure.reason})"
         )
         self.failure = failure
+
+
+def failure_lines(failures: Iterable[Failure]) -> list[str]:
+    """Returns which images were left out and why, for people."""
+    return [f"left out: {failure.path}: {failure.reason}" for failure in failures]

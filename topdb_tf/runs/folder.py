@@ -2,12 +2,12 @@
 
 import contextlib
 import functools
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from topdb_tf.files import held_folder
 from topdb_tf.runs.machine import Environment
 from topdb_tf.runs.recipes import read_config
 from topdb_tf.runs.settings import Config
@@ -206,19 +206,9 @@ def held(run: RunFolder) -> Iterator[None]:
     Raises:
         ValueError: If another process is training in it.
     """
-    with contextlib.ExitStack() as stack:
-        if os.name == "posix":
-            import fcntl
-
-            descriptor = os.open(run.path, os.O_RDONLY)
-            stack.callback(os.close, descriptor)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ValueError(
-                    f"Another process is training in {run.path}. Wait for its end, or "
-                    "end it with Ctrl-C or SIGTERM."
-                ) from error
-            except OSError:
-                pass  # some network file systems have no locks
+    refusal = (
+        f"Another process is training in {run.path}. Wait for its end, or end it with "
+        "Ctrl-C or SIGTERM."
+    )
+    with held_folder(run.path, refusal):
         yield

@@ -2,15 +2,25 @@
 
 import contextlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from topdb_tf import __version__
+from topdb_tf.embed.model_probes import RecordedModel
+from topdb_tf.files import held_folder
 from topdb_tf.search import files, kinds
 from topdb_tf.search.entries import Entries, entries_bytes, new_entries
 from topdb_tf.search.index import METRICS, SearchIndex, checked_features
+from topdb_tf.search.manifest import (
+    MANIFEST,
+    IndexFiles,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
 
+_LOCK_SECONDS = 120
 _TAIL_ROWS, _TAIL_SHARE = 10_000, 0.05
 
 
@@ -24,7 +34,7 @@ def create_index(
     kind: str = "exact",
     metric: str = "sqeuclidean",
     parameters: dict[str, int] | None = None,
-    model: dict | None = None,
+    model: RecordedModel | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Writes a new index.
@@ -35,9 +45,9 @@ def create_index(
         paths: Names of the images, each once.
         pids: Persons, whole numbers of shape `(num_images,)`, if they are known.
         camids: Cameras, the same.
-        kind: One of `topdb_tf.search.kinds.KINDS`.
+        kind: "exact", "ivf", "hnsw" or a FAISS factory string such as "HNSW32,SQ8".
         metric: One of `METRICS`.
-        parameters: Other values for those of `kinds.default_parameters`.
+        parameters: Values to take instead of those of `kinds.default_parameters`.
         model: What made the features, to be kept in `index.json`.
         progress: Called with the number of images that FAISS holds and of all.
 
@@ -56,25 +66,14 @@ def create_index(
             "Features must have the shape (num_images, dim), none of them 0. "
             f"Received: shape={features.shape}"
         )
-    known = kinds.default_parameters(kind, *features.shape)
-    manifest = {
-        "topdb_tf": __version__,
-        "kind": kind,
-        "metric": metric,
-        "dim": features.shape[1],
-        "parameters": kinds.checked_parameters(known, parameters or {}),
-        "model": model,
-        "change": 0,
-        "next_id": 0,
-        "files": {},
-    }
-    if kind != "exact":
-        kinds.load_faiss()
+    known, changed = kinds.default_parameters(kind, *features.shape), parameters or {}
+    kinds.check_parameters(known, changed)
+    manifest = Manifest(kind, known | changed, metric, features.shape[1], model)
     features = checked_features(features, manifest)
     entries = new_entries(0, list(paths), features, pids, camids)
     files.make_folder(folder)
-    with files.locked(folder):
-        if (folder / files.MANIFEST).exists():
+    with _held(folder):
+        if (folder / MANIFEST).exists():
             raise FileExistsError(f"Another process has just built {folder}.")
         _rewrite(folder, manifest, features, entries, progress)
 
@@ -96,7 +95,11 @@ def add_entries(
 
     Args:
         folder: Folder of the index.
-        features, paths, pids, camids, progress: As of `create_index`.
+        features: Of the images, any float type, shape `(num_images, dim)`.
+        paths: Names of the images, each once.
+        pids: Persons, whole numbers of shape `(num_images,)`, if they are known.
+        camids: Cameras, the same.
+        progress: Called with the number of images that FAISS holds and of all.
 
     Returns:
         The number of images that were replaced.
@@ -106,22 +109,22 @@ def add_entries(
     """
     folder = Path(folder)
     with _opened(folder) as index:
-        manifest = index.manifest
-        features = checked_features(np.asarray(features), manifest)
-        entries = new_entries(manifest["next_id"], list(paths), features, pids, camids)
+        manifest, features = index.manifest, np.asarray(features)
+        features = checked_features(features, manifest)
+        entries = new_entries(manifest.next_id, list(paths), features, pids, camids)
         names = set(entries.paths)
         live = index.entries.live_rows()
         old = [row for row in live if index.entries.paths[row] in names]
         joined = index.entries.without(np.array(old, int)).joined(entries)
-        change = manifest["change"] + 1
-        written = dict(manifest["files"])
-        written["features"] = files.append_features(
-            folder, written["features"], features, change
+        file = files.append_features(
+            folder, manifest.files.features, features, manifest.change + 1
         )
-        manifest = {**manifest, "files": written}
-        tail = len(joined.ids) - manifest.get("approximate_rows", 0)
-        if index.approximate is not None and _is_long(tail, len(joined.ids)):
-            rows = files.map_features(folder, written["features"], manifest["dim"])
+        manifest = replace(manifest, files=manifest.files._replace(features=file))
+        num_rows = len(joined.ids)
+        tail = num_rows - (manifest.approximate_rows or 0)
+        is_long = tail > max(_TAIL_ROWS, _TAIL_SHARE * num_rows)
+        if index.approximate is not None and is_long:
+            rows = files.map_features(folder, file, manifest.dim)
             kinds.extend(index.approximate, rows, progress=progress)
             manifest = _with_approximate(folder, manifest, index.approximate)
         _finish(folder, manifest, joined)
@@ -164,7 +167,7 @@ def compact_index(
 
     Args:
         folder: Folder of the index.
-        progress: As of `create_index`.
+        progress: Called with the number of images that FAISS holds and of all.
 
     Returns:
         The number of removed images whose features are gone from the disk.
@@ -189,68 +192,70 @@ def check_index(folder: Path | str) -> None:
     """
     folder = Path(folder)
     with _opened(folder) as index:
-        for file in index.manifest["files"].values():
+        for file in index.manifest.files.written():
             files.check_file(folder, file)
+
+
+def _held(folder):
+    """Holds an index for this process while it changes it, where the system can."""
+    refusal = f"Another process is changing {folder}. Wait for its end, and try again."
+    return held_folder(folder, refusal, seconds=_LOCK_SECONDS)
 
 
 @contextlib.contextmanager
 def _opened(folder):
     """Gives an index that no other process changes meanwhile."""
-    files.read_manifest(folder)
-    with files.locked(folder):
+    read_manifest(folder)
+    with _held(folder):
         yield SearchIndex(folder)
 
 
 def _rewrite(folder, manifest, features, entries, progress):
     """Writes all files of an index anew."""
-    change, kind = manifest["change"] + 1, manifest["kind"]
-    written = {"features": files.append_features(folder, None, features, change)}
-    manifest = {**manifest, "files": written}
-    if kind != "exact":
-        parameters = _fitting(kind, manifest["parameters"], features.shape)
-        built = kinds.build(kind, parameters, features, progress=progress)
-        manifest = {**manifest, "parameters": parameters}
+    file = files.append_features(folder, None, features, manifest.change + 1)
+    manifest = replace(manifest, files=IndexFiles(file), approximate_rows=None)
+    if manifest.kind != "exact":
+        manifest = replace(manifest, parameters=_fitting(manifest, len(features)))
+        built = kinds.build(
+            manifest.kind, manifest.parameters, features, progress=progress
+        )
         manifest = _with_approximate(folder, manifest, built)
     _finish(folder, manifest, entries)
 
 
-def _fitting(kind, parameters, shape):
+def _fitting(manifest, num_rows):
     """Returns parameters with no more cells than the images allow."""
-    known = kinds.default_parameters(kind, *shape)
-    if parameters.get("nlist", 0) <= shape[0]:
+    parameters = manifest.parameters
+    known = kinds.default_parameters(manifest.kind, num_rows, manifest.dim)
+    if parameters.get("nlist", 0) <= num_rows:
         return parameters
-    cells = {name: known[name] for name in ("nlist", "nprobe")}
-    return {**parameters, **cells}
+    return parameters | {name: known[name] for name in ("nlist", "nprobe")}
 
 
 def _with_approximate(folder, manifest, index):
-    name = f"approximate-{manifest['change'] + 1:06d}.faiss"
     file = files.write_file(
-        folder, name, lambda path: kinds.write_approximate(index, path)
+        folder,
+        f"approximate-{manifest.change + 1:06d}.faiss",
+        lambda path: kinds.load_faiss().write_index(index, str(path)),
     )
-    written = {**manifest["files"], "approximate": file}
-    return {**manifest, "files": written, "approximate_rows": index.ntotal}
+    written = manifest.files._replace(approximate=file)
+    return replace(manifest, files=written, approximate_rows=index.ntotal)
 
 
 def _finish(folder, manifest, entries):
     """Writes the entries and makes the change valid."""
-    change = manifest["change"] + 1
-    contents = entries_bytes(entries)
+    change, contents = manifest.change + 1, entries_bytes(entries)
     file = files.write_file(
         folder, f"entries-{change:06d}.npz", lambda path: path.write_bytes(contents)
     )
-    next_id = manifest["next_id"]
+    next_id = manifest.next_id
     if len(entries.ids):
         next_id = max(next_id, int(entries.ids[-1]) + 1)
-    manifest = {
-        **manifest,
-        "change": change,
-        "num_rows": len(entries.ids),
-        "next_id": next_id,
-        "files": {**manifest["files"], "entries": file},
-    }
-    files.write_manifest(folder, manifest)
-
-
-def _is_long(tail, num_rows):
-    return tail > max(_TAIL_ROWS, _TAIL_SHARE * num_rows)
+    manifest = replace(
+        manifest,
+        files=manifest.files._replace(entries=file),
+        change=change,
+        num_rows=len(entries.ids),
+        next_id=next_id,
+    )
+    write_manifest(folder, manifest)

@@ -35,6 +35,10 @@ class Entries(NamedTuple):
         """Returns the numbers of the rows that were not removed."""
         return np.flatnonzero(self.is_live)
 
+    def live_paths(self) -> list[str]:
+        """Returns the names of the images that were not removed."""
+        return [self.paths[row] for row in self.live_rows()]
+
     def take(self, rows: np.ndarray) -> "Entries":
         """Returns some of the rows."""
         paths = [self.paths[row] for row in rows]

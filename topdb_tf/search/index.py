@@ -7,6 +7,7 @@ import numpy as np
 
 from topdb_tf.search import files, kinds
 from topdb_tf.search.entries import entries_of
+from topdb_tf.search.manifest import MANIFEST, Manifest, damaged, read_manifest
 from topdb_tf.search.scan import exact_neighbors, refined
 
 METRICS = ("sqeuclidean", "euclidean", "cosine")
@@ -39,8 +40,7 @@ class SearchIndex:
         folder: Folder of the index.
 
     Attributes:
-        manifest: What `index.json` says: `kind`, `parameters`, `metric`, `dim` and
-            `model` among others.
+        manifest: What `index.json` says.
         entries: What is known of the images; see `topdb_tf.search.entries.Entries`.
         features: float32 of shape `(num_rows, dim)`; normalised if the metric is
             `"cosine"`.
@@ -54,41 +54,34 @@ class SearchIndex:
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
         for attempt in range(_ATTEMPTS):
-            self.manifest = files.read_manifest(self.folder)
+            self.manifest = read_manifest(self.folder)
             try:
                 self._open()
                 return
             except FileNotFoundError as error:
                 # A change may have ended since the manifest was read.
                 if attempt == _ATTEMPTS - 1:
-                    raise files.damaged(Path(error.filename), "it is gone") from error
+                    raise damaged(Path(error.filename), "it is gone") from error
 
     def _open(self):
-        manifest, paths = self.manifest, self.manifest["files"]
-        self.features = files.map_features(
-            self.folder, paths["features"], manifest["dim"]
-        )
-        contents = files.read_file(self.folder, paths["entries"])
+        manifest, folder, written = self.manifest, self.folder, self.manifest.files
+        self.features = files.map_features(folder, written.features, manifest.dim)
+        contents = files.read_file(folder, written.entries)
         try:
             self.entries = entries_of(contents)
         except _READERS_ERRORS as error:
-            path = self.folder / paths["entries"].name
-            raise files.damaged(path, str(error)) from error
-        if not len(self.features) == len(self.entries.ids) == manifest["num_rows"]:
-            raise files.damaged(self.folder / files.MANIFEST, "numbers of rows differ")
+            raise damaged(folder / written.entries.name, str(error)) from error
+        if not len(self.features) == len(self.entries.ids) == manifest.num_rows:
+            raise damaged(folder / MANIFEST, "numbers of rows differ")
         self.approximate = None
-        if "approximate" in paths:
-            self.approximate = self._read_approximate(paths["approximate"])
-
-    def _read_approximate(self, file):
-        path = self.folder / file.name
-        files.check_file(self.folder, file)
-        num_rows = self.manifest["approximate_rows"]
-        arguments = self.manifest["kind"], self.manifest["dim"], num_rows
-        try:
-            return kinds.read_approximate(path, *arguments)
-        except (RuntimeError, KeyError) as error:
-            raise files.damaged(path, str(error)) from error
+        if written.approximate is not None:
+            files.check_file(folder, written.approximate)
+            self.approximate = kinds.read_approximate(
+                folder / written.approximate.name,
+                manifest.kind,
+                manifest.parameters,
+                (manifest.approximate_rows, manifest.dim),
+            )
 
     def __len__(self):
         return int(self.entries.is_live.sum())
@@ -109,7 +102,7 @@ class SearchIndex:
         Args:
             features: Of the queries, any float type, shape `(num_queries, dim)`.
             k: Number of neighbours.
-            parameters: Other values for those of `kinds.SEARCH_PARAMETERS`.
+            parameters: Values of `nprobe`, `efSearch` or `refine` for this search.
             among: Booleans of shape `(num_rows,)`: the rows that may be found.
 
         Raises:
@@ -119,7 +112,8 @@ class SearchIndex:
         if k < 1:
             raise ValueError(f"There must be a neighbour to find. Received: k={k}")
         queries = checked_features(features, self.manifest)
-        chosen = _search_parameters(self.manifest, parameters or {})
+        known, changed = self.manifest.parameters, parameters or {}
+        kinds.check_parameters(known, changed, of_search=True)
         is_live = self.entries.is_live
         is_live = is_live if among is None else is_live & among
         start = 0 if self.approximate is None else self.approximate.ntotal
@@ -133,18 +127,20 @@ class SearchIndex:
         )
         if self.approximate is not None:
             rows[rows >= 0] += start
-            likely = kinds.candidates(self.approximate, chosen, queries, k, is_live)
+            likely = kinds.candidates(
+                self.approximate, known | changed, queries, k, is_live
+            )
             both = np.concatenate([likely, rows], axis=1)
             distances, rows = refined(self.features, queries, both, k)
-        return Found(_in_metric(distances, self.manifest["metric"]), rows)
+        return Found(_in_metric(distances, self.manifest.metric), rows)
 
 
-def checked_features(features: np.ndarray, manifest: dict) -> np.ndarray:
+def checked_features(features: np.ndarray, manifest: Manifest) -> np.ndarray:
     """Returns features as an index keeps them.
 
     Args:
         features: Any float type, shape `(num_images, dim)`.
-        manifest: With `dim` and `metric`; for cosine the features are normalised.
+        manifest: Of the index; for its metric `cosine` features are normalised.
 
     Returns:
         float32 of the same shape.
@@ -154,7 +150,7 @@ def checked_features(features: np.ndarray, manifest: dict) -> np.ndarray:
             large to be squared in float32, or a vector of cosine is zero.
     """
     features = np.asarray(features)
-    dim, metric = manifest["dim"], manifest["metric"]
+    dim, metric = manifest.dim, manifest.metric
     if features.ndim != 2 or features.shape[1] != dim or features.dtype.kind != "f":
         raise ValueError(
             f"Features must be floats of the shape (num_images, {dim}), as those of "
@@ -176,21 +172,6 @@ def checked_features(features: np.ndarray, manifest: dict) -> np.ndarray:
     if metric == "cosine":
         features = features / np.sqrt(squares)[:, np.newaxis]
     return features
-
-
-def _search_parameters(manifest, changes):
-    known = manifest["parameters"]
-    allowed = {
-        name: value for name, value in known.items() if name in kinds.SEARCH_PARAMETERS
-    }
-    for name in changes:
-        if name in known and name not in allowed:
-            raise ValueError(
-                f"`{name}` is fixed when an index is built; a search may change "
-                f"{', '.join(allowed)}. Received: {name}={changes[name]}"
-            )
-    kinds.checked_parameters(allowed, changes)
-    return kinds.checked_parameters(known, changes)
 
 
 def _in_metric(squared, metric):

@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from topdb_tf.data.image_files import list_images
 from topdb_tf.data.market import record_of
-from topdb_tf.embed.client import ServingClient
-from topdb_tf.embed.embed import embed_paths
-from topdb_tf.embed.model_probes import probe_features
+from topdb_tf.embed.embed import Source, embed_files
+from topdb_tf.embed.errors import Failure
 from topdb_tf.search.entries import UNKNOWN
+
+_COLUMNS = ("features", "paths", "pids", "camids")
 
 
 class Items(NamedTuple):
@@ -22,36 +24,67 @@ class Items(NamedTuple):
         paths: Names of the images.
         pids: int64 of shape `(num_images,)`; `UNKNOWN` where the name does not tell.
         camids: The same, of cameras.
-        probes: What `probe_features` returned, or `None` where it is not known.
-        failures: Images that were left out, with `path` and `reason`.
-        seconds: That embedding took.
+        probes: The model's embeddings of drawn images, as
+            `topdb_tf.embed.model_probes` has them, if the model is known.
+        failures: Images that were left out.
+        seconds: Time for embedding.
     """
 
     features: np.ndarray
     paths: list[str]
     pids: np.ndarray
     camids: np.ndarray
-    probes: np.ndarray | None
-    failures: Sequence[dict] = ()
+    probes: np.ndarray | None = None
+    failures: Sequence[Failure] = ()
     seconds: float = 0.0
 
 
-def features_file(places: Sequence[Path]) -> Path | None:
-    """Returns the file of features, if the places are one.
+def items_of(
+    places: Sequence[Path],
+    source: Source,
+    *,
+    part: str = "gallery",
+    known: frozenset[str] = frozenset(),
+) -> Items:
+    """Returns images with their features.
+
+    Args:
+        places: Image files and folders, or one NPZ file of features.
+        source: What embeds the images; not asked for a file of features.
+        part: "gallery" or "query": what is taken from a file that has both.
+        known: Names of images to leave out.
 
     Raises:
-        ValueError: If there are other places beside it.
+        FileNotFoundError: If an image, a file or the model does not exist.
+        ValueError: If there are other places beside a file of features, that file is
+            none, an image is bad, or an embedding is not finite.
+        ServingError: If the server fails.
     """
-    files = [place for place in places if place.suffix == ".npz"]
-    if files and len(places) > 1:
-        raise ValueError(
-            "Name images and folders, or one file of features (.npz). "
-            f"Received: {', '.join(map(str, places))}"
-        )
-    return files[0] if files else None
+    if any(place.suffix == ".npz" for place in places):
+        if len(places) > 1:
+            raise ValueError(
+                "Name images and folders, or one file of features (.npz). "
+                f"Received: {', '.join(map(str, places))}"
+            )
+        return read_items(places[0], part)
+    paths = [path for path in list_images(places).paths if str(path) not in known]
+    if not paths:
+        nobody = np.empty(0, np.int64)
+        return Items(np.empty((0, 0), np.float32), [], nobody, nobody)
+    embedding = embed_files(source, paths)
+    pids, camids = np.array([_numbers_of(path) for path in embedding.paths]).T
+    return Items(
+        features=embedding.features,
+        paths=[str(path) for path in embedding.paths],
+        pids=pids,
+        camids=camids,
+        probes=embedding.probes,
+        failures=embedding.failures,
+        seconds=embedding.seconds,
+    )
 
 
-def read_items(path: Path, part: str = "gallery") -> Items:
+def read_items(path: Path, part: str) -> Items:
     """Returns the features in an NPZ file, of `topdb-tf embed` or another program.
 
     The arrays are `features`, or with `gallery_` or `query_` before it, and likewise
@@ -77,56 +110,25 @@ def read_items(path: Path, part: str = "gallery") -> Items:
                 f"{path} must hold an array `features` or `{part}_features`. "
                 f"Received: {', '.join(arrays) or 'no array'}"
             )
-        names = ("features", "paths", "pids", "camids")
+        names = [*(prefix + name for name in _COLUMNS), "probe_features"]
         try:
-            found = {
-                name: arrays[prefix + name] for name in names if prefix + name in arrays
-            }
-            probes = arrays["probe_features"] if "probe_features" in arrays else None
+            columns = [arrays[name] if name in arrays else None for name in names]
         except ValueError as error:
             raise ValueError(
                 f"{path} must hold numbers and texts, no Python objects, since those "
                 f"can run code. Received: {error}"
             ) from error
-    count = len(found["features"]) if found["features"].ndim else 0
-    paths = found.get("paths")
+    features, paths, pids, camids, probes = columns
+    count = len(features) if features.ndim else 0
+    unknown = np.full(count, UNKNOWN)
     if paths is None:
         paths = [f"{path.name}#{row}" for row in range(count)]
-    unknown = np.full(count, UNKNOWN)
-    pids, camids = (found.get(name, unknown) for name in ("pids", "camids"))
-    return Items(found["features"], [str(p) for p in paths], pids, camids, probes)
-
-
-def embed_items(
-    client: ServingClient,
-    paths: Sequence[Path],
-    *,
-    skip_bad: bool = False,
-    timeout: float | None = None,
-) -> Items:
-    """Returns image files with their features.
-
-    Args:
-        client: What embeds them.
-        paths: The files; a name as Market-1501 has them tells person and camera.
-        skip_bad: As of `ServingClient.embed`.
-        timeout: The same.
-
-    Raises:
-        ValueError: If an image is bad, or an embedding is not finite.
-        ServingError: If the server fails.
-    """
-    embedded, facts = embed_paths(client, paths, skip_bad=skip_bad, timeout=timeout)
-    paths = [paths[index] for index in embedded.kept]
-    pids, camids = np.array([_numbers_of(path) for path in paths], np.int64).T
     return Items(
-        embedded.embeddings,
-        [str(path) for path in paths],
-        pids,
-        camids,
-        probe_features(client),
-        facts["failures"],
-        facts["seconds"],
+        features=features,
+        paths=[str(path) for path in paths],
+        pids=unknown if pids is None else pids,
+        camids=unknown if camids is None else camids,
+        probes=probes,
     )
 
 

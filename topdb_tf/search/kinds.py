@@ -1,69 +1,80 @@
-"""The kinds of an index, their parameters, and the approximate ones by FAISS."""
+"""The kinds of an index: exact, or approximate by FAISS, and their parameters."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from topdb_tf.search.scan import nearest_centers
+from topdb_tf.search.manifest import damaged
 
-KINDS = ("exact", "ivf", "hnsw")
+SHORT_FORMS = {"ivf": "IVF{nlist},SQ8", "hnsw": "HNSW{M},SQ8"}
+"""The FAISS factory strings that two kinds stand for; both keep 8-bit codes."""
 SEARCH_PARAMETERS = {"nprobe", "efSearch", "refine"}
 """Those that a search may change; the others are fixed when an index is built."""
 
-_SAMPLE_A_CELL = 40  # rows, to find the centres
-_LEAST_ROWS = {"ivf": 100, "hnsw": 1}
+_SAMPLE, _SAMPLE_A_CELL = 20000, 40  # rows that FAISS learns from
+_LEAST_ROWS_OF_IVF = 100
 _PIECE = 20000
-_ITERATIONS = 10
 
 
 def default_parameters(kind: str, num_rows: int, dim: int) -> dict[str, int]:
     """Returns the parameters of a kind for a number of images.
 
+    They are empty for `exact`. All others have `refine`: that many times as many
+    candidates as are wanted are compared by the features themselves. A kind with
+    cells has `nprobe`, a graph `efConstruction` and `efSearch`; the short forms also
+    have what their factory strings leave open, `nlist` and `M`.
+
     Args:
-        kind: One of `KINDS`.
+        kind: "exact", a name in `SHORT_FORMS`, or a FAISS factory string.
         num_rows: Number of images.
         dim: Length of a feature vector.
 
     Raises:
         ValueError: If the kind is unknown, or the images are too few for it.
     """
-    if kind not in KINDS:
-        raise ValueError(
-            f"The kind must be one of {', '.join(KINDS)}. Received: {kind}"
-        )
-    if num_rows < _LEAST_ROWS.get(kind, 0):
-        raise ValueError(
-            f"An index of kind {kind} needs {_LEAST_ROWS[kind]} images; take the kind "
-            f"exact. Received: {num_rows} images"
-        )
     if kind == "exact":
         return {}
+    parameters = {}
     if kind == "hnsw":
-        return {"M": 16, "efConstruction": 80, "efSearch": 256, "refine": 4}
-    nlist = int(np.clip(2 ** round(np.log2(2 * num_rows**0.5)), 4, num_rows // 20))
-    return {"nlist": nlist, "nprobe": max(1, nlist // 16), "refine": 4}
+        parameters = {"M": 16}
+    if kind == "ivf":
+        parameters = {"nlist": _num_cells(num_rows)}
+    faiss, index = load_faiss(), _untrained(kind, parameters, dim)
+    inner = _innermost(index)
+    if isinstance(inner, faiss.IndexIVF):
+        parameters |= {"nprobe": max(1, inner.nlist // 16)}
+    if isinstance(inner, faiss.IndexHNSW):
+        parameters |= {"efConstruction": 80, "efSearch": 256}
+    return {**parameters, "refine": 4}
 
 
-def checked_parameters(known: dict[str, int], changes: dict[str, int]) -> dict:
-    """Returns parameters with some of them changed.
+def check_parameters(
+    known: dict[str, int], changes: dict[str, int], *, of_search: bool = False
+) -> None:
+    """Raises `ValueError` unless parameters may be changed to these values.
 
-    Raises:
-        ValueError: If one is not known, or is no whole number above zero.
+    Args:
+        known: All that there are, with their values.
+        changes: Those to change; each must be known and a whole number above zero.
+        of_search: Whether they are changed for a search of an index that is built.
     """
     for name, value in changes.items():
+        if of_search and name in known and name not in SEARCH_PARAMETERS:
+            raise ValueError(
+                f"`{name}` is fixed when an index is built; a search may change "
+                f"{', '.join(SEARCH_PARAMETERS & set(known))}. Received: {name}={value}"
+            )
         if name not in known or type(value) is not int or value < 1:
             raise ValueError(
                 f"A parameter must be one of {', '.join(known) or 'none'} here, and a "
                 f"whole number above zero. Received: {name}={value}"
             )
-    changed = {**known, **changes}
-    if changed.get("nprobe", 0) > changed.get("nlist", np.inf):
+    nprobe, nlist = ((known | changes).get(name, 0) for name in ("nprobe", "nlist"))
+    if "nlist" in known and nprobe > nlist:
         raise ValueError(
-            f"`nprobe` must be at most nlist. Received: nprobe={changed['nprobe']}, "
-            f"nlist={changed['nlist']}"
+            f"`nprobe` must be at most nlist. Received: nprobe={nprobe}, nlist={nlist}"
         )
-    return changed
 
 
 def load_faiss():
@@ -84,79 +95,76 @@ def load_faiss():
 
 def build(
     kind: str,
-    parameters: dict,
+    parameters: dict[str, int],
     features: np.ndarray,
     *,
-    seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ):
     """Returns a FAISS index of an approximate kind that holds the features.
 
-    `ivf` keeps 8-bit codes of the features in cells around centres, `hnsw` the same
-    codes and a graph of neighbours.
-
     Args:
-        kind: One of `KINDS`, not "exact".
-        parameters: As `default_parameters` returns them.
+        kind: A name in `SHORT_FORMS` or a FAISS factory string.
+        parameters: All that `default_parameters` names for the kind.
         features: float32 of shape `(num_rows, dim)`.
-        seed: Of the sample that centres and codes are learnt from.
         progress: Called with the number of rows added and of all.
 
     Raises:
-        ValueError: If a parameter does not fit the features.
+        ValueError: If the images are too few for the kind, or FAISS cannot leave
+            images out of its searches.
     """
-    faiss = load_faiss()
-    dim, bits = features.shape[1], faiss.ScalarQuantizer.QT_8bit
-    rng = np.random.default_rng(seed)
-    if kind == "hnsw":
-        index = faiss.IndexHNSWSQ(dim, bits, parameters["M"])
-        index.hnsw.efConstruction = parameters["efConstruction"]
-        index.train(_sample(features, 20000, rng))
-    else:
-        _check_cells(parameters, features)
-        nlist = parameters["nlist"]
-        sample = _sample(features, max(20000, _SAMPLE_A_CELL * nlist), rng)
-        centers = faiss.IndexFlatL2(dim)
-        centers.add(_centers(sample, nlist, rng))
-        arguments = centers, dim, nlist, bits, faiss.METRIC_L2, False
-        index = faiss.IndexIVFScalarQuantizer(*arguments)
-        index.train(sample[:20000])
-        index.own_fields, centers.this.own(False)
-    extend(index, features, progress=progress)
+    faiss, count = load_faiss(), _SAMPLE
+    index = _untrained(kind, parameters, features.shape[1])
+    inner = _innermost(index)
+    if isinstance(inner, faiss.IndexIVF):
+        count = max(count, _SAMPLE_A_CELL * inner.nlist)
+        inner.cp.min_points_per_centroid = 1  # it warns of fewer than 39
+    if isinstance(inner, faiss.IndexHNSW):
+        inner.hnsw.efConstruction = parameters["efConstruction"]
+    try:
+        index.train(_sample(features, count))
+        extend(index, features, progress=progress)
+        only_first = np.arange(len(features)) == 0
+        candidates(index, parameters, features[:1], 1, only_first)
+    except RuntimeError as error:
+        raise ValueError(
+            f"FAISS must be able to learn the kind {kind} from {len(features)} images, "
+            "and to leave some of them out of a search (kinds with IVF and HNSW can). "
+            f"Received: {_reason(error)}"
+        ) from error
     return index
 
 
-def extend(index, features: np.ndarray, *, progress=None) -> None:
-    """Adds the rows that an index does not hold yet.
+def extend(
+    index,
+    features: np.ndarray,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Adds the rows that a FAISS index does not hold yet.
 
     Args:
-        index: What `build` returned.
+        index: What `build` or `read_approximate` returned.
         features: float32 of shape `(num_rows, dim)`, all rows.
         progress: Called with the number of rows that it holds and of all.
     """
-    faiss = load_faiss()
-    centers = _centers_of(index)
     while (start := index.ntotal) < len(features):
-        block = np.ascontiguousarray(features[start : start + _PIECE])
-        if centers is None:
-            index.add(block)
-        else:
-            cells = np.ascontiguousarray(nearest_centers(block, centers)[1][:, 0])
-            pointers = map(faiss.swig_ptr, (block, cells))
-            vectors, numbers = pointers
-            index.add_core(len(block), vectors, None, numbers)
+        index.add(np.ascontiguousarray(features[start : start + _PIECE]))
         if progress is not None:
             progress(index.ntotal, len(features))
 
 
 def candidates(
-    index, parameters: dict, queries: np.ndarray, k: int, is_live: np.ndarray
+    index,
+    parameters: dict[str, int],
+    queries: np.ndarray,
+    k: int,
+    is_live: np.ndarray,
 ) -> np.ndarray:
     """Returns rows that are likely the nearest of each query.
 
     Args:
-        index: What `build` returned.
-        parameters: With those of `SEARCH_PARAMETERS`.
+        index: What `build` or `read_approximate` returned.
+        parameters: All of the kind.
         queries: float32 of shape `(num_queries, dim)`.
         k: Number of neighbours that are wanted in the end.
         is_live: Which rows may be found.
@@ -164,99 +172,104 @@ def candidates(
     Returns:
         int64 of shape `(num_queries, k * refine)`, -1 for none.
     """
-    faiss = load_faiss()
-    if not index.ntotal or not is_live[: index.ntotal].any():
+    is_live = is_live[: index.ntotal]
+    if not is_live.any():
         return np.empty((len(queries), 0), np.int64)
     count = min(k * parameters["refine"], index.ntotal)
     selector = None
-    bits = np.packbits(is_live[: index.ntotal], bitorder="little")
-    if not is_live[: index.ntotal].all():
-        selector = faiss.IDSelectorBitmap(bits)
-    centers = _centers_of(index)
-    if centers is None:
-        effort = max(parameters["efSearch"], count)
-        chosen = faiss.SearchParametersHNSW(efSearch=effort, sel=selector)
-        return index.search(queries, count, params=chosen)[1]
-    nprobe = parameters["nprobe"]
-    chosen = faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
-    near, cells = nearest_centers(queries, centers, nprobe)
-    distances = np.empty((len(queries), count), np.float32)
-    rows = np.empty((len(queries), count), np.int64)
-    arrays = queries, np.ascontiguousarray(cells), np.ascontiguousarray(near)
-    pointers = [faiss.swig_ptr(array) for array in (*arrays, distances, rows)]
-    # The wrapper of this method in Python takes no parameters.
-    index.search_preassigned_c(
-        len(queries), pointers[0], count, *pointers[1:], False, chosen
-    )
-    return rows
+    if not is_live.all():
+        bits = np.packbits(is_live, bitorder="little")
+        selector = load_faiss().IDSelectorBitmap(bits)
+    effort = _effort(index, parameters, count, selector)
+    return index.search(queries, count, params=effort)[1]
 
 
-def write_approximate(index, path: Path) -> None:
-    """Writes a FAISS index into a file."""
-    load_faiss().write_index(index, str(path))
-
-
-def read_approximate(path: Path, kind: str, dim: int, num_rows: int):
+def read_approximate(
+    path: Path, kind: str, parameters: dict[str, int], shape: tuple[int, int]
+):
     """Returns the FAISS index in a file.
 
+    Args:
+        path: The file.
+        kind: The kind that it must be of.
+        parameters: Those that it was built with.
+        shape: Number of rows and length of a feature vector that it must have.
+
     Raises:
-        ValueError: If it is not of the kind, length and number of rows.
+        ValueError: If it is another index.
     """
     faiss = load_faiss()
     try:
         index = faiss.read_index(str(path))
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"FAISS cannot read it: {reason}") from error
-    expected = {
-        "ivf": faiss.IndexIVFScalarQuantizer,
-        "hnsw": faiss.IndexHNSWSQ,
-    }[kind]
-    found = type(index), index.d, index.ntotal
-    if found != (expected, dim, num_rows):
-        raise ValueError(f"it holds another index: {found}")
+        raise damaged(path, f"FAISS cannot read it: {_reason(error)}") from error
+    expected = type(_untrained(kind, parameters, shape[1]))
+    if (type(index), index.ntotal, index.d) != (expected, *shape):
+        kind_and_shape = f"{type(index).__name__} of {(index.ntotal, index.d)}"
+        raise damaged(
+            path,
+            f"it must be a {expected.__name__} of {shape}, and is a {kind_and_shape}",
+        )
     return index
 
 
-def _check_cells(parameters, features):
-    if parameters["nlist"] > len(features):
+def _num_cells(num_rows):
+    """Returns a power of two near twice the root of the number of images, or less."""
+    if num_rows < _LEAST_ROWS_OF_IVF:
         raise ValueError(
-            "There must be an image for every cell. "
-            f"Received: nlist={parameters['nlist']}, {len(features)} images"
+            f"An index of kind ivf needs {_LEAST_ROWS_OF_IVF} images; take the kind "
+            f"exact. Received: {num_rows} images"
         )
+    return int(np.clip(2 ** round(np.log2(2 * num_rows**0.5)), 4, num_rows // 20))
 
 
-def _sample(features, count, rng):
-    """Returns some of the rows, in random order."""
-    count = min(count, len(features))
-    chosen = np.sort(rng.choice(len(features), count, replace=False))
-    return np.ascontiguousarray(rng.permutation(features[chosen]))
+def _untrained(kind, parameters, dim):
+    """Returns an empty FAISS index of a kind."""
+    factory_string = kind
+    if kind in SHORT_FORMS:
+        factory_string = SHORT_FORMS[kind].format(**parameters)
+    try:
+        return load_faiss().index_factory(dim, factory_string)
+    except RuntimeError as error:
+        raise ValueError(
+            f"The kind must be exact, {', '.join(SHORT_FORMS)}, or a factory string of "
+            f"FAISS such as HNSW32,SQ8. Received: {kind} ({_reason(error)})"
+        ) from error
 
 
-def _centers(sample, count, rng):
-    """Returns centres of a sample by Lloyd's iterations (k-means)."""
-    centers = sample[:count].copy()
-    for _ in range(_ITERATIONS):
-        cells = np.concatenate(
-            [
-                nearest_centers(sample[start : start + _PIECE], centers)[1][:, 0]
-                for start in range(0, len(sample), _PIECE)
-            ]
-        )
-        order = np.argsort(cells, kind="stable")
-        used, starts = np.unique(cells[order], return_index=True)
-        sums = np.add.reduceat(sample[order], starts, axis=0)
-        sizes = np.diff([*starts, len(sample)])
-        centers[used] = sums / sizes[:, np.newaxis].astype(np.float32)
-        empty = np.setdiff1d(np.arange(count), used)
-        centers[empty] = sample[rng.choice(len(sample), len(empty), replace=False)]
-    return centers
-
-
-def _centers_of(index):
-    """Returns the centres of the cells, or `None` where there are none."""
+def _innermost(index):
+    """Returns what searches in a FAISS index, behind the transforms of the vectors."""
     faiss = load_faiss()
-    if not isinstance(index, faiss.IndexIVF):
-        return None
-    quantizer = faiss.downcast_index(index.quantizer)
-    return quantizer.reconstruct_n(0, quantizer.ntotal)
+    while isinstance(index, faiss.IndexPreTransform):
+        index = faiss.downcast_index(index.index)
+    return index
+
+
+def _effort(index, parameters, count, selector):
+    """Returns how thoroughly FAISS shall search, and among which rows."""
+    faiss = load_faiss()
+    inner = _innermost(index)
+    if isinstance(inner, faiss.IndexIVF):
+        nprobe = parameters["nprobe"]
+        effort = faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
+    elif isinstance(inner, faiss.IndexHNSW):
+        width = max(parameters["efSearch"], count)
+        effort = faiss.SearchParametersHNSW(efSearch=width, sel=selector)
+    else:
+        effort = faiss.SearchParameters(sel=selector)
+    if inner is not index:
+        effort = faiss.SearchParametersPreTransform(index_params=effort)
+    return effort
+
+
+def _sample(features, count):
+    """Returns some of the rows, in random order."""
+    rng = np.random.default_rng(0)
+    count = min(count, len(features))
+    rows = np.sort(rng.choice(len(features), count, replace=False))
+    return np.ascontiguousarray(rng.permutation(features[rows]))
+
+
+def _reason(error):
+    """Returns the first line of what FAISS says of an error, without its source."""
+    return str(error).splitlines()[0].rpartition("Error: ")[2]

@@ -2,37 +2,176 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from topdb_tf.data.image_files import list_images
-from topdb_tf.embed.embed import open_client
-from topdb_tf.embed.model_probes import keras_file
+from topdb_tf.embed.embed import Source
+from topdb_tf.embed.errors import Failure, failure_lines
+from topdb_tf.embed.model_probes import check_same_model, keras_file
 from topdb_tf.evaluate.calibrate import read_calibration
+from topdb_tf.files import plain
 from topdb_tf.runs.folder import RunFolder, open_run
-from topdb_tf.search.build import check_items, model_of_index
+from topdb_tf.search.build import source_of_index
 from topdb_tf.search.entries import UNKNOWN
 from topdb_tf.search.index import SearchIndex
-from topdb_tf.search.items import embed_items, features_file, read_items
+from topdb_tf.search.items import items_of
 from topdb_tf.texts import rate_text
 
 _PICTURED_QUERIES = 20
 
 
+@dataclass(frozen=True)
+class Threshold:
+    """The distance up to which two images are said to show one person.
+
+    Args:
+        distance: In the metric of the index.
+        false_match_rate: The calibrated rate that it gives; `None` if it was named.
+    """
+
+    distance: float
+    false_match_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class FoundImage:
+    """An image of the index that was found for a query.
+
+    Args:
+        rank: From 1.
+        distance: To the query, in the metric of the index.
+        id: Its number in the index.
+        path: Its name.
+        pid: Its person, if it is known.
+        camid: Its camera, if it is known.
+        is_same_person: Whether it is as near as the threshold, where there is one.
+    """
+
+    rank: int
+    distance: float
+    id: int
+    path: str
+    pid: int | None
+    camid: int | None
+    is_same_person: bool | None
+
+
+@dataclass(frozen=True)
+class Query:
+    """An image that was looked for, and what was found.
+
+    Args:
+        path: Its name.
+        pid: Its person, if it is known.
+        camid: Its camera, if it is known.
+        found: The images of the index, nearest first.
+    """
+
+    path: str
+    pid: int | None
+    camid: int | None
+    found: tuple[FoundImage, ...]
+
+    def lines(self) -> list[str]:
+        """Returns a table for people."""
+        known = "" if self.pid is None else f" (pid {self.pid}, camera {self.camid})"
+        lines = [f"{self.path}{known}"]
+        if not self.found:
+            return [*lines, "  nothing so near"]
+        width = max(4, *(len(image.path) for image in self.found))
+        is_judged = self.found[0].is_same_person is not None
+        head = f"  rank    distance  {'path':{width}}    pid  camera"
+        lines.append(f"{head}  same person" if is_judged else head)
+        for image in self.found:
+            line = f"  {image.rank:4}  {image.distance:10.6g}  {image.path:{width}}"
+            line += f"  {_number_text(image.pid):>5}  {_number_text(image.camid):>6}"
+            if is_judged:
+                line += "  yes" if image.is_same_person else "  no"
+            lines.append(line)
+        return lines
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """What was found in an index for some queries.
+
+    Args:
+        index: Folder of the index.
+        kind: Its kind.
+        metric: Of the distances.
+        threshold: By which images are judged, if there is one.
+        queries: What was found for each.
+        embedding_seconds: Time for the features of the queries.
+        search_seconds: Time for the search.
+        failures: Queries that could not be embedded.
+    """
+
+    index: str
+    kind: str
+    metric: str
+    threshold: Threshold | None
+    queries: tuple[Query, ...]
+    embedding_seconds: float
+    search_seconds: float
+    failures: Sequence[Failure]
+
+    @property
+    def queries_per_second(self) -> float:
+        """Speed of the search."""
+        return len(self.queries) / self.search_seconds
+
+    def to_dict(self) -> dict:
+        """Returns what `--json` prints."""
+        values = asdict(self)
+        if self.threshold is None:  # then no image was judged
+            for query in values["queries"]:
+                for image in query["found"]:
+                    del image["is_same_person"]
+        return {
+            **values,
+            "num_queries": len(self.queries),
+            "queries_per_second": self.queries_per_second,
+            "failures": plain(self.failures),
+        }
+
+    def lines(self) -> list[str]:
+        """Returns what is said to people."""
+        speed = (
+            f"{len(self.queries):,} queries searched in "
+            f"{1000 * self.search_seconds:.1f} ms, "
+            f"{self.queries_per_second:,.0f} queries/s"
+        )
+        if self.embedding_seconds:
+            speed += f"; embedded in {self.embedding_seconds:.1f} s"
+        return [
+            *failure_lines(self.failures),
+            *(line for query in self.queries for line in query.lines()),
+            *self._threshold_lines(),
+            f"{speed}; {self.metric} distance, {self.kind} index",
+        ]
+
+    def _threshold_lines(self):
+        if self.threshold is None:
+            return []
+        rate, source = self.threshold.false_match_rate, "as named"
+        if rate is not None:
+            source = f"for a false-match rate of {rate_text(rate)}"
+        return [f"same person: at most {self.threshold.distance:.6g} apart, {source}"]
+
+
 def query_index(
     folder: Path,
     places: Sequence[Path],
+    source: Source,
     *,
     top: int = 10,
     max_distance: float | None = None,
     false_match_rate: float | None = None,
     camids: Sequence[int] = (),
     parameters: dict[str, int] | None = None,
-    skip_bad: bool = False,
-    timeout: float | None = None,
-    **where,
-) -> dict:
+) -> QueryResult:
     """Finds the nearest images of an index for each query.
 
     Where the model's run was calibrated, each image is judged by the threshold of its
@@ -40,152 +179,88 @@ def query_index(
 
     Args:
         folder: Folder of the index.
-        places: As of `topdb_tf.search.build.build_index`.
+        places: Image files and folders, or one NPZ file of features.
+        source: What embeds the images. Without a model or server it is the model that
+            the index was built with.
         top: Number of images for each query.
         max_distance: Farther images are left out.
         false_match_rate: A calibrated one: what is beyond its threshold is left out.
         camids: Cameras to look among. Defaults to all.
         parameters: Of the search, where they are not to be those of the index.
-        skip_bad, timeout, **where: As of `topdb_tf.search.build.add_to_index`.
-
-    Returns:
-        `index`, `kind`, `metric`, `threshold` (`distance`, and `false_match_rate` of
-        a calibration, or `None`); `queries`, each with `path`, `pid`, `camid` and
-        `found`: `rank`, `distance`, `id`, `path`, `pid`, `camid` and, with a
-        threshold, `is_same_person`; `num_queries`, `embedding_seconds`,
-        `search_seconds`, `queries_per_second` of the search, and `failures`.
 
     Raises:
-        FileNotFoundError, ServingError: As `build_index`.
+        FileNotFoundError, ServingError: If something is missing, or a server fails.
         ValueError: If features are of another model or length, both limits are named,
             or a rate was not calibrated.
     """
     if max_distance is not None and false_match_rate is not None:
         raise ValueError("Name either --max-distance or --false-match-rate.")
     index = SearchIndex(folder)
-    items, model = _queries(index, places, where, skip_bad=skip_bad, timeout=timeout)
-    check_items(items, index.manifest)
-    threshold = _threshold(index, model, false_match_rate)
+    source = source_of_index(index.manifest, source)
+    items = items_of(places, source, part="query")
+    check_same_model(items.probes, index.manifest.model)
+    threshold = _threshold(index.manifest, source.model, false_match_rate)
     if max_distance is not None:
-        threshold = {"distance": max_distance, "false_match_rate": None}
-    is_limit = max_distance is not None or false_match_rate is not None
-    limit = threshold["distance"] if is_limit else np.inf
+        threshold = Threshold(max_distance)
+    limit = np.inf
+    if max_distance is not None or false_match_rate is not None:
+        limit = threshold.distance
     among = np.isin(index.entries.camids, list(camids)) if camids else None
     start = time.perf_counter()
-    found = index.search(items.features, k=top, parameters=parameters, among=among)
+    neighbors = index.search(items.features, k=top, parameters=parameters, among=among)
     seconds = time.perf_counter() - start
-    return {
-        "index": str(folder),
-        **{name: index.manifest[name] for name in ("kind", "metric")},
-        "threshold": threshold,
-        "queries": _answers(index, items, found, threshold, limit),
-        "num_queries": len(items.paths),
-        "embedding_seconds": items.seconds,
-        "search_seconds": seconds,
-        "queries_per_second": len(items.paths) / seconds,
-        "failures": list(items.failures),
-    }
+    return QueryResult(
+        index=str(folder),
+        kind=index.manifest.kind,
+        metric=index.manifest.metric,
+        threshold=threshold,
+        queries=_answered(items, index.entries, neighbors, threshold, limit),
+        embedding_seconds=items.seconds,
+        search_seconds=seconds,
+        failures=items.failures,
+    )
 
 
-def query_lines(result: dict) -> list[str]:
-    """Returns what was found, for people."""
-    lines = [f"left out: {f['path']}: {f['reason']}" for f in result["failures"]]
-    threshold = result["threshold"]
-    for query in result["queries"]:
-        lines.append(f"{query['path']}{_identity_text(query)}")
-        if not query["found"]:
-            lines.append("  nothing so near")
-        width = max([4, *(len(image["path"]) for image in query["found"])])
-        if query["found"]:
-            lines.append(
-                f"  rank    distance  {'path':{width}}    pid  camera"
-                + "  same person" * (threshold is not None)
-            )
-        for image in query["found"]:
-            pid, camid = (_number_text(image[name]) for name in ("pid", "camid"))
-            line = f"  {image['rank']:4}  {image['distance']:10.6g}  "
-            line += f"{image['path']:{width}}  {pid:>5}  {camid:>6}"
-            if threshold is not None:
-                line += f"  {'yes' if image['is_same_person'] else 'no'}"
-            lines.append(line)
-    return [*lines, *_threshold_lines(threshold), _speed_line(result)]
-
-
-def rank_lists(result: dict) -> list:
+def rank_lists(queries: Sequence[Query]) -> list:
     """Returns the lists of `topdb_tf.drawing.rank_lists.rank_list_figure`.
 
-    Images whose persons are known are marked as right or wrong; others by the
-    threshold, or as unknown.
+    An image is marked as right or wrong by the persons where both are known, else by
+    the threshold where there is one, else as unknown.
 
     Raises:
         ValueError: If there are more queries than fit on a picture, or an image is
             damaged.
         FileNotFoundError: If an image is not where it was.
     """
-    from topdb_tf.data.decoding import decode_image
     from topdb_tf.drawing.rank_lists import Listed, RankList
 
-    if len(result["queries"]) > _PICTURED_QUERIES:
+    if len(queries) > _PICTURED_QUERIES:
         raise ValueError(
             f"A picture shows at most {_PICTURED_QUERIES} queries. "
-            f"Received: {len(result['queries'])}"
+            f"Received: {len(queries)}"
         )
-
-    def pixels(path):
-        if not Path(path).is_file():
-            raise FileNotFoundError(
-                f"There is no image {path}: a picture needs the images where they were "
-                "when the index was built, seen from the same folder."
-            )
-        return decode_image(Path(path))
-
     return [
         RankList(
-            pixels(query["path"]),
+            _pixels(query.path),
             _label(query),
-            Path(query["path"]).name,
+            Path(query.path).name,
             [
                 Listed(
-                    pixels(image["path"]),
+                    _pixels(image.path),
                     _kind(query, image),
-                    image["distance"],
+                    image.distance,
                     _label(image),
                 )
-                for image in query["found"]
+                for image in query.found
             ],
         )
-        for query in result["queries"]
+        for query in queries
     ]
 
 
-def draw_query(result: dict, path: Path) -> None:
-    """Writes a picture of what was found.
-
-    Raises:
-        ValueError, FileNotFoundError: As `rank_lists`; or if the name of the file
-            does not end in that of a picture.
-    """
-    from topdb_tf.drawing.rank_lists import rank_list_figure
-    from topdb_tf.drawing.style import save_figure
-
-    save_figure(rank_list_figure(rank_lists(result)), path)
-
-
-def _queries(index, places, where, **options):
-    """Returns the queries, and where their model is, if that is known."""
-    path = features_file(places)
-    if path is not None:
-        model = where.get("model") or (index.manifest.get("model") or {}).get("path")
-        return read_items(path, "query"), model
-    where = model_of_index(index.manifest, **where)
-    with open_client(**where) as client:
-        items = embed_items(client, list_images(places).paths, **options)
-    return items, where.get("model")
-
-
-def _threshold(index, model, rate):
+def _threshold(manifest, model, rate):
     """Returns the threshold of a run's calibration, or `None` where there is none."""
-    path = keras_file(Path(model)) if model is not None else None
+    path = keras_file(model)
     folder = RunFolder(path.parent) if path is not None else None
     if folder is None or not folder.calibration.is_file():
         if rate is None:
@@ -195,13 +270,12 @@ def _threshold(index, model, rate):
             f"RUN after `topdb-tf calibrate RUN`. Received: model={model}"
         )
     calibration = read_calibration(open_run(folder.path))
-    own = index.manifest.get("model") or {}
-    metric = index.manifest["metric"]
-    fits = {
-        "another model": own.get("sha256") in (None, calibration.model_sha256),
-        f"the metric {calibration.metric}": calibration.metric == metric,
-    }
-    wrong = [what for what, is_so in fits.items() if not is_so]
+    sha256 = None if manifest.model is None else manifest.model.sha256
+    metric, wrong = manifest.metric, []
+    if sha256 not in (None, calibration.model_sha256):
+        wrong.append("another model")
+    if calibration.metric != metric:
+        wrong.append(f"the metric {calibration.metric}")
     if wrong and rate is None:
         return None
     if wrong:
@@ -210,82 +284,69 @@ def _threshold(index, model, rate):
             f"Received: a calibration of {' and '.join(wrong)}"
         )
     point = calibration.operating_point(rate)
-    return {
-        "distance": point.threshold,
-        "false_match_rate": point.wanted_false_match_rate,
-    }
+    return Threshold(point.threshold, point.wanted_false_match_rate)
 
 
-def _answers(index, items, found, threshold, limit):
-    return [
-        {
-            "path": items.paths[place],
-            **_identity(items.pids[place], items.camids[place]),
-            "found": _found(index, found, place, threshold, limit),
-        }
-        for place in range(len(items.paths))
-    ]
+def _answered(items, entries, neighbors, threshold, limit):
+    """Returns the queries with their neighbours, as far as those are near enough."""
+    queries = []
+    for place, path in enumerate(items.paths):
+        rows, distances = neighbors.rows[place], neighbors.distances[place]
+        is_near = (rows >= 0) & (distances <= limit)
+        near = zip(rows[is_near].tolist(), distances[is_near].tolist(), strict=True)
+        found = [
+            _found_image(entries, row, rank, distance, threshold)
+            for rank, (row, distance) in enumerate(near, 1)
+        ]
+        pid, camid = _known(items.pids[place]), _known(items.camids[place])
+        queries.append(Query(path, pid, camid, tuple(found)))
+    return tuple(queries)
 
 
-def _found(index, found, place, threshold, limit):
-    entries, images = index.entries, []
-    pairs = zip(found.rows[place], found.distances[place], strict=True)
-    for rank, (row, distance) in enumerate(pairs, 1):
-        if row < 0 or distance > limit:
-            break
-        image = {
-            "rank": rank,
-            "distance": float(distance),
-            "id": int(entries.ids[row]),
-            "path": entries.paths[row],
-            **_identity(entries.pids[row], entries.camids[row]),
-        }
-        if threshold is not None:
-            image["is_same_person"] = bool(distance <= threshold["distance"])
-        images.append(image)
-    return images
+def _found_image(entries, row, rank, distance, threshold):
+    is_same_person = None
+    if threshold is not None:
+        is_same_person = distance <= threshold.distance
+    return FoundImage(
+        rank=rank,
+        distance=distance,
+        id=int(entries.ids[row]),
+        path=entries.paths[row],
+        pid=_known(entries.pids[row]),
+        camid=_known(entries.camids[row]),
+        is_same_person=is_same_person,
+    )
 
 
-def _identity(pid, camid):
-    pid, camid = (None if n == UNKNOWN else int(n) for n in (pid, camid))
-    return {"pid": pid, "camid": camid}
+def _known(number):
+    """Returns a pid or camid, `None` where nobody has told it."""
+    return None if number == UNKNOWN else int(number)
+
+
+def _pixels(path):
+    from topdb_tf.data.decoding import decode_image
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"There is no image {path}: a picture needs the images where they were "
+            "when the index was built, seen from the same folder."
+        )
+    return decode_image(Path(path))
 
 
 def _kind(query, image):
-    if query["pid"] is not None and image["pid"] is not None:
-        return "right" if query["pid"] == image["pid"] else "wrong"
-    return "unknown"
+    """Returns how an image is marked on a picture."""
+    is_right = image.is_same_person
+    if query.pid is not None and image.pid is not None:
+        is_right = query.pid == image.pid
+    if is_right is None:
+        return "unknown"
+    return "right" if is_right else "wrong"
 
 
 def _label(image):
-    pid, camid = (_number_text(image[name]) for name in ("pid", "camid"))
-    return f"pid {pid}\ncam {camid}"
-
-
-def _identity_text(query):
-    if query["pid"] is None:
-        return ""
-    return f" (pid {query['pid']}, camera {query['camid']})"
+    return f"pid {_number_text(image.pid)}\ncam {_number_text(image.camid)}"
 
 
 def _number_text(number):
     return "?" if number is None else str(number)
-
-
-def _threshold_lines(threshold):
-    if threshold is None:
-        return []
-    rate = threshold["false_match_rate"]
-    source = (
-        "as named" if rate is None else f"for a false-match rate of {rate_text(rate)}"
-    )
-    return [f"same person: at most {threshold['distance']:.6g} apart, {source}"]
-
-
-def _speed_line(result):
-    text = f"{result['num_queries']:,} queries searched in "
-    text += f"{1000 * result['search_seconds']:.1f} ms, "
-    text += f"{result['queries_per_second']:,.0f} queries/s"
-    if result["embedding_seconds"]:
-        text += f"; embedded in {result['embedding_seconds']:.1f} s"
-    return f"{text}; {result['metric']} distance, {result['kind']} index"

@@ -29,12 +29,14 @@ def exact_neighbors(
         k: Number of neighbours.
 
     Returns:
-        Squared distances, float32 `(num_queries, k)`, and rows, int64, as `refined`
-        returns them. Equal distances are in the order of the rows.
+        Squared distances, float32 `(num_queries, k)`, infinite for none, and rows,
+        int64, -1 for none. Equal distances are in the order of the rows.
     """
     num_live = int(is_live.sum())
     parts = [
-        _exact_block(features, squares, is_live, queries[start : start + 256], k)
+        _exact_block(
+            features, squares, is_live, queries[start : start + _BLOCK_QUERIES], k
+        )
         for start in range(0, len(queries), _BLOCK_QUERIES)
     ]
     distances, rows, doubtful = map(np.concatenate, zip(*parts, strict=True))
@@ -67,54 +69,27 @@ def refined(
     """
     distances = np.full((len(queries), k), np.inf, np.float32)
     rows = np.full((len(queries), k), -1, np.int64)
-    for place, found in enumerate(candidates):
-        own = np.sort(found[found >= 0])
-        squared = np.empty(len(own), np.float32)
-        for start in range(0, len(own), _BLOCK_ROWS):
-            block = features[own[start : start + _BLOCK_ROWS]] - np.float64(
-                queries[place]
-            )
+    for place, query in enumerate(np.float64(queries)):
+        near = np.sort(candidates[place][candidates[place] >= 0])
+        squared = np.empty(len(near), np.float32)
+        for start in range(0, len(near), _BLOCK_ROWS):
+            block = features[near[start : start + _BLOCK_ROWS]] - query
             squared[start : start + len(block)] = np.einsum("ij,ij->i", block, block)
         order = np.argsort(squared, kind="stable")[:k]
         distances[place, : len(order)] = squared[order]
-        rows[place, : len(order)] = own[order]
+        rows[place, : len(order)] = near[order]
     return distances, rows
-
-
-def nearest_centers(features: np.ndarray, centers: np.ndarray, k: int = 1):
-    """Returns the nearest centres of each row: squared distances and numbers.
-
-    Args:
-        features: float32 of shape `(num_rows, dim)`.
-        centers: float32 of shape `(num_centers, dim)`.
-        k: Number of centres.
-
-    Returns:
-        float32 and int64 arrays of shape `(num_rows, k)`, nearest first.
-    """
-    own = np.einsum("ij,ij->i", features, features)
-    terms = np.einsum("ij,ij->i", centers, centers)
-    products = np.matmul(features, -2 * centers.T)
-    products += terms
-    if k == 1:
-        numbers = products.argmin(axis=1)[:, np.newaxis]
-    else:
-        numbers = np.argpartition(products, k - 1, axis=1)[:, :k]
-    distances = np.take_along_axis(products, numbers, axis=1)
-    order = np.argsort(distances, axis=1, kind="stable")
-    distances = np.take_along_axis(distances, order, axis=1) + own[:, np.newaxis]
-    return distances, np.take_along_axis(numbers, order, axis=1).astype(np.int64)
 
 
 def _exact_block(features, squares, is_live, queries, k, count=None):
     """Returns distances, rows, and which queries need more candidates to be sure."""
     count = count or k + _SPARE
-    own = np.einsum("ij,ij->i", queries, queries)
+    norms = np.einsum("ij,ij->i", queries, queries)
     bounds, candidates = _candidates(features, squares, is_live, queries, count)
     distances, rows = refined(features, queries, candidates, k)
     largest = squares.max(initial=0)
-    error = _ROUNDING * (np.sqrt(own) + np.sqrt(largest)) ** 2
-    doubtful = bounds + own - error <= distances[:, -1]
+    error = _ROUNDING * (np.sqrt(norms) + np.sqrt(largest)) ** 2
+    doubtful = bounds + norms - error <= distances[:, -1]
     return distances, rows, doubtful
 
 
@@ -141,8 +116,8 @@ def _candidates(features, squares, is_live, queries, count):
                 if len(best[place][0]) == count:
                     limits[place] = best[place][0].max()
     rows = np.full((len(queries), count), -1, np.int64)
-    for place, (_, own) in enumerate(best):
-        rows[place, : len(own)] = own
+    for place, (_, near) in enumerate(best):
+        rows[place, : len(near)] = near
     return limits, rows
 
 

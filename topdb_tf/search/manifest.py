@@ -1,0 +1,187 @@
+"""`index.json`: what an index is, and which files hold it.
+
+A change writes new files, or appends to the features behind the rows that count, and
+then replaces `index.json`. So a change that is cut short leaves the index as it was,
+and what it left behind is cleared away by the next. A reader that has opened the files
+is not disturbed.
+"""
+
+import contextlib
+import datetime
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from topdb_tf import __version__
+from topdb_tf.embed.model_probes import RecordedModel
+from topdb_tf.files import write_whole
+
+MANIFEST = "index.json"
+FORMAT = 1
+PATTERNS = ("features-*.f32", "entries-*.npz", "approximate-*.faiss", "*.partial")
+
+
+class WrittenFile(NamedTuple):
+    """A file of an index.
+
+    Args:
+        name: Name in the folder.
+        size: Number of bytes that count.
+        crc32: Their checksum.
+    """
+
+    name: str
+    size: int
+    crc32: int
+
+
+class IndexFiles(NamedTuple):
+    """The files that hold an index; `None` where one is not written yet.
+
+    Args:
+        features: The features of all rows, one after the other.
+        entries: What is known of the images.
+        approximate: What FAISS holds; only of an approximate kind.
+    """
+
+    features: WrittenFile | None = None
+    entries: WrittenFile | None = None
+    approximate: WrittenFile | None = None
+
+    def written(self) -> list[WrittenFile]:
+        """Returns those that there are."""
+        return [file for file in self if file is not None]
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """Size of all of them."""
+        return sum(file.size for file in self.written())
+
+    @property
+    def bytes_in_memory(self) -> int:
+        """Roughly what an open index takes, without the features, which are mapped."""
+        approximate = 0 if self.approximate is None else self.approximate.size
+        return approximate + 2 * self.entries.size
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `index.json` says.
+
+    Args:
+        kind: "exact", or a kind of `topdb_tf.search.kinds`.
+        parameters: Of the kind.
+        metric: Of the distances.
+        dim: Length of a feature vector.
+        model: What made the features, if it is known.
+        files: Where they are.
+        num_rows: Number of images, removed ones too.
+        approximate_rows: How many of them FAISS holds; `None` if the kind is exact.
+        next_id: The id of the next image.
+        change: Number of changes so far.
+        date: Of the last one.
+        topdb_tf: Version of the package that built it.
+    """
+
+    kind: str
+    parameters: dict[str, int]
+    metric: str
+    dim: int
+    model: RecordedModel | None = None
+    files: IndexFiles = IndexFiles()
+    num_rows: int = 0
+    approximate_rows: int | None = None
+    next_id: int = 0
+    change: int = 0
+    date: str = ""
+    topdb_tf: str = __version__
+
+    def __post_init__(self):
+        numbers = self.dim, self.num_rows, self.next_id, self.change
+        texts = self.kind, self.metric, self.date, self.topdb_tf
+        if (
+            not all(type(number) is int and number >= 0 for number in numbers)
+            or not all(type(text) is str for text in texts)
+            or type(self.parameters) is not dict
+            or not self.dim
+            or (self.files.approximate is None) != (self.approximate_rows is None)
+        ):
+            raise TypeError("a value is missing, of another type or below zero")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Returns what `index.json` of an index says.
+
+    Raises:
+        FileNotFoundError: If there is no index.
+        ValueError: If the file is damaged, foreign, or of a newer version.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} is no index: it has no {MANIFEST}. Build one with "
+            f"`topdb-tf index build PLACES --out {folder}`."
+        )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        version = values["format"]
+    except (ValueError, KeyError, TypeError):
+        raise damaged(path, "it is not what `topdb-tf index` writes") from None
+    if version != FORMAT:
+        raise ValueError(
+            f"{path} must be of format {FORMAT}. Build the index again with this "
+            f"version. Received: format {version}"
+        )
+    try:
+        manifest = _manifest_of(values)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise damaged(path, f"not as written: {error}") from None
+    if any(Path(str(file.name)).name != file.name for file in manifest.files.written()):
+        raise damaged(path, "it names files outside the folder")
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Makes the files that a manifest names the index, and clears others away."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    manifest = replace(manifest, date=now.isoformat(timespec="seconds"))
+    files = manifest.files._asdict()
+    values = {
+        **asdict(manifest),
+        "files": {name: file for name, file in files.items() if file is not None},
+        "format": FORMAT,
+    }
+    if manifest.approximate_rows is None:
+        del values["approximate_rows"]
+    write_whole(folder / MANIFEST, json.dumps(values, indent=1) + "\n")
+    names = {file.name for file in manifest.files.written()}
+    for pattern in PATTERNS:
+        for path in folder.glob(pattern):
+            if path.name not in names:
+                with contextlib.suppress(OSError):  # in use, where that forbids it
+                    path.unlink()
+
+
+def damaged(path: Path, reason: str) -> ValueError:
+    """Returns the error for a file of an index that cannot be used."""
+    return ValueError(
+        f"{path} is damaged or no file of an index: {reason}. Build the index again, "
+        "or take it from a backup."
+    )
+
+
+def _manifest_of(values):
+    """Returns the manifest of the values in `index.json`."""
+    names = {field.name for field in fields(Manifest)}
+    known = {name: values[name] for name in names - {"model", "approximate_rows"}}
+    files = {name: WrittenFile(*file) for name, file in known.pop("files").items()}
+    if not {"features", "entries"} <= set(files):
+        raise KeyError("files")
+    model = values.get("model")
+    return Manifest(
+        **known,
+        files=IndexFiles(**files),
+        model=None if model is None else RecordedModel(**model),
+        approximate_rows=values.get("approximate_rows"),
+    )

@@ -1,0 +1,165 @@
+"""What an index is and what was done to it, for people and programs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from topdb_tf.embed.errors import Failure, failure_lines
+from topdb_tf.files import plain
+from topdb_tf.search.changes import check_index
+from topdb_tf.search.index import SearchIndex
+from topdb_tf.search.manifest import Manifest
+from topdb_tf.texts import duration_text, size_text
+
+
+@dataclass(frozen=True)
+class Change:
+    """What was done to an index; a value is `None` if it was something else.
+
+    Args:
+        num_added: Number of images that were added.
+        failures: Images that were to be added and could not be embedded.
+        seconds: Time for embedding.
+        num_replaced: How many of those that were added took the place of older ones.
+        removed: Paths of the images that were removed.
+        num_dropped: Number of removed images whose features are gone from the disk.
+    """
+
+    num_added: int | None = None
+    failures: Sequence[Failure] | None = None
+    seconds: float | None = None
+    num_replaced: int | None = None
+    removed: list[str] | None = None
+    num_dropped: int | None = None
+
+    def lines(self) -> list[str]:
+        """Returns what is said to people."""
+        lines = failure_lines(self.failures or ())
+        if self.num_added is not None:
+            line = f"{self.num_added:,} images added"
+            if self.num_replaced:
+                line += f", {self.num_replaced:,} of them in the place of older ones"
+            if self.seconds:
+                line += f"; embedded in {duration_text(self.seconds)}"
+            lines.append(line)
+        if self.removed is not None:
+            lines.append(f"{len(self.removed):,} images removed")
+        if self.num_dropped is not None:
+            lines.append(f"{self.num_dropped:,} removed images are gone from the disk")
+        return lines
+
+
+@dataclass(frozen=True)
+class IndexOverview:
+    """What an index is.
+
+    Args:
+        folder: Its folder.
+        manifest: Its kind, metric, model and files.
+        num_images: Number of images that are found.
+        num_removed: Number of removed images whose features are still on the disk.
+        num_unindexed: Number of images that are compared one by one until FAISS is
+            given them.
+        num_pids: Number of persons that are known.
+        num_camids: Number of cameras that are known.
+        checked: Whether all files were read and compared with their checksums.
+        change: What was just done to it.
+    """
+
+    folder: Path
+    manifest: Manifest
+    num_images: int
+    num_removed: int
+    num_unindexed: int
+    num_pids: int
+    num_camids: int
+    checked: bool
+    change: Change
+
+    def to_dict(self) -> dict:
+        """Returns what `--json` prints."""
+        manifest, model, change = self.manifest, self.manifest.model, plain(self.change)
+        return {
+            "index": str(self.folder),
+            "kind": manifest.kind,
+            "parameters": manifest.parameters,
+            "metric": manifest.metric,
+            "dim": manifest.dim,
+            "date": manifest.date,
+            "num_images": self.num_images,
+            "num_removed": self.num_removed,
+            "num_unindexed": self.num_unindexed,
+            "num_pids": self.num_pids,
+            "num_camids": self.num_camids,
+            "model": model and {"name": model.name, "sha256": model.sha256},
+            "bytes_on_disk": manifest.files.bytes_on_disk,
+            "bytes_in_memory": manifest.files.bytes_in_memory,
+            "checked": self.checked,
+            **{name: value for name, value in change.items() if value is not None},
+        }
+
+    def lines(self) -> list[str]:
+        """Returns what is said to people."""
+        manifest, files = self.manifest, self.manifest.files
+        settings = [f" {name}={value}" for name, value in manifest.parameters.items()]
+        lines = [
+            *self.change.lines(),
+            f"{self.folder}: {manifest.kind}{''.join(settings)}, "
+            f"{manifest.metric} distance, {manifest.dim} numbers an image",
+            f"  {self.num_images:,} images, {self.num_pids:,} persons, "
+            f"{self.num_camids:,} cameras",
+            f"  model: {manifest.model.name if manifest.model else 'not known'}",
+            f"  {size_text(files.bytes_on_disk)} on disk, about "
+            f"{size_text(files.bytes_in_memory)} in memory",
+        ]
+        if self.num_unindexed:
+            lines.append(f"  {self.num_unindexed:,} new images are compared one by one")
+        if self.num_removed:
+            lines.append(
+                f"  {self.num_removed:,} removed images are still on the disk; "
+                f"`topdb-tf index compact {self.folder}` clears them away"
+            )
+        if self.checked:
+            lines.append("  all files are as they were written")
+        return lines
+
+
+def overview_of(
+    folder: Path, change: Change = Change(), *, check: bool = False
+) -> IndexOverview:
+    """Returns what an index is.
+
+    Args:
+        folder: Folder of the index.
+        change: What was just done to it.
+        check: Whether all files are read and compared with their checksums.
+
+    Raises:
+        FileNotFoundError: If there is no index.
+        ValueError: If a file of it is damaged or foreign.
+    """
+    if check:
+        check_index(folder)
+    index = SearchIndex(folder)
+    manifest, entries = index.manifest, index.entries
+    live = entries.live_rows()
+    indexed = manifest.num_rows
+    if manifest.approximate_rows is not None:
+        indexed = manifest.approximate_rows
+    return IndexOverview(
+        folder=folder,
+        manifest=manifest,
+        num_images=len(live),
+        num_removed=len(entries.ids) - len(live),
+        num_unindexed=int(entries.is_live[indexed:].sum()),
+        num_pids=_num_known(entries.pids[live]),
+        num_camids=_num_known(entries.camids[live]),
+        checked=check,
+        change=change,
+    )
+
+
+def _num_known(numbers):
+    return len(np.unique(numbers[numbers >= 0]))
