@@ -10,7 +10,6 @@ import numpy as np
 
 from topdb_tf.data.image_files import list_images
 from topdb_tf.data.market import JUNK_PID, record_of
-from topdb_tf.data.records import camids_of, pids_of
 from topdb_tf.embed.address import ModelChoice, parse_address
 from topdb_tf.embed.client import ServingClient
 from topdb_tf.embed.connections import connect
@@ -20,6 +19,9 @@ from topdb_tf.files import check_new_file, plain, whole_file
 from topdb_tf.progress import progress_bar
 from topdb_tf.runs.machine import load_tensorflow
 from topdb_tf.texts import listed
+
+UNKNOWN = int(np.iinfo(np.int64).min)
+"""The pid or camid of an image that does not tell it; -1 is a pid of its own."""
 
 
 @dataclass(frozen=True)
@@ -52,25 +54,30 @@ class Source:
 
 
 class Embedding(NamedTuple):
-    """The features of image files, and what embedding them took.
+    """Images with their features, and what embedding them took.
 
     Args:
         features: float32 of shape `(num_images, dim)`.
-        paths: The files that have one.
-        kept: Their places among those that were to be embedded, int64.
-        failures: The files that were left out.
-        probes: What `probe_features` returned for the same model.
+        paths: Names of the images.
+        pids: Persons, int64 of shape `(num_images,)`; `UNKNOWN` where the name of an
+            image does not tell.
+        camids: Cameras, int64 of shape `(num_images,)`, likewise.
+        probes: What `probe_features` returned for the same model, if it is known.
+        kept: Places of the images among those that were to be embedded, int64.
+        failures: Images that were left out.
         version: Number of the model's version, if it has one.
-        seconds: Time for the images.
+        seconds: Time for embedding.
     """
 
     features: np.ndarray
-    paths: list[Path]
-    kept: np.ndarray
-    failures: tuple[Failure, ...]
-    probes: np.ndarray
-    version: int | None
-    seconds: float
+    paths: list[str]
+    pids: np.ndarray
+    camids: np.ndarray
+    probes: np.ndarray | None = None
+    kept: np.ndarray | None = None
+    failures: tuple[Failure, ...] = ()
+    version: int | None = None
+    seconds: float = 0.0
 
     @property
     def images_per_second(self) -> float:
@@ -170,10 +177,9 @@ def embed_images(source: Source, places: Sequence[Path], out: Path) -> FeaturesF
     check_new_file(out, suffix=".npz", force=True)
     images = list_images(places)
     embedding = embed_files(source, images.paths)
-    arrays = {"features": embedding.features, "paths": _texts(embedding.paths)}
-    records = _records_of(embedding.paths)
-    if records is not None:
-        arrays |= {"pids": pids_of(records), "camids": camids_of(records)}
+    arrays = {"features": embedding.features, "paths": np.array(embedding.paths)}
+    if (embedding.pids != UNKNOWN).all():
+        arrays |= {"pids": embedding.pids, "camids": embedding.camids}
     return _write(out, arrays, embedding, images.skipped)
 
 
@@ -197,24 +203,24 @@ def embed_split(source: Source, query: Path, gallery: Path, out: Path) -> Featur
     """
     check_new_file(out, suffix=".npz", force=True)
     images = {"query": list_images([query]), "gallery": list_images([gallery])}
-    records = [
-        (part, record)
+    parts = [
+        (part, path)
         for part in images
-        for record in map(record_of, images[part].paths)
-        if record.pid != JUNK_PID
+        for path in images[part].paths
+        if record_of(path).pid != JUNK_PID
     ]
-    embedding = embed_files(source, [record.path for _, record in records])
+    embedding = embed_files(source, [path for _, path in parts])
+    kept_parts = np.array([parts[place][0] for place in embedding.kept])
     arrays = {}
     for part in images:
-        is_of_part = np.array([records[index][0] == part for index in embedding.kept])
-        if not is_of_part.any():
+        rows = np.flatnonzero(kept_parts == part)
+        if not len(rows):
             raise ValueError(f"The {part} must have an image that can be embedded.")
-        kept = [records[index][1] for index in embedding.kept[is_of_part]]
         arrays |= {
-            f"{part}_features": embedding.features[is_of_part],
-            f"{part}_pids": pids_of(kept),
-            f"{part}_camids": camids_of(kept),
-            f"{part}_paths": _texts([record.path for record in kept]),
+            f"{part}_features": embedding.features[rows],
+            f"{part}_pids": embedding.pids[rows],
+            f"{part}_camids": embedding.camids[rows],
+            f"{part}_paths": np.array(embedding.paths)[rows],
         }
     skipped = [path for part in images.values() for path in part.skipped]
     return _write(out, arrays, embedding, skipped)
@@ -244,12 +250,16 @@ def embed_files(source: Source, paths: Sequence[Path]) -> Embedding:
                 "Embeddings must be finite: is the model a trained one? Received: "
                 f"{is_bad.sum()} that are not, the first of {paths[kept[is_bad][0]]}"
             )
+        kept_paths = [paths[place] for place in kept]
+        pids, camids = np.array([_numbers_of(path) for path in kept_paths]).T
         return Embedding(
             features=features,
-            paths=[paths[index] for index in kept],
+            paths=[str(path) for path in kept_paths],
+            pids=pids,
+            camids=camids,
+            probes=probe_features(client),
             kept=kept,
             failures=failures,
-            probes=probe_features(client),
             version=client.version,
             seconds=seconds,
         )
@@ -272,12 +282,10 @@ def _write(out, arrays, embedding, skipped):
     return FeaturesFile(out, embedding, skipped)
 
 
-def _records_of(paths):
+def _numbers_of(path):
+    """Returns the person and the camera that the name of an image tells."""
     try:
-        return tuple(record_of(path) for path in paths)
+        record = record_of(path)
     except ValueError:
-        return None
-
-
-def _texts(paths):
-    return np.array([str(path) for path in paths])
+        return UNKNOWN, UNKNOWN
+    return record.pid, record.camid

@@ -66,7 +66,8 @@ class EmbedderConnection:
         path: The `.keras` file.
 
     Raises:
-        FileNotFoundError, ValueError: As `topdb_tf.model.extraction.load_embedder`.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a whole embedder.
     """
 
     def __init__(self, path: Path | str):

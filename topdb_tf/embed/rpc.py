@@ -67,7 +67,14 @@ class GrpcConnection:
     def predict(self, images: Sequence[bytes], timeout: float) -> np.ndarray:
         """Returns the embeddings of images, float32 `(batch, dim)`.
 
-        Args and errors as of `topdb_tf.embed.rest.RestConnection.predict`.
+        Args:
+            images: Contents of JPEG or PNG files.
+            timeout: Seconds until the answer must be there.
+
+        Raises:
+            UnavailableError: If it may go better later.
+            RefusedError: If the server refuses the images.
+            ServingError: If there is no answer in time, or not the one expected.
         """
         request = predict_pb2.PredictRequest()
         self._choose(request.model_spec)
@@ -87,7 +94,12 @@ class GrpcConnection:
     def resolve_version(self, timeout: float) -> int:
         """Makes all further requests go to one version, and returns its number.
 
-        As `topdb_tf.embed.rest.RestConnection.resolve_version`.
+        Without a version in the choice of the model, that is the newest one that is
+        ready, so that a version rolled out meanwhile does not mix its embeddings in.
+
+        Raises:
+            UnavailableError: If no version is ready yet.
+            RefusedError: If there is no such model, version or label.
         """
         request = get_model_status_pb2.GetModelStatusRequest()
         self._choose(request.model_spec)

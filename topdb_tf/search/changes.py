@@ -105,7 +105,9 @@ def add_entries(
         The number of images that were replaced.
 
     Raises:
-        FileNotFoundError, ValueError: As `SearchIndex` and `create_index`.
+        FileNotFoundError: If there is no index.
+        ValueError: If it is damaged, features do not fit it or are not finite, or a
+            path is there twice.
     """
     folder = Path(folder)
     with _opened(folder) as index:
@@ -132,7 +134,7 @@ def add_entries(
 
 
 def remove_entries(
-    folder: Path | str, chosen: Callable[[Entries], np.ndarray]
+    folder: Path | str, is_named: Callable[[Entries], np.ndarray]
 ) -> list[str]:
     """Removes images from an index; they are found no more.
 
@@ -140,18 +142,19 @@ def remove_entries(
 
     Args:
         folder: Folder of the index.
-        chosen: Function from the entries to booleans, True for what is to go.
+        is_named: Function from the entries to booleans, True for what is to go.
 
     Returns:
         The paths of the images that were removed.
 
     Raises:
-        FileNotFoundError, ValueError: As `SearchIndex`.
+        FileNotFoundError: If there is no index.
+        ValueError: If it is damaged.
     """
     folder = Path(folder)
     with _opened(folder) as index:
         entries = index.entries
-        rows = np.flatnonzero(chosen(entries) & entries.is_live)
+        rows = np.flatnonzero(is_named(entries) & entries.is_live)
         if len(rows):
             _finish(folder, index.manifest, entries.without(rows))
         return [entries.paths[row] for row in rows]
@@ -173,8 +176,9 @@ def compact_index(
         The number of removed images whose features are gone from the disk.
 
     Raises:
-        FileNotFoundError, ValueError: As `SearchIndex`; or if so few images are left
-            that the kind is not possible.
+        FileNotFoundError: If there is no index.
+        ValueError: If it is damaged, or so few images are left that the kind is not
+            possible.
     """
     folder = Path(folder)
     with _opened(folder) as index:
@@ -188,7 +192,8 @@ def check_index(folder: Path | str) -> None:
     """Reads all files of an index and compares them with their checksums.
 
     Raises:
-        FileNotFoundError, ValueError: As `SearchIndex`; or if a file is damaged.
+        FileNotFoundError: If there is no index.
+        ValueError: If a file of it is damaged.
     """
     folder = Path(folder)
     with _opened(folder) as index:

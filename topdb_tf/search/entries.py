@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-UNKNOWN = int(np.iinfo(np.int64).min)
-"""The pid or camid of an image that does not tell it; -1 is a pid of its own."""
+from topdb_tf.embed.embed import UNKNOWN
 
 _COLUMNS = {"ids": "i8", "pids": "i8", "camids": "i8", "is_live": "?", "squares": "f4"}
 

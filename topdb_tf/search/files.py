@@ -27,7 +27,12 @@ def read_file(folder: Path, file: WrittenFile) -> bytes:
 
 
 def check_file(folder: Path, file: WrittenFile) -> None:
-    """Raises as `read_file`, without holding the file in memory."""
+    """Raises an error unless a file is as it was written, a piece at a time.
+
+    Raises:
+        FileNotFoundError: If it is gone.
+        ValueError: If its contents are not what was written.
+    """
     path, crc32, left = folder / file.name, 0, file.size
     with path.open("rb") as stream:
         while left and (piece := stream.read(min(_PIECE, left))):
@@ -104,8 +109,8 @@ def make_folder(folder: Path) -> None:
     if not folder.parent.is_dir():
         raise FileNotFoundError(f"The folder of {folder} must exist.")
     if folder.is_dir():
-        own = {path for pattern in PATTERNS for path in folder.glob(pattern)}
-        if not set(folder.iterdir()) - own:
+        remains = {path for pattern in PATTERNS for path in folder.glob(pattern)}
+        if not set(folder.iterdir()) - remains:
             return
     if folder.exists():
         raise FileExistsError(

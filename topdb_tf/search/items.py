@@ -3,40 +3,13 @@
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from topdb_tf.data.image_files import list_images
-from topdb_tf.data.market import record_of
-from topdb_tf.embed.embed import Source, embed_files
-from topdb_tf.embed.errors import Failure
-from topdb_tf.search.entries import UNKNOWN
+from topdb_tf.embed.embed import UNKNOWN, Embedding, Source, embed_files
 
 _COLUMNS = ("features", "paths", "pids", "camids")
-
-
-class Items(NamedTuple):
-    """Images with their features.
-
-    Args:
-        features: float32 of shape `(num_images, dim)`.
-        paths: Names of the images.
-        pids: int64 of shape `(num_images,)`; `UNKNOWN` where the name does not tell.
-        camids: The same, of cameras.
-        probes: The model's embeddings of drawn images, as
-            `topdb_tf.embed.model_probes` has them, if the model is known.
-        failures: Images that were left out.
-        seconds: Time for embedding.
-    """
-
-    features: np.ndarray
-    paths: list[str]
-    pids: np.ndarray
-    camids: np.ndarray
-    probes: np.ndarray | None = None
-    failures: Sequence[Failure] = ()
-    seconds: float = 0.0
 
 
 def items_of(
@@ -45,7 +18,7 @@ def items_of(
     *,
     part: str = "gallery",
     known: frozenset[str] = frozenset(),
-) -> Items:
+) -> Embedding:
     """Returns images with their features.
 
     Args:
@@ -70,21 +43,11 @@ def items_of(
     paths = [path for path in list_images(places).paths if str(path) not in known]
     if not paths:
         nobody = np.empty(0, np.int64)
-        return Items(np.empty((0, 0), np.float32), [], nobody, nobody)
-    embedding = embed_files(source, paths)
-    pids, camids = np.array([_numbers_of(path) for path in embedding.paths]).T
-    return Items(
-        features=embedding.features,
-        paths=[str(path) for path in embedding.paths],
-        pids=pids,
-        camids=camids,
-        probes=embedding.probes,
-        failures=embedding.failures,
-        seconds=embedding.seconds,
-    )
+        return Embedding(np.empty((0, 0), np.float32), [], nobody, nobody)
+    return embed_files(source, paths)
 
 
-def read_items(path: Path, part: str) -> Items:
+def read_items(path: Path, part: str) -> Embedding:
     """Returns the features in an NPZ file, of `topdb-tf embed` or another program.
 
     The arrays are `features`, or with `gallery_` or `query_` before it, and likewise
@@ -123,18 +86,10 @@ def read_items(path: Path, part: str) -> Items:
     unknown = np.full(count, UNKNOWN)
     if paths is None:
         paths = [f"{path.name}#{row}" for row in range(count)]
-    return Items(
+    return Embedding(
         features=features,
         paths=[str(path) for path in paths],
         pids=unknown if pids is None else pids,
         camids=unknown if camids is None else camids,
         probes=probes,
     )
-
-
-def _numbers_of(path):
-    try:
-        record = record_of(path)
-    except ValueError:
-        return UNKNOWN, UNKNOWN
-    return record.pid, record.camid

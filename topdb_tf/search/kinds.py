@@ -35,11 +35,18 @@ def default_parameters(kind: str, num_rows: int, dim: int) -> dict[str, int]:
     """
     if kind == "exact":
         return {}
+    least = _LEAST_ROWS_OF_IVF if kind == "ivf" else 1
+    if num_rows < least:
+        raise ValueError(
+            f"An index of kind {kind} needs {least} images; take the kind exact. "
+            f"Received: {num_rows} images"
+        )
     parameters = {}
     if kind == "hnsw":
         parameters = {"M": 16}
     if kind == "ivf":
-        parameters = {"nlist": _num_cells(num_rows)}
+        near_root = 2 ** round(np.log2(2 * num_rows**0.5))
+        parameters = {"nlist": int(np.clip(near_root, 4, num_rows // 20))}
     faiss, index = load_faiss(), _untrained(kind, parameters, dim)
     inner = _innermost(index)
     if isinstance(inner, faiss.IndexIVF):
@@ -59,15 +66,16 @@ def check_parameters(
         changes: Those to change; each must be known and a whole number above zero.
         of_search: Whether they are changed for a search of an index that is built.
     """
+    free = [name for name in known if not of_search or name in SEARCH_PARAMETERS]
     for name, value in changes.items():
-        if of_search and name in known and name not in SEARCH_PARAMETERS:
+        if name in known and name not in free:
             raise ValueError(
                 f"`{name}` is fixed when an index is built; a search may change "
-                f"{', '.join(SEARCH_PARAMETERS & set(known))}. Received: {name}={value}"
+                f"{', '.join(free)}. Received: {name}={value}"
             )
         if name not in known or type(value) is not int or value < 1:
             raise ValueError(
-                f"A parameter must be one of {', '.join(known) or 'none'} here, and a "
+                f"A parameter must be one of {', '.join(free) or 'none'} here, and a "
                 f"whole number above zero. Received: {name}={value}"
             )
     nprobe, nlist = ((known | changes).get(name, 0) for name in ("nprobe", "nlist"))
@@ -211,16 +219,6 @@ def read_approximate(
             f"it must be a {expected.__name__} of {shape}, and is a {kind_and_shape}",
         )
     return index
-
-
-def _num_cells(num_rows):
-    """Returns a power of two near twice the root of the number of images, or less."""
-    if num_rows < _LEAST_ROWS_OF_IVF:
-        raise ValueError(
-            f"An index of kind ivf needs {_LEAST_ROWS_OF_IVF} images; take the kind "
-            f"exact. Received: {num_rows} images"
-        )
-    return int(np.clip(2 ** round(np.log2(2 * num_rows**0.5)), 4, num_rows // 20))
 
 
 def _untrained(kind, parameters, dim):

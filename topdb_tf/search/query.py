@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from topdb_tf.embed.embed import Source
+from topdb_tf.embed.embed import UNKNOWN, Source
 from topdb_tf.embed.errors import Failure, failure_lines
 from topdb_tf.embed.model_probes import check_same_model, keras_file
 from topdb_tf.evaluate.calibrate import read_calibration
 from topdb_tf.files import plain
 from topdb_tf.runs.folder import RunFolder, open_run
 from topdb_tf.search.build import source_of_index
-from topdb_tf.search.entries import UNKNOWN
 from topdb_tf.search.index import SearchIndex
 from topdb_tf.search.items import items_of
 from topdb_tf.texts import rate_text
