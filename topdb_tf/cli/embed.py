@@ -2,7 +2,7 @@
 
 import click
 
-from topdb_tf.cli.options import PATH, show_record, source_options
+from topdb_tf.cli.options import AS_JSON, PATH, show_record, source_options
 
 
 @click.command()
@@ -13,7 +13,7 @@ from topdb_tf.cli.options import PATH, show_record, source_options
 @click.option(
     "--out", type=PATH, default="features.npz", show_default=True, help="The NPZ file."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+@AS_JSON
 def embed(images, query, gallery, source, out, as_json):
     """Writes the embeddings of IMAGES, files and folders, into an NPZ file.
 

@@ -2,11 +2,17 @@
 
 import click
 
-from topdb_tf.cli.options import PATH, say, show_record, source_options, write_figure
+from topdb_tf.cli.options import (
+    AS_JSON,
+    PATH,
+    say,
+    show_record,
+    source_options,
+    write_figure,
+)
 
 _INDEX = click.argument("index", type=PATH)
 _PLACES = click.argument("places", nargs=-1, required=True, type=PATH)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
 
 
 def _parameters(ctx, param, texts):
@@ -60,7 +66,7 @@ def index():
 )
 @_SET
 @source_options
-@_JSON
+@AS_JSON
 def build(places, out, source, as_json, **settings):
     """Builds an index of PLACES: images and folders, or a file of features (.npz).
 
@@ -94,7 +100,7 @@ def build(places, out, source, as_json, **settings):
 @_SET
 @click.option("--picture", type=PATH, help="Draw it, too: .png, .svg or .pdf.")
 @source_options
-@_JSON
+@AS_JSON
 def query(index, places, picture, source, as_json, **limits):
     """Finds in INDEX what is nearest to PLACES: images, folders or features (.npz).
 
@@ -122,7 +128,7 @@ def query(index, places, picture, source, as_json, **limits):
 @_PLACES
 @click.option("--skip-known", is_flag=True, help="Leave images alone that are there.")
 @source_options
-@_JSON
+@AS_JSON
 def add(index, places, source, skip_known, as_json):
     """Adds PLACES to INDEX: images, folders or features (.npz).
 
@@ -142,7 +148,7 @@ def add(index, places, source, skip_known, as_json):
 @click.option("--path", "paths", multiple=True, help="As `query` shows it.")
 @click.option("--pid", "pids", type=int, multiple=True, help="All images of a person.")
 @click.option("--prefix", "prefixes", multiple=True, help="What paths begin with.")
-@_JSON
+@AS_JSON
 def remove(index, as_json, **named):
     """Removes images from INDEX by path, person or prefix; each may be repeated.
 
@@ -159,7 +165,7 @@ def remove(index, as_json, **named):
 
 @index.command()
 @_INDEX
-@_JSON
+@AS_JSON
 def compact(index, as_json):
     """Writes INDEX anew without what was removed, with new centres or graph.
 
@@ -174,7 +180,7 @@ def compact(index, as_json):
 @index.command()
 @_INDEX
 @click.option("--check", is_flag=True, help="Read all files and compare checksums.")
-@_JSON
+@AS_JSON
 def info(index, check, as_json):
     """Tells what INDEX is: kind, images, model, metric, size.
 
