@@ -12,7 +12,7 @@ SHORT_FORMS = {"ivf": "IVF{nlist},SQ8", "hnsw": "HNSW{M},SQ8"}
 SEARCH_PARAMETERS = {"nprobe", "efSearch", "refine"}
 """Those that a search may change; the others are fixed when an index is built."""
 
-_SAMPLE, _SAMPLE_A_CELL = 20000, 40  # rows that FAISS learns from
+_SAMPLE, _SAMPLE_A_CELL = 20000, 64  # rows that FAISS learns from
 _LEAST_ROWS_OF_IVF = 100
 _PIECE = 20000
 
