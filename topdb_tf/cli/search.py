@@ -8,7 +8,6 @@ from topdb_tf.cli.options import (
     say,
     show_record,
     source_options,
-    write_figure,
 )
 
 _INDEX = click.argument("index", type=PATH)
@@ -117,8 +116,9 @@ def query(index, places, picture, source, as_json, **limits):
     result = query_index(index, places, source, **limits)
     if picture:
         from topdb_tf.drawing.rank_lists import rank_list_figure
+        from topdb_tf.drawing.style import save_figure
 
-        write_figure(rank_list_figure(rank_lists(result.queries)), [picture])
+        save_figure(rank_list_figure(rank_lists(result.queries)), picture)
         say(f"the picture is {picture}")
     show_record(result, as_json)
 
