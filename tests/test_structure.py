@@ -201,8 +201,8 @@ def test_the_house_stays_as_small_as_it_has_become():
     total = total_of(rooms)
     assert total.lines <= 32_000
     assert largest_share(rooms) <= 0.20
-    assert total.dict_functions <= 78
-    assert total.key_reads <= 460
+    assert total.dict_functions <= 46
+    assert total.key_reads <= 250
     assert total.long_functions == 0
 
 

@@ -23,7 +23,7 @@ class ImageChoice(NamedTuple):
         places: Image files, and folders of them; none: queries of the data set.
         dataset: Another data set than the run's own.
         num: Number of queries, each of another person.
-        seed: Of the choice of queries.
+        seed: Seed of the choice of queries.
     """
 
     places: Sequence[Path] = ()
@@ -79,7 +79,7 @@ def drawn_queries(split: Split, *, num: int, seed: int) -> tuple[ImageRecord, ..
     Args:
         split: The data set.
         num: Number of persons; all if there are fewer.
-        seed: Of the choice.
+        seed: Seed of the choice.
 
     Raises:
         ValueError: If `num` is below 1.

@@ -34,7 +34,7 @@ class DistancesOfPairs:
         edges: Edges of the bins, shape `(num_bins + 1,)`.
         counts: Numbers of pairs in the bins, by the kind of the pair; all are of the
             first two kinds where no cameras are known, or cameras are ignored.
-        roc: Of the first two kinds.
+        roc: Error rates of the first two kinds at each distance.
         num_left_out: Number of images of nobody known.
         calibration: The thresholds that hold for these distances, if there are any.
         notes: What is to be said of them, such as why there is no threshold.

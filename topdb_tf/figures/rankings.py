@@ -24,7 +24,7 @@ class QueryChoice(NamedTuple):
         highest: How many of the highest.
         wrong: How many, drawn, whose first image is wrong.
         pids: Persons all of whose queries are shown.
-        seed: Of what is drawn, and of the order among equal ones.
+        seed: Seed of the draws, and of the order among equal queries.
     """
 
     lowest: int = 0
