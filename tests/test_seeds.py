@@ -10,14 +10,18 @@ from click.testing import CliRunner
 from tests.conftest import SMALL, draw_people
 from tests.test_cli import refused, topdb
 from topdb_tf.cli import main
+from topdb_tf.evaluate.measured import measure
 from topdb_tf.evaluate.scores import spread
+from topdb_tf.fit.info import run_info
 from topdb_tf.fit.seeds import (
     SeedScores,
     SeedsSummary,
     fit_seeds,
+    read_seeds,
     seeds_lines,
     summary_of_seeds,
 )
+from topdb_tf.report import words
 from topdb_tf.runs.folder import RunFolder, new_run, open_run
 from topdb_tf.runs.recipes import read_config, read_recipe
 from topdb_tf.training.checkpoint_files import Position
@@ -131,6 +135,28 @@ def test_the_summary_is_written_and_printed(two_seeds):
     assert [record["seed"] for record in summary["seeds"]] == [1, 2]
     for word in ("seed 2: mAP", "mean of 2 seeds ± sample standard deviation", "re-"):
         assert word in answer.stdout
+
+
+def test_the_summary_is_read_as_it_was_written(two_seeds, tmp_path):
+    folder, _ = two_seeds
+    summary = read_seeds(folder)
+    assert summary.to_dict() == json.loads((folder / "seeds.json").read_text())
+    assert read_seeds(tmp_path) is None
+    (tmp_path / "seeds.json").write_text("{}")
+    with pytest.raises(ValueError, match="must be what `topdb-tf fit --seeds` wrote"):
+        read_seeds(tmp_path)
+
+
+def test_a_report_tells_of_the_other_seeds(two_seeds, data_root):
+    folder, _ = two_seeds
+    run = open_run(folder / "seed-2", [f"data.root={data_root}"])
+    measured = measure(run, rerank=False, top=1)
+    spreads = read_seeds(folder).plain
+    assert dict(words.summary(measured, run_info(run)))["Seed"] == [
+        "2",
+        f"one of 2 seeds: mAP {spreads['mean_ap']}, rank-1 {spreads['rank_1']} "
+        "(sample standard deviation, of n - 1)",
+    ]
 
 
 def test_finished_seeds_are_skipped(own_seeds, data_root):
