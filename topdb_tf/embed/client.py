@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -25,6 +25,38 @@ class EmbeddedFiles(NamedTuple):
     embeddings: np.ndarray
     kept: np.ndarray
     failures: tuple[Failure, ...]
+
+
+class Connection(Protocol):
+    """What answers the requests of a client, from any number of threads."""
+
+    def predict(self, images: Sequence[bytes], timeout: float) -> np.ndarray:
+        """Returns the embeddings of images, float32 `(batch, dim)`.
+
+        Args:
+            images: Contents of JPEG or PNG files.
+            timeout: Seconds until the answer must be there.
+
+        Raises:
+            UnavailableError: If it may go better later.
+            RefusedError: If the images are refused.
+            ServingError: If there is no answer in time, or not the one expected.
+        """
+
+    def resolve_version(self, timeout: float) -> int | None:
+        """Makes all further requests go to one version, and returns its number.
+
+        Without a version in the choice of the model, that is the newest one that is
+        ready, so that a version rolled out meanwhile does not mix its embeddings in.
+        A model without a server may have no number.
+
+        Raises:
+            UnavailableError: If no version is ready yet.
+            RefusedError: If there is no such model, version or label.
+        """
+
+    def close(self) -> None:
+        """Closes what is open, what is in use as soon as it has its answer."""
 
 
 class ServingClient:
@@ -51,7 +83,7 @@ class ServingClient:
 
     def __init__(
         self,
-        connection,
+        connection: Connection,
         *,
         batch_size: int = 32,
         max_in_flight: int = 4,

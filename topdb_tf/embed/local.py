@@ -38,11 +38,7 @@ class SavedModelConnection:
         self._signature = signature
 
     def predict(self, images: Sequence[bytes], timeout: float) -> np.ndarray:
-        """Returns the embeddings of images, float32 `(batch, dim)`.
-
-        Raises:
-            RefusedError: If the model refuses the images.
-        """
+        """Returns the embeddings of images, float32 `(batch, dim)`."""
         del timeout  # nothing to wait for
         try:
             outputs = self._signature(image_bytes=tf.constant(images, tf.string))
@@ -76,11 +72,7 @@ class EmbedderConnection:
         self._embed = inference_function(embedder)
 
     def predict(self, images: Sequence[bytes], timeout: float) -> np.ndarray:
-        """Returns the embeddings of images, float32 `(batch, dim)`.
-
-        Raises:
-            RefusedError: If an image is not a whole JPEG or PNG file.
-        """
+        """Returns the embeddings of images, float32 `(batch, dim)`."""
         del timeout
         pixels = [self._pixels(index, image) for index, image in enumerate(images)]
         return self._embed(tf.stack(pixels)).numpy()

@@ -48,17 +48,7 @@ class RestConnection:
         self._is_closed = False
 
     def predict(self, images: Sequence[bytes], timeout: float) -> np.ndarray:
-        """Returns the embeddings of images, float32 `(batch, dim)`.
-
-        Args:
-            images: Contents of JPEG or PNG files.
-            timeout: Seconds until the answer must be there.
-
-        Raises:
-            UnavailableError: If it may go better later.
-            RefusedError: If the server refuses the images.
-            ServingError: If there is no answer in time, or not the one expected.
-        """
+        """Returns the embeddings of images, float32 `(batch, dim)`."""
         encoded = [{"b64": base64.b64encode(image).decode()} for image in images]
         body = json.dumps({"inputs": {"image_bytes": encoded}})
         answer = self._json("POST", f"{self._path()}:predict", body, timeout)
@@ -71,15 +61,7 @@ class RestConnection:
             ) from error
 
     def resolve_version(self, timeout: float) -> int:
-        """Makes all further requests go to one version, and returns its number.
-
-        Without a version in the choice of the model, that is the newest one that is
-        ready, so that a version rolled out meanwhile does not mix its embeddings in.
-
-        Raises:
-            UnavailableError: If no version is ready yet.
-            RefusedError: If there is no such model, version or label.
-        """
+        """Makes all further requests go to one version, and returns its number."""
         answer = self._json("GET", self._path(), None, timeout)
         try:
             versions = [

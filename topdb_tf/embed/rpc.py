@@ -65,17 +65,7 @@ class GrpcConnection:
         self._status = model_service_pb2_grpc.ModelServiceStub(channel)
 
     def predict(self, images: Sequence[bytes], timeout: float) -> np.ndarray:
-        """Returns the embeddings of images, float32 `(batch, dim)`.
-
-        Args:
-            images: Contents of JPEG or PNG files.
-            timeout: Seconds until the answer must be there.
-
-        Raises:
-            UnavailableError: If it may go better later.
-            RefusedError: If the server refuses the images.
-            ServingError: If there is no answer in time, or not the one expected.
-        """
+        """Returns the embeddings of images, float32 `(batch, dim)`."""
         request = predict_pb2.PredictRequest()
         self._choose(request.model_spec)
         # By hand: NumPy's strings, between here and `make_tensor_proto`, lose zeros at
@@ -92,15 +82,7 @@ class GrpcConnection:
         return tf.make_ndarray(answer.outputs["embedding"])
 
     def resolve_version(self, timeout: float) -> int:
-        """Makes all further requests go to one version, and returns its number.
-
-        Without a version in the choice of the model, that is the newest one that is
-        ready, so that a version rolled out meanwhile does not mix its embeddings in.
-
-        Raises:
-            UnavailableError: If no version is ready yet.
-            RefusedError: If there is no such model, version or label.
-        """
+        """Makes all further requests go to one version, and returns its number."""
         request = get_model_status_pb2.GetModelStatusRequest()
         self._choose(request.model_spec)
         answer = self._call(self._status.GetModelStatus, request, timeout)
