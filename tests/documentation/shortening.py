@@ -54,7 +54,7 @@ class TrainedOnce:
             self.kept[network] = self.folder / str(len(self.kept))
             shutil.copytree(run.path, self.kept[network])
             return
-        own = (run.config.name, run.environment.name)
+        own = (run.config_file.name, run.environment.name)
         results = shutil.ignore_patterns(*own)
         shutil.copytree(
             self.kept[network], run.path, ignore=results, dirs_exist_ok=True
