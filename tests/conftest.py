@@ -82,8 +82,8 @@ def run_of_two(small_run, tmp_path_factory):
         name: np.flip(array, axis=-1) if array.ndim == 4 else array
         for name, array in checkpoint.arrays.items()
     }
-    facts = checkpoint.facts
-    write_checkpoint(folder / "checkpoints", Position(1), facts, arrays.items())
+    record = checkpoint.record
+    write_checkpoint(folder / "checkpoints", Position(1), record, arrays.items())
     return folder
 
 

@@ -1,4 +1,6 @@
 import math
+import time
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -15,6 +17,11 @@ from topdb_tf.training.callbacks import (
     WarnOfCollapse,
 )
 from topdb_tf.training.checkpoint_files import Position
+
+
+class Scored(NamedTuple):
+    mean_ap: float
+    rank_1: float
 
 
 class Batches:
@@ -89,10 +96,9 @@ def test_a_finite_loss_goes_on():
 
 def test_scores_are_made_every_few_epochs_and_after_the_last():
     scores = iter([0.25, 0.5])
-    callback = RetrievalScore(
-        lambda: {"mean_ap": next(scores), "rank_1": 1.0}, every=2, num_epochs=3
-    )
+    callback = RetrievalScore(lambda: Scored(next(scores), 1.0), every=2, num_epochs=3)
     history = fit(small_model(), [callback], epochs=3).history
+    assert callback.last == Scored(0.5, 1.0)
     np.testing.assert_array_equal(history["mean_ap"], [math.nan, 0.25, 0.5])
 
 
@@ -132,15 +138,34 @@ def test_a_resumed_training_counts_the_steps_of_the_whole_epoch():
 
 def test_the_log_file_has_a_row_an_epoch_and_survives_a_stop(tmp_path):
     path = tmp_path / "log.csv"
-    scores = RetrievalScore(
-        lambda: {"mean_ap": 0.5, "rank_1": 1.0}, every=2, num_epochs=2
-    )
+    scores = RetrievalScore(lambda: Scored(0.5, 1.0), every=2, num_epochs=2)
     fit(small_model(), [scores, LogFile(path)], epochs=2)
     with pytest.raises(NonFiniteLossError):
         fit(small_model(), [StopAtNonFinite(), LogFile(path)], targets=(math.nan,))
     header, first, second = path.read_text().splitlines()
-    assert header == "epoch,loss,mean_ap,rank_1"
+    assert header == "epoch,loss,mean_ap,rank_1,seconds"
     assert first.startswith("1,")
-    assert first.endswith(",,")  # no score in the first epoch
+    assert first.split(",")[2:4] == ["", ""]  # no score in the first epoch
     assert second.startswith("2,")
-    assert second.endswith(",0.5,1.0")
+    assert second.split(",")[2:4] == ["0.5", "1.0"]
+    assert all(0 < float(row.split(",")[-1]) < 60 for row in (first, second))
+
+
+def test_the_seconds_of_an_epoch_are_those_of_its_scores_too(tmp_path):
+    def score():
+        time.sleep(0.25)
+        return Scored(0.5, 1.0)
+
+    scores = RetrievalScore(score, every=2, num_epochs=2)
+    fit(small_model(), [scores, LogFile(tmp_path / "log.csv")], epochs=2)
+    _, *rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert float(rows[1].split(",")[-1]) >= 0.25
+
+
+def test_a_log_without_seconds_goes_on_without_them(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("epoch,loss\n1,0.5\n")
+    fit(small_model(), [LogFile(path)])
+    header, first, second = path.read_text().splitlines()
+    assert (header, first) == ("epoch,loss", "1,0.5")
+    assert len(second.split(",")) == 2

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 
 from topdb_tf.training.checkpoint_files import (
+    BestEpoch,
     Position,
+    TrainingRecord,
     newest_checkpoint,
     positions,
     prune,
     read_checkpoint,
-    read_facts,
+    read_record,
     write_checkpoint,
 )
 from topdb_tf.training.errors import CheckpointError
@@ -21,8 +23,9 @@ ARRAYS = {
 }
 
 
-def write(folder, *position, facts=None):
-    write_checkpoint(folder, Position(*position), facts or {}, ARRAYS.items())
+def write(folder, *position, **told):
+    record = TrainingRecord(**told)
+    write_checkpoint(folder, Position(*position), record, ARRAYS.items())
 
 
 def damage(path):
@@ -46,14 +49,21 @@ def fill_disk(monkeypatch, number):
 
 
 def test_a_checkpoint_gives_back_what_was_written(tmp_path):
-    write(tmp_path, 3, 14, facts={"log": "epoch,loss\n", "best": None})
+    record = TrainingRecord(
+        precision="float32 (as asked)",
+        training_images="abc",
+        num_replicas=2,
+        best=BestEpoch(3, 0.5),
+        log="epoch,loss\n",
+    )
+    write(tmp_path, 3, 14, **record._asdict())
     checkpoint = read_checkpoint(tmp_path, Position(3, 14))
-    assert checkpoint.facts == {"log": "epoch,loss\n", "best": None}
+    assert checkpoint.record == record
     assert checkpoint.arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(checkpoint.arrays[name], array)
         assert checkpoint.arrays[name].dtype == array.dtype
-    assert read_facts(tmp_path, Position(3, 14)) == checkpoint.facts
+    assert read_record(tmp_path, Position(3, 14)) == record
 
 
 def test_numpy_reads_the_arrays_too(tmp_path):
@@ -75,7 +85,7 @@ def test_the_newest_position_is_the_farthest_not_the_last_written(tmp_path):
 
 @pytest.mark.parametrize("name", ["arrays.npz", "facts.json", "manifest.json"])
 def test_a_damaged_file_is_noticed(name, tmp_path):
-    write(tmp_path, 1, 0, facts={"log": "some text"})
+    write(tmp_path, 1, 0, log="some text")
     damage(tmp_path / "00001-0000000" / name)
     with pytest.raises(ValueError, match="00001-0000000 is damaged"):
         read_checkpoint(tmp_path, Position(1, 0))
@@ -136,9 +146,27 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
 
 
 def test_facts_are_json_for_people(tmp_path):
-    write(tmp_path, 1, 0, facts={"best": {"epochs_done": 1, "mean_ap": 0.5}})
+    write(tmp_path, 1, 0, best=BestEpoch(1, 0.5))
     text = (tmp_path / "00001-0000000" / "facts.json").read_text()
-    assert json.loads(text)["best"]["mean_ap"] == 0.5
+    assert json.loads(text) == {
+        "precision": "",
+        "training_images": "",
+        "num_replicas": 1,
+        "best": {"epochs_done": 1, "mean_ap": 0.5},
+        "log": None,
+    }
+
+
+def test_what_older_versions_did_not_write_is_left_out(tmp_path):
+    write(tmp_path, 1, 0)
+    file = tmp_path / "00001-0000000" / "facts.json"
+    file.write_text(json.dumps({"precision": "float32 (as asked)", "host": "old"}))
+    record = read_record(tmp_path, Position(1, 0))
+    assert record == TrainingRecord(precision="float32 (as asked)")
+    for text in ("[]", '{"best": {"epoch": 3}}', "no JSON"):
+        file.write_text(text)
+        with pytest.raises(ValueError, match="00001-0000000 is damaged"):
+            read_record(tmp_path, Position(1, 0))
 
 
 def test_a_position_enters_its_own_epoch_late_and_the_others_at_their_start():

@@ -1,11 +1,9 @@
 """Reports and comparisons: what they choose, say, refuse and write."""
 
 import base64
-import datetime
 import io
 import json
 import shutil
-import struct
 
 import numpy as np
 import pytest
@@ -18,7 +16,7 @@ from topdb_tf.evaluate.evaluate import evaluate
 from topdb_tf.evaluate.measured import measure
 from topdb_tf.evaluate.scores import read_scores, write_scores
 from topdb_tf.figures.run_curves import Curve
-from topdb_tf.fit.info import training_times
+from topdb_tf.fit.info import seconds_of_training
 from topdb_tf.report.compare import write_comparison
 from topdb_tf.report.drawings import inline_svg
 from topdb_tf.report.lists import queries_of_page
@@ -30,7 +28,7 @@ from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.paired import paired_difference
 from topdb_tf.retrieval.protocol import score
 from topdb_tf.retrieval.rank_lists import DRAWN, HIGHEST, LOWEST, WRONG, RankLists
-from topdb_tf.runs.folder import RunFolder, open_run
+from topdb_tf.runs.folder import open_run
 from topdb_tf.runs.recipes import fit_command, nearest_recipe, read_recipe
 from topdb_tf.runs.settings import Config
 
@@ -80,7 +78,8 @@ def test_the_command_to_repeat_a_run_gives_its_settings(recipe, tmp_path):
     config = read_recipe(recipe, [*changes, "data.dataset=cuhk03-labeled"])
     near = nearest_recipe(config)
     assert near.name == recipe
-    assert set(near.departures) <= {"train.decay_epochs", "model.weights"}
+    departures = {change.key for change in near.departures}
+    assert departures <= {"train.decay_epochs", "model.weights"}
     words = fit_command(config, tmp_path).split(" --set ")
     overrides = [word.strip("'") for word in words[1:]]
     again = read_recipe(recipe, [*overrides, "data.dataset=cuhk03-labeled"])
@@ -90,36 +89,17 @@ def test_the_command_to_repeat_a_run_gives_its_settings(recipe, tmp_path):
 def test_the_paper_is_its_own_recipe():
     near = nearest_recipe(Config())
     assert near.name == "paper"
-    assert near.changes == {}
+    assert near.changes == ()
 
 
-def event_file(path, times):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    records = []
-    for time in times:
-        entry = b"\x09" + struct.pack("<d", time) + b"\x10\x01"
-        records.append(struct.pack("<QI", len(entry), 0) + entry + bytes(4))
-    path.write_bytes(b"".join(records) + b"\x0b\0\0")  # the last one is cut short
-
-
-def test_times_leave_out_what_was_between_two_calls(tmp_path):
-    run = RunFolder(tmp_path)
-    assert training_times(run) is None
-    event_file(run.tensorboard / "train" / "events.out.tfevents.1", [100.0, 160.0])
-    event_file(run.tensorboard / "other" / "events.out.tfevents.2", [150.0, 170.0])
-    event_file(run.tensorboard / "train" / "events.out.tfevents.3", [1000.0, 1005.0])
-    times = training_times(run)
-    # 100 to 170, two files at once, and 1000 to 1005.
-    assert times.seconds == 75
-    assert times.begin.timestamp() == 100
-    assert times.end == datetime.datetime.fromtimestamp(1005, datetime.timezone.utc)
-
-
-def test_times_are_those_of_tensorflow_itself(small_run):
-    times = training_times(RunFolder(small_run))
-    assert 0 < times.seconds < 3600
-    now = datetime.datetime.now(datetime.timezone.utc)
-    assert now - times.end < datetime.timedelta(hours=1)
+def test_the_seconds_of_a_training_are_those_of_its_epochs(tmp_path, small_run):
+    log = tmp_path / "log.csv"
+    assert seconds_of_training(log) is None
+    log.write_text("epoch,loss,seconds\n1,0.5,70.5\n2,,5\n")
+    assert seconds_of_training(log) == 75.5
+    log.write_text("epoch,loss\n1,0.5\n")  # of a version that did not measure them
+    assert seconds_of_training(log) is None
+    assert 0 < seconds_of_training(small_run / "log.csv") < 3600
 
 
 def test_the_interval_takes_persons_for_independent():

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.test_callbacks import fit, small_model
+from tests.test_callbacks import Scored, fit, small_model
 from topdb_tf.runs.folder import RunFolder
 from topdb_tf.training import saving
 from topdb_tf.training.callbacks import (
@@ -16,7 +16,7 @@ from topdb_tf.training.callbacks import (
     RetrievalScore,
     StopAtNonFinite,
 )
-from topdb_tf.training.checkpoint_files import positions
+from topdb_tf.training.checkpoint_files import BestEpoch, TrainingRecord, positions
 from topdb_tf.training.errors import CheckpointError, TrainingInterrupted
 from topdb_tf.training.saving import Checkpoints, Interruption, KeepModels
 
@@ -34,7 +34,7 @@ def _arrays_of_any_model(monkeypatch):
 def checkpoints(tmp_path, interruption=None, **options):
     return Checkpoints(
         tmp_path / "checkpoints",
-        lambda: {"best": None},
+        TrainingRecord,
         num_steps=3,
         interruption=interruption or Interruption("resume"),
         **{"minutes": 0, "keep": 9, **options},
@@ -130,7 +130,7 @@ def test_the_last_and_the_best_model_are_kept(tmp_path):
 
     def score():
         weights.append(model.get_weights()[0])
-        return {"mean_ap": [0.1, 0.9, 0.3][len(weights) - 1], "rank_1": 0.0}
+        return Scored([0.1, 0.9, 0.3][len(weights) - 1], 0.0)
 
     keep = KeepModels(run.embedder, run.best_embedder, model)
     fit(model, [RetrievalScore(score, every=1, num_epochs=3), keep], epochs=3)
@@ -140,7 +140,7 @@ def test_the_last_and_the_best_model_are_kept(tmp_path):
     )
     np.testing.assert_array_equal(last, weights[2])
     np.testing.assert_array_equal(best, weights[1])
-    assert keep.best == {"epochs_done": 2, "mean_ap": 0.9}
+    assert keep.best == BestEpoch(epochs_done=2, mean_ap=0.9)
     assert not list(tmp_path.rglob("*partial*"))
 
 
@@ -150,16 +150,14 @@ def test_the_best_of_before_is_only_replaced_by_a_better_one(tmp_path):
         tmp_path / "embedder.keras",
         tmp_path / "embedder_best.keras",
         small_model(),
-        best={"epochs_done": 4, "mean_ap": 0.6},
+        best=BestEpoch(epochs_done=4, mean_ap=0.6),
     )
-    score = RetrievalScore(
-        lambda: {"mean_ap": next(scores), "rank_1": 0.0}, every=1, num_epochs=9
-    )
+    score = RetrievalScore(lambda: Scored(next(scores), 0.0), every=1, num_epochs=9)
     fit(small_model(), [score, keep])
-    assert keep.best["epochs_done"] == 4
+    assert keep.best.epochs_done == 4
     assert not RunFolder(tmp_path).best_embedder.exists()
     fit(small_model(), [score, keep])
-    assert keep.best == {"epochs_done": 1, "mean_ap": 0.7}
+    assert keep.best == BestEpoch(epochs_done=1, mean_ap=0.7)
 
 
 def test_a_model_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):

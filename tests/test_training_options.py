@@ -33,7 +33,7 @@ from topdb_tf.runs.network import peak_rate, rate_of_epoch
 from topdb_tf.runs.recipes import read_recipe
 from topdb_tf.training.averaging import as_used, moving_statistics
 from topdb_tf.training.callbacks import FreezeBackbone
-from topdb_tf.training.checkpoint_files import positions, read_checkpoint
+from topdb_tf.training.checkpoint_files import BestEpoch, positions, read_checkpoint
 from topdb_tf.training.errors import BatchTooLargeError
 from topdb_tf.training.optimizer import AdamWithL2
 from topdb_tf.training.trainer import ReidTrainer
@@ -290,10 +290,10 @@ def test_a_run_without_progress_ends_early_and_is_finished(
 
 def test_a_run_that_did_all_its_epochs_did_not_end_early():
     config = read_recipe("demo", ["train.epochs=4", "train.evaluate_every=1"])
-    assert not has_stopped(config, 4, {"epochs_done": 1})
+    assert not has_stopped(config, 4, BestEpoch(1, 0.5))
     config = read_recipe("demo", ["train.evaluate_every=1", "train.stop_after=2"])
-    assert not has_stopped(config, 2, {"epochs_done": 1})
-    assert has_stopped(config, 3, {"epochs_done": 1})
+    assert not has_stopped(config, 2, BestEpoch(1, 0.5))
+    assert has_stopped(config, 3, BestEpoch(1, 0.5))
     assert has_stopped(config, 2, None)
 
 

@@ -13,19 +13,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+PARTIAL = "partial-"
+"""How the names of files and folders begin that are being written."""
+
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives a file beside `path` to write, which takes its name if all goes well.
 
-    Its name ends as that of `path`, and is no other process's. After an error nothing
-    is left of it, and what was at `path` before is still there.
+    Its name ends as that of `path`, since libraries choose the format by the suffix,
+    and is no other process's. After an error nothing is left of it, and what was at
+    `path` before is still there.
     """
-    partial = path.with_name(f"partial-{secrets.token_hex(4)}-{path.name}")
+    partial = path.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{path.name}")
     try:
         yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -38,7 +41,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     The folders on the way are made. After an error nothing is left, of them neither.
     """
     made = [folder for folder in path.parents if not folder.exists()]
-    partial = path.with_name(f"partial-{path.name}")
+    partial = path.with_name(f"{PARTIAL}{path.name}")
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     partial.mkdir(parents=True)
     try:
@@ -54,12 +57,18 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def write_whole(path: Path, text: str) -> None:
     """Writes a text file so that it is seen whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def sync(path: Path) -> None:
+    """Makes a file, or the names in a folder, durable, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def sha256_of(path: Path) -> str:

@@ -46,11 +46,11 @@ class TrainedOnce:
         self.folder = folder
         self.kept = {}
 
-    def __call__(self, training, *, resumed=None):
-        config, run = training.config, training.run
+    def __call__(self, training, run, *, resumed=None):
+        config = training.config
         network = (config.model, config.train.strategy)
         if network not in self.kept:
-            self.train(training, resumed=resumed)
+            self.train(training, run, resumed=resumed)
             self.kept[network] = self.folder / str(len(self.kept))
             shutil.copytree(run.path, self.kept[network])
             return

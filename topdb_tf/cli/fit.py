@@ -170,7 +170,8 @@ def info(run, as_json):
     from topdb_tf.fit.info import info_lines, run_info
     from topdb_tf.runs.folder import open_run
 
-    show(run_info(open_run(run)), info_lines, as_json)
+    information = run_info(open_run(run))
+    show(information.to_dict(), lambda _: info_lines(information), as_json)
 
 
 def _show_run(run, as_json):

@@ -15,6 +15,7 @@ from topdb_tf.fit.resume import (
     fitting,
     how_it_ended,
     is_finished,
+    remove_partial_files,
     restore_log,
     warn_of_another_machine,
     warn_of_other_replicas,
@@ -32,9 +33,7 @@ from topdb_tf.progress import progress_bar
 from topdb_tf.runs.data import located, read_data, write_division
 from topdb_tf.runs.folder import Run, RunFolder, new_run, open_run
 from topdb_tf.runs.machine import (
-    Precision,
     current_environment,
-    describe_device,
     set_precision,
 )
 from topdb_tf.runs.network import (
@@ -83,12 +82,11 @@ def fit(config: Config, run_dir: Path, *, say: Say) -> Run | None:
         distribution = begin(config, cluster, say)
         say = say if cluster.is_chief else silent
         training = _prepared(config, say, distribution)
-        with own_folder(run, cluster) as own:
-            write_whole(own.config_file, config.to_yaml())
-            write_division(own, config, training.embedder_of_test.split)
-            environment = current_environment(**_facts_of_network(training))
-            write_whole(own.environment, environment.to_json())
-            train(training._replace(run=own))
+        with own_folder(run, cluster) as folder:
+            write_whole(folder.config_file, config.to_yaml())
+            write_division(folder, config, training.embedder_of_test.split)
+            write_whole(folder.environment, training.environment.to_json())
+            train(training, folder)
     return open_run(run_dir) if cluster.is_chief else None
 
 
@@ -130,20 +128,21 @@ def resume(
         distribution = begin(config, cluster, say)
         say = say if cluster.is_chief else silent
         checkpoint = checkpoint_of_run(run.folder, distribution, say)
-        begun = as_begun(config, run.saved, checkpoint)
-        training = _prepared(begun, say, distribution, run=run)
+        config_of_state = as_begun(config, run.saved, checkpoint)
+        training = _prepared(config_of_state, say, distribution, run=run)
         num_steps = training.batches.num_batches
         checkpoint = fitting(
-            checkpoint, training.facts, num_steps=num_steps, force=force
+            checkpoint, training.training_images, num_steps=num_steps, force=force
         )
         restore(training.trainer, checkpoint.arrays)
         restore_log(folder, checkpoint)
-        warn_of_another_machine(run.folder, say)
-        warn_of_other_replicas(checkpoint, training.facts, say)
+        remove_partial_files(folder)
+        warn_of_another_machine(run.folder, training.environment, say)
+        warn_of_other_replicas(checkpoint, distribution.num_replicas, say)
         write_whole(folder.config_file, config.to_yaml())
         epoch, step = checkpoint.position
         say(f"resumed after {epoch} epochs and {step} of {num_steps} steps")
-        train(training._replace(run=folder), resumed=checkpoint)
+        train(training, folder, resumed=checkpoint)
     return run if cluster.is_chief else None
 
 
@@ -153,11 +152,11 @@ def _prepared(config, say, distribution, *, run=None):
     import tensorflow as tf
 
     check_network(config)
-    split = _checked_data(config, say, run)
+    split = _checked_split(config, say, run)
     keras.utils.set_random_seed(config.train.seed)
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
-    training_images = _sum_of_records(split.train)
+    training_images = _checksum_of(split.train)
     check_same(
         distribution,
         replace(config.data, root=None, threads=0),
@@ -172,26 +171,28 @@ def _prepared(config, say, distribution, *, run=None):
     # Keras would do so in the first step, but a state is restored before it.
     with distribution.scope():
         trainer.optimizer.build(trainer.network.trainable_variables)
+    weights = trainer.network.trainable_weights
     training = Training(
         config=config,
-        run=None,  # nothing is written before all is found right
         say=say,
         trainer=trainer,
         embedder=embedder,
         batches=_training_batches(config, split),
         embedder_of_test=Embedder(split, config, distribution),
-        facts={
-            "precision": str(precision),
-            "training_images": training_images,
-            "num_replicas": distribution.num_replicas,
-        },
+        training_images=training_images,
+        environment=current_environment(
+            seed=config.train.seed,
+            precision=precision,
+            trainable_parameters=sum(w.value.shape.num_elements() for w in weights),
+            embedding_dim=embedder.output_shape[-1],
+        ),
         distribution=distribution,
     )
     _describe(training, split)
     return training
 
 
-def _checked_data(config, say, run):
+def _checked_split(config, say, run):
     split = read_data(config.data.dataset, config, run=run, say=say)
     findings = check_split(
         split,
@@ -240,14 +241,14 @@ def _describe(training, split):
         f"identities, {len(split.query):,} queries, {len(split.gallery):,} in the "
         "gallery"
     )
-    facts = _facts_of_network(training)
+    environment = training.environment
     say(
         f"{config.model.backbone}, {data.image_height} x {data.image_width}: "
-        f"{facts['trainable_parameters']:,} trainable parameters, embedding of "
-        f"{facts['embedding_dim']}"
+        f"{environment.trainable_parameters:,} trainable parameters, embedding of "
+        f"{environment.embedding_dim}"
     )
     say(
-        f"{describe_device()}; precision {facts['precision']}; XLA "
+        f"{environment.device}; precision {environment.precision}; XLA "
         f"{'on' if config.train.xla else 'off'}"
     )
     peak = max(rate(epoch) for epoch in range(1, config.train.epochs + 1))
@@ -261,18 +262,6 @@ def _describe(training, split):
         say(line)
 
 
-def _facts_of_network(training):
-    weights = training.trainer.network.trainable_weights
-    return {
-        "seed": training.config.train.seed,
-        "precision": Precision.read(training.facts["precision"]),
-        "trainable_parameters": sum(
-            weight.value.shape.num_elements() for weight in weights
-        ),
-        "embedding_dim": training.embedder.output_shape[-1],
-    }
-
-
-def _sum_of_records(records):
+def _checksum_of(records):
     names = [(record.path.name, record.pid, record.camid) for record in records]
     return hashlib.sha256(repr(names).encode()).hexdigest()

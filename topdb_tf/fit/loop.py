@@ -7,19 +7,23 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from topdb_tf.evaluate.embedding import Embedder, keep_features, retrieval_set_of
 from topdb_tf.evaluate.scores import Scores, score_lines, score_set, write_scores
 from topdb_tf.files import sha256_of
 from topdb_tf.fit.memory import explained_memory, scoring_memory, training_memory
 from topdb_tf.fit.resume import has_stopped
 from topdb_tf.progress import draws_on_terminal
+from topdb_tf.retrieval.features import RetrievalSet
+from topdb_tf.retrieval.protocol import RetrievalResult
 from topdb_tf.runs.data import origin_of
 from topdb_tf.runs.folder import RunFolder, open_run
-from topdb_tf.runs.machine import Precision
+from topdb_tf.runs.machine import Environment
 from topdb_tf.runs.network import rate_of_epoch
 from topdb_tf.runs.settings import Config
 from topdb_tf.texts import duration_text
-from topdb_tf.training.checkpoint_files import START, Checkpoint
+from topdb_tf.training.checkpoint_files import START, Checkpoint, TrainingRecord
 from topdb_tf.training.distribution import Distribution
 
 _SECONDS_BETWEEN_LINES = 60
@@ -30,32 +34,59 @@ class Training(NamedTuple):
 
     Args:
         config: Settings of the run.
-        run: The run's folder.
         say: Function that shows a line.
         trainer: The compiled trainer, its optimizer built.
         embedder: Model that shares the trained weights.
         batches: The `TrainingBatches`.
         embedder_of_test: Makes the features of the test images.
-        facts: What every checkpoint says beside how far it is.
+        training_images: Checksum of the training images.
+        environment: Where the run is trained.
         distribution: The devices that train together.
     """
 
     config: Config
-    run: RunFolder
     say: Callable[[str], None]
     trainer: Any
     embedder: Any
     batches: Any
     embedder_of_test: Embedder
-    facts: dict
+    training_images: str
+    environment: Environment
     distribution: Distribution = Distribution()
 
 
-def train(training: Training, *, resumed: Checkpoint | None = None) -> None:
+class Scored(NamedTuple):
+    """What the network scored after an epoch.
+
+    Args:
+        features: Embeddings of the queries and then the gallery, in their order.
+        retrieval_set: Those that are ranked, with their identities.
+        result: Their scores.
+    """
+
+    features: np.ndarray
+    retrieval_set: RetrievalSet
+    result: RetrievalResult
+
+    @property
+    def mean_ap(self) -> float:
+        """The mAP."""
+        return self.result.scores.mean_ap
+
+    @property
+    def rank_1(self) -> float:
+        """The rank-1 accuracy."""
+        return self.result.scores.cmc[0]
+
+
+def train(
+    training: Training, run: RunFolder, *, resumed: Checkpoint | None = None
+) -> None:
     """Trains to the last epoch, or an early end, and writes the scores.
 
     Args:
         training: What it works with.
+        run: The folder that it writes to.
         resumed: The checkpoint to go on from; the trainer is in its state.
 
     Raises:
@@ -64,52 +95,66 @@ def train(training: Training, *, resumed: Checkpoint | None = None) -> None:
         CheckpointError: If the state cannot be written.
         TrainingInterrupted: At Ctrl-C or SIGTERM, when the state is saved.
     """
-    from topdb_tf.training.averaging import as_used
+    from topdb_tf.training.callbacks import RetrievalScore
     from topdb_tf.training.saving import Interruption
 
-    config, run, say = training.config, training.run, training.say
-    last, split = {}, training.embedder_of_test.split
-
-    def score():
-        with (
-            explained_memory(lambda: scoring_memory(config)),
-            as_used(training.trainer.network, training.trainer.optimizer),
-        ):
-            features = training.embedder_of_test.features(training.embedder)
-        last["features"] = features
-        last["set"] = retrieval_set_of(
-            features, split, ignore_cameras=config.evaluation.ignore_cameras
-        )
-        last["result"] = score_set(last["set"], config)
-        scores = last["result"].scores
-        return {"mean_ap": scores.mean_ap, "rank_1": scores.cmc[0]}
-
+    config, precision = training.config, training.environment.precision
     start = time.monotonic()
+    scoring = RetrievalScore(
+        lambda: _score(training),
+        every=config.train.evaluate_every,
+        num_epochs=config.train.epochs,
+    )
     # Keras's bar goes to standard output, which is for results; a file gets lines.
-    with Interruption(f"go on with `topdb-tf fit --resume {run.path}`") as interruption:
-        callbacks = _callbacks(training, score, interruption, resumed)
-        with contextlib.redirect_stdout(sys.stderr):
-            precision = Precision.read(training.facts["precision"])
-            with explained_memory(lambda: training_memory(config, precision)):
-                _fit(training, callbacks, resumed)
-    if not last:  # all was done but for writing the scores
-        score()
-    reranked = None
+    with (
+        Interruption(f"go on with `topdb-tf fit --resume {run.path}`") as interruption,
+        contextlib.redirect_stdout(sys.stderr),
+        explained_memory(lambda: training_memory(config, precision)),
+    ):
+        callbacks = _callbacks(training, run, scoring, interruption, resumed)
+        _fit(training, callbacks, resumed)
+    scored = scoring.last or _score(training)  # where nothing else was left to do
+    scores = _written_scores(training, run, scored)
+    duration = duration_text(time.monotonic() - start)
+    training.say(f"trained and scored in {duration}: {run.path}")
+    for line in score_lines(scores):
+        training.say(line)
+
+
+def _score(training):
+    """Returns what the network scores with the weights that it has now."""
+    from topdb_tf.training.averaging import as_used
+
+    config, embedder_of_test = training.config, training.embedder_of_test
+    with (
+        explained_memory(lambda: scoring_memory(config)),
+        as_used(training.trainer.network, training.trainer.optimizer),
+    ):
+        features = embedder_of_test.features(training.embedder)
+    retrieval_set = retrieval_set_of(
+        features,
+        embedder_of_test.split,
+        ignore_cameras=config.evaluation.ignore_cameras,
+    )
+    return Scored(features, retrieval_set, score_set(retrieval_set, config))
+
+
+def _written_scores(training, run, scored):
+    """Writes the scores of a finished training, the re-ranked ones too if asked for."""
+    config, reranked = training.config, None
     if config.evaluation.rerank:
-        reranked = score_set(last["set"], config, rerank=True)
+        reranked = score_set(scored.retrieval_set, config, rerank=True)
     scores = Scores(
-        last["result"],
+        scored.result,
         reranked,
         origin=origin_of(config.data.dataset, config.data.dataset),
         model=run.embedder.name,
         model_sha256=sha256_of(run.embedder),
     )
     write_scores(run.scores, scores)
-    keep_features(open_run(run.path), last["features"], split, say=say)
-    duration = duration_text(time.monotonic() - start)
-    say(f"trained and scored in {duration}: {run.path}")
-    for line in score_lines(scores):
-        say(line)
+    split = training.embedder_of_test.split
+    keep_features(open_run(run.path), scored.features, split, say=training.say)
+    return scores
 
 
 def _fit(training, callbacks, resumed):
@@ -122,7 +167,7 @@ def _fit(training, callbacks, resumed):
     start = resumed.position if resumed else START
     epochs, epoch = training.config.train.epochs, start.epoch
     if resumed and not start.step:
-        if has_stopped(training.config, epoch, resumed.facts["best"]):
+        if has_stopped(training.config, epoch, resumed.record.best):
             return
     options = {
         "shuffle": False,  # the plan of the batches has done it
@@ -153,30 +198,26 @@ def _end_epoch(trainer, callbacks, epoch):
     callback_list.on_train_end()
 
 
-def _callbacks(training, score, interruption, resumed):
+def _callbacks(training, run, scoring, interruption, resumed):
     import keras
 
-    from topdb_tf.training import averaging as options
     from topdb_tf.training import callbacks, saving
+    from topdb_tf.training.averaging import as_used
 
-    config, run, say = training.config, training.run, training.say
-    trainer = training.trainer
+    config, say, trainer = training.config, training.say, training.trainer
     settings, start = config.train, resumed.position if resumed else START
-    scoring = callbacks.RetrievalScore(
-        score, every=settings.evaluate_every, num_epochs=settings.epochs
-    )
     models = saving.KeepModels(
         run.embedder,
         run.best_embedder,
         training.embedder,
-        best=resumed.facts["best"] if resumed else None,
-        as_used=partial(options.as_used, trainer.network, trainer.optimizer),
+        best=resumed.record.best if resumed else None,
+        as_used=partial(as_used, trainer.network, trainer.optimizer),
     )
     # The order matters: each one sees what those before it put into the log.
     return [
         *_freezing(training),
         callbacks.LearningRateByEpoch(rate_of_epoch(config), training.batches),
-        callbacks.StopAtNonFinite(training.trainer.non_finite_gradient, start=start),
+        callbacks.StopAtNonFinite(trainer.non_finite_gradient, start=start),
         callbacks.WarnOfCollapse(say),
         scoring,
         models,
@@ -184,7 +225,7 @@ def _callbacks(training, score, interruption, resumed):
         keras.callbacks.TensorBoard(run.tensorboard, write_graph=False),
         saving.Checkpoints(
             run.checkpoints,
-            lambda: {**training.facts, "best": models.best, "log": _log(run)},
+            lambda: _record(training, models.best, run.log),
             num_steps=training.batches.num_batches,
             interruption=interruption,
             scored=scoring.is_due,
@@ -217,8 +258,15 @@ def _freezing(training):
     return [FreezeBackbone(backbone, num_epochs, say=training.say)]
 
 
-def _log(run):
-    return run.log.read_text(encoding="utf-8") if run.log.exists() else None
+def _record(training, best, log):
+    """Returns what a checkpoint tells of the training so far."""
+    return TrainingRecord(
+        precision=str(training.environment.precision),
+        training_images=training.training_images,
+        num_replicas=training.distribution.num_replicas,
+        best=best,
+        log=log.read_text(encoding="utf-8") if log.exists() else None,
+    )
 
 
 def option_lines(config: Config, *, num_batches: int) -> list[str]:

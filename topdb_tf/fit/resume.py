@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 
-from topdb_tf.files import write_whole
+from topdb_tf.files import PARTIAL, write_whole
 from topdb_tf.runs.folder import RunFolder
-from topdb_tf.runs.machine import Environment, current_environment
+from topdb_tf.runs.machine import Environment
 from topdb_tf.runs.settings import Config
 from topdb_tf.training.checkpoint_files import (
+    BestEpoch,
     Checkpoint,
     Position,
     positions,
-    read_facts,
+    read_record,
 )
 from topdb_tf.training.schedules import is_plateau, is_scored
 
@@ -30,7 +31,7 @@ def ended_early(run: RunFolder, config: Config) -> bool:
     done = positions(run.checkpoints)
     if not config.train.stop_after or not done or done[0].step:
         return False
-    best = read_facts(run.checkpoints, done[0])["best"]
+    best = read_record(run.checkpoints, done[0]).best
     return has_stopped(config, done[0].epoch, best)
 
 
@@ -44,20 +45,20 @@ def how_it_ended(run: RunFolder, config: Config) -> str:
 
 
 def fitting(
-    checkpoint: Checkpoint, facts: dict, *, num_steps: int, force: bool
+    checkpoint: Checkpoint, training_images: str, *, num_steps: int, force: bool
 ) -> Checkpoint:
     """Returns a checkpoint at a step that the epochs have.
 
     Args:
         checkpoint: The checkpoint.
-        facts: What the next checkpoint would say of the training images.
+        training_images: Checksum of the training images that are there now.
         num_steps: Steps of an epoch.
         force: Whether other training images are accepted.
 
     Raises:
         ValueError: If the training images are not those of the checkpoint.
     """
-    if checkpoint.facts["training_images"] != facts["training_images"] and not force:
+    if checkpoint.record.training_images != training_images and not force:
         raise ValueError(
             "The training images are not those that the run began with (names, "
             "identities or cameras differ). Restore them, or pass --force."
@@ -68,18 +69,26 @@ def fitting(
 
 def restore_log(run: RunFolder, checkpoint: Checkpoint) -> None:
     """Writes the log as it was at the checkpoint: later rows will come again."""
-    text = checkpoint.facts["log"]
+    text = checkpoint.record.log
     if text is None:
         run.log.unlink(missing_ok=True)
     else:
         write_whole(run.log, text)
 
 
-def warn_of_another_machine(run: RunFolder, say: Callable[[str], None]) -> None:
+def remove_partial_files(run: RunFolder) -> None:
+    """Removes what a process left that was killed while it wrote a model."""
+    for path in run.path.glob(f"{PARTIAL}*{run.embedder.suffix}"):
+        path.unlink()
+
+
+def warn_of_another_machine(
+    run: RunFolder, now: Environment, say: Callable[[str], None]
+) -> None:
     """Says where the rest of a run may not be what it would have been, to the bit."""
     if not run.environment.is_file():
         return
-    began, now = Environment.read(run.environment), current_environment()
+    began = Environment.read(run.environment)
     changed = [
         name for name in _SAME_TO_THE_BIT if getattr(began, name) != getattr(now, name)
     ]
@@ -91,20 +100,20 @@ def warn_of_another_machine(run: RunFolder, say: Callable[[str], None]) -> None:
 
 
 def warn_of_other_replicas(
-    checkpoint: Checkpoint, facts: dict, say: Callable[[str], None]
+    checkpoint: Checkpoint, num_replicas: int, say: Callable[[str], None]
 ) -> None:
     """Says that the rest of a run is divided among another number of devices.
 
     Args:
         checkpoint: The checkpoint.
-        facts: What the next checkpoint would say.
+        num_replicas: Number of devices that train together now.
         say: Function that shows a line.
     """
-    before = checkpoint.facts.get("num_replicas", 1)
-    now = facts["num_replicas"]
-    if before != now:
+    before = checkpoint.record.num_replicas
+    if before != num_replicas:
         say(
-            f"warning: the run began on {before} replicas and goes on on {now}, so "
+            f"warning: the run began on {before} replicas and goes on on "
+            f"{num_replicas}, so "
             "rounding differs from here on, and, with train.mining=replica or "
             "train.statistics=replica, hard examples and batch statistics too"
         )
@@ -116,17 +125,17 @@ def scored(config: Config) -> Callable[[int], bool]:
     return lambda epoch: is_scored(epoch, every=every, num_epochs=num_epochs)
 
 
-def has_stopped(config: Config, epoch: int, best: dict | None) -> bool:
+def has_stopped(config: Config, epoch: int, best: BestEpoch | None) -> bool:
     """Returns whether a run that has done some epochs ended early.
 
     Args:
         config: Settings of the run.
         epoch: Number of epochs done.
-        best: `epochs_done` of the best one, or `None`.
+        best: The best one, or `None`.
     """
     return epoch < config.train.epochs and is_plateau(
         epoch,
-        best["epochs_done"] if best else 0,
+        best.epochs_done if best else 0,
         stop_after=config.train.stop_after,
         scored=scored(config),
     )

@@ -20,7 +20,7 @@ from topdb_tf.fit.fit import fit, resume
 from topdb_tf.fit.resume import is_finished
 from topdb_tf.runs.data import located
 from topdb_tf.runs.folder import Run, RunFolder, held, open_run
-from topdb_tf.runs.recipes import FREE_SETTINGS, flat_settings, read_config
+from topdb_tf.runs.recipes import read_config, settings_changing_result
 from topdb_tf.runs.settings import Config
 from topdb_tf.texts import Say
 from topdb_tf.training.checkpoint_files import positions
@@ -238,11 +238,9 @@ def _check_settings(run, config):
                 "--run-dir."
             )
         return
-    own, wanted = flat_settings(read_config(run.config_file)), flat_settings(config)
     changes = [
-        f"{key}={own[key]} there, {value} now"
-        for key, value in wanted.items()
-        if own[key] != value and key not in FREE_SETTINGS
+        f"{change.key}={change.before} there, {change.now} now"
+        for change in settings_changing_result(read_config(run.config_file), config)
     ]
     if changes:
         raise ValueError(

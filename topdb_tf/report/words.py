@@ -5,16 +5,14 @@ from collections.abc import Sequence
 from topdb_tf.data.records import DatasetCard, Split, load_card
 from topdb_tf.evaluate.measured import Measured
 from topdb_tf.evaluate.scores import PAPER_METRICS
-from topdb_tf.fit.info import RunInfo, training_times
+from topdb_tf.fit.info import RunInfo, seconds_of_training
 from topdb_tf.fit.seeds import DEVIATION, read_seeds
 from topdb_tf.retrieval.pairs.intervals import share_of_trials
 from topdb_tf.retrieval.protocol import Protocol
 from topdb_tf.runs.machine import Environment
 from topdb_tf.runs.recipes import (
     NearestRecipe,
-    flat_settings,
     nearest_recipe,
-    read_recipe,
     settings_text,
     yaml_text,
 )
@@ -76,7 +74,7 @@ def summary(measured: Measured, info: RunInfo) -> NamesAndValues:
         ("Precision", str(environment.precision or "unknown")),
         ("Epochs", _epochs_text(info)),
         ("Seed", _seed_lines(measured)),
-        ("Trained", _times_lines(measured)),
+        ("Trained", _time_lines(measured)),
         ("Device", environment.device or "unknown"),
         ("Evaluated on", _evaluated_lines(measured)),
     ]
@@ -112,13 +110,12 @@ def protocol_in_full(protocol: Protocol) -> NamesAndValues:
 
 def settings_beside_recipe(near: NearestRecipe) -> Table:
     """Returns the settings of a run that are not its recipe's, with the recipe's."""
-    recipe = flat_settings(read_recipe(near.name))
     return Table(
         caption=f"Beside the recipe {near.name}.",
         head=["setting", "this run", near.name],
         rows=[
-            [key, yaml_text(value), yaml_text(recipe[key])]
-            for key, value in near.changes.items()
+            [change.key, yaml_text(change.now), yaml_text(change.before)]
+            for change in near.changes
         ],
         is_words=True,
     )
@@ -214,14 +211,11 @@ def _seed_lines(measured):
     return lines
 
 
-def _times_lines(measured):
-    times = training_times(measured.run.folder)
-    if times is None:
-        return ["unknown: the run has no TensorBoard events"]
-    return [
-        f"{times.begin:%Y-%m-%d %H:%M} to {times.end:%Y-%m-%d %H:%M} UTC",
-        f"{duration_text(times.seconds)} of training and scoring",
-    ]
+def _time_lines(measured):
+    seconds = seconds_of_training(measured.run.folder.log)
+    if seconds is None:
+        return ["unknown: the run's log has no seconds of each epoch"]
+    return [f"{duration_text(seconds)} of training and scoring"]
 
 
 def _evaluated_lines(measured):

@@ -7,9 +7,7 @@ from functools import partial
 from topdb_tf.progress import quieted
 from topdb_tf.runs.machine import Precision
 from topdb_tf.runs.settings import Config, check_choice
-from topdb_tf.training.checkpoint_files import (
-    Checkpoint,
-)
+from topdb_tf.training.checkpoint_files import Checkpoint
 from topdb_tf.training.distribution import Distribution
 
 
@@ -176,6 +174,6 @@ def as_begun(config: Config, own: Config, checkpoint: Checkpoint) -> Config:
     model = dataclasses.replace(config.model, weights="none")
     train = config.train
     if train.precision == own.train.precision:
-        precision = Precision.read(checkpoint.facts["precision"]).name
+        precision = Precision.read(checkpoint.record.precision).name
         train = dataclasses.replace(train, precision=precision)
     return dataclasses.replace(config, model=model, train=train)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from topdb_tf.runs.settings import RENAMED, Config, nearest_name
+from topdb_tf.runs.settings import RENAMED, Config, nearest_name, plain_value
 
 _SCALARS = {int: "a whole number", float: "a number", str: "a text", bool: "true/false"}
 
@@ -216,27 +216,55 @@ def flat_settings(config: Config) -> dict:
     }
 
 
-def check_same_settings(own: Config, config: Config, *, force: bool) -> None:
+class ChangedSetting(NamedTuple):
+    """A setting that is not the same in two configurations.
+
+    Args:
+        key: Its name, `section.name`.
+        before: Its value in the first.
+        now: Its value in the second.
+    """
+
+    key: str
+    before: Any
+    now: Any
+
+
+def changed_settings(before: Config, now: Config) -> tuple[ChangedSetting, ...]:
+    """Returns the settings that are not the same in two configurations."""
+    first, second = flat_settings(before), flat_settings(now)
+    return tuple(
+        ChangedSetting(key, first[key], second[key])
+        for key in first
+        if first[key] != second[key]
+    )
+
+
+def settings_changing_result(before: Config, now: Config) -> tuple[ChangedSetting, ...]:
+    """Returns the changed settings that change what comes of a training."""
+    changes = changed_settings(before, now)
+    return tuple(change for change in changes if change.key not in FREE_SETTINGS)
+
+
+def check_same_settings(begun_with: Config, config: Config, *, force: bool) -> None:
     """Checks that a run goes on with its own settings, but for free ones.
 
     Args:
-        own: Settings of the run.
+        begun_with: Settings of the run.
         config: Those to go on with.
         force: Whether others are accepted.
 
     Raises:
         ValueError: If settings that change the result differ; all are named.
     """
-    before, now = flat_settings(own), flat_settings(config)
-    changed = [
-        f"{key} (the run's {before[key]!r}, now {now[key]!r})"
-        for key in before
-        if before[key] != now[key] and key not in FREE_SETTINGS
+    changes = [
+        f"{change.key} (the run's {change.before!r}, now {change.now!r})"
+        for change in settings_changing_result(begun_with, config)
     ]
-    if changed and not force:
+    if changes and not force:
         raise ValueError(
             "A run is resumed with its own settings. Leave out those that differ, or "
-            f"pass --force to go on with them. Received: {', '.join(changed)}"
+            f"pass --force to go on with them. Received: {', '.join(changes)}"
         )
 
 
@@ -256,17 +284,16 @@ class NearestRecipe(NamedTuple):
 
     Args:
         name: Name of the recipe.
-        changes: Values of the run by `section.name`, of every setting that is not the
-            recipe's.
+        changes: Every setting that is not the recipe's, from the recipe to the run.
     """
 
     name: str
-    changes: dict
+    changes: tuple[ChangedSetting, ...]
 
     @property
-    def departures(self) -> dict:
+    def departures(self) -> tuple[ChangedSetting, ...]:
         """The changes that make it another training than the recipe's."""
-        return {k: value for k, value in self.changes.items() if not is_neutral(k)}
+        return tuple(change for change in self.changes if not is_neutral(change.key))
 
 
 def is_neutral(setting: str) -> bool:
@@ -276,31 +303,30 @@ def is_neutral(setting: str) -> bool:
 
 def nearest_recipe(config: Config) -> NearestRecipe:
     """Returns the recipe with the fewest departures; of equal ones the nearest."""
-    own = flat_settings(config)
-    candidates = []
-    for name in recipes():
-        recipe = flat_settings(read_recipe(name))
-        changes = {key: own[key] for key in own if own[key] != recipe[key]}
-        candidates.append(NearestRecipe(name, changes))
+    candidates = [
+        NearestRecipe(name, changed_settings(read_recipe(name), config))
+        for name in recipes()
+    ]
     return min(candidates, key=lambda near: (len(near.departures), len(near.changes)))
 
 
 def yaml_text(value) -> str:
     """Returns a setting as `--set` takes it."""
-    plain = list(value) if isinstance(value, tuple) else value
-    text = yaml.safe_dump(plain, default_flow_style=True, width=10**6)
+    text = yaml.safe_dump(plain_value(value), default_flow_style=True, width=10**6)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-def settings_text(settings: dict) -> str:
-    """Returns settings for people.
+def settings_text(changes: Iterable[ChangedSetting]) -> str:
+    """Returns what settings have become, for people.
 
     Example:
-        >>> from topdb_tf.runs.recipes import settings_text
-        >>> settings_text({"train.epochs": 7, "train.decay_epochs": (5, 7)})
-        'train.epochs=7, train.decay_epochs=[5, 7]'
+        >>> from topdb_tf.runs.recipes import changed_settings, settings_text
+        >>> from topdb_tf.runs.settings import Config, TrainConfig
+        >>> other = Config(train=TrainConfig(epochs=9, decay_epochs=(5, 7)))
+        >>> settings_text(changed_settings(Config(), other))
+        'train.epochs=9, train.decay_epochs=[5, 7]'
     """
-    return ", ".join(f"{key}={yaml_text(value)}" for key, value in settings.items())
+    return ", ".join(f"{change.key}={yaml_text(change.now)}" for change in changes)
 
 
 def fit_command(config: Config, run: Path) -> str:
@@ -311,7 +337,7 @@ def fit_command(config: Config, run: Path) -> str:
     near = nearest_recipe(config)
     words = ["topdb-tf", "fit", "--recipe", near.name]
     words += ["--dataset", config.data.dataset, "--run-dir", str(run)]
-    for key, value in near.changes.items():
-        if key not in ("data.dataset", "data.root"):
-            words += ["--set", f"{key}={yaml_text(value)}"]
+    for change in near.changes:
+        if change.key not in ("data.dataset", "data.root"):
+            words += ["--set", settings_text([change])]
     return shlex.join(words)

@@ -295,10 +295,13 @@ class Config:
 
     def to_yaml(self) -> str:
         """Returns all settings as YAML that `read_config` reads back."""
-        return yaml.safe_dump(_plain(dataclasses.asdict(self)), sort_keys=False)
+        sections = {
+            section: {key: plain_value(value) for key, value in settings.items()}
+            for section, settings in dataclasses.asdict(self).items()
+        }
+        return yaml.safe_dump(sections, sort_keys=False)
 
 
-def _plain(value):
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+def plain_value(value):
+    """Returns the value of a setting as YAML and JSON have it: a list for a tuple."""
     return list(value) if isinstance(value, tuple) else value

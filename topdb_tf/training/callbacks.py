@@ -11,7 +11,7 @@ import numpy as np
 
 from topdb_tf.texts import duration_text
 from topdb_tf.training.averaging import unscaled
-from topdb_tf.training.checkpoint_files import START, explained
+from topdb_tf.training.checkpoint_files import START, BestEpoch, explained
 from topdb_tf.training.errors import NonFiniteLossError
 from topdb_tf.training.schedules import is_plateau, is_scored
 
@@ -165,52 +165,74 @@ class RetrievalScore(keras.callbacks.Callback):
     """Adds the retrieval scores to the log every few epochs and after the last.
 
     Args:
-        score: Function without arguments to a dictionary of scores by name.
+        score: Function without arguments to a result with `mean_ap` and `rank_1`. In
+            epochs without a score both are NaN in the log, so that all its rows have
+            the same columns.
         every: Number of epochs between scores; 0 scores after the last epoch alone.
         num_epochs: The last epoch, counted from 1.
-        names: Keys of the scores; in epochs without a score they are NaN, so that
-            every row of a log has the same columns.
+
+    Attributes:
+        last: The newest result, `None` before there is one.
     """
 
-    def __init__(self, score, *, every, num_epochs, names=("mean_ap", "rank_1")):
+    def __init__(self, score, *, every, num_epochs):
         super().__init__()
         self.score = score
         self.every = every
         self.num_epochs = num_epochs
-        self.names = names
+        self.last = None
 
     def is_due(self, epoch: int) -> bool:
         """Returns whether an epoch, counted from 1, is scored."""
         return is_scored(epoch, every=self.every, num_epochs=self.num_epochs)
 
     def on_epoch_end(self, epoch, logs=None):
-        scores = self.score() if self.is_due(epoch + 1) else {}
-        logs.update({name: scores.get(name, math.nan) for name in self.names})
+        mean_ap = rank_1 = math.nan
+        if self.is_due(epoch + 1):
+            self.last = self.score()
+            mean_ap, rank_1 = self.last.mean_ap, self.last.rank_1
+        logs.update(mean_ap=mean_ap, rank_1=rank_1)
 
 
 class LogFile(keras.callbacks.Callback):
     """Appends the figures of every epoch to a CSV file; NaN leaves a field empty.
 
     The file is closed between epochs, so that whatever stops the training leaves it
-    whole. (Keras's `CSVLogger` keeps it open.)
+    whole. (Keras's `CSVLogger` keeps it open.) The last column, `seconds`, is how long
+    the epoch took with its scores; of one that was interrupted, how long the part took
+    that was made up for.
 
     Args:
-        path: The file; its first line names the figures, `epoch` counted from 1.
+        path: The file; its first line names the figures, `epoch` counted from 1. A log
+            that is there goes on with its own columns.
     """
 
     def __init__(self, path: Path):
         super().__init__()
         self.path = path
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self._begun = time.monotonic()
+
     def on_epoch_end(self, epoch, logs=None):
-        row = {"epoch": epoch + 1, **_as_floats(logs)}
-        is_new = not self.path.exists()
+        seconds = round(time.monotonic() - self._begun, 3)
+        row = {"epoch": epoch + 1, **_as_floats(logs), "seconds": seconds}
         with explained(self.path):
+            columns = self._columns()
             with self.path.open("a", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, row, lineterminator="\n")
-                if is_new:
+                writer = csv.DictWriter(
+                    file, columns or row, extrasaction="ignore", lineterminator="\n"
+                )
+                if not columns:
                     writer.writeheader()
                 writer.writerow(row)
+
+    def _columns(self):
+        """Returns the columns of the log that is there, none where there is no log."""
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return next(csv.reader(file), [])
 
 
 def _as_floats(logs):
@@ -261,8 +283,7 @@ class StopAtPlateau(keras.callbacks.Callback):
         say: Function that shows a line.
         stop_after: Number of such epochs.
         scored: Tells whether an epoch, counted from 1, is scored.
-        best: Function without arguments to `epochs_done` and `mean_ap` of the best
-            epoch, or `None`.
+        best: Function without arguments to the best epoch so far, or `None`.
     """
 
     def __init__(self, say: Callable[[str], None], *, stop_after: int, scored, best):
@@ -273,14 +294,18 @@ class StopAtPlateau(keras.callbacks.Callback):
         self.best = best
 
     def on_epoch_end(self, epoch, logs=None):
-        best = self.best() or {"epochs_done": 0, "mean_ap": math.nan}
-        best_epoch, options = best["epochs_done"], {"stop_after": self.stop_after}
-        if not is_plateau(epoch + 1, best_epoch, scored=self.scored, **options):
+        best = self.best() or BestEpoch(0, math.nan)
+        if not is_plateau(
+            epoch + 1,
+            best.epochs_done,
+            stop_after=self.stop_after,
+            scored=self.scored,
+        ):
             return
         self.model.stop_training = True
         self.say(
             f"stopped after epoch {epoch + 1}: {self.stop_after} scored epochs without "
-            f"a better mAP than the {best['mean_ap']:.1%} of epoch {best_epoch}. The "
-            "scores and `embedder.keras` are those of the last epoch, "
+            f"a better mAP than the {best.mean_ap:.1%} of epoch {best.epochs_done}. "
+            "The scores and `embedder.keras` are those of the last epoch, "
             "`embedder_best.keras` is that of the best."
         )

@@ -6,7 +6,6 @@ A checkpoint is a folder `EPOCHS-STEPS` with `arrays.npz`, `facts.json` and a
 
 import contextlib
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -15,12 +14,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.files import sha256_of
+from topdb_tf.files import PARTIAL, sha256_of, sync
 from topdb_tf.training.errors import CheckpointError
 
 _ARRAYS, _FACTS, _MANIFEST = "arrays.npz", "facts.json", "manifest.json"
-_PARTIAL = "partial-"
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    zipfile.BadZipFile,
+)
 
 
 class Position(NamedTuple):
@@ -47,17 +52,60 @@ class Position(NamedTuple):
 START = Position()
 
 
+class BestEpoch(NamedTuple):
+    """The epoch with the highest mAP so far.
+
+    Args:
+        epochs_done: Number of epochs up to it, itself included.
+        mean_ap: Its mAP.
+    """
+
+    epochs_done: int
+    mean_ap: float
+
+
+class TrainingRecord(NamedTuple):
+    """What a checkpoint tells of its training beside the state: its `facts.json`.
+
+    Args:
+        precision: What the network computes in, and why, for people.
+        training_images: Checksum of the names, identities and cameras of the images.
+        num_replicas: Number of devices that trained together.
+        best: The best epoch; `None` before one is scored.
+        log: Text of the run's log; `None` before the first epoch has ended.
+    """
+
+    precision: str = ""
+    training_images: str = ""
+    num_replicas: int = 1
+    best: BestEpoch | None = None
+    log: str | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "TrainingRecord":
+        """Returns the record in a file, which may lack what older versions had not."""
+        saved = _read_json(path).items()
+        known = {name: value for name, value in saved if name in cls._fields}
+        if known.get("best") is not None:
+            known["best"] = BestEpoch(**known["best"])
+        return cls(**known)
+
+    def to_dict(self) -> dict:
+        """Returns what `facts.json` holds."""
+        return {**self._asdict(), "best": self.best and self.best._asdict()}
+
+
 class Checkpoint(NamedTuple):
     """What a checkpoint holds.
 
     Args:
         position: How far the training was.
-        facts: What can be told in JSON.
+        record: What it tells of the training.
         arrays: State by name.
     """
 
     position: Position
-    facts: dict
+    record: TrainingRecord
     arrays: dict[str, np.ndarray]
 
 
@@ -74,7 +122,7 @@ def positions(folder: Path) -> list[Position]:
 def write_checkpoint(
     folder: Path,
     position: Position,
-    facts: dict,
+    record: TrainingRecord,
     arrays: Iterable[tuple[str, np.ndarray]],
 ) -> None:
     """Writes a checkpoint; it appears under its name when all of it is on the disk.
@@ -85,13 +133,13 @@ def write_checkpoint(
     path = folder / position.name
     if path.is_dir():
         return  # the same state
-    partial = folder / f"{_PARTIAL}{position.name}"
+    partial = folder / f"{PARTIAL}{position.name}"
     with explained(path):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
             _write_arrays(partial / _ARRAYS, arrays)
-            _write_json(partial / _FACTS, facts)
+            _write_json(partial / _FACTS, record.to_dict())
             manifest = {name: _sum_of(partial / name) for name in (_ARRAYS, _FACTS)}
             _write_json(partial / _MANIFEST, manifest)
             sync(partial)
@@ -100,16 +148,6 @@ def write_checkpoint(
         except OSError:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-
-
-def sync(path: Path) -> None:
-    """Makes a file, or the names in a folder, durable, where the system can."""
-    if os.name == "posix":
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -143,20 +181,21 @@ def read_checkpoint(folder: Path, position: Position) -> Checkpoint:
             if manifest[name] != _sum_of(path / name):
                 raise ValueError(f"{name} is not what was written")
         with np.load(path / _ARRAYS, allow_pickle=False) as arrays:
-            return Checkpoint(position, _read_json(path / _FACTS), dict(arrays))
+            record = TrainingRecord.read(path / _FACTS)
+            return Checkpoint(position, record, dict(arrays))
     except _UNREADABLE as error:
         raise ValueError(f"The checkpoint {path} is damaged ({error}).") from error
 
 
-def read_facts(folder: Path, position: Position) -> dict:
-    """Returns the facts of a checkpoint alone.
+def read_record(folder: Path, position: Position) -> TrainingRecord:
+    """Returns what a checkpoint tells of its training, without its state.
 
     Raises:
         ValueError: If they cannot be read.
     """
     path = folder / position.name
     try:
-        return _read_json(path / _FACTS)
+        return TrainingRecord.read(path / _FACTS)
     except _UNREADABLE as error:
         raise ValueError(f"The checkpoint {path} is damaged ({error}).") from error
 
@@ -201,13 +240,13 @@ def prune(folder: Path, *, keep: int, also: Iterable[Position] = ()) -> None:
     for position in positions(folder)[keep:]:
         if position not in set(also):
             _remove(folder / position.name)
-    for path in folder.glob(f"{_PARTIAL}*"):
+    for path in folder.glob(f"{PARTIAL}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove(path):
     # A removal that is broken off must not leave what looks like a checkpoint.
-    doomed = path.with_name(f"{_PARTIAL}{path.name}")
+    doomed = path.with_name(f"{PARTIAL}{path.name}")
     shutil.rmtree(doomed, ignore_errors=True)
     path.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)

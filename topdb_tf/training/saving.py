@@ -11,13 +11,15 @@ from pathlib import Path
 
 import keras
 
+from topdb_tf.files import whole_file
 from topdb_tf.training.checkpoint_files import (
     START,
+    BestEpoch,
     Checkpoint,
     Position,
+    TrainingRecord,
     explained,
     prune,
-    sync,
     write_checkpoint,
 )
 from topdb_tf.training.errors import TrainingInterrupted
@@ -85,11 +87,11 @@ class KeepModels(keras.callbacks.Callback):
         newest: The file of the model after the last epoch.
         best_file: The file of the model after the epoch with the highest `mean_ap`.
         embedder: Model that shares the trained weights.
-        best: `best` of an earlier part of this run.
+        best: The best epoch of an earlier part of this run.
         as_used: Context in which the model has the weights that are saved.
 
     Attributes:
-        best: `epochs_done` and `mean_ap` of the best epoch, or `None`.
+        best: The best epoch so far, or `None`.
 
     Raises:
         CheckpointError: If a file cannot be written.
@@ -101,7 +103,7 @@ class KeepModels(keras.callbacks.Callback):
         best_file: Path,
         embedder,
         *,
-        best: dict | None = None,
+        best: BestEpoch | None = None,
         as_used: Callable = contextlib.nullcontext,
     ):
         super().__init__()
@@ -118,8 +120,8 @@ class KeepModels(keras.callbacks.Callback):
     def _save(self, epoch, logs):
         _save_whole(self.embedder, self.newest)
         mean_ap = float(logs.get("mean_ap", math.nan))
-        if mean_ap > (self.best["mean_ap"] if self.best else -math.inf):
-            self.best = {"epochs_done": epoch + 1, "mean_ap": mean_ap}
+        if mean_ap > (self.best.mean_ap if self.best else -math.inf):
+            self.best = BestEpoch(epoch + 1, mean_ap)
             _save_whole(self.embedder, self.best_file)
 
 
@@ -132,8 +134,8 @@ class Checkpoints(keras.callbacks.Callback):
 
     Args:
         folder: Where the checkpoints are kept.
-        facts: Function without arguments to what is saved beside the arrays; the
-            checkpoint of the epoch in its `best`, if any, is kept.
+        record: Function without arguments to what is told beside the arrays; the
+            checkpoint of its best epoch, if any, is kept.
         num_steps: Number of steps of a whole epoch.
         interruption: Tells of a signal.
         scored: Function from the epoch, counted from 1, to whether it is scored.
@@ -149,7 +151,7 @@ class Checkpoints(keras.callbacks.Callback):
     def __init__(
         self,
         folder: Path,
-        facts: Callable[[], dict],
+        record: Callable[[], TrainingRecord],
         *,
         num_steps: int,
         interruption: Interruption,
@@ -160,13 +162,13 @@ class Checkpoints(keras.callbacks.Callback):
     ):
         super().__init__()
         self.folder = folder
-        self.facts = facts
+        self.record = record
         self.num_steps = num_steps
         self.interruption = interruption
         self.scored = scored
         self.seconds = minutes * 60 or math.inf
         self.keep = keep
-        self.resumed = resumed or Checkpoint(START, {}, {})
+        self.resumed = resumed or Checkpoint(START, TrainingRecord(), {})
 
     def on_train_begin(self, logs=None):
         self._saved = time.monotonic()
@@ -192,11 +194,9 @@ class Checkpoints(keras.callbacks.Callback):
         self._save(Position(epoch + 1))
 
     def _save(self, position):
-        facts = self.facts()
-        arrays = state_arrays(self.model)
-        write_checkpoint(self.folder, position, facts, arrays)
-        best = facts.get("best")
-        also = [Position(best["epochs_done"])] if best else []
+        record = self.record()
+        write_checkpoint(self.folder, position, record, state_arrays(self.model))
+        also = [Position(record.best.epochs_done)] if record.best else []
         prune(self.folder, keep=self.keep, also=also)
         self._saved = time.monotonic()
         if self.interruption.signal_number:
@@ -204,11 +204,5 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 def _save_whole(model, path):
-    partial = path.with_name(f"partial-{path.name}")  # Keras looks at the suffix
-    with explained(path):
-        try:
-            model.save(partial)
-            sync(partial)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+    with explained(path), whole_file(path) as partial:
+        model.save(partial)
