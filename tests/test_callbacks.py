@@ -96,7 +96,9 @@ def test_a_finite_loss_goes_on():
 
 def test_scores_are_made_every_few_epochs_and_after_the_last():
     scores = iter([0.25, 0.5])
-    callback = RetrievalScore(lambda: Scored(next(scores), 1.0), every=2, num_epochs=3)
+    callback = RetrievalScore(
+        lambda: Scored(next(scores), 1.0), scored=lambda epoch: epoch > 1
+    )
     history = fit(small_model(), [callback], epochs=3).history
     assert callback.last == Scored(0.5, 1.0)
     np.testing.assert_array_equal(history["mean_ap"], [math.nan, 0.25, 0.5])
@@ -138,7 +140,7 @@ def test_a_resumed_training_counts_the_steps_of_the_whole_epoch():
 
 def test_the_log_file_has_a_row_an_epoch_and_survives_a_stop(tmp_path):
     path = tmp_path / "log.csv"
-    scores = RetrievalScore(lambda: Scored(0.5, 1.0), every=2, num_epochs=2)
+    scores = RetrievalScore(lambda: Scored(0.5, 1.0), scored=lambda epoch: epoch == 2)
     fit(small_model(), [scores, LogFile(path)], epochs=2)
     with pytest.raises(NonFiniteLossError):
         fit(small_model(), [StopAtNonFinite(), LogFile(path)], targets=(math.nan,))
@@ -156,7 +158,7 @@ def test_the_seconds_of_an_epoch_are_those_of_its_scores_too(tmp_path):
         time.sleep(0.25)
         return Scored(0.5, 1.0)
 
-    scores = RetrievalScore(score, every=2, num_epochs=2)
+    scores = RetrievalScore(score, scored=lambda epoch: epoch == 2)
     fit(small_model(), [scores, LogFile(tmp_path / "log.csv")], epochs=2)
     _, *rows = (tmp_path / "log.csv").read_text().splitlines()
     assert float(rows[1].split(",")[-1]) >= 0.25

@@ -106,7 +106,7 @@ def test_a_signal_while_an_epoch_is_scored_ends_at_once(tmp_path):
 
     with Interruption("resume") as interruption:
         callback = checkpoints(tmp_path, interruption, scored=lambda epoch: True)
-        scores = RetrievalScore(score, every=1, num_epochs=1)
+        scores = RetrievalScore(score, scored=lambda epoch: True)
         with pytest.raises(TrainingInterrupted):
             fit(small_model(), [scores, callback], targets=(0.0,) * 3)
     assert found(tmp_path) == [(0, 3)]
@@ -133,7 +133,7 @@ def test_the_last_and_the_best_model_are_kept(tmp_path):
         return Scored([0.1, 0.9, 0.3][len(weights) - 1], 0.0)
 
     keep = KeepModels(run.embedder, run.best_embedder, model)
-    fit(model, [RetrievalScore(score, every=1, num_epochs=3), keep], epochs=3)
+    fit(model, [RetrievalScore(score, scored=lambda epoch: True), keep], epochs=3)
     last, best = (
         keras.models.load_model(path).get_weights()[0]
         for path in (run.embedder, run.best_embedder)
@@ -152,7 +152,7 @@ def test_the_best_of_before_is_only_replaced_by_a_better_one(tmp_path):
         small_model(),
         best=BestEpoch(epochs_done=4, mean_ap=0.6),
     )
-    score = RetrievalScore(lambda: Scored(next(scores), 0.0), every=1, num_epochs=9)
+    score = RetrievalScore(lambda: Scored(next(scores), 0.0), scored=lambda epoch: True)
     fit(small_model(), [score, keep])
     assert keep.best.epochs_done == 4
     assert not RunFolder(tmp_path).best_embedder.exists()

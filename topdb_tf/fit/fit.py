@@ -14,7 +14,6 @@ from topdb_tf.fit.loop import Training, option_lines, train
 from topdb_tf.fit.resume import (
     fitting,
     how_it_ended,
-    is_finished,
     remove_partial_files,
     restore_log,
     warn_of_another_machine,
@@ -118,8 +117,8 @@ def resume(
     config = run.config
     check_same_settings(run.saved, config, force=force)
     cluster = read_cluster(config.train.strategy)
-    if is_finished(run.folder, config):
-        say(f"{run.path} is finished: {how_it_ended(run.folder, config)}.")
+    if ended := how_it_ended(run.folder, config):
+        say(f"{run.path} is finished: {ended}.")
         return run if cluster.is_chief else None
     with (
         explained_losses(cluster, how_to_restart(run.folder)),

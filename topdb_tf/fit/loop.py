@@ -4,7 +4,6 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from topdb_tf.evaluate.embedding import Embedder, keep_features, retrieval_set_o
 from topdb_tf.evaluate.scores import Scores, score_lines, score_set, write_scores
 from topdb_tf.files import sha256_of
 from topdb_tf.fit.memory import explained_memory, scoring_memory, training_memory
-from topdb_tf.fit.resume import has_stopped
+from topdb_tf.fit.resume import has_stopped, scored_epochs
 from topdb_tf.progress import draws_on_terminal
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.protocol import RetrievalResult
@@ -53,6 +52,12 @@ class Training(NamedTuple):
     training_images: str
     environment: Environment
     distribution: Distribution = Distribution()
+
+    def as_used(self):
+        """Returns the context in which the network is as it is scored and saved."""
+        from topdb_tf.training.averaging import as_used
+
+        return as_used(self.trainer.network, self.trainer.optimizer)
 
 
 class Scored(NamedTuple):
@@ -100,11 +105,7 @@ def train(
 
     config, precision = training.config, training.environment.precision
     start = time.monotonic()
-    scoring = RetrievalScore(
-        lambda: _score(training),
-        every=config.train.evaluate_every,
-        num_epochs=config.train.epochs,
-    )
+    scoring = RetrievalScore(lambda: _score(training), scored=scored_epochs(config))
     # Keras's bar goes to standard output, which is for results; a file gets lines.
     with (
         Interruption(f"go on with `topdb-tf fit --resume {run.path}`") as interruption,
@@ -123,13 +124,8 @@ def train(
 
 def _score(training):
     """Returns what the network scores with the weights that it has now."""
-    from topdb_tf.training.averaging import as_used
-
     config, embedder_of_test = training.config, training.embedder_of_test
-    with (
-        explained_memory(lambda: scoring_memory(config)),
-        as_used(training.trainer.network, training.trainer.optimizer),
-    ):
+    with explained_memory(lambda: scoring_memory(config)), training.as_used():
         features = embedder_of_test.features(training.embedder)
     retrieval_set = retrieval_set_of(
         features,
@@ -202,7 +198,6 @@ def _callbacks(training, run, scoring, interruption, resumed):
     import keras
 
     from topdb_tf.training import callbacks, saving
-    from topdb_tf.training.averaging import as_used
 
     config, say, trainer = training.config, training.say, training.trainer
     settings, start = config.train, resumed.position if resumed else START
@@ -211,11 +206,13 @@ def _callbacks(training, run, scoring, interruption, resumed):
         run.best_embedder,
         training.embedder,
         best=resumed.record.best if resumed else None,
-        as_used=partial(as_used, trainer.network, trainer.optimizer),
+        as_used=training.as_used,
     )
     # The order matters: each one sees what those before it put into the log.
     return [
-        *_freezing(training),
+        callbacks.FreezeBackbone(
+            trainer.network.get_layer("backbone"), settings.freeze_epochs, say=say
+        ),
         callbacks.LearningRateByEpoch(rate_of_epoch(config), training.batches),
         callbacks.StopAtNonFinite(trainer.non_finite_gradient, start=start),
         callbacks.WarnOfCollapse(say),
@@ -228,7 +225,7 @@ def _callbacks(training, run, scoring, interruption, resumed):
             lambda: _record(training, models.best, run.log),
             num_steps=training.batches.num_batches,
             interruption=interruption,
-            scored=scoring.is_due,
+            scored=scoring.scored,
             minutes=settings.checkpoint_minutes,
             keep=settings.keep_checkpoints,
             resumed=resumed,
@@ -242,20 +239,10 @@ def _callbacks(training, run, scoring, interruption, resumed):
         callbacks.StopAtPlateau(
             say,
             stop_after=settings.stop_after,
-            scored=scoring.is_due,
+            scored=scoring.scored,
             best=lambda: models.best,
         ),
     ]
-
-
-def _freezing(training):
-    from topdb_tf.training.callbacks import FreezeBackbone
-
-    backbone = training.trainer.network.get_layer("backbone")
-    num_epochs = training.config.train.freeze_epochs
-    if not num_epochs:
-        return []
-    return [FreezeBackbone(backbone, num_epochs, say=training.say)]
 
 
 def _record(training, best, log):

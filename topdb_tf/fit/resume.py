@@ -18,12 +18,17 @@ from topdb_tf.training.schedules import is_plateau, is_scored
 _SAME_TO_THE_BIT = ("topdb_tf", "python", "platform", "device", "packages")
 
 
-def is_finished(run: RunFolder, config: Config) -> bool:
-    """Returns whether a run is scored, and its epochs are done or it ended early."""
-    done = positions(run.checkpoints)
+def how_it_ended(run: RunFolder, config: Config) -> str | None:
+    """Returns for people how a run ended, `None` if it goes on.
+
+    It has ended when it is scored, and its epochs are done or it stopped early.
+    """
+    done, epochs = positions(run.checkpoints), config.train.epochs
     if not done or not run.scores.is_file():
-        return False
-    return done[0].epoch >= config.train.epochs or ended_early(run, config)
+        return None
+    if ended_early(run, config):
+        return f"it stopped early after {done[0].epoch} of {epochs} epochs"
+    return f"all {epochs} epochs are done" if done[0].epoch >= epochs else None
 
 
 def ended_early(run: RunFolder, config: Config) -> bool:
@@ -33,15 +38,6 @@ def ended_early(run: RunFolder, config: Config) -> bool:
         return False
     best = read_record(run.checkpoints, done[0]).best
     return has_stopped(config, done[0].epoch, best)
-
-
-def how_it_ended(run: RunFolder, config: Config) -> str:
-    """Returns for people how a finished run ended."""
-    epochs = config.train.epochs
-    if not ended_early(run, config):
-        return f"all {epochs} epochs are done"
-    done = positions(run.checkpoints)[0].epoch
-    return f"it stopped early after {done} of {epochs} epochs"
 
 
 def fitting(
@@ -113,13 +109,13 @@ def warn_of_other_replicas(
     if before != num_replicas:
         say(
             f"warning: the run began on {before} replicas and goes on on "
-            f"{num_replicas}, so "
-            "rounding differs from here on, and, with train.mining=replica or "
-            "train.statistics=replica, hard examples and batch statistics too"
+            f"{num_replicas}, so rounding differs from here on, and, with "
+            "train.mining=replica or train.statistics=replica, hard examples and batch "
+            "statistics too"
         )
 
 
-def scored(config: Config) -> Callable[[int], bool]:
+def scored_epochs(config: Config) -> Callable[[int], bool]:
     """Returns the function from an epoch, counted from 1, to whether it is scored."""
     every, num_epochs = config.train.evaluate_every, config.train.epochs
     return lambda epoch: is_scored(epoch, every=every, num_epochs=num_epochs)
@@ -137,5 +133,5 @@ def has_stopped(config: Config, epoch: int, best: BestEpoch | None) -> bool:
         epoch,
         best.epochs_done if best else 0,
         stop_after=config.train.stop_after,
-        scored=scored(config),
+        scored=scored_epochs(config),
     )

@@ -17,7 +17,7 @@ from topdb_tf.evaluate.scores import (
 )
 from topdb_tf.files import write_whole
 from topdb_tf.fit.fit import fit, resume
-from topdb_tf.fit.resume import is_finished
+from topdb_tf.fit.resume import how_it_ended
 from topdb_tf.runs.data import located
 from topdb_tf.runs.folder import Run, RunFolder, held, open_run
 from topdb_tf.runs.recipes import read_config, settings_changing_result
@@ -159,7 +159,7 @@ def fit_seeds(
         _check_settings(run, configs[run])
     say(f"If this is interrupted, the same call with --run-dir {folder} goes on.")
     for number, (run, own) in enumerate(configs.items(), 1):
-        if is_finished(run, own):
+        if how_it_ended(run, own):
             say(f"seed {own.train.seed} ({number} of {num_seeds}) is finished already")
         else:
             say(f"seed {own.train.seed} ({number} of {num_seeds})")

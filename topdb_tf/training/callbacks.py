@@ -13,7 +13,7 @@ from topdb_tf.texts import duration_text
 from topdb_tf.training.averaging import unscaled
 from topdb_tf.training.checkpoint_files import START, BestEpoch, explained
 from topdb_tf.training.errors import NonFiniteLossError
-from topdb_tf.training.schedules import is_plateau, is_scored
+from topdb_tf.training.schedules import is_plateau
 
 _LEAST_SPREAD = 0.01  # of random weights it is 0.1 and more
 
@@ -162,33 +162,27 @@ class WarnOfCollapse(keras.callbacks.Callback):
 
 
 class RetrievalScore(keras.callbacks.Callback):
-    """Adds the retrieval scores to the log every few epochs and after the last.
+    """Adds the retrieval scores to the log after the epochs that are scored.
 
     Args:
         score: Function without arguments to a result with `mean_ap` and `rank_1`. In
             epochs without a score both are NaN in the log, so that all its rows have
             the same columns.
-        every: Number of epochs between scores; 0 scores after the last epoch alone.
-        num_epochs: The last epoch, counted from 1.
+        scored: Function from the epoch, counted from 1, to whether it is scored.
 
     Attributes:
         last: The newest result, `None` before there is one.
     """
 
-    def __init__(self, score, *, every, num_epochs):
+    def __init__(self, score, *, scored):
         super().__init__()
         self.score = score
-        self.every = every
-        self.num_epochs = num_epochs
+        self.scored = scored
         self.last = None
-
-    def is_due(self, epoch: int) -> bool:
-        """Returns whether an epoch, counted from 1, is scored."""
-        return is_scored(epoch, every=self.every, num_epochs=self.num_epochs)
 
     def on_epoch_end(self, epoch, logs=None):
         mean_ap = rank_1 = math.nan
-        if self.is_due(epoch + 1):
+        if self.scored(epoch + 1):
             self.last = self.score()
             mean_ap, rank_1 = self.last.mean_ap, self.last.rank_1
         logs.update(mean_ap=mean_ap, rank_1=rank_1)

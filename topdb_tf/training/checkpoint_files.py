@@ -90,9 +90,9 @@ class TrainingRecord(NamedTuple):
             known["best"] = BestEpoch(**known["best"])
         return cls(**known)
 
-    def to_dict(self) -> dict:
-        """Returns what `facts.json` holds."""
-        return {**self._asdict(), "best": self.best and self.best._asdict()}
+    def write(self, path: Path) -> None:
+        """Writes the record to a file."""
+        _write_json(path, {**self._asdict(), "best": self.best and self.best._asdict()})
 
 
 class Checkpoint(NamedTuple):
@@ -139,7 +139,7 @@ def write_checkpoint(
         partial.mkdir(parents=True)
         try:
             _write_arrays(partial / _ARRAYS, arrays)
-            _write_json(partial / _FACTS, record.to_dict())
+            record.write(partial / _FACTS)
             manifest = {name: _sum_of(partial / name) for name in (_ARRAYS, _FACTS)}
             _write_json(partial / _MANIFEST, manifest)
             sync(partial)
@@ -175,7 +175,7 @@ def read_checkpoint(folder: Path, position: Position) -> Checkpoint:
         ValueError: If a file is missing or damaged.
     """
     path = folder / position.name
-    try:
+    with _explained_damage(path):
         manifest = _read_json(path / _MANIFEST)
         for name in (_ARRAYS, _FACTS):
             if manifest[name] != _sum_of(path / name):
@@ -183,8 +183,6 @@ def read_checkpoint(folder: Path, position: Position) -> Checkpoint:
         with np.load(path / _ARRAYS, allow_pickle=False) as arrays:
             record = TrainingRecord.read(path / _FACTS)
             return Checkpoint(position, record, dict(arrays))
-    except _UNREADABLE as error:
-        raise ValueError(f"The checkpoint {path} is damaged ({error}).") from error
 
 
 def read_record(folder: Path, position: Position) -> TrainingRecord:
@@ -194,8 +192,14 @@ def read_record(folder: Path, position: Position) -> TrainingRecord:
         ValueError: If they cannot be read.
     """
     path = folder / position.name
-    try:
+    with _explained_damage(path):
         return TrainingRecord.read(path / _FACTS)
+
+
+@contextlib.contextmanager
+def _explained_damage(path):
+    try:
+        yield
     except _UNREADABLE as error:
         raise ValueError(f"The checkpoint {path} is damaged ({error}).") from error
 

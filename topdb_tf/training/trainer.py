@@ -131,7 +131,8 @@ class ReidTrainer(keras.Model):
     def non_finite_gradient(self) -> str | None:
         """Returns the weight whose gradient was not finite in the last step, if any.
 
-        Of several it is the one nearest to the losses, where the trouble began.
+        If there are several, it is the one nearest to the losses, where the trouble
+        began.
         """
         index = int(self._bad_gradient.numpy())
         return None if index < 0 else self.network.trainable_variables[index].path
