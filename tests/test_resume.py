@@ -178,7 +178,9 @@ def check_same(run_dir, whole):
         for mine, its in zip(*weights, strict=True):
             np.testing.assert_array_equal(mine, its)
     scores = [json.loads(folder.scores.read_text()) for folder in (run, other)]
-    for result in scores:
+    for result, folder in zip(scores, (run, other), strict=True):
+        # The file tells when it was written; its weights are compared above.
+        assert result.pop("model_sha256") == sha256_of(folder.embedder)
         for key in [key for key in result if "seconds" in key]:
             del result[key]
     assert scores[0] == scores[1]
