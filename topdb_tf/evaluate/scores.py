@@ -90,12 +90,10 @@ class Scores:
     model_sha256: str | None = None
 
     @property
-    def results(self) -> dict[str, RetrievalResult]:
+    def results(self) -> list[tuple[str, RetrievalResult]]:
         """The plain result and, where there is one, the re-ranked one, by name."""
-        results = {"plain": self.plain}
-        if self.reranked is not None:
-            results["re-ranked"] = self.reranked
-        return results
+        results = [("plain", self.plain), ("re-ranked", self.reranked)]
+        return [(name, result) for name, result in results if result is not None]
 
     def result(self, *, reranked: bool) -> RetrievalResult | None:
         """Returns the re-ranked result, or the plain one."""
@@ -328,7 +326,7 @@ def score_lines(scores: Scores) -> list[str]:
     lines, origin = [], scores.origin
     if origin is not None and origin.trained_on not in (None, origin.dataset):
         lines.append(f"trained on {origin.trained_on}, tested on {origin.dataset}")
-    for name, result in scores.results.items():
+    for name, result in scores.results:
         lines.append(_score_line("" if name == "plain" else f"{name}: ", result))
     if scores.plain.protocol.cameras == "none":
         lines.append(

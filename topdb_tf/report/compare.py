@@ -170,13 +170,14 @@ def _scores_like(first: Scores, run: Run, dataset: str | None, *, best: bool) ->
         best: Whether its model is that of the best epoch instead of the last.
     """
     scores = read_scores(run, dataset, best=best)
-    if scores is None or any(
-        name not in scores.results or scores.results[name].protocol != result.protocol
-        for name, result in first.results.items()
-    ):
+    if scores is None or not _protocols(first) <= _protocols(scores):
         rerank = first.reranked is not None
         scores = evaluate(run, dataset, best=best, rerank=rerank)
     return scores
+
+
+def _protocols(scores):
+    return {(name, result.protocol) for name, result in scores.results}
 
 
 def _page(

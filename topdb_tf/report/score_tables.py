@@ -47,7 +47,7 @@ def tiles(measured: Measured) -> list[Tile]:
 def score_table(measured: Measured) -> Table:
     """Returns the scores, and beside them what the paper printed."""
     dataset, rows = measured.split.name, []
-    for name, result in measured.scores.results.items():
+    for name, result in measured.scores.results:
         title = "this run" if name == "plain" else f"this run, {name}"
         rows.append([title, *(percent(metric.of(result)) for metric in METRICS)])
     method = method_of(nearest_recipe(measured.config)) or _METHOD
