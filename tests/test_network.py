@@ -215,7 +215,7 @@ def test_initial_heads_are_those_of_the_authors():
         ({"streams": ("global", "global")}, "each once"),
         ({"mask_from": "dropped"}, "mask_from='dropped'"),
         ({"num_bottlenecks": -1}, "num_bottlenecks=-1"),
-        ({"neck": "long"}, "none, no_shift, shift.*neck='long'"),
+        ({"neck": "long"}, "no_shift, shift, none.*neck='long'"),
     ],
 )
 def test_wrong_arguments_are_refused(changes, message):
