@@ -145,7 +145,7 @@ def test_cuhk03_asks_for_the_protocol_files_that_are_missing(tmp_path):
     protocol = tmp_path / "cuhk03/cuhk03_new_protocol_config_labeled.mat"
     protocol.write_bytes(b"x")
     archive = write_zip(tmp_path / "a.zip", {"r/cuhk-03.mat": b"x"})
-    step = prepare(archive, tmp_path).next_steps[0]
+    step = prepare(archive, tmp_path).next[0]
     assert "put cuhk03_new_protocol_config_detected.mat into" in step
 
 

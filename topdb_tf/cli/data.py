@@ -1,11 +1,18 @@
 """Commands that look at data sets before anything is trained on them."""
 
 import os
-from pathlib import Path
 
 import click
 
-from topdb_tf.cli.options import NamesOption, show
+from topdb_tf.cli.options import (
+    AS_JSON,
+    DATA_ROOT,
+    IGNORE_CAMERAS,
+    PATH,
+    NamesOption,
+    count_option,
+    show,
+)
 
 _COLOURS = {"error:": "red", "warning:": "yellow", "note:": "blue"}
 
@@ -17,26 +24,18 @@ def data():
 
 @data.command()
 @click.argument("dataset")
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    help="Folder of all benchmarks.  [default: $TOPDB_DATA, else datasets]",
-)
+@DATA_ROOT
 @click.option("--quick", is_flag=True, help="Look at names and counts; open no image.")
 @click.option("--strict", is_flag=True, help="End with status 1 for warnings too.")
-@click.option(
+@count_option(
     "--images-per-pid",
-    type=click.IntRange(min=1),
     default=4,
-    show_default=True,
     help="Images of an identity in a batch of the training.",
 )
-@click.option(
-    "--ignore-cameras", is_flag=True, help="Matches by the query's own camera count."
-)
+@IGNORE_CAMERAS
 @click.option(
     "--montage",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="Draw identities and findings into FILE, .png, .svg or .pdf.",
 )
@@ -62,12 +61,8 @@ def check(ctx, dataset, data_root, strict, as_json, **options):
         result = check_data(dataset, data_root, **options)
     except (ValueError, FileNotFoundError) as error:
         raise click.UsageError(" ".join(str(error).split())) from error
-    _show(result, as_json)
+    show(result, lambda result: _coloured(result.lines()), as_json)
     ctx.exit(result.exit_status(strict=strict))
-
-
-def _show(result, as_json):
-    show(result.to_dict(), lambda _: _coloured(result.lines()), as_json)
 
 
 def _coloured(lines):
@@ -87,19 +82,15 @@ def _archive_names():
 
 
 @data.command()
-@click.argument("archive", type=click.Path(path_type=Path))
+@click.argument("archive", type=PATH)
 @click.option(
     "--dataset",
     cls=NamesOption,
     names=_archive_names,
     help="What it holds: {names}.  [default: as its members tell]",
 )
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    help="Folder of all benchmarks.  [default: $TOPDB_DATA, else datasets]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+@DATA_ROOT
+@AS_JSON
 @click.pass_context
 def prepare(ctx, archive, dataset, data_root, as_json):
     """Unpacks ARCHIVE, of a public data set, where it belongs, and counts it.
@@ -120,5 +111,5 @@ def prepare(ctx, archive, dataset, data_root, as_json):
         result = prepare(archive, data_root, dataset=dataset)
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         raise click.UsageError(" ".join(str(error).split())) from error
-    _show(result, as_json)
+    show(result, lambda result: _coloured(result.lines()), as_json)
     ctx.exit(0 if result.is_complete else 1)

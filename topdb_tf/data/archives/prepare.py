@@ -5,7 +5,7 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from topdb_tf.data.archives.archive import open_archive, unpack
 from topdb_tf.data.benchmarks import DATASETS, data_root, first_folder
@@ -43,8 +43,9 @@ class PrepareResult:
         files: Number of files in it.
         bytes: Their size.
         left_out: Number of files in the archive that do not belong to it.
-        checks: What `check_data` finds in each data set that can be read now.
-        next_steps: Commands and instructions.
+        checks: What `check_data` finds in each data set that can be read now, by its
+            name.
+        next: Commands and instructions.
         seconds: The time it took.
     """
 
@@ -54,28 +55,14 @@ class PrepareResult:
     files: int
     bytes: int
     left_out: int
-    checks: tuple[CheckResult, ...]
-    next_steps: tuple[str, ...]
+    checks: dict[str, CheckResult]
+    next: tuple[str, ...]
     seconds: float
 
     @property
     def is_complete(self) -> bool:
         """Whether what was unpacked is what the cards say."""
-        return not any(check.num("error") for check in self.checks)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what `--json` prints."""
-        return {
-            "kind": self.kind,
-            "archive": str(self.archive),
-            "folder": str(self.folder),
-            "files": self.files,
-            "bytes": self.bytes,
-            "left_out": self.left_out,
-            "checks": {check.dataset: check.to_dict() for check in self.checks},
-            "next": list(self.next_steps),
-            "seconds": self.seconds,
-        }
+        return not any(check.num("error") for check in self.checks.values())
 
     def lines(self) -> list[str]:
         """Returns what was unpacked, and what comes next, for people."""
@@ -85,13 +72,13 @@ class PrepareResult:
         ]
         if self.left_out:
             lines.append(f"left out: {self.left_out:,} files that do not belong to it")
-        for check in self.checks:
+        for dataset, check in self.checks.items():
             errors = [one for one in check.findings if one.severity == "error"]
-            parts = [f"{part} {summary.images:,}" for part, summary in check.parts]
+            parts = [f"{part} {one.images:,}" for part, one in check.parts.items()]
             state = "NOT COMPLETE" if errors else "complete"
-            lines.append(f"{check.dataset}: {', '.join(parts)} images, {state}")
+            lines.append(f"{dataset}: {', '.join(parts)} images, {state}")
             lines += [f"error: {one.message} {one.fix}" for one in errors]
-        return [*lines, "next:", *(f"    {step}" for step in self.next_steps)]
+        return [*lines, "next:", *(f"    {step}" for step in self.next)]
 
 
 def prepare(
@@ -127,12 +114,12 @@ def prepare(
         members, target = archive.members_below(folder), root / kind.folder
         with progress_bar(f"unpacking {kind.name} (MiB)") as progress:
             unpack(archive, folder, target, progress=progress)
-    checks = tuple(
-        check_data(card.name, root, quick=True)
+    checks = {
+        card.name: check_data(card.name, root, quick=True)
         for card, archive_card in kind.entries
         if not archive_card.needs
         and all((target / item).exists() for item in _holds(archive_card))
-    )
+    }
     return PrepareResult(
         kind=kind.name,
         archive=archive_path,
@@ -141,7 +128,7 @@ def prepare(
         bytes=sum(member.size for member in members),
         left_out=len(archive.members) - len(members),
         checks=checks,
-        next_steps=tuple(_next_steps(kind, root, checks)),
+        next=tuple(_next_steps(kind, root, checks)),
         seconds=round(time.monotonic() - start, 1),
     )
 
@@ -238,7 +225,6 @@ def _next_steps(kind, root, checks):
             f"put {' and '.join(missing)} into {folder.parent}: datasets/README.md "
             "says where they are"
         )
-    read = [check.dataset for check in checks]
-    for name in read or [card.name for card, _ in kind.entries]:
+    for name in list(checks) or [card.name for card, _ in kind.entries]:
         yield f"topdb-tf data check {name} --data-root {root}"
         yield f"topdb-tf fit --dataset {name} --data-root {root}"

@@ -18,19 +18,14 @@ from topdb_tf.data.checks.names import check_names
 from topdb_tf.data.checks.split import check_split
 from topdb_tf.data.market import DISTRACTOR_PID, PARTS
 from topdb_tf.data.records import PartCounts
+from topdb_tf.files import plain
 from topdb_tf.progress import progress_bar
 from topdb_tf.texts import Table, counted
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How many images the identities of a part have, distractors left out.
-
-    Args:
-        min: The least of an identity.
-        median: Half of the identities have as many or more.
-        max: The most of an identity.
-    """
+    """How many images the identities of a part have, distractors left out."""
 
     min: int
     median: float
@@ -72,7 +67,7 @@ class CheckResult:
     Args:
         dataset: Its short name.
         source: The file or folder that was read.
-        parts: The name and the summary of each part.
+        parts: The summary of each part, by its name.
         findings: The worst first, with all their files.
         num_opened: Number of images that were opened.
         seconds: The time it took.
@@ -81,7 +76,7 @@ class CheckResult:
 
     dataset: str
     source: Path
-    parts: tuple[tuple[str, PartSummary], ...]
+    parts: dict[str, PartSummary]
     findings: tuple[Finding, ...]
     num_opened: int
     seconds: float
@@ -100,12 +95,8 @@ class CheckResult:
         entries = {
             "dataset": self.dataset,
             "source": str(self.source),
-            "parts": {part: summary.to_dict() for part, summary in self.parts},
-            "findings": [
-                finding._asdict()
-                | {"groups": [list(map(str, group)) for group in finding.groups]}
-                for finding in self.findings
-            ],
+            "parts": plain(self.parts),
+            "findings": plain(self.findings),
             "counts": {severity: self.num(severity) for severity in SEVERITIES},
             "num_opened": self.num_opened,
             "seconds": self.seconds,
@@ -131,7 +122,7 @@ class CheckResult:
     def _table(self):
         head = ["", "images", "identities", "cameras", "images/identity", "distractors"]
         rows = []
-        for part, summary in self.parts:
+        for part, summary in self.parts.items():
             spread, spread_cell = summary.images_per_pid, "-"
             if spread:
                 spread_cell = f"{spread.min} / {spread.median:g} / {spread.max}"
@@ -171,8 +162,9 @@ def check_data(
     start = time.monotonic()
     name = dataset_name(dataset)
     with progress_bar(f"listing {name}") as progress:
-        division = {"ignore_cameras": ignore_cameras}
-        listing = list_dataset(dataset, data_root(root), progress=progress, **division)
+        listing = list_dataset(
+            dataset, data_root(root), progress=progress, ignore_cameras=ignore_cameras
+        )
     split, findings = listing.split, list(listing.findings)
     if split.records or not findings:
         alike = ignore_cameras or not split.has_cameras
@@ -195,7 +187,7 @@ def check_data(
     return CheckResult(
         dataset=name,
         source=listing.source,
-        parts=tuple((part, _summary(listing, part)) for part in PARTS),
+        parts={part: _summary(listing, part) for part in PARTS},
         findings=tuple(findings),
         num_opened=len(images.records) if opens else 0,
         seconds=round(time.monotonic() - start, 1),
