@@ -27,7 +27,7 @@ from topdb_tf.fit.memory import (
     training_memory,
 )
 from topdb_tf.fit.resume import has_stopped
-from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.folder import RunFolder, open_run
 from topdb_tf.runs.machine import Precision
 from topdb_tf.runs.network import peak_rate, rate_of_epoch
 from topdb_tf.runs.recipes import read_recipe
@@ -269,7 +269,7 @@ def test_a_run_without_progress_ends_early_and_is_finished(
     assert "of epoch 2" in line
     assert positions(run.checkpoints)[0] == (4, 0)
     assert json.loads(run.scores.read_text())["mean_ap"] == 0.4
-    assert "epochs      4 of 9 done, stopped early" in info_lines(run_info(run))
+    assert "epochs      4 of 9 done, stopped early" in info_lines(run_info(open_run(run.path)))
     assert resumed(run.path) == [
         f"{run.path} is finished: it stopped early after 4 of 9 epochs."
     ]
