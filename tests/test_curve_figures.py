@@ -15,11 +15,11 @@ from topdb_tf.data.benchmarks import read_split
 from topdb_tf.data.records import Split, camids_of, pids_of
 from topdb_tf.evaluate import published
 from topdb_tf.evaluate.calibrate import ModelCalibration
-from topdb_tf.evaluate.embedding import Embedded
+from topdb_tf.evaluate.embedding import Embedded, embed_run
 from topdb_tf.evaluate.measured import measure
 from topdb_tf.evaluate.trainings import trainings_of
 from topdb_tf.figures.camera_pairs import cameras_of
-from topdb_tf.figures.pair_distances import distances, distances_of
+from topdb_tf.figures.pair_distances import distances_of
 from topdb_tf.figures.places import map_of, most_seen
 from topdb_tf.figures.run_curves import cmc, read_log
 from topdb_tf.files import sha256_of
@@ -272,7 +272,7 @@ def test_pairs_of_one_kind_are_no_histogram(run):
 
 def test_a_report_counts_the_pairs_of_the_figure_where_cameras_are_ignored(run):
     run = open_run(run, ["evaluation.ignore_cameras=true"])
-    numbers = distances(run).facts.to_dict()
+    numbers = distances_of(embed_run(run)).facts.to_dict()
     measured = measure(run, rerank=False, top=1)
     parts = {part.name: part for part in parts_of_run(measured)}
     (drawing,) = parts["distances"].drawings

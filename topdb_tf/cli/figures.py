@@ -1,6 +1,7 @@
 """Commands that draw figures of a run: what it learned, finds and looks at."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -65,7 +66,7 @@ _MAP = click.option(
 )
 @data_options
 @output_options
-def activations(places, num, seed, dataset, **options):
+def activations(places, **options):
     """Draws where the model of RUN, or of the newest run, looks in images.
 
     Each image, the activation over it (eq. 1 of the paper) and the part that passes
@@ -78,15 +79,14 @@ def activations(places, num, seed, dataset, **options):
     """
     from topdb_tf.figures.look import activations
 
-    run, choice = _run_and_images(places, dataset=dataset, num=num, seed=seed)
-    _draw(activations, run, choice, name="activations", **options)
+    _draw_images(activations, places, name="activations", **options)
 
 
 @figure.command()
 @_IMAGES
 @data_options
 @output_options
-def masks(places, num, seed, dataset, **options):
+def masks(places, **options):
     """Draws the rows that Top DropBlock takes in RUN's training, by its model.
 
     Beside them the activity that the rows are ranked by, and a random block, as
@@ -99,8 +99,7 @@ def masks(places, num, seed, dataset, **options):
     """
     from topdb_tf.figures.masks import masks
 
-    run, choice = _run_and_images(places, dataset=dataset, num=num, seed=seed)
-    _draw(masks, run, choice, name="masks", **options)
+    _draw_images(masks, places, name="masks", **options)
 
 
 @figure.command()
@@ -115,7 +114,7 @@ def masks(places, num, seed, dataset, **options):
 )
 @DATA_ROOT
 @output_options
-def epochs(places, num, seed, **options):
+def epochs(places, **options):
     """Draws where RUN's network looked after several epochs of its training.
 
     A run keeps the checkpoints of its newest two epochs and of the best unless
@@ -127,8 +126,7 @@ def epochs(places, num, seed, **options):
     """
     from topdb_tf.figures.epochs import epochs
 
-    run, choice = _run_and_images(places, num=num, seed=seed)
-    _draw(epochs, run, choice, name="epochs", **options)
+    _draw_images(epochs, places, name="epochs", **options)
 
 
 @figure.command()
@@ -156,7 +154,7 @@ def epochs(places, num, seed, **options):
 @_SEED
 @data_options
 @output_options
-def rankings(run, lowest, highest, wrong, pids, seed, **options):
+def rankings(lowest, highest, wrong, pids, seed, **options):
     """Draws queries of RUN, or of the newest run, and what its model finds for them.
 
     By default the two queries of the lowest average precision and the two of the
@@ -167,12 +165,13 @@ def rankings(run, lowest, highest, wrong, pids, seed, **options):
     topdb-tf figure rankings runs/market1501 --wrong 5 --rerank --out wrong.pdf
     topdb-tf figure rankings runs/market1501 --pid 12 --pid 40 --top 5 --column
     """
-    from topdb_tf.figures.rankings import QueryChoice, rankings
+    from topdb_tf.figures.rankings import QueryChoice, check_choice, rankings
 
     if lowest is None and highest is None and wrong is None and not pids:
         lowest = highest = 2
     choice = QueryChoice(lowest or 0, highest or 0, wrong or 0, pids, seed)
-    _draw(rankings, run, name="rankings", choice=choice, **options)
+    check = partial(check_choice, choice=choice)
+    _draw_embedded(rankings, name="rankings", check=check, choice=choice, **options)
 
 
 @figure.command()
@@ -224,7 +223,7 @@ def training(runs, **options):
 )
 @data_options
 @output_options
-def distances(run, **options):
+def distances(**options):
     """Draws how far apart images of one person and of two are, by RUN's model.
 
     With the thresholds of `topdb-tf calibrate`, where there are any.
@@ -233,9 +232,15 @@ def distances(run, **options):
     topdb-tf figure distances
     topdb-tf figure distances runs/market1501 --out distances.pdf --column
     """
-    from topdb_tf.figures.pair_distances import distances
+    from topdb_tf.figures.pair_distances import distances_of
 
-    _draw(distances, run, name="distances", **options)
+    def draw(embedded, **options):
+        view = distances_of(embedded, **options)
+        for note in view.facts.notes:
+            say(note)
+        return view
+
+    _draw_embedded(draw, name="distances", **options)
 
 
 @figure.command()
@@ -249,7 +254,7 @@ def distances(run, **options):
 )
 @data_options
 @output_options
-def cameras(run, score, **options):
+def cameras(score, **options):
     """Draws rank-1 or mAP by the cameras of the query and of the gallery.
 
     A cell is of the queries of one camera, ranked against the gallery of one camera.
@@ -258,10 +263,10 @@ def cameras(run, score, **options):
     topdb-tf figure cameras
     topdb-tf figure cameras runs/market1501 --score mAP --out cameras.svg
     """
-    from topdb_tf.figures.camera_pairs import cameras
+    from topdb_tf.figures.camera_pairs import cameras_of, check_cameras
 
     name = "cameras" if score == "rank-1" else "cameras-mAP"
-    _draw(cameras, run, name=name, score=score, **options)
+    _draw_embedded(cameras_of, name=name, check=check_cameras, score=score, **options)
 
 
 @figure.command("map")
@@ -283,37 +288,52 @@ def cameras(run, score, **options):
 @click.option("--seed", default=1, show_default=True, help="Of t-SNE.")
 @data_options
 @output_options
-def embedding_map(run, **options):
+def embedding_map(persons, num_pids, **options):
     """Draws the test images of some persons as points, as RUN's model places them.
 
     \b
     topdb-tf figure map
     topdb-tf figure map runs/market1501 --method pca --pid 12 --pid 40 --pid 77
     """
-    from topdb_tf.figures.places import embedding_map
+    from topdb_tf.figures.places import map_of, persons_of_map
 
-    _draw(embedding_map, run, name="map", **options)
+    choose = partial(persons_of_map, persons=persons, num_pids=num_pids)
+
+    def draw(embedded, **options):
+        return map_of(embedded, choose(embedded.split), **options)
+
+    _draw_embedded(draw, name="map", check=choose, **options)
 
 
-def _run_and_images(places: Sequence[Path], **choice):
-    """Returns the folder of a run, if the first place is one, and the images."""
+def _draw_images(
+    draw: Callable, places, *, num, seed, data_root, dataset=None, **options
+) -> None:
+    """Draws images by a run, which is the first of the places if that is one."""
     from topdb_tf.figures.images import ImageChoice
-    from topdb_tf.runs.folder import RunFolder
+    from topdb_tf.runs.folder import RunFolder, open_run
 
     run = None
     if places and RunFolder(places[0]).holds_run:
         run, *places = places
-    return run, ImageChoice(tuple(places), **choice)
+    choice = ImageChoice(tuple(places), dataset, num, seed)
+    run = open_run(run, data_overrides(None, data_root), say=say)
+    _write(draw, run, choice, folder=run.path, say=say, **options)
 
 
-def _draw(
-    draw: Callable, run: Path | None, *arguments, data_root: Path | None, **options
+def _draw_embedded(
+    draw: Callable, run, dataset, data_root, best, *, check=None, **options
 ) -> None:
-    """Opens a run and draws a figure of it, with the options of its command."""
+    """Draws the test images of a run, embedded when the names of files are checked."""
+    from topdb_tf.evaluate.embedding import embed_run
     from topdb_tf.runs.folder import open_run
 
     run = open_run(run, data_overrides(None, data_root), say=say)
-    _write(draw, run, *arguments, folder=run.path, say=say, **options)
+
+    def draw_run(**options):
+        embedded = embed_run(run, dataset, best=best, check=check, say=say)
+        return draw(embedded, **options)
+
+    _write(draw_run, folder=run.path, **options)
 
 
 def _draw_trainings(

@@ -6,6 +6,11 @@ import click
 from click.core import ParameterSource
 
 from topdb_tf.cli.options import (
+    AS_JSON,
+    DATA_ROOT,
+    OVERRIDES,
+    PATH,
+    RUN,
     NamesOption,
     data_overrides,
     dataset_names,
@@ -33,10 +38,10 @@ from topdb_tf.training.choices import STRATEGIES
     show_default=True,
     help=f"{', '.join(recipes())}, or a YAML file.",
 )
-@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data.")
+@DATA_ROOT
 @click.option(
     "--run-dir",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="New folder of the run.  [default: runs/DATASET-RECIPE-TIME]",
 )
 @click.option(
@@ -51,13 +56,7 @@ from topdb_tf.training.choices import STRATEGIES
     "on each of which the same command is run, with the run's folder on a file system "
     "that all see.  [default: the recipe's]",
 )
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Another setting, such as train.epochs=1; may be repeated.",
-)
+@OVERRIDES
 @click.option(
     "--seeds",
     type=click.IntRange(min=1),
@@ -67,12 +66,12 @@ from topdb_tf.training.choices import STRATEGIES
 @click.option(
     "--resume",
     "resumed",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="RUN",
     help="Go on with the interrupted run of this folder.",
 )
 @click.option("--force", is_flag=True, help="Resume with settings that are not its.")
-@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON alone.")
+@AS_JSON
 @click.pass_context
 def fit(
     context,
@@ -108,8 +107,7 @@ def fit(
     options += overrides
     if resumed is not None:
         _refuse_beside_resume(context, ("recipe", "run_dir", "seeds"))
-        run = resume(resumed, overrides=options, force=force, say=say)
-        _show_run(run, as_json)
+        _show_run(resume(resumed, overrides=options, force=force, say=say), as_json)
         return
     config = read_recipe(recipe, options, say=say)
     say_settings(config)
@@ -123,20 +121,14 @@ def fit(
 
 
 @click.command()
-@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of data.")
+@DATA_ROOT
 @click.option(
     "--run-dir",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="New folder of the run.  [default: runs/demo-TIME]",
 )
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Another setting, such as train.epochs=1; may be repeated.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+@OVERRIDES
+@AS_JSON
 def demo(data_root, run_dir, overrides, as_json):
     """Trains on drawn people and compares with what needs no training.
 
@@ -149,17 +141,16 @@ def demo(data_root, run_dir, overrides, as_json):
     from topdb_tf.fit.demo import demo as run_demo
     from topdb_tf.fit.demo import table_lines
 
-    config = read_recipe(
-        "demo", [*data_overrides(None, data_root), *overrides], say=say
-    )
+    overrides = [*data_overrides(None, data_root), *overrides]
+    config = read_recipe("demo", overrides, say=say)
     say_settings(config)
     table = run_demo(config, run_dir or new_run_dir("demo"), say=say)
     show(table, table_lines, as_json)
 
 
 @click.command()
-@click.argument("run", required=False, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+@RUN
+@AS_JSON
 def info(run, as_json):
     """Tells what RUN, or the newest run, is and how far it came.
 
@@ -170,8 +161,7 @@ def info(run, as_json):
     from topdb_tf.fit.info import info_lines, run_info
     from topdb_tf.runs.folder import open_run
 
-    information = run_info(open_run(run))
-    show(information.to_dict(), lambda _: info_lines(information), as_json)
+    show(run_info(open_run(run)), info_lines, as_json)
 
 
 def _show_run(run, as_json):

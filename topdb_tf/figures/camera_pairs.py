@@ -4,24 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from topdb_tf.data.records import Split
 from topdb_tf.drawing.matrices import camera_pair_figure
-from topdb_tf.evaluate.embedding import Embedded, embed_run
+from topdb_tf.evaluate.embedding import Embedded
 from topdb_tf.figures.view import View
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.camera_pairs import CameraPairScores, camera_pair_scores
-from topdb_tf.runs.folder import Run
-from topdb_tf.texts import Say, silent
 
 
 @dataclass(frozen=True)
 class CameraScores:
-    """Scores by the camera of the query, down, and that of the gallery, across.
-
-    Args:
-        embedded: The test images.
-        cameras: Names of the cameras.
-        scores: The scores.
-    """
+    """Scores by the camera of the query, down, and that of the gallery, across."""
 
     embedded: Embedded
     cameras: tuple[str, ...]
@@ -42,43 +35,18 @@ class CameraScores:
         }
 
 
-def cameras(
-    run: Run,
-    dataset: str | None = None,
-    *,
-    score: str = "rank-1",
-    best: bool = False,
-    say: Say = silent,
-) -> View:
+def cameras_of(embedded: Embedded, *, score: str = "rank-1") -> View:
     """Returns the scores of a run by the cameras of the query and of the gallery.
 
     Args:
-        run: The run; metric and cameras are those of its settings of the evaluation.
-        dataset: Another data set than the run's own.
-        score: `rank-1` or `mAP`, which is drawn.
-        best: Whether to take the model of the best epoch instead of the last.
-        say: Function that shows a line to the user.
-
-    Raises:
-        FileNotFoundError: If the run has no model yet, or the data is missing.
-        ValueError: If no cameras are known.
-    """
-    embedded = embed_run(run, dataset, best=best, check=_check_cameras, say=say)
-    return cameras_of(embedded, score=score)
-
-
-def cameras_of(embedded: Embedded, *, score: str = "rank-1") -> View:
-    """Returns the figure of the scores of images that are embedded already.
-
-    Args:
-        embedded: The test images.
+        embedded: The test images; metric and cameras are those of the run's settings.
         score: `rank-1` or `mAP`, which is drawn.
 
     Raises:
         ValueError: If no cameras are known.
     """
     split, evaluation = embedded.split, embedded.run.config.evaluation
-    _check_cameras(split)
+    check_cameras(split)
     with progress_bar("ranking by camera") as progress:
         scores = camera_pair_scores(
             embedded.images,
@@ -105,7 +73,8 @@ def cameras_of(embedded: Embedded, *, score: str = "rank-1") -> View:
     return View(facts, picture)
 
 
-def _check_cameras(split):
+def check_cameras(split: Split) -> None:
+    """Raises a `ValueError` where no cameras are known."""
     if not split.has_cameras:
         raise ValueError(
             f"Scores by camera need test images of known cameras. Received: "

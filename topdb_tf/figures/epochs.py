@@ -24,15 +24,7 @@ _MOST_COLUMNS = 6
 
 @dataclass(frozen=True)
 class EpochActivations:
-    """Images over which the activation is drawn, and the epochs that it is drawn at.
-
-    Args:
-        run: Folder of the run.
-        map: The map, of `topdb_tf.model.variants.MAPS`.
-        epochs: The epochs that are drawn.
-        kept: All epochs that could be drawn.
-        images: The image files.
-    """
+    """The images over which the activation is drawn, at some of the epochs kept."""
 
     run: Path
     map: str

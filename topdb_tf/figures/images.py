@@ -33,13 +33,7 @@ class ImageChoice(NamedTuple):
 
 
 class ShownImages(NamedTuple):
-    """Images and whom they show.
-
-    Args:
-        paths: The image files.
-        labels: What is written below each.
-        images: Their pixels, uint8, each of shape `(height, width, 3)`.
-    """
+    """Images, uint8 of shape `(height, width, 3)`, and what is written below each."""
 
     paths: tuple[Path, ...]
     labels: tuple[str, ...]
@@ -48,11 +42,6 @@ class ShownImages(NamedTuple):
 
 def shown_images(run: Run, choice: ImageChoice, *, say: Say = silent) -> ShownImages:
     """Returns the images of some places, or a drawn choice of the queries.
-
-    Args:
-        run: The run, with its data.
-        choice: Which images.
-        say: Function that shows a line to the user.
 
     Raises:
         FileNotFoundError: If an image or the data set is missing.
@@ -108,15 +97,7 @@ def names_of(split: Split, record: ImageRecord) -> tuple[str, ...]:
 
 
 def loaded_model(run: Run, *, best: bool = False):
-    """Returns a run's model from pixels to embeddings.
-
-    Args:
-        run: The run.
-        best: Whether to take the model of the best epoch instead of the last.
-
-    Raises:
-        FileNotFoundError: If it has no model yet.
-    """
+    """Returns a run's model from pixels to embeddings, the last or the best one."""
     file = run.model(best=best)
     load_tensorflow()
     from topdb_tf.model.extraction import load_embedder

@@ -22,12 +22,7 @@ from topdb_tf.texts import Say, silent
 
 
 class KeptShares(NamedTuple):
-    """How much of an image the models of runs look at.
-
-    Args:
-        path: The image file.
-        kept: The share of the image that reaches the threshold, one a run.
-    """
+    """The shares of an image that reach the threshold, one a run."""
 
     path: Path
     kept: list[float]
@@ -35,14 +30,7 @@ class KeptShares(NamedTuple):
 
 @dataclass(frozen=True)
 class Activations:
-    """What part of some images the models of runs look at.
-
-    Args:
-        runs: Folders of the runs.
-        map: The map, of `topdb_tf.model.variants.MAPS`.
-        threshold: Share of the heat that pixels reach if they are kept.
-        images: The images.
-    """
+    """What part of some images the models of runs look at."""
 
     runs: tuple[Path, ...]
     map: str

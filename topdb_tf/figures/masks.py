@@ -20,13 +20,7 @@ from topdb_tf.texts import Say, silent
 
 
 class ImageRows(NamedTuple):
-    """The rows of the feature map of an image, counted from 0 at the top.
-
-    Args:
-        path: The image file.
-        row_relevance: What rows are ranked by.
-        dropped_rows: Those that Top DropBlock drops.
-    """
+    """The rows of the feature map of an image, counted from 0 at the top."""
 
     path: Path
     row_relevance: list[float]
@@ -35,14 +29,7 @@ class ImageRows(NamedTuple):
 
 @dataclass(frozen=True)
 class DropMasks:
-    """The rows that a run's training drops.
-
-    Args:
-        run: Folder of the run.
-        num_rows: Number of rows of the feature map.
-        random_block: Rows of a random block.
-        images: The rows of each image.
-    """
+    """The rows that a run's training drops, and those of a random block."""
 
     run: Path
     num_rows: int

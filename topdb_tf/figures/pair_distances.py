@@ -1,16 +1,17 @@
 """How far apart a run's test images of one person and of two persons are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from topdb_tf.drawing.distances import Threshold, distance_figure
 from topdb_tf.evaluate.calibrate import ModelCalibration, read_calibration
-from topdb_tf.evaluate.embedding import Embedded, embed_run
+from topdb_tf.evaluate.embedding import Embedded
 from topdb_tf.figures.view import View
 from topdb_tf.files import plain
 from topdb_tf.progress import progress_bar
+from topdb_tf.retrieval.pairs.calibration import OperatingPoint
 from topdb_tf.retrieval.pairs.distance_bins import (
     PairHistograms,
     bin_edges,
@@ -18,8 +19,7 @@ from topdb_tf.retrieval.pairs.distance_bins import (
     pair_histograms,
 )
 from topdb_tf.retrieval.pairs.operating_points import CompactRoc, compact_roc
-from topdb_tf.runs.folder import Run
-from topdb_tf.texts import Say, rate_text, silent
+from topdb_tf.texts import rate_text
 
 _ROC_POINTS = 200
 _THRESHOLDS = "found on half of the persons, rates measured on the others:"
@@ -29,15 +29,9 @@ _THRESHOLDS = "found on half of the persons, rates measured on the others:"
 class DistancesOfPairs:
     """The pairs of a run's test images by their distance.
 
-    Args:
-        embedded: The test images.
-        edges: Edges of the bins, shape `(num_bins + 1,)`.
-        counts: Numbers of pairs in the bins, by the kind of the pair; all are of the
-            first two kinds where no cameras are known, or cameras are ignored.
-        roc: Error rates of the first two kinds at each distance.
-        num_left_out: Number of images of nobody known.
-        calibration: The thresholds that hold for these distances, if there are any.
-        notes: What is to be said of them, such as why there is no threshold.
+    Edges of the bins have the shape `(num_bins + 1,)`; counts are by the kind of the
+    pair, all of the first two kinds where no cameras are known or cameras are ignored.
+    The ROC is of these two. Images of nobody known are left out.
     """
 
     embedded: Embedded
@@ -53,9 +47,13 @@ class DistancesOfPairs:
         """The distance."""
         return self.embedded.run.config.evaluation.metric
 
+    @property
+    def thresholds(self) -> Sequence[OperatingPoint]:
+        """The thresholds that hold for these distances, if there are any."""
+        return self.calibration.pairs.operating_points if self.calibration else ()
+
     def to_dict(self) -> dict:
         """Returns what `--json` prints of it."""
-        points = self.calibration.pairs.operating_points if self.calibration else ()
         return {
             **self.embedded.to_dict(),
             "metric": self.metric,
@@ -63,43 +61,16 @@ class DistancesOfPairs:
             "counts": self.counts,
             "roc": plain(self.roc),
             "num_left_out": self.num_left_out,
-            "thresholds": plain(points),
+            "thresholds": plain(self.thresholds),
             "notes": list(self.notes),
         }
 
 
-def distances(
-    run: Run,
-    dataset: str | None = None,
-    *,
-    num_bins: int = 80,
-    best: bool = False,
-    say: Say = silent,
-) -> View:
+def distances_of(embedded: Embedded, *, num_bins: int = 80) -> View:
     """Returns how far apart the test images of one person and of two persons are.
 
     Args:
-        run: The run; metric and cameras are those of its settings of the evaluation.
-        dataset: Another data set than the run's own.
-        num_bins: Most number of bins of the histograms.
-        best: Whether to take the model of the best epoch instead of the last.
-        say: Function that shows a line to the user.
-
-    Raises:
-        FileNotFoundError: If the run has no model yet, or the data is missing.
-        ValueError: If there are no pairs of one person by two cameras, or of two.
-    """
-    view = distances_of(embed_run(run, dataset, best=best, say=say), num_bins=num_bins)
-    for note in view.facts.notes:
-        say(note)
-    return view
-
-
-def distances_of(embedded: Embedded, *, num_bins: int = 80) -> View:
-    """Returns the figure of distances of images that are embedded already.
-
-    Args:
-        embedded: The test images.
+        embedded: The test images; metric and cameras are those of the run's settings.
         num_bins: Most number of bins of the histograms.
 
     Raises:
@@ -143,12 +114,13 @@ def _counts(pairs: PairHistograms, edges: np.ndarray) -> Mapping[str, list[int]]
 
 
 def _picture(facts: DistancesOfPairs, width: float):
-    points = facts.calibration.pairs.operating_points if facts.calibration else ()
     return distance_figure(
         facts.edges,
         {kind: np.array(numbers) for kind, numbers in facts.counts.items()},
         facts.roc,
-        thresholds=[Threshold(one.threshold, _threshold_text(one)) for one in points],
+        thresholds=[
+            Threshold(one.threshold, _threshold_text(one)) for one in facts.thresholds
+        ],
         thresholds_title=_THRESHOLDS,
         metric=facts.metric,
         width=width,

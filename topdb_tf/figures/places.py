@@ -8,10 +8,8 @@ import numpy as np
 from topdb_tf.data.market import DISTRACTOR_PID, JUNK_PID
 from topdb_tf.data.records import Split, pids_of
 from topdb_tf.drawing.embedding_map import embedding_map_figure
-from topdb_tf.evaluate.embedding import Embedded, embed_run, only_persons
+from topdb_tf.evaluate.embedding import Embedded, only_persons
 from topdb_tf.figures.view import View
-from topdb_tf.runs.folder import Run
-from topdb_tf.texts import Say, silent
 
 METHODS = ("tsne", "pca")
 _PERPLEXITY = 30
@@ -22,13 +20,8 @@ _FEWEST = 5  # images of a map
 class EmbeddingMap:
     """The places of the images of some persons, those of the query first.
 
-    Args:
-        embedded: The images of these persons.
-        method: `tsne` or `pca`.
-        seed: Seed of t-SNE.
-        points: Their places, shape `(num_images, 2)`.
-        perplexity: That of t-SNE.
-        explained: Shares of the variance that the axes of a PCA have.
+    Points have the shape `(num_images, 2)`. t-SNE has a seed and a perplexity, and the
+    axes of a PCA explain shares of the variance.
     """
 
     embedded: Embedded
@@ -76,52 +69,32 @@ class EmbeddingMap:
         }
 
 
-def embedding_map(
-    run: Run,
-    dataset: str | None = None,
-    *,
-    persons: Sequence[str] = (),
-    num_pids: int = 12,
-    method: str = "tsne",
-    seed: int = 1,
-    best: bool = False,
-    say: Say = silent,
-) -> View:
-    """Returns places in a plane of the test images of some persons.
+def persons_of_map(split: Split, persons: Sequence[str], num_pids: int) -> list[int]:
+    """Returns the persons of query and gallery whose images a map shows.
 
     Args:
-        run: The run.
-        dataset: Another data set than the run's own.
-        persons: Persons of query or gallery, by the number or the name that their
-            owner gave them; none: those with the most images.
+        split: The data set.
+        persons: Persons by the number or the name that their owner gave them; none:
+            those with the most images.
         num_pids: How many of those.
-        method: `tsne` or `pca`.
-        seed: Seed of t-SNE.
-        best: Whether to take the model of the best epoch instead of the last.
-        say: Function that shows a line to the user.
 
     Raises:
-        FileNotFoundError: If the run has no model yet, or the data is missing.
         ValueError: If a person has no image, or there are fewer than 5 images.
     """
-
-    def pids_in(split):
-        return _pids_of_names(split, persons) or most_seen(split, num_pids)
-
-    embedded = embed_run(
-        run,
-        dataset,
-        best=best,
-        check=lambda split: _check_images(split, pids_in(split)),
-        say=say,
-    )
-    return map_of(embedded, pids_in(embedded.split), method=method, seed=seed)
+    pids = _pids_of_names(split, persons) or most_seen(split, num_pids)
+    count = int(np.isin(pids_of(split.query + split.gallery), pids).sum())
+    if count < _FEWEST:
+        raise ValueError(
+            f"A map needs at least {_FEWEST} images. Name more persons. "
+            f"Received: {count} images"
+        )
+    return pids
 
 
 def map_of(
     embedded: Embedded, pids: Sequence[int], *, method: str = "tsne", seed: int = 1
 ) -> View:
-    """Returns the map of images that are embedded already.
+    """Returns places in a plane of the test images of some persons.
 
     Features are normalised first if the metric of the run is cosine. t-SNE starts from
     the principal components; its perplexity is 30, or a third of the images if that
@@ -175,15 +148,6 @@ def _picture(facts: EmbeddingMap, width: float):
         title=f"{title}; digits: cameras" if has_cameras else title,
         width=width,
     )
-
-
-def _check_images(split, pids):
-    count = int(np.isin(pids_of(split.query + split.gallery), pids).sum())
-    if count < _FEWEST:
-        raise ValueError(
-            f"A map needs at least {_FEWEST} images. Name more persons. "
-            f"Received: {count} images"
-        )
 
 
 def _pids_of_names(split, persons):

@@ -6,14 +6,12 @@ from typing import NamedTuple
 
 from topdb_tf.data.records import ImageRecord, Split
 from topdb_tf.drawing.rank_lists import Listed, RankList, rank_list_figure
-from topdb_tf.evaluate.embedding import Embedded, embed_run
+from topdb_tf.evaluate.embedding import Embedded
 from topdb_tf.evaluate.measured import list_set
 from topdb_tf.figures.images import names_of
 from topdb_tf.figures.view import View
 from topdb_tf.retrieval.rank_lists import RankLists, chosen_queries, images_of_list
-from topdb_tf.runs.folder import Run
 from topdb_tf.runs.machine import load_tensorflow
-from topdb_tf.texts import Say, silent
 
 
 class QueryChoice(NamedTuple):
@@ -41,7 +39,7 @@ class RankingLists:
     Args:
         embedded: The test images.
         lists: The lists of all queries, by the name of the ranking.
-        reasons: The places of the queries that are shown, each with why it is.
+        reasons: Why a query is shown, by its place.
     """
 
     embedded: Embedded
@@ -90,44 +88,38 @@ class RankingLists:
 
 
 def rankings(
-    run: Run,
-    dataset: str | None = None,
-    *,
+    embedded: Embedded,
     choice: QueryChoice,
-    best: bool = False,
+    *,
     top: int = 10,
     rerank: bool = False,
     with_junk: bool = False,
-    say: Say = silent,
 ) -> View:
     """Returns ranked lists of some queries of a run.
 
     Args:
-        run: The run; metric and cameras are those of its settings of the evaluation.
-        dataset: Another data set than the run's own.
+        embedded: The test images; metric and cameras are those of the run's settings.
         choice: Which queries.
-        best: Whether to take the model of the best epoch instead of the last.
         top: Length of the lists.
         rerank: Whether the re-ranked list follows each list.
         with_junk: Whether images by the query's own camera are shown among the others.
-        say: Function that shows a line to the user.
 
     Raises:
-        FileNotFoundError: If the run has no model yet, or the data is missing.
         ValueError: If no query is chosen, or the data cannot be scored.
     """
-
-    def check(split):
-        _check_choice(split, choice)
-
-    embedded = embed_run(run, dataset, best=best, check=check, say=say)
-    images, options = embedded.images, {"k": top, "with_junk": with_junk}
-    plain = list_set(images, run.config, **options)
-    lists = {"plain": plain}
-    if rerank:
-        lists["re-ranked"] = list_set(images, run.config, rerank=True, **options)
-    reasons = shown_queries(embedded.split, plain, choice)
-    data = run.config.data
+    config = embedded.run.config
+    lists = {
+        name: list_set(
+            embedded.images,
+            config,
+            k=top,
+            rerank=name == "re-ranked",
+            with_junk=with_junk,
+        )
+        for name in ("plain", "re-ranked")[: 1 + rerank]
+    }
+    reasons = shown_queries(embedded.split, lists["plain"], choice)
+    data = config.data
 
     def picture(width):
         return rank_list_figure(
@@ -147,11 +139,6 @@ def shown_queries(
 
     A query is shown once. Those without a match have no average precision and are
     chosen by their person alone.
-
-    Args:
-        split: The data set.
-        lists: The ranking that the choice is made by.
-        choice: Which queries.
 
     Raises:
         ValueError: If no query is chosen.
@@ -174,8 +161,8 @@ def shown_queries(
     return reasons
 
 
-def _check_choice(split, choice):
-    """Checks a choice before anything is embedded for it."""
+def check_choice(split: Split, choice: QueryChoice) -> None:
+    """Raises a `ValueError` if no query, or a person without a query, is chosen."""
     if not (choice.lowest or choice.highest or choice.wrong or choice.pids):
         raise ValueError(f"At least one query must be shown. Received: {choice}")
     missing = sorted(set(choice.pids) - {record.pid for record in split.query})

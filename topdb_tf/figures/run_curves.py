@@ -25,13 +25,9 @@ _METHOD = "Top-DB-Net"
 
 @dataclass(frozen=True)
 class Curve:
-    """The CMC of a training, the mean of its runs.
+    """The CMC of a training, the mean of its runs on a data set.
 
-    Args:
-        label: What it is called in figures.
-        dataset: Name of the data set that was tested on.
-        results: Results by the folder of their run, all plain or all re-ranked.
-        is_reranked: Whether they are re-ranked.
+    The results, by the folder of the run, are all plain or all re-ranked.
     """
 
     label: str
@@ -59,12 +55,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class CmcCurves:
-    """The CMC of several trainings.
-
-    Args:
-        curves: The curves.
-        references: The rank-1 of the paper's network by name, shares.
-    """
+    """The CMC of several trainings, and the paper's rank-1 by name, shares."""
 
     curves: tuple[Curve, ...]
     references: Mapping[str, float]
@@ -99,7 +90,7 @@ def cmc(
     curves, scored = [], {}
     for training in trainings:
         scores = {
-            run.path: _scores_of(run, dataset, best=best, rerank=rerank, say=say)
+            run.path: scores_of_run(run, dataset, best=best, rerank=rerank, say=say)
             for run in training.runs
         }
         name = next(iter(scores.values())).origin.dataset
@@ -146,12 +137,7 @@ def cmc_of(
 
 @dataclass(frozen=True)
 class Log:
-    """What a run wrote of its epochs.
-
-    Args:
-        columns: Figures by epoch, by the name of the column, `epoch` among them; `None`
-            where an epoch has no figure.
-    """
+    """Figures by epoch and name of the column; `None` where an epoch has none."""
 
     columns: Mapping[str, Sequence[float | None]]
 
@@ -192,12 +178,7 @@ def read_log(run: Run) -> Log:
 
 @dataclass(frozen=True)
 class TrainingCurves:
-    """The logs of several trainings.
-
-    Args:
-        trainings: The trainings.
-        logs: The logs of the runs of each.
-    """
+    """Several trainings, and the logs of the runs of each."""
 
     trainings: tuple[Training, ...]
     logs: tuple[tuple[Log, ...], ...]
@@ -238,28 +219,57 @@ def _arrays(log):
     return {name: np.array(column, float) for name, column in log.columns.items()}
 
 
-def _scores_of(run, dataset, *, best, rerank, say) -> Scores:
+def scores_of_run(
+    run: Run,
+    dataset: str | None,
+    *,
+    best: bool,
+    rerank: bool,
+    like: Scores | None = None,
+    say: Say = silent,
+) -> Scores:
+    """Returns the scores of a run, which is scored where its folder lacks them.
+
+    Args:
+        run: The run.
+        dataset: Another data set than the one it was trained on.
+        best: Whether the scores are those of the best epoch instead of the last.
+        rerank: Whether there must be re-ranked scores.
+        like: Scores whose protocols they must have.
+        say: Function that shows a line to the user.
+    """
     scores = read_scores(run, dataset, best=best)
     if scores is None:
         say(f"{run.path} has no scores yet: it is scored first")
     elif rerank and scores.reranked is None:
         say(f"{run.path} has no re-ranked scores yet: it is scored first")
-    else:
+    elif like is None or _protocols(like) <= _protocols(scores):
         return scores
     return evaluate(run, dataset, best=best, rerank=rerank, say=say)
 
 
-def _references(scored, rerank):
+def published_rank_1(method: str, dataset: str, *, rerank: bool) -> dict[str, float]:
+    """Returns the rank-1 that the paper printed of a method, shares by their name."""
     tables = [(published.TABLE_1, ""), (published.TABLE_2, ", re-ranked")]
+    shares = {}
+    for table, end in tables[: 1 + rerank]:
+        printed = table.get(method, {}).get(dataset)
+        if printed is not None:
+            shares[f"{method} in the paper{end}"] = printed.rank_1 / 100
+    return shares
+
+
+def _protocols(scores):
+    return {(name, result.protocol) for name, result in scores.results}
+
+
+def _references(scored, rerank):
     references = {}
     for dataset, scores in scored.items():
-        if not all(_is_as_published(dataset, one) for one in scores):
-            continue
-        for table, how in tables[: 1 + rerank]:
-            name = f"{_METHOD} in the paper{how}"
-            if len(scored) > 1:
-                name += f", {_title(dataset)}"
-            references[name] = table[_METHOD][dataset].rank_1 / 100
+        if all(_is_as_published(dataset, one) for one in scores):
+            end = f", {_title(dataset)}" if len(scored) > 1 else ""
+            shares = published_rank_1(_METHOD, dataset, rerank=rerank)
+            references |= {f"{name}{end}": share for name, share in shares.items()}
     return references
 
 

@@ -30,13 +30,7 @@ class DemoTable(NamedTuple):
 
 
 def demo(config: Config, run_dir: Path, *, say: Say) -> DemoTable:
-    """Trains on the data set of the settings and scores three ways of ranking it.
-
-    Args:
-        config: Settings of the training.
-        run_dir: The run's folder, new or empty.
-        say: Function that shows a line.
-    """
+    """Trains on the data set of the settings and scores three ways of ranking it."""
     if config.train.strategy == "multiworker":
         raise ValueError("The demo trains in one process: see `topdb-tf fit`.")
     start = time.monotonic()
@@ -47,20 +41,14 @@ def demo(config: Config, run_dir: Path, *, say: Say) -> DemoTable:
 
     split = read_data(config.data.dataset, config)
     untrained = keras.models.clone_model(load_embedder(run.model()))
-    histograms = color_histograms(
-        [record.path for record in split.query + split.gallery]
-    )
+    paths = [record.path for record in split.query + split.gallery]
+    histograms = retrieval_set_of(color_histograms(paths), split)
+    embedded = Embedder(split, config).retrieval_set(untrained)
     results = {
-        name: score_set(images, config)
-        for name, images in (
-            ("colour histogram", retrieval_set_of(histograms, split)),
-            (
-                "same network, untrained",
-                Embedder(split, config).retrieval_set(untrained),
-            ),
-        )
+        "colour histogram": score_set(histograms, config),
+        "same network, untrained": score_set(embedded, config),
+        "trained network": read_scores(run).plain,
     }
-    results["trained network"] = read_scores(run).plain
     rows = tuple(
         WayToRank(name, float(result.scores.cmc[0]), result.scores.mean_ap)
         for name, result in results.items()

@@ -20,15 +20,7 @@ from topdb_tf.training.checkpoint_files import (
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a run is, how far it came, and what it scored.
-
-    Args:
-        run: The run.
-        last: How far the newest checkpoint is, or `None` where there is none.
-        best: The best epoch before it, or `None`.
-        ended_early: Whether the training stopped before its last epoch.
-        scores: Its scores, or `None` where there are none yet.
-    """
+    """What a run is, how far its newest checkpoint is, and what it scored."""
 
     run: Run
     last: Position | None

@@ -31,16 +31,8 @@ _SECONDS_BETWEEN_LINES = 60
 class Training(NamedTuple):
     """What a training works with.
 
-    Args:
-        config: Settings of the run.
-        say: Function that shows a line.
-        trainer: The compiled trainer, its optimizer built.
-        embedder: Model that shares the trained weights.
-        batches: The `TrainingBatches`.
-        embedder_of_test: Makes the features of the test images.
-        training_images: Checksum of the training images.
-        environment: Where the run is trained.
-        distribution: The devices that train together.
+    The trainer is compiled, its optimizer built; the embedder shares the weights that
+    it trains. The batches are `TrainingBatches`, of images whose checksum is kept.
     """
 
     config: Config
@@ -61,13 +53,7 @@ class Training(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """What the network scored after an epoch.
-
-    Args:
-        features: Embeddings of the queries and then the gallery, in their order.
-        retrieval_set: Those that are ranked, with their identities.
-        result: Their scores.
-    """
+    """What the network scored after an epoch: first queries, then the gallery."""
 
     features: np.ndarray
     retrieval_set: RetrievalSet
@@ -117,8 +103,7 @@ def train(
     scored = scoring.last or _score(training)  # where nothing else was left to do
     scores = _written_scores(training, run, scored)
     duration = duration_text(time.monotonic() - start)
-    training.say(f"trained and scored in {duration}: {run.path}")
-    for line in score_lines(scores):
+    for line in (f"trained and scored in {duration}: {run.path}", *score_lines(scores)):
         training.say(line)
 
 
@@ -258,10 +243,6 @@ def _record(training, best, log):
 
 def option_lines(config: Config, *, num_batches: int) -> list[str]:
     """Returns what is said at the start of the options that are on.
-
-    Args:
-        config: Settings of the run.
-        num_batches: Batches of an epoch.
 
     Raises:
         ValueError: If an epoch is too short for one update.

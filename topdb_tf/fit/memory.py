@@ -17,9 +17,6 @@ def explained_memory(explanation: Callable[[], str]) -> Iterator[None]:
     Nothing is probed: after such an error the allocator of a GPU is in no state to
     tell.
 
-    Args:
-        explanation: Function without arguments to what is said.
-
     Raises:
         BatchTooLargeError: For TensorFlow's `ResourceExhaustedError`, unless it is
             about a disk.
@@ -35,12 +32,7 @@ def explained_memory(explanation: Callable[[], str]) -> Iterator[None]:
 
 
 def training_memory(config: Config, precision: Precision) -> str:
-    """Returns what is said where a step of the training does not fit into memory.
-
-    Args:
-        config: Settings of the run.
-        precision: The precision in use.
-    """
+    """Returns what is said where a step of the training does not fit into memory."""
     data, train = config.data, config.train
     tries = [
         f"--set data.batch_size={size} --set train.accumulate_steps={steps}"

@@ -6,6 +6,7 @@ from topdb_tf.files import PARTIAL, write_whole
 from topdb_tf.runs.folder import RunFolder
 from topdb_tf.runs.machine import Environment
 from topdb_tf.runs.settings import Config
+from topdb_tf.texts import Say
 from topdb_tf.training.checkpoint_files import (
     BestEpoch,
     Checkpoint,
@@ -43,16 +44,11 @@ def ended_early(run: RunFolder, config: Config) -> bool:
 def fitting(
     checkpoint: Checkpoint, training_images: str, *, num_steps: int, force: bool
 ) -> Checkpoint:
-    """Returns a checkpoint at a step that the epochs have.
-
-    Args:
-        checkpoint: The checkpoint.
-        training_images: Checksum of the training images that are there now.
-        num_steps: Steps of an epoch.
-        force: Whether other training images are accepted.
+    """Returns a checkpoint at one of the `num_steps` that the epochs have.
 
     Raises:
-        ValueError: If the training images are not those of the checkpoint.
+        ValueError: If the training images are not those of the checkpoint, unless
+            `force` is set.
     """
     if checkpoint.record.training_images != training_images and not force:
         raise ValueError(
@@ -78,9 +74,7 @@ def remove_partial_files(run: RunFolder) -> None:
         path.unlink()
 
 
-def warn_of_another_machine(
-    run: RunFolder, now: Environment, say: Callable[[str], None]
-) -> None:
+def warn_of_another_machine(run: RunFolder, now: Environment, say: Say) -> None:
     """Says where the rest of a run may not be what it would have been, to the bit."""
     if not run.environment.is_file():
         return
@@ -95,16 +89,8 @@ def warn_of_another_machine(
         )
 
 
-def warn_of_other_replicas(
-    checkpoint: Checkpoint, num_replicas: int, say: Callable[[str], None]
-) -> None:
-    """Says that the rest of a run is divided among another number of devices.
-
-    Args:
-        checkpoint: The checkpoint.
-        num_replicas: Number of devices that train together now.
-        say: Function that shows a line.
-    """
+def warn_of_other_replicas(checkpoint: Checkpoint, num_replicas: int, say: Say) -> None:
+    """Says that the rest of a run is divided among another number of devices."""
     before = checkpoint.record.num_replicas
     if before != num_replicas:
         say(
@@ -122,13 +108,7 @@ def scored_epochs(config: Config) -> Callable[[int], bool]:
 
 
 def has_stopped(config: Config, epoch: int, best: BestEpoch | None) -> bool:
-    """Returns whether a run that has done some epochs ended early.
-
-    Args:
-        config: Settings of the run.
-        epoch: Number of epochs done.
-        best: The best one, or `None`.
-    """
+    """Returns whether a run that has done some epochs ended early."""
     return epoch < config.train.epochs and is_plateau(
         epoch,
         best.epochs_done if best else 0,

@@ -8,21 +8,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from topdb_tf.data.benchmarks import dataset_name
-from topdb_tf.evaluate.scores import (
-    PAPER_METRICS,
-    Spread,
-    mean_metrics,
-    read_scores,
-    spread,
-)
-from topdb_tf.files import write_whole
+from topdb_tf.evaluate.scores import PAPER_METRICS, Spread, mean_metrics, read_scores
+from topdb_tf.files import plain, write_whole
 from topdb_tf.fit.fit import fit, resume
 from topdb_tf.fit.resume import how_it_ended
 from topdb_tf.runs.data import located
 from topdb_tf.runs.folder import Run, RunFolder, held, open_run
 from topdb_tf.runs.recipes import read_config, settings_changing_result
 from topdb_tf.runs.settings import Config
-from topdb_tf.texts import Say
+from topdb_tf.texts import Say, percent
 from topdb_tf.training.checkpoint_files import positions
 
 _FILE = "seeds.json"
@@ -30,14 +24,7 @@ DEVIATION = "sample standard deviation, of n - 1"
 
 
 class SeedScores(NamedTuple):
-    """The scores of one seed, shares by the key of the metric.
-
-    Args:
-        seed: The seed.
-        run: Folder of its run.
-        plain: Its scores.
-        reranked: Its re-ranked scores.
-    """
+    """The scores of one seed and its run, shares by the key of the metric."""
 
     seed: int
     run: str
@@ -49,12 +36,7 @@ class SeedScores(NamedTuple):
 class SeedsSummary:
     """What came of a training from several seeds: what `seeds.json` holds.
 
-    Args:
-        folder: Folder of the seeds' folders.
-        dataset: Short name of the data set.
-        seeds: The scores of each seed.
-        plain: Means and deviations of the scores, by the key of the metric.
-        reranked: The same of the re-ranked scores.
+    Means and deviations are by the key of the metric.
     """
 
     folder: str
@@ -69,37 +51,33 @@ class SeedsSummary:
             {"seed": one.seed, "run": one.run, **one.plain, "reranked": one.reranked}
             for one in self.seeds
         ]
-        plain, reranked = (
-            {key: value._asdict() for key, value in spreads.items()}
-            for spreads in (self.plain, self.reranked)
-        )
         return {
             "run": self.folder,
             "dataset": self.dataset,
             "deviation": DEVIATION,
             "seeds": seeds,
-            **plain,
-            "reranked": reranked,
+            **plain(self.plain),
+            "reranked": plain(self.reranked),
         }
 
     @classmethod
     def from_dict(cls, record: Mapping) -> "SeedsSummary":
         """Returns the summary that `to_dict` made a record of."""
         keys = [metric.key for metric in PAPER_METRICS]
-        plain, reranked = (
+        means, reranked = (
             {key: Spread(**spreads[key]) for key in keys}
             for spreads in (record, record["reranked"])
         )
-        seeds = tuple(
+        seeds = [
             SeedScores(
-                seed=one["seed"],
-                run=one["run"],
-                plain={key: one[key] for key in keys},
-                reranked=one["reranked"],
+                one["seed"],
+                one["run"],
+                {key: one[key] for key in keys},
+                one["reranked"],
             )
             for one in record["seeds"]
-        )
-        return cls(record["run"], record["dataset"], seeds, plain, reranked)
+        ]
+        return cls(record["run"], record["dataset"], tuple(seeds), means, reranked)
 
 
 def read_seeds(folder: Path) -> SeedsSummary | None:
@@ -165,67 +143,53 @@ def fit_seeds(
             say(f"seed {own.train.seed} ({number} of {num_seeds})")
             _finish(run, own, say)
     summary = summary_of_seeds(folder, [open_run(run.path) for run in configs])
-    text = json.dumps(summary.to_dict(), indent=2) + "\n"
-    write_whole(folder / _FILE, text)
+    write_whole(folder / _FILE, json.dumps(summary.to_dict(), indent=2) + "\n")
     return summary
 
 
 def summary_of_seeds(folder: Path, runs: Sequence[Run]) -> SeedsSummary:
-    """Returns the scores of some seeds, their means and their deviations.
-
-    Args:
-        folder: Folder of the seeds' folders.
-        runs: The finished runs.
+    """Returns the scores of finished seeds, their means and their deviations.
 
     Raises:
         ValueError: If the seeds were scored by different protocols.
     """
     scores = {run: read_scores(run) for run in runs}
-    plain, reranked = (
-        mean_metrics(
+    means = []
+    for again in (False, True):
+        spreads = mean_metrics(
             {str(run.path): own.result(reranked=again) for run, own in scores.items()}
         )
-        for again in (False, True)
-    )
-    return SeedsSummary(
-        folder=str(folder),
-        dataset=dataset_name(runs[0].saved.data.dataset),
-        seeds=tuple(_scores_of_seed(run, own) for run, own in scores.items()),
-        plain={metric.key: plain[metric.name] for metric in PAPER_METRICS},
-        reranked={metric.key: reranked[metric.name] for metric in PAPER_METRICS},
-    )
-
-
-def _scores_of_seed(run, scores):
-    plain, reranked = (
-        {metric.key: metric.of(result) for metric in PAPER_METRICS}
-        for result in (scores.plain, scores.reranked)
-    )
-    return SeedScores(run.saved.train.seed, str(run.path), plain, reranked)
+        means.append({metric.key: spreads[metric.name] for metric in PAPER_METRICS})
+    seeds = [
+        SeedScores(
+            run.saved.train.seed,
+            str(run.path),
+            *(
+                {metric.key: metric.of(result) for metric in PAPER_METRICS}
+                for result in (own.plain, own.reranked)
+            ),
+        )
+        for run, own in scores.items()
+    ]
+    dataset = dataset_name(runs[0].saved.data.dataset)
+    return SeedsSummary(str(folder), dataset, tuple(seeds), *means)
 
 
 def seeds_lines(summary: SeedsSummary) -> list[str]:
     """Returns the summary for people: a line a seed, then the means."""
-    lines = []
-    for one in summary.seeds:
-        single, again = (
-            {key: spread([share]) for key, share in scores.items()}
-            for scores in (one.plain, one.reranked)
-        )
-        lines.append(f"seed {one.seed}: {_scores_text(single, again)}")
-    count = len(summary.seeds)
-    if count > 1:
+    lines = [f"seed {one.seed}: {_scores_text(one, percent)}" for one in summary.seeds]
+    if len(lines) > 1:
         lines.append(
-            f"mean of {count} seeds ± sample standard deviation: "
-            f"{_scores_text(summary.plain, summary.reranked)}"
+            f"mean of {len(lines)} seeds ± sample standard deviation: "
+            f"{_scores_text(summary, str)}"
         )
     return [*lines, f"all in percent; the runs are in {summary.folder}"]
 
 
-def _scores_text(plain, reranked):
+def _scores_text(scored, text_of):
     texts = [
-        ", ".join(f"{metric.name} {scores[metric.key]}" for metric in PAPER_METRICS)
-        for scores in (plain, reranked)
+        ", ".join(f"{one.name} {text_of(scores[one.key])}" for one in PAPER_METRICS)
+        for scores in (scored.plain, scored.reranked)
     ]
     return "; re-ranked: ".join(texts)
 

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from topdb_tf.runs.folder import RunFolder, held
 from topdb_tf.runs.machine import Precision, load_tensorflow, set_precision
 from topdb_tf.runs.settings import PRECISIONS, Config
+from topdb_tf.texts import Say
 from topdb_tf.training.checkpoint_files import (
     Checkpoint,
     Position,
@@ -29,7 +30,7 @@ from topdb_tf.training.errors import TrainingInterrupted
 _WITHOUT_STRATEGY = {"xla": False, "ema": 0.0, "accumulate_steps": 1}
 
 
-def begin(config: Config, cluster: Cluster, say: Callable[[str], None]) -> Distribution:
+def begin(config: Config, cluster: Cluster, say: Say) -> Distribution:
     """Returns the devices of a run; waits for the other workers.
 
     Raises:
@@ -96,7 +97,7 @@ def how_to_restart(run: RunFolder) -> str:
 
 
 def checkpoint_of_run(
-    run: RunFolder, distribution: Distribution, say: Callable[[str], None]
+    run: RunFolder, distribution: Distribution, say: Say
 ) -> Checkpoint:
     """Returns the newest whole checkpoint, the chief's choice on every worker.
 
@@ -113,12 +114,7 @@ def checkpoint_of_run(
 
 
 def same_precision(distribution: Distribution, precision: Precision) -> Precision:
-    """Returns the chief's precision, which is then set on every worker.
-
-    Args:
-        distribution: The workers.
-        precision: What `set_precision` returned on this worker.
-    """
+    """Returns the chief's precision, which is then set on every worker."""
     here = PRECISIONS.index(precision.name)
     chief = int(of_chief(distribution, np.array([here]))[0])
     return precision if chief == here else set_precision(PRECISIONS[chief])

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from topdb_tf.evaluate.evaluate import evaluate
 from topdb_tf.evaluate.measured import Stopwatch, measure
-from topdb_tf.evaluate.scores import Scores, read_scores
 from topdb_tf.evaluate.trainings import Training, joined_by_settings, trainings_of
+from topdb_tf.figures.run_curves import scores_of_run
 from topdb_tf.files import plain
 from topdb_tf.report.differences import (
     Compared,
@@ -25,7 +24,6 @@ from topdb_tf.report.lists import QueryLists
 from topdb_tf.report.page import Contents, WrittenPage, check_page, write_page
 from topdb_tf.report.parts import parts_of_comparison
 from topdb_tf.report.words import title_of
-from topdb_tf.runs.folder import Run
 from topdb_tf.texts import Table
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -33,13 +31,7 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """Several trainings, and the page that was written of how they differ.
-
-    Args:
-        page: The page.
-        compared: The trainings.
-        notes: What must not be compared, or only with care.
-    """
+    """Several trainings, the page of how they differ, and what not to compare."""
 
     page: WrittenPage
     compared: Sequence[Compared]
@@ -124,7 +116,9 @@ def write_comparison(
         measured = measure(first, dataset, best=best, rerank=rerank, top=contents.top)
         scores = {first.path: measured.scores}
         for run in others:
-            scores[run.path] = _scores_like(measured.scores, run, dataset, best=best)
+            scores[run.path] = scores_of_run(
+                run, dataset, best=best, rerank=rerank, like=measured.scores
+            )
         compared.append(Compared(letter, training, measured, scores))
     watch.lap("scoring")
     notes = comparison_notes(compared)
@@ -158,26 +152,6 @@ def _trainings(folders: Sequence[Path], overrides: Sequence[str]) -> list[Traini
             f"differ in the seed alone are one. Received: {len(trainings)}"
         )
     return trainings
-
-
-def _scores_like(first: Scores, run: Run, dataset: str | None, *, best: bool) -> Scores:
-    """Returns the scores of a seed, which is scored unless it was, as the first one.
-
-    Args:
-        first: The scores of the first seed.
-        run: The run of this one.
-        dataset: Another data set than the one it was trained on.
-        best: Whether its model is that of the best epoch instead of the last.
-    """
-    scores = read_scores(run, dataset, best=best)
-    if scores is None or not _protocols(first) <= _protocols(scores):
-        rerank = first.reranked is not None
-        scores = evaluate(run, dataset, best=best, rerank=rerank)
-    return scores
-
-
-def _protocols(scores):
-    return {(name, result.protocol) for name, result in scores.results}
 
 
 def _page(

@@ -18,7 +18,7 @@ from topdb_tf.figures.view import View
 from topdb_tf.progress import progress_bar
 from topdb_tf.report.differences import Compared
 from topdb_tf.report.drawings import NARROW, Drawing, inline_svg, wide_drawing
-from topdb_tf.report.score_tables import published_rank_1
+from topdb_tf.report.score_tables import references_of
 from topdb_tf.report.words import camera_name
 from topdb_tf.texts import Table, percent
 
@@ -30,13 +30,7 @@ _NEARLY_BLACK = "#010101"  # stays dark on a dark page
 
 
 class Cell(NamedTuple):
-    """A cell of a matrix.
-
-    Args:
-        value: A share in percent.
-        count: The number of queries that it is a share of.
-        shade: How deep it is coloured, in percent.
-    """
+    """A share of a number of queries, in percent, and how deep it is coloured."""
 
     value: str
     count: str
@@ -45,13 +39,9 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Matrix:
-    """Shares by the camera of the query and that of the gallery.
+    """Shares by the camera of the query and that of the gallery, each with a name.
 
-    Args:
-        caption: What it shows.
-        names: Names of the cameras.
-        rows: The cells by camera of the query and then of the gallery; `None` where
-            there is no query.
+    A cell is `None` where there is no query.
     """
 
     caption: str
@@ -61,16 +51,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a page.
-
-    Args:
-        name: Name of its element, unique in the page.
-        title: Its title.
-        lead: What is said above it.
-        drawings: Its figures.
-        matrix: Its matrix.
-        notes: Lines below it.
-    """
+    """A part of a page, its name unique there, with a lead above and notes below."""
 
     name: str
     title: str
@@ -138,9 +119,8 @@ def ranking_part(measured: Measured) -> Part:
         results = {measured.run.path: ranking.result}
         curves.append(Curve(ranking.name, measured.split.name, results))
         precisions[ranking.name] = ranking.lists.average_precision
-    references = published_rank_1(measured)
     title = "Cumulative match characteristic"
-    cmc = cmc_drawing("cmc", title, curves, references=references)
+    cmc = cmc_drawing("cmc", title, curves, references=references_of(measured))
     return Part("ranking", "Ranking", drawings=[cmc, _precision_drawing(precisions)])
 
 
@@ -234,14 +214,7 @@ def cmc_drawing(
     *,
     references: Mapping[str, float] | None = None,
 ) -> Drawing:
-    """Returns some CMC over one another.
-
-    Args:
-        name: Name of the figure, unique in the page.
-        title: Its title.
-        curves: The curves.
-        references: Published rank-1 by name, shares.
-    """
+    """Returns some CMC over one another, with published rank-1 by name, shares."""
     drawn = [replace(curve, label=_in_figures(curve.label)) for curve in curves]
     figure = run_curves.cmc_of(drawn, references=references).picture(NARROW)
     caption = "Share of the valid queries with a match up to a rank."
@@ -298,11 +271,7 @@ def _precision_drawing(precisions: Mapping[str, np.ndarray]) -> Drawing:
         "who are not found at all; one on the right, people who are found whole.",
         alt="Histogram of the average precision of the queries.",
         svg=inline_svg(precision_figure(drawn, width=NARROW), "precision"),
-        table=Table(
-            caption="Average precision, in percent.",
-            head=["", *precisions],
-            rows=rows,
-        ),
+        table=Table("Average precision, in percent.", ["", *precisions], rows),
     )
 
 

@@ -8,6 +8,7 @@ from topdb_tf.evaluate.comparability import differences_from_published
 from topdb_tf.evaluate.measured import Measured
 from topdb_tf.evaluate.scores import METRICS
 from topdb_tf.evaluate.table import printed_scores
+from topdb_tf.figures.run_curves import published_rank_1
 from topdb_tf.report.words import recipe_text, title_of
 from topdb_tf.runs.recipes import NearestRecipe, nearest_recipe
 from topdb_tf.texts import NOTHING, Table, percent, signed
@@ -16,13 +17,7 @@ _METHOD = "Top-DB-Net"  # whose figures stand beside a run that is no method's
 
 
 class Tile(NamedTuple):
-    """One of the few scores at the top of a report.
-
-    Args:
-        name: Name of the score.
-        value: Its value in percent.
-        more: The re-ranked value and how far it is from that, where it is known.
-    """
+    """One of the few scores at the top of a report, and more of its re-ranked one."""
 
     name: str
     value: str
@@ -86,21 +81,13 @@ def notes_on_paper(measured: Measured) -> list[str]:
     return [f"Settings and protocol are the paper's. {source}", *notes]
 
 
-def published_rank_1(measured: Measured) -> Mapping[str, float]:
+def references_of(measured: Measured) -> Mapping[str, float]:
     """Returns the paper's rank-1 by name, where this run may be held against it."""
     dataset = measured.split.name
     if dataset not in published.TITLES or _reasons_against(measured):
         return {}
     method = method_of(nearest_recipe(measured.config))
-    tables = [(published.TABLE_1, "")]
-    if len(measured.rankings) > 1:
-        tables.append((published.TABLE_2, ", re-ranked"))
-    shares = {}
-    for table, end in tables:
-        printed = table.get(method, {}).get(dataset)
-        if printed is not None:
-            shares[f"{method} in the paper{end}"] = printed.rank_1 / 100
-    return shares
+    return published_rank_1(method, dataset, rerank=len(measured.rankings) > 1)
 
 
 def _reasons_against(measured):
