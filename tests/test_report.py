@@ -146,7 +146,7 @@ def test_pictures_are_small_told_apart_and_without_what_the_file_says(tmp_path):
         Image.new("RGB", (300, 600), color).save(path, exif=exif)
     thumbnails = Thumbnails()
     assert [thumbnails.number_of(p) for p in (*paths, paths[0])] == [0, 1, 0]
-    texts = thumbnails.encoded()
+    texts = thumbnails.encoded(progress=lambda done, of: None)
     assert len(texts) == 2
     for text, channel in zip(texts, (0, 2), strict=True):
         data = base64.b64decode(text)

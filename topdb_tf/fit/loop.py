@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from topdb_tf.evaluate.embedding import Embedder, keep_features, retrieval_set_of
+from topdb_tf.evaluate.embedding import Embedder, keep_features
 from topdb_tf.evaluate.scores import Scores, score_lines, score_set, write_scores
 from topdb_tf.files import sha256_of
 from topdb_tf.fit.memory import explained_memory, scoring_memory, training_memory
@@ -53,9 +53,8 @@ class Training(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """What the network scored after an epoch: first queries, then the gallery."""
+    """What the network scored after an epoch, and the embeddings that it did by."""
 
-    features: np.ndarray
     retrieval_set: RetrievalSet
     result: RetrievalResult
 
@@ -109,22 +108,17 @@ def train(
 
 def _score(training):
     """Returns what the network scores with the weights that it has now."""
-    config, embedder_of_test = training.config, training.embedder_of_test
+    config = training.config
     with explained_memory(lambda: scoring_memory(config)), training.as_used():
-        features = embedder_of_test.features(training.embedder)
-    retrieval_set = retrieval_set_of(
-        features,
-        embedder_of_test.split,
-        ignore_cameras=config.evaluation.ignore_cameras,
-    )
-    return Scored(features, retrieval_set, score_set(retrieval_set, config))
+        retrieval_set = training.embedder_of_test.retrieval_set(training.embedder)
+    return Scored(retrieval_set, score_set(retrieval_set, config))
 
 
 def _written_scores(training, run, scored):
     """Writes the scores of a finished training, the re-ranked ones too if asked for."""
-    config, reranked = training.config, None
+    config, images, reranked = training.config, scored.retrieval_set, None
     if config.evaluation.rerank:
-        reranked = score_set(scored.retrieval_set, config, rerank=True)
+        reranked = score_set(images, config, rerank=True)
     scores = Scores(
         scored.result,
         reranked,
@@ -133,8 +127,9 @@ def _written_scores(training, run, scored):
         model_sha256=sha256_of(run.embedder),
     )
     write_scores(run.scores, scores)
+    features = np.concatenate([images.query_features, images.gallery_features])
     split = training.embedder_of_test.split
-    keep_features(open_run(run.path), scored.features, split, say=training.say)
+    keep_features(open_run(run.path), features, split, say=training.say)
     return scores
 
 

@@ -21,13 +21,9 @@ _ENVIRONMENT = ("precision", "device", "topdb_tf", "git_commit")
 
 @dataclass(frozen=True)
 class Compared:
-    """One of the trainings that are compared.
+    """One of the trainings that are compared, by a letter.
 
-    Args:
-        letter: Its short name.
-        training: Its runs, one a seed.
-        measured: What was measured of its first run.
-        scores: Scores by the folder of the run, those of the first run among them.
+    Its first run was measured; scores are by the folder of each of its runs.
     """
 
     letter: str
@@ -59,12 +55,9 @@ class Compared:
 
 
 class ScoreBeside(NamedTuple):
-    """A score of a training.
+    """A score of a training, and how far its mean is from the first training's.
 
-    Args:
-        spread: Its mean and deviation.
-        difference: How far the mean is from that of the first training; `None` of the
-            first itself, and where it is not comparable.
+    There is no such difference of the first itself, and where it is not comparable.
     """
 
     spread: Spread
@@ -82,13 +75,9 @@ class ScoreBeside(NamedTuple):
 
 
 class QueryDifference(NamedTuple):
-    """How the queries of the first training fare in another one.
+    """How the queries of the first training fare in another one, told by its letter.
 
-    Args:
-        letter: Short name of the other.
-        precision: The difference in average precision.
-        rank_1_gained: Number of queries that only the other has right at rank 1.
-        rank_1_lost: Number of queries that only the first has right there.
+    The other alone is right at rank 1 where it gained, the first where it lost.
     """
 
     letter: str
@@ -159,12 +148,7 @@ def settings_that_differ(compared: Sequence[Compared]) -> Table:
 def scores_beside(
     first: Compared, one: Compared, *, reranked: bool
 ) -> Mapping[str, ScoreBeside]:
-    """Returns the scores of a training, by the name of the metric.
-
-    Args:
-        first: The first training.
-        one: The training, which may be the first itself.
-        reranked: Whether the re-ranked scores are meant.
+    """Returns the scores of a training, which may be the first, by name of the metric.
 
     Raises:
         ValueError: If the seeds of a training were scored by different protocols.

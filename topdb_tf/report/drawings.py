@@ -31,16 +31,10 @@ _LEFT_OUT = (
 
 
 class Drawing(NamedTuple):
-    """A drawn figure as a page shows it.
+    """A drawn figure as a page shows it, by a name that is unique there.
 
-    Args:
-        name: Its name, unique in the page.
-        title: Its title.
-        caption: What it shows.
-        alt: The same for those who do not see it.
-        svg: The figure.
-        narrow: The same for a telephone, where the figure is as wide as a page.
-        table: Its numbers, where they are few.
+    `narrow` is for a telephone, where the figure is as wide as a page, and the table
+    has its numbers where they are few.
     """
 
     name: str
@@ -55,10 +49,7 @@ class Drawing(NamedTuple):
 def wide_drawing(name: str, picture: Callable[[float], Figure], **words) -> Drawing:
     """Returns a figure that takes the whole width of a page.
 
-    Args:
-        name: Its name, unique in the page.
-        picture: Function from a width in inches to the figure.
-        **words: `title`, `caption`, `alt` and `table` of `Drawing`.
+    The picture is drawn from a width in inches; the words are those of a `Drawing`.
     """
     svg = inline_svg(picture(WIDE), name)
     narrow = inline_svg(picture(NARROW), f"{name}-narrow")
@@ -71,10 +62,6 @@ def inline_svg(figure: Figure, name: str) -> Markup:
     It has no background, black is the colour of the page's text, and its letters are
     the page's. Names inside it begin with `name`, so that several figures of a page
     do not take each other's parts.
-
-    Args:
-        figure: The figure.
-        name: Name of the figure, unique in the page.
     """
     with mpl.rc_context({"svg.fonttype": "none"}):  # letters stay text
         svg = svg_of(figure)

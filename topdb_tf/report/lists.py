@@ -62,10 +62,6 @@ def queries_of_page(lists: RankLists, number: int) -> Mapping[int, str]:
 
     Three in ten have the lowest AP, a quarter is wrong at rank 1, one in ten has the
     highest AP, and the others are drawn at random.
-
-    Args:
-        lists: The ranking that they are judged by.
-        number: How many, at least 1; all with a match if there are fewer.
     """
     number = min(number, int((lists.first_match_rank > 0).sum()))
     return chosen_queries(
@@ -77,14 +73,8 @@ def queries_of_page(lists: RankLists, number: int) -> Mapping[int, str]:
     )
 
 
-def data_of_lists(
-    lists: QueryLists, progress: Callable[[int, int], None] | None = None
-) -> dict:
+def data_of_lists(lists: QueryLists, progress: Callable[[int, int], None]) -> dict:
     """Returns what the script of a page draws: queries, their lists and pictures.
-
-    Args:
-        lists: The lists.
-        progress: Called with the number of pictures done and of all.
 
     Returns:
         `lists` (names), `images` (WebP in Base64, each once), `gallery` (`[name,
@@ -95,7 +85,8 @@ def data_of_lists(
     split, thumbnails = lists.split, Thumbnails()
     places, queries = {}, []  # of the images in the gallery of the page
     for query, reason in lists.reasons.items():
-        name, person, camera, image = _cells(split, split.query[query], thumbnails)
+        names = ("name", "person", "camera", "image")
+        cells = _cells(split, split.query[query], thumbnails)
         ranked = []
         for images in lists.images(query):
             for shown in images:
@@ -105,10 +96,7 @@ def data_of_lists(
         precisions = [float(one.average_precision[query]) for one in rankings]
         queries.append(
             {
-                "name": name,
-                "person": person,
-                "camera": camera,
-                "image": image,
+                **dict(zip(names, cells, strict=True)),
                 "reason": reason,
                 "ap": [round(precision, 5) for precision in precisions],
                 "first": [int(one.first_match_rank[query]) for one in rankings],

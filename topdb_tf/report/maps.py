@@ -21,15 +21,7 @@ _SHADE = 0.6
 
 
 class Picture(NamedTuple):
-    """A picture inside a page.
-
-    Args:
-        data: WebP in Base64.
-        name: What it shows.
-        alt: The same for those who do not see it.
-        width: In pixels.
-        height: In pixels.
-    """
+    """A picture inside a page, WebP in Base64, and what is said of it."""
 
     data: str
     name: str
@@ -39,24 +31,14 @@ class Picture(NamedTuple):
 
 
 class PicturesOfQuery(NamedTuple):
-    """The pictures of one query.
-
-    Args:
-        caption: What is said below them.
-        pictures: They themselves.
-    """
+    """The pictures of one query, and what is said below them."""
 
     caption: str
     pictures: Sequence[Picture]
 
 
 class Maps(NamedTuple):
-    """Pictures of several queries.
-
-    Args:
-        lead: What is said above them.
-        queries: Those of each query.
-    """
+    """Pictures of several queries, and what is said above them."""
 
     lead: str
     queries: Sequence[PicturesOfQuery]
@@ -65,9 +47,7 @@ class Maps(NamedTuple):
 def some_of_each_reason(reasons: Mapping[int, str], number: int) -> list[int]:
     """Returns places of queries, one of each reason after the other.
 
-    Args:
-        reasons: Why a query is shown, by its place.
-        number: How many; all there are if that is less.
+    There are at most `number` of them; reasons are by the place of the query.
     """
     by_reason = {}
     for query, reason in reasons.items():
@@ -80,10 +60,7 @@ def some_of_each_reason(reasons: Mapping[int, str], number: int) -> list[int]:
 def activation_pictures(measured: Measured, embedder, queries: Sequence[int]) -> Maps:
     """Returns pictures of some queries with the activation and the dropped rows.
 
-    Args:
-        measured: What was measured.
-        embedder: Its model.
-        queries: Their places, at least one.
+    The embedder is the model that was measured, and queries are told by their places.
     """
     split, lists = measured.split, measured.plain.lists
     records = [split.query[query] for query in queries]
@@ -110,10 +87,6 @@ def epochs_pictures(measured: Measured, queries: Sequence[int]) -> Maps:
     """Returns pictures of some queries with the activation through the training.
 
     Where the run keeps too few checkpoints, there is none, and `lead` says so.
-
-    Args:
-        measured: What was measured.
-        queries: Their places.
     """
     try:
         epochs = evenly(kept_epochs(measured.run))

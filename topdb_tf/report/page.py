@@ -28,13 +28,7 @@ _PRIVACY = (
 
 
 class Contents(NamedTuple):
-    """What a page holds.
-
-    Args:
-        queries: Number of queries whose ranked lists are shown, at least 1.
-        top: Number of ranked images of a list, at least 1.
-        images: Whether there are pictures, which show the people of the data set.
-    """
+    """What a page holds: ranked lists of some queries, and pictures of the people."""
 
     queries: int = 60
     top: int = 10
@@ -42,16 +36,7 @@ class Contents(NamedTuple):
 
 
 class WrittenPage(NamedTuple):
-    """A page that was written.
-
-    Args:
-        out: The HTML file.
-        bytes: Its size.
-        queries_shown: Number of queries whose ranked lists it shows.
-        holds_real_people: Whether real people are to be seen in it.
-        seconds: Seconds by part of the work.
-        total_seconds: Seconds of all parts.
-    """
+    """A page that was written, and the seconds by part of the work."""
 
     out: Path
     bytes: int
@@ -61,11 +46,7 @@ class WrittenPage(NamedTuple):
     total_seconds: float
 
     def size_line(self, queries: str) -> str:
-        """Returns how large it is and what it shows, for people.
-
-        Args:
-            queries: What the queries are among, such as `of 750 queries`.
-        """
+        """Returns how large it is, and lists of what it shows: `of 750 queries`."""
         size = size_text(self.bytes)
         return f"{self.out}, {size}: ranked lists of {self.queries_shown:,} {queries}"
 
@@ -95,11 +76,6 @@ def check_page(out: Path, contents: Contents) -> None:
             )
 
 
-def shows_people(dataset: str) -> bool:
-    """Returns whether the images of a data set show real people, as far as is known."""
-    return dataset != _WITHOUT_PEOPLE
-
-
 def write_page(
     out: Path,
     template: str,
@@ -118,9 +94,9 @@ def write_page(
 
     Args:
         out: The HTML file; an older one is replaced when the new one is whole.
-        template: Name of a template beside this module.
+        template: Name of a template in `templates`.
         contents: What the page holds.
-        watch: Seconds by part of the work.
+        watch: Seconds by part of the work, those of writing it added.
         datasets: Names of the data sets that it is of.
         lists: Its ranked lists, if there are any.
         **shown: What else the template shows, by name.
@@ -128,7 +104,7 @@ def write_page(
     Raises:
         jinja2.UndefinedError: If the template shows something that is not there.
     """
-    data, has_people = None, any(map(shows_people, datasets))
+    data, has_people = None, any(name != _WITHOUT_PEOPLE for name in datasets)
     if lists is not None:
         with progress_bar("making pictures") as progress:
             data = data_of_lists(lists, progress)

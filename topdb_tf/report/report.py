@@ -21,7 +21,7 @@ from topdb_tf.report.parts import Part, parts_of_run
 from topdb_tf.report.score_tables import notes_on_paper, score_table, tiles
 from topdb_tf.runs.folder import Run
 from topdb_tf.runs.machine import current_environment
-from topdb_tf.runs.recipes import NearestRecipe, fit_command, nearest_recipe
+from topdb_tf.runs.recipes import fit_command, nearest_recipe
 
 _NUM_MAPS = 12
 _NUM_TRAINED = 3  # queries that are followed through the training
@@ -29,13 +29,7 @@ _NUM_TRAINED = 3  # queries that are followed through the training
 
 @dataclass(frozen=True)
 class ReportResult:
-    """A run, and the page that was written of it.
-
-    Args:
-        page: The page.
-        measured: What was measured of the run.
-        warnings: What a reader must know before relying on the scores.
-    """
+    """A run, the page that was written of it, and what its readers must know."""
 
     page: WrittenPage
     measured: Measured
@@ -105,7 +99,8 @@ def write_report(
         lists=lists,
         program="topdb-tf report",
         title=run.name,
-        subtitle=_subtitle(measured, near),
+        subtitle=f"{words.title_of(measured.split.name)}, recipe "
+        f"{words.recipe_text(near)}",
         warnings=warnings,
         sections=_sections(parts, contents),
         tiles=tiles(measured),
@@ -116,7 +111,11 @@ def write_report(
         drawn_parts=parts,
         maps=maps,
         epochs=epochs,
-        commands=_commands(run),
+        commands=[
+            fit_command(run.config, run.path),
+            f"topdb-tf evaluate {run.path} --rerank",
+            f"topdb-tf report {run.path}",
+        ],
         settings=words.settings_beside_recipe(near),
         environment=words.whole_environment(run.environment),
         about=_about_page(measured, lists),
@@ -138,11 +137,6 @@ def report_lines(result: ReportResult) -> list[str]:
         *(f"warning: {line}" for line in result.warnings),
         *result.page.last_lines(),
     ]
-
-
-def _subtitle(measured: Measured, near: NearestRecipe) -> str:
-    dataset = words.title_of(measured.split.name)
-    return f"{dataset}, recipe {words.recipe_text(near)}"
 
 
 def _lists(measured: Measured, contents: Contents) -> QueryLists:
@@ -174,14 +168,6 @@ def _sections(parts: Sequence[Part], contents: Contents) -> list[tuple[str, str]
         sections.append(("ranked-lists", "Ranked lists"))
         sections.append(("activation", "Where the network looks"))
     return [*sections, ("settings", "Settings and environment")]
-
-
-def _commands(run: Run) -> list[str]:
-    return [
-        fit_command(run.config, run.path),
-        f"topdb-tf evaluate {run.path} --rerank",
-        f"topdb-tf report {run.path}",
-    ]
 
 
 def _about_page(measured: Measured, lists: QueryLists | None) -> words.NamesAndValues:

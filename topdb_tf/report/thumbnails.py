@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
@@ -24,25 +25,20 @@ class Thumbnails:
         """Returns the number of an image; the same file has the same number."""
         return self._numbers.setdefault(Path(path), len(self._numbers))
 
-    def encoded(self, progress=None) -> list[str]:
+    def encoded(self, progress: Callable[[int, int], None]) -> list[str]:
         """Returns the copies by number, WebP in Base64.
-
-        Args:
-            progress: Called with the number of copies made and of all.
 
         Raises:
             OSError: If a file is no image that can be read.
         """
         texts = []
         for path in self._numbers:
-            texts.append(thumbnail(path))
-            if progress is not None:
-                progress(len(texts), len(self._numbers))
+            texts.append(_thumbnail(path))
+            progress(len(texts), len(self._numbers))
         return texts
 
 
-def thumbnail(path: Path) -> str:
-    """Returns a small copy of an image file, WebP in Base64."""
+def _thumbnail(path):
     with Image.open(path) as image:
         image.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # a large JPEG is decoded smaller
         small = image.convert("RGB")

@@ -56,12 +56,7 @@ def recipe_text(near: NearestRecipe) -> str:
 
 
 def summary(measured: Measured, info: RunInfo) -> NamesAndValues:
-    """Returns what a run is.
-
-    Args:
-        measured: What was measured of it.
-        info: How far it came.
-    """
+    """Returns what a run is."""
     environment, split = measured.run.environment, measured.split
     trained_on = title_of(measured.embedded.origin.trained_on)
     if measured.embedded.is_own:
@@ -144,12 +139,7 @@ def whole_environment(environment: Environment) -> NamesAndValues:
 
 
 def warnings_of(measured: Measured, info: RunInfo) -> list[str]:
-    """Returns what a reader must know before relying on the scores.
-
-    Args:
-        measured: What was measured of the run.
-        info: How far it came.
-    """
+    """Returns what a reader must know before relying on the scores."""
     split, protocol = measured.split, measured.plain.result.protocol
     lines = [
         *measured.notes,
