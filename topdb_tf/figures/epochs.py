@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from topdb_tf.drawing.activations import epochs_figure
-from topdb_tf.drawing.heat import activation_maps
-from topdb_tf.figures.images import ImageChoice, batches_of, shown_images
+from topdb_tf.figures.images import ImageChoice, activation_of, shown_images
 from topdb_tf.figures.view import View
 from topdb_tf.progress import progress_bar
 from topdb_tf.runs.data import read_data
@@ -153,15 +152,12 @@ class _Network:
 
     def activation(self, checkpoint, images, map_name):
         """Returns the activation maps of images at a checkpoint."""
-        from topdb_tf.model.feature_maps import feature_maps
         from topdb_tf.training.averaging import as_used
         from topdb_tf.training.state import restore
 
         restore(self._trainer, checkpoint.arrays)
-        batches = batches_of(self._embedder, self._config, images)
         with as_used(self._trainer.network, self._trainer.optimizer):
-            maps = feature_maps(self._embedder, batches, name=map_name)
-        return activation_maps(maps)
+            return activation_of(self._embedder, self._config, images, map_name)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import numpy as np
 from topdb_tf.data.image_files import list_images
 from topdb_tf.data.market import DISTRACTOR_PID
 from topdb_tf.data.records import ImageRecord, Split
+from topdb_tf.drawing.heat import activation_maps
 from topdb_tf.runs.data import read_data
 from topdb_tf.runs.folder import Run
 from topdb_tf.runs.machine import load_tensorflow
@@ -17,13 +18,10 @@ from topdb_tf.texts import Say, silent
 
 
 class ImageChoice(NamedTuple):
-    """Which images a figure shows.
+    """Which images a figure shows: files and folders of them.
 
-    Args:
-        places: Image files, and folders of them; none: queries of the data set.
-        dataset: Another data set than the run's own.
-        num: Number of queries, each of another person.
-        seed: Seed of the choice of queries.
+    Without any these are drawn queries of the run's or another data set, each of
+    another person.
     """
 
     places: Sequence[Path] = ()
@@ -109,6 +107,16 @@ def aspect_of(model) -> float:
     """Returns height over width of the images that a model takes."""
     height, width = model.input_shape[1:3]
     return height / width
+
+
+def activation_of(
+    model, config: Config, images: Sequence[np.ndarray], map_name: str
+) -> np.ndarray:
+    """Returns activation maps of images, shape `(num_images, rows, columns)`."""
+    from topdb_tf.model.feature_maps import feature_maps
+
+    batches = batches_of(model, config, images)
+    return activation_maps(feature_maps(model, batches, name=map_name))
 
 
 def batches_of(model, config: Config, images: Sequence[np.ndarray]):

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.drawing.activations import activation_figure
-from topdb_tf.drawing.heat import activation_maps, heat
+from topdb_tf.drawing.heat import heat
 from topdb_tf.figures.images import (
     ImageChoice,
+    activation_of,
     aspect_of,
-    batches_of,
     loaded_model,
     shown_images,
 )
@@ -66,13 +66,14 @@ def activations(
     runs = [run, *(open_run(path, say=say) for path in beside)]
     models = [loaded_model(one, best=best) for one in runs]
     shown = shown_images(run, choice, say=say)
-    maps = [_maps(model, run.config, shown.images, map_name) for model in models]
+    config, images = run.config, shown.images
+    maps = [activation_of(model, config, images, map_name) for model in models]
     names = [_label(one, runs) for one in runs]
     aspect = aspect_of(models[0])
 
     def picture(width):
         return activation_figure(
-            shown.images,
+            images,
             dict(zip(names, maps, strict=True)),
             threshold=threshold,
             labels=shown.labels,
@@ -80,21 +81,12 @@ def activations(
             width=width,
         )
 
-    images = tuple(
+    shares = tuple(
         KeptShares(path, [_kept(one[place], image, threshold) for one in maps])
-        for place, (path, image) in enumerate(
-            zip(shown.paths, shown.images, strict=True)
-        )
+        for place, (path, image) in enumerate(zip(shown.paths, images, strict=True))
     )
     paths = tuple(one.path for one in runs)
-    return View(Activations(paths, map_name, threshold, images), picture)
-
-
-def _maps(model, config, images, map_name):
-    from topdb_tf.model.feature_maps import feature_maps
-
-    batches = batches_of(model, config, images)
-    return activation_maps(feature_maps(model, batches, name=map_name))
+    return View(Activations(paths, map_name, threshold, shares), picture)
 
 
 def _label(run, runs) -> str:

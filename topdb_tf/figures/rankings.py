@@ -15,14 +15,10 @@ from topdb_tf.runs.machine import load_tensorflow
 
 
 class QueryChoice(NamedTuple):
-    """Which queries are shown.
+    """How many queries are shown of the lowest AP, the highest, and wrong at rank 1.
 
-    Args:
-        lowest: How many of the lowest average precision.
-        highest: How many of the highest.
-        wrong: How many, drawn, whose first image is wrong.
-        pids: Persons all of whose queries are shown.
-        seed: Seed of the draws, and of the order among equal queries.
+    Of the persons `pids` all are. The seed is that of the draws, and of the order among
+    equal queries.
     """
 
     lowest: int = 0

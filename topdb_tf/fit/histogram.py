@@ -7,17 +7,16 @@ import numpy as np
 from PIL import Image
 
 _SIZE = (64, 128)  # (width, height)
+_NUM_STRIPES, _NUM_BINS = 6, 16
 _CHANNELS = 8  # R, G, B, hue, saturation, Y, Cb, Cr
 
 
-def color_histograms(
-    paths: Sequence[Path], *, num_stripes: int = 6, num_bins: int = 16
-) -> np.ndarray:
+def color_histograms(paths: Sequence[Path]) -> np.ndarray:
     """Returns the colour histograms of the horizontal stripes of each image.
 
-    An image is resized to 64 x 128 pixels and cut into stripes of equal height.
+    An image is resized to 64 x 128 pixels and cut into six stripes of equal height.
     In each stripe the values of eight colour channels (red, green, blue; hue,
-    saturation; luma and the two chromas) are counted in bins of equal width. Every
+    saturation; luma and the two chromas) are counted in 16 bins of equal width. Every
     histogram sums to 1 before its square root is taken, so the Euclidean distance
     between two images is, up to a factor, the Hellinger distance between their
     histograms. The rows have length 1.
@@ -27,35 +26,20 @@ def color_histograms(
     stripes of Liu et al., Person re-identification: what features are important?,
     ECCV workshops 2012; the texture filters of both are left out.
 
-    Args:
-        paths: Image files.
-        num_stripes: Number of stripes, in [1, 128].
-        num_bins: Number of bins of each channel, in [1, 256].
-
     Returns:
-        float32 array of shape `(num_images, num_stripes * 8 * num_bins)`.
+        float32 array of shape `(num_images, 6 * 8 * 16)`.
 
     Raises:
-        ValueError: If `num_stripes` or `num_bins` is out of its range, or if an image
-            cannot be decoded.
+        ValueError: If an image cannot be decoded.
         FileNotFoundError: If there is no such image.
     """
-    if not 1 <= num_stripes <= _SIZE[1]:
-        raise ValueError(
-            f"`num_stripes` must be in [1, {_SIZE[1]}], the rows of an image. "
-            f"Received: num_stripes={num_stripes}"
-        )
-    if not 1 <= num_bins <= 256:
-        raise ValueError(
-            f"`num_bins` must be in [1, 256]. Received: num_bins={num_bins}"
-        )
-    dim = num_stripes * _CHANNELS * num_bins
+    dim = _NUM_STRIPES * _CHANNELS * _NUM_BINS
     features = np.zeros((len(paths), dim), dtype=np.float32)
     for row, path in zip(features, paths, strict=True):
         channels = _color_channels(path)
         counts = [
-            np.bincount(values.ravel() // 256, minlength=num_bins) / values.size
-            for stripe in np.array_split(channels * num_bins, num_stripes)
+            np.bincount(values.ravel() // 256, minlength=_NUM_BINS) / values.size
+            for stripe in np.array_split(channels * _NUM_BINS, _NUM_STRIPES)
             for values in np.moveaxis(stripe, -1, 0)
         ]
         row[:] = np.sqrt(np.concatenate(counts) / len(counts))

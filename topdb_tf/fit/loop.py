@@ -74,10 +74,7 @@ def train(
 ) -> None:
     """Trains to the last epoch, or an early end, and writes the scores.
 
-    Args:
-        training: What it works with.
-        run: The folder that it writes to.
-        resumed: The checkpoint to go on from; the trainer is in its state.
+    The trainer is in the state of the checkpoint that is resumed.
 
     Raises:
         NonFiniteLossError: If a loss or gradient becomes NaN or infinite.

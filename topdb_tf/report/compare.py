@@ -154,13 +154,7 @@ def _trainings(folders: Sequence[Path], overrides: Sequence[str]) -> list[Traini
     return trainings
 
 
-def _page(
-    out: Path,
-    compared: Sequence[Compared],
-    contents: Contents,
-    notes: Sequence[str],
-    watch: Stopwatch,
-) -> WrittenPage:
+def _page(out, compared, contents, notes, watch) -> WrittenPage:
     parts = parts_of_comparison(compared)
     watch.lap("figures")
     lists = _lists(compared, contents) if contents.images else None

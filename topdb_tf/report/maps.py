@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image
 
 from topdb_tf.data.records import ImageRecord
-from topdb_tf.drawing.heat import activation_maps, heat, overlay
+from topdb_tf.drawing.heat import heat, overlay
 from topdb_tf.evaluate.measured import Measured
 from topdb_tf.figures.epochs import epoch_maps, evenly, kept_epochs
-from topdb_tf.figures.images import batches_of
+from topdb_tf.figures.images import activation_of, batches_of
 from topdb_tf.report.thumbnails import encoded_image
 from topdb_tf.report.words import person_name
 
@@ -127,17 +127,13 @@ def _lead(is_dropped):
 def _maps_and_drops(embedder, measured: Measured, records: Sequence[ImageRecord]):
     """Returns maps `(num_images, rows, columns)` and which rows would be dropped."""
     from topdb_tf.data.decoding import decode_images
-    from topdb_tf.model.feature_maps import (
-        dropped_rows,
-        drops_ranked_rows,
-        feature_maps,
-    )
+    from topdb_tf.model.feature_maps import dropped_rows, drops_ranked_rows
 
     images = decode_images([record.path for record in records])
-    batches = batches_of(embedder, measured.config, images)
-    maps = activation_maps(feature_maps(embedder, batches))
+    maps = activation_of(embedder, measured.config, images, "backbone")
     if not drops_ranked_rows(embedder):
         return maps, None
+    batches = batches_of(embedder, measured.config, images)
     return maps, dropped_rows(embedder, batches).is_dropped
 
 
