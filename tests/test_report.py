@@ -15,8 +15,9 @@ from topdb_tf.drawing.style import new_figure, styled
 from topdb_tf.evaluate.evaluate import evaluate
 from topdb_tf.evaluate.measured import measure
 from topdb_tf.evaluate.scores import read_scores, write_scores
-from topdb_tf.figures.run_curves import Curve
-from topdb_tf.fit.info import seconds_of_training
+from topdb_tf.figures.run_curves import Curve, read_log
+from topdb_tf.fit.info import run_info
+from topdb_tf.report import words
 from topdb_tf.report.compare import write_comparison
 from topdb_tf.report.drawings import inline_svg
 from topdb_tf.report.lists import queries_of_page
@@ -93,13 +94,16 @@ def test_the_paper_is_its_own_recipe():
 
 
 def test_the_seconds_of_a_training_are_those_of_its_epochs(tmp_path, small_run):
-    log = tmp_path / "log.csv"
-    assert seconds_of_training(log) is None
+    assert 0 < read_log(open_run(small_run)).total_seconds < 3600
+    folder = shutil.copytree(small_run, tmp_path / "run")
+    measured, run, log = measure(open_run(folder)), open_run(folder), folder / "log.csv"
     log.write_text("epoch,loss,seconds\n1,0.5,70.5\n2,,5\n")
-    assert seconds_of_training(log) == 75.5
+    assert read_log(run).total_seconds == 75.5
     log.write_text("epoch,loss\n1,0.5\n")  # of a version that did not measure them
-    assert seconds_of_training(log) is None
-    assert 0 < seconds_of_training(small_run / "log.csv") < 3600
+    assert read_log(run).total_seconds is None
+    log.unlink()
+    told = dict(words.summary(measured, run_info(run)))
+    assert told["Trained"] == ["unknown: the run's log has no seconds of each epoch"]
 
 
 def test_the_interval_takes_persons_for_independent():

@@ -13,11 +13,11 @@ from click.testing import CliRunner
 
 from tests.conftest import draw_people
 from topdb_tf.cli import main
+from topdb_tf.figures.run_curves import read_log
 from topdb_tf.files import sha256_of
 from topdb_tf.fit.fit import fit, resume
-from topdb_tf.fit.info import seconds_of_training
 from topdb_tf.fit.resume import warn_of_other_replicas
-from topdb_tf.runs.folder import RunFolder, held
+from topdb_tf.runs.folder import RunFolder, held, open_run
 from topdb_tf.runs.network import as_begun
 from topdb_tf.runs.recipes import read_recipe
 from topdb_tf.training.checkpoint_files import (
@@ -226,7 +226,7 @@ def test_a_run_whose_log_has_no_seconds_is_gone_on_with(interrupted):
     log = (interrupted / "log.csv").read_text()
     assert log.startswith(old)
     assert len({line.count(",") for line in log.splitlines()}) == 1
-    assert seconds_of_training(interrupted / "log.csv") is None
+    assert read_log(open_run(interrupted)).total_seconds is None
 
 
 def test_after_damage_elsewhere_the_checkpoint_before_leads_to_the_same_end(

@@ -147,6 +147,12 @@ class Log:
         last = [(name, column[-1]) for name, column in self.columns.items()]
         return [(name, figure) for name, figure in last if figure is not None]
 
+    @property
+    def total_seconds(self) -> float | None:
+        """How long the epochs took; older versions did not write it of each."""
+        seconds = self.columns.get("seconds", (None,))
+        return None if None in seconds else sum(seconds)
+
 
 def read_log(run: Run) -> Log:
     """Returns the log of a run.

@@ -1,8 +1,6 @@
 """What a run is, how far it came, and what it scored."""
 
-import csv
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from topdb_tf.evaluate.scores import Scores, read_scores, score_lines
@@ -100,16 +98,3 @@ def info_lines(info: RunInfo) -> list[str]:
         lines.append(f"best        epoch {epoch}, mAP {mean_ap:.1%}")
     scores = score_lines(info.scores) if info.scores else ["none yet"]
     return lines + [f"scores      {line}" for line in scores]
-
-
-def seconds_of_training(log: Path) -> float | None:
-    """Returns how long the epochs in a run's log took, with their scores.
-
-    It is not known, `None`, where there is no log, or one of a version that did not
-    write the seconds of each epoch.
-    """
-    if not log.is_file():
-        return None
-    with log.open(newline="", encoding="utf-8") as file:
-        seconds = [row.get("seconds") for row in csv.DictReader(file)]
-    return sum(map(float, seconds)) if seconds and all(seconds) else None

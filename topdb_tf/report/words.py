@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from topdb_tf.data.records import DatasetCard, Split, load_card
 from topdb_tf.evaluate.measured import Measured
 from topdb_tf.evaluate.scores import PAPER_METRICS
-from topdb_tf.fit.info import RunInfo, seconds_of_training
+from topdb_tf.figures.run_curves import read_log
+from topdb_tf.fit.info import RunInfo
 from topdb_tf.fit.seeds import DEVIATION, read_seeds
 from topdb_tf.retrieval.pairs.intervals import share_of_trials
 from topdb_tf.retrieval.protocol import Protocol
@@ -202,7 +203,8 @@ def _seed_lines(measured):
 
 
 def _time_lines(measured):
-    seconds = seconds_of_training(measured.run.folder.log)
+    run = measured.run
+    seconds = read_log(run).total_seconds if run.folder.log.is_file() else None
     if seconds is None:
         return ["unknown: the run's log has no seconds of each epoch"]
     return [f"{duration_text(seconds)} of training and scoring"]
