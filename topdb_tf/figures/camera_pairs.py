@@ -38,9 +38,7 @@ class CameraScores:
 def cameras_of(embedded: Embedded, *, score: str = "rank-1") -> View:
     """Returns the scores of a run by the cameras of the query and of the gallery.
 
-    Args:
-        embedded: The test images; metric and cameras are those of the run's settings.
-        score: `rank-1` or `mAP`, which is drawn.
+    Metric and cameras are those of the run's settings; drawn is `rank-1` or `mAP`.
 
     Raises:
         ValueError: If no cameras are known.

@@ -43,14 +43,8 @@ def epochs(
     """Returns the activation over images at several epochs.
 
     Weights are those that would be scored: the averages where a run keeps averages.
-
-    Args:
-        run: The run; the data set of its settings tells the number of training
-            identities.
-        choice: Which images.
-        only: Epochs; none: up to six of those kept, evenly, with the first and last.
-        map_name: The map, of `topdb_tf.model.variants.MAPS`.
-        say: Function that shows a line to the user.
+    Where no epochs are named, up to six of those kept are shown, evenly, with the first
+    and last. The map is one of `topdb_tf.model.variants.MAPS`.
 
     Raises:
         FileNotFoundError: If the data is missing.
@@ -84,14 +78,10 @@ def epoch_maps(
     *,
     map_name: str = "backbone",
 ) -> np.ndarray:
-    """Returns the activation maps of images at several epochs of a run.
+    """Returns the activation maps of images at several of the epochs that a run kept.
 
-    Args:
-        run: The run; the data set of its settings tells the number of training
-            identities.
-        images: RGB, uint8, each of shape `(height, width, 3)`.
-        epochs: Epochs of `kept_epochs`.
-        map_name: The map, of `topdb_tf.model.variants.MAPS`.
+    Images are RGB, uint8, each of shape `(height, width, 3)`. The data set of the run's
+    settings tells the number of training identities.
 
     Returns:
         float32 array of shape `(num_epochs, num_images, rows, columns)`.

@@ -48,16 +48,10 @@ def activations(
     threshold: float = 0.5,
     say: Say = silent,
 ) -> View:
-    """Returns the activation of a run's model over images.
+    """Returns the activation of the models of a run, and of others beside, over images.
 
-    Args:
-        run: The run.
-        choice: Which images.
-        beside: Folders of other runs, drawn beside it on the same images.
-        best: Whether to take the models of the best epochs instead of the last.
-        map_name: The map, of `topdb_tf.model.variants.MAPS`.
-        threshold: Share of the heat that pixels must reach to be kept, in (0, 1).
-        say: Function that shows a line to the user.
+    The map is one of `topdb_tf.model.variants.MAPS`. Pixels are kept that reach the
+    threshold, a share of the heat in (0, 1).
 
     Raises:
         FileNotFoundError: If a run has no model yet, or an image is missing.

@@ -42,12 +42,8 @@ def masks(
 ) -> View:
     """Returns the rows that a run's training drops of images, and a random block.
 
-    Args:
-        run: The run.
-        choice: Which images, shown as they are: not flipped, zoomed or erased. Its
-            seed is that of the random block, too.
-        best: Whether to take the model of the best epoch instead of the last.
-        say: Function that shows a line to the user.
+    Images are shown as they are: not flipped, zoomed or erased. The seed of their
+    choice is that of the random block, too.
 
     Raises:
         FileNotFoundError: If the run has no model yet, or an image is missing.

@@ -69,9 +69,7 @@ class DistancesOfPairs:
 def distances_of(embedded: Embedded, *, num_bins: int = 80) -> View:
     """Returns how far apart the test images of one person and of two persons are.
 
-    Args:
-        embedded: The test images; metric and cameras are those of the run's settings.
-        num_bins: Most number of bins of the histograms.
+    Metric and cameras are those of the run's settings. There are at most `num_bins`.
 
     Raises:
         ValueError: If there are no pairs of one person by two cameras, or of two.

@@ -91,14 +91,10 @@ def rankings(
     rerank: bool = False,
     with_junk: bool = False,
 ) -> View:
-    """Returns ranked lists of some queries of a run.
+    """Returns ranked lists of some queries of a run, the re-ranked one below each.
 
-    Args:
-        embedded: The test images; metric and cameras are those of the run's settings.
-        choice: Which queries.
-        top: Length of the lists.
-        rerank: Whether the re-ranked list follows each list.
-        with_junk: Whether images by the query's own camera are shown among the others.
+    Metric and cameras are those of the run's settings. Junk is images of the query's
+    person by its own camera, which are not ranked.
 
     Raises:
         ValueError: If no query is chosen, or the data cannot be scored.

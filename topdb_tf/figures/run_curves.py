@@ -75,14 +75,6 @@ def cmc(
     The paper's rank-1 stands beside them where it was printed for the data set, and
     all runs were trained on that and scored by the paper's protocol.
 
-    Args:
-        trainings: The trainings.
-        dataset: Another data set than the one that each was trained on.
-        best: Whether to take the model of the best epoch instead of the last.
-        rerank: Whether to add the re-ranked curves.
-        max_rank: The last rank drawn.
-        say: Function that shows a line to the user.
-
     Raises:
         FileNotFoundError: If a run without scores has no model, or its data is missing.
         ValueError: If the seeds of a training were scored by different protocols.
@@ -114,12 +106,7 @@ def cmc_of(
     references: Mapping[str, float] | None = None,
     max_rank: int = 20,
 ) -> View:
-    """Returns the figure of some CMC that are there already.
-
-    Args:
-        curves: The curves.
-        references: The rank-1 of the paper's network by name, shares.
-        max_rank: The last rank drawn.
+    """Returns the figure of some CMC, with the paper's rank-1 by name, shares.
 
     Raises:
         ValueError: If the seeds of a training were scored by different protocols.
@@ -236,13 +223,7 @@ def scores_of_run(
 ) -> Scores:
     """Returns the scores of a run, which is scored where its folder lacks them.
 
-    Args:
-        run: The run.
-        dataset: Another data set than the one it was trained on.
-        best: Whether the scores are those of the best epoch instead of the last.
-        rerank: Whether there must be re-ranked scores.
-        like: Scores whose protocols they must have.
-        say: Function that shows a line to the user.
+    They must be by the protocols of those that they are to be `like`.
     """
     scores = read_scores(run, dataset, best=best)
     if scores is None:

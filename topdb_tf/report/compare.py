@@ -93,16 +93,8 @@ def write_comparison(
 
     Runs of the same settings from different seeds are one training. Its scores are
     means; its ranked lists are those of its first seed. Seeds that were not scored yet,
-    or by another protocol than the first, are scored.
-
-    Args:
-        folders: Folders of runs, or of seeds.
-        out: The HTML file; an older one is replaced when the new one is whole.
-        contents: What the page holds.
-        dataset: Another data set than the one that each was trained on.
-        overrides: Settings of the data, for all runs.
-        best: Whether to take the models of the best epochs instead of the last.
-        rerank: Whether the re-ranked scores are compared too.
+    or by another protocol than the first, are scored. An older page is replaced when
+    the new one is whole.
 
     Raises:
         FileNotFoundError: If a folder is no run, has no model, or the data is missing.

@@ -64,13 +64,8 @@ def write_report(
 ) -> ReportResult:
     """Embeds, scores and ranks a data set, and writes all of it as one page.
 
-    Args:
-        run: The run.
-        out: The HTML file; an older one is replaced when the new one is whole.
-        contents: What the page holds.
-        dataset: Another data set than the one it was trained on.
-        best: Whether to take the model of the best epoch instead of the last.
-        rerank: Whether to rank by k-reciprocal re-ranked distances too.
+    An older page is replaced when the new one is whole. The data set is the one that
+    the run was trained on, unless another is named.
 
     Raises:
         FileNotFoundError: If the run has no model, the data is missing, or there is
