@@ -55,7 +55,7 @@ def report(run, out, data_root, queries, top, no_images, opens, as_json, **measu
     from topdb_tf.runs.folder import open_run
 
     run = open_run(run, data_overrides(None, data_root), say=say)
-    contents = Contents(queries=queries, top=top, images=not no_images)
+    contents = Contents(queries, top, images=not no_images)
     result = write_report(run, out or run.folder.report, contents, **measuring)
     _finish(result, report_lines, opens, as_json)
 
@@ -84,7 +84,7 @@ def compare(runs, out, data_root, queries, top, no_images, opens, as_json, **mea
     from topdb_tf.report.compare import compare_lines, write_comparison
     from topdb_tf.report.page import Contents
 
-    contents = Contents(queries=queries, top=top, images=not no_images)
+    contents = Contents(queries, top, images=not no_images)
     overrides = data_overrides(None, data_root)
     result = write_comparison(runs, out, contents, overrides=overrides, **measuring)
     _finish(result, compare_lines, opens, as_json)

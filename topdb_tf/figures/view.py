@@ -11,10 +11,8 @@ from matplotlib.figure import Figure
 class View:
     """A figure of a run, which commands write to files and pages show.
 
-    Args:
-        facts: What it shows, a frozen dataclass; `--json` prints it, as
-            `topdb_tf.files.plain` has it.
-        picture: Function that draws it, from its width in inches.
+    `--json` prints its facts, as `topdb_tf.files.plain` has them. The picture is drawn
+    from its width in inches.
     """
 
     facts: Any

@@ -59,6 +59,12 @@ def recipe_text(near: NearestRecipe) -> str:
 def summary(measured: Measured, info: RunInfo) -> NamesAndValues:
     """Returns what a run is."""
     environment, split = measured.run.environment, measured.split
+    protocol = measured.plain.result.protocol
+    evaluated_on = [
+        title_of(split.name),
+        f"{protocol.num_valid_queries:,} valid queries of "
+        f"{protocol.num_queries:,}, {protocol.num_gallery:,} gallery images",
+    ]
     trained_on = title_of(measured.embedded.origin.trained_on)
     if measured.embedded.is_own:
         trained_on += f", {len(split.train):,} images"
@@ -72,7 +78,7 @@ def summary(measured: Measured, info: RunInfo) -> NamesAndValues:
         ("Seed", _seed_lines(measured)),
         ("Trained", _time_lines(measured)),
         ("Device", environment.device or "unknown"),
-        ("Evaluated on", _evaluated_lines(measured)),
+        ("Evaluated on", evaluated_on),
     ]
 
 
@@ -208,15 +214,6 @@ def _time_lines(measured):
     if seconds is None:
         return ["unknown: the run's log has no seconds of each epoch"]
     return [f"{duration_text(seconds)} of training and scoring"]
-
-
-def _evaluated_lines(measured):
-    protocol = measured.plain.result.protocol
-    return [
-        title_of(measured.split.name),
-        f"{protocol.num_valid_queries:,} valid queries of "
-        f"{protocol.num_queries:,}, {protocol.num_gallery:,} gallery images",
-    ]
 
 
 def _subset_lines(split):
