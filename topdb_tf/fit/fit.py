@@ -31,16 +31,8 @@ from topdb_tf.fit.workers import (
 from topdb_tf.progress import progress_bar
 from topdb_tf.runs.data import located, read_data, write_division
 from topdb_tf.runs.folder import Run, RunFolder, new_run, open_run
-from topdb_tf.runs.machine import (
-    current_environment,
-    set_precision,
-)
-from topdb_tf.runs.network import (
-    as_begun,
-    build_trainer,
-    check_network,
-    rate_of_epoch,
-)
+from topdb_tf.runs.machine import current_environment, set_precision
+from topdb_tf.runs.network import as_begun, build_trainer, check_network, rate_of_epoch
 from topdb_tf.runs.recipes import check_same_settings
 from topdb_tf.runs.settings import Config
 from topdb_tf.texts import Say, silent
