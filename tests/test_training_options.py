@@ -269,7 +269,9 @@ def test_a_run_without_progress_ends_early_and_is_finished(
     assert "of epoch 2" in line
     assert positions(run.checkpoints)[0] == (4, 0)
     assert json.loads(run.scores.read_text())["mean_ap"] == 0.4
-    assert "epochs      4 of 9 done, stopped early" in info_lines(run_info(open_run(run.path)))
+    assert "epochs      4 of 9 done, stopped early" in info_lines(
+        run_info(open_run(run.path))
+    )
     assert resumed(run.path) == [
         f"{run.path} is finished: it stopped early after 4 of 9 epochs."
     ]
