@@ -113,11 +113,6 @@ def read_benchmark(
 ) -> Split:
     """Reads a data set in the Market-1501 layout from the first of its folders.
 
-    Args:
-        data_root: Folder of all data sets.
-        card: Card of the data set.
-        progress: Not called: there is nothing to extract.
-
     Raises:
         ValueError: If the name of an image does not tell its person and camera.
         FileNotFoundError: If none of the card's folders holds a part.
@@ -135,13 +130,7 @@ def read_cuhk03(
     """Reads CUHK03 under the new protocol: ready-made folders, else `cuhk-03.mat`.
 
     Where both are there, the ready-made CUHK03-NP folders are read: they hold the
-    same images and nothing has to be extracted.
-
-    Args:
-        kind: "labeled" or "detected".
-        data_root: Folder of all data sets.
-        card: Card of the data set.
-        progress: Called with the numbers of images done and to do.
+    same images and nothing has to be extracted. The kind is "labeled" or "detected".
 
     Raises:
         ValueError: If a file is not what it should be.
@@ -162,11 +151,6 @@ def read_synthetic(
 ) -> Split:
     """Reads the embedded data set of drawn people; draws it first if it is missing.
 
-    Args:
-        data_root: Folder of all data sets.
-        card: Card of the data set.
-        progress: Called with the numbers of images drawn and to draw.
-
     Raises:
         ValueError: If the folder holds something else.
     """
@@ -185,6 +169,8 @@ DATASETS = {
     "msmt17-v2": functools.partial(read_msmt17, "V2"),
     "synthetic": read_synthetic,
 }
+"""What reads each data set: of the data root, the card, and `progress`, which is called
+with the numbers of images done and to do where images are extracted or drawn."""
 
 
 def _unknown_message(name):

@@ -16,13 +16,8 @@ _FILE_NAME = re.compile(r"([1-5])_(\d{3})_([12])_(\d{2})\.png")
 class Protocol(NamedTuple):
     """The new protocol: 767 identities to train on, 700 to test on.
 
-    Args:
-        file_names: Name of each image, `<pair>_<person>_<view>_<image>.png`.
-        pids: Person identity of each image, int64 of shape `(num_images,)`.
-        camids: View of each image, 1 or 2, int64 of shape `(num_images,)`.
-        train: Indices of the training images, from 0.
-        query: Indices of the queries.
-        gallery: Indices of the gallery.
+    Images are named `<pair>_<person>_<view>_<image>.png`; the view, 1 or 2, is the
+    camera. The parts are indices of images, from 0. All arrays are int64.
     """
 
     file_names: tuple[str, ...]
@@ -86,9 +81,6 @@ def read_original(
 
 def read_protocol(path: Path) -> Protocol:
     """Reads `cuhk03_new_protocol_config_labeled.mat` or `…_detected.mat`.
-
-    Args:
-        path: The file, of MATLAB's version 5.
 
     Raises:
         ValueError: If the file is not a protocol.

@@ -43,8 +43,6 @@ class ImageFiles(Sequence):
 def decode_image(path: Path | str) -> np.ndarray:
     """Returns the RGB pixels of a JPEG or PNG file, uint8 `(height, width, 3)`.
 
-    See `rgb_pixels`.
-
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no image, or not a whole one.
@@ -147,11 +145,7 @@ def resize_pixels(pixels, image_size):
 
 
 def check_image_size(image_size):
-    """Checks a `(height, width)`.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """Raises `ValueError` unless this is a `(height, width)`."""
     if len(image_size) != 2 or min(image_size) < 1:
         raise ValueError(
             "`image_size` must be (height, width) in pixels. "

@@ -96,24 +96,20 @@ def _with_cameras(sightings, notes):
     """Returns the images with the cameras that all names tell, if no folder does."""
     if any(one.camera for one in sightings):
         return sightings
-    matches = [_CAMERA_IN_NAME.search(one.path.stem) for one in sightings]
-    silent = [
-        one.path.name
-        for one, match in zip(sightings, matches, strict=True)
-        if not match
-    ]
-    if len(silent) == len(sightings):
-        return sightings
-    if silent:
+    named, silent = [], []
+    for one in sightings:
+        if match := _CAMERA_IN_NAME.search(one.path.stem):
+            named.append(one._replace(camera=match[1]))
+        else:
+            silent.append(one.path.name)
+    if not silent:
+        return named
+    if named:
         notes.append(
             f"No camera is read from the names of images, as {len(silent):,} of "
             f"{len(sightings):,} do not tell it: {listed(silent, 3)}."
         )
-        return sightings
-    return [
-        one._replace(camera=match[1])
-        for one, match in zip(sightings, matches, strict=True)
-    ]
+    return sightings
 
 
 def _sighting(path, person, camera, folder):

@@ -8,12 +8,7 @@ from topdb_tf.data.market import is_image
 
 
 class ImageList(NamedTuple):
-    """Image files, and what lay among them.
-
-    Args:
-        paths: The images, sorted within each folder.
-        skipped: Files that are no images by their names.
-    """
+    """Image files, sorted within each folder, and what lay among them."""
 
     paths: tuple[Path, ...]
     skipped: tuple[Path, ...]

@@ -20,13 +20,10 @@ _NAME_PATTERN = re.compile(r"(-1|\d+)_c(\d+)(?!\d)")
 
 
 class PartFolder(NamedTuple):
-    """What lies in the folder of one part.
+    """What lies in the folder of one part, sorted by file name.
 
-    Args:
-        records: The images that are used, sorted by file name.
-        junk: Images of pid -1.
-        unnamed: Images whose names do not tell person and camera.
-        others: Files that are no images, and folders.
+    Beside the images that are used, that is junk of pid -1, images whose names do not
+    tell person and camera, and others: files that are no images, and folders.
     """
 
     records: tuple[ImageRecord, ...]

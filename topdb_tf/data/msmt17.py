@@ -32,12 +32,6 @@ def read_msmt17(
     Source: Wei et al., Person Transfer GAN to Bridge Domain Gap for Person
     Re-Identification, CVPR 2018 (https://arxiv.org/abs/1711.08565).
 
-    Args:
-        version: "V1" or "V2".
-        data_root: Folder of all data sets.
-        card: Card of the data set.
-        progress: Not called: there is nothing to extract.
-
     Raises:
         ValueError: If a line of a list cannot be read.
         FileNotFoundError: If the folders, a list or images are missing.

@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 
 import topdb_tf
+from topdb_tf.files import record_of
 
 
 class ImageRecord(NamedTuple):
@@ -228,21 +229,13 @@ def load_card(name: str) -> DatasetCard:
             f"A card must hold exactly the keys {', '.join(expected)}, and archives if "
             f"there are any ({path}). Received: keys={sorted(entries)}"
         )
-    folders = tuple(entries.pop("folders"))
-    counts = entries.pop("parts")
-    return DatasetCard(
-        name=name,
-        folders=folders,
-        parts={part: PartCounts(**counts[part]) for part in counts},
-        archives=tuple(_archive_card(entry, name, folders[0]) for entry in archives),
-        **entries,
-    )
-
-
-def _archive_card(entry, name, folder):
-    """Returns what a card says of an archive; lists of YAML become tuples."""
-    values = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in entry.items()
-    }
-    return ArchiveCard(**{"name": name, "folder": folder} | values)
+    known = {field.name for field in fields(ArchiveCard)}
+    for archive in archives:
+        if not known.issuperset(archive):
+            raise ValueError(
+                f"An archive of a card must hold no keys but {', '.join(sorted(known))} "
+                f"({path}). Received: keys={sorted(archive)}"
+            )
+    defaults = {"name": name, "folder": entries["folders"][0]}
+    entries["archives"] = [defaults | archive for archive in archives]
+    return record_of(DatasetCard, {"name": name, **entries})

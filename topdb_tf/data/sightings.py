@@ -32,9 +32,7 @@ class Sighting(NamedTuple):
 def without_junk(sightings: list[Sighting], notes: list[str]) -> list[Sighting]:
     """Leaves out pid -1 where persons are numbers, and spells each number one way.
 
-    Args:
-        sightings: The images.
-        notes: Gets a line if any are left out.
+    `notes` gets a line if any are left out.
     """
     if not all(re.fullmatch(r"-?\d+", one.person) for one in sightings):
         return sightings

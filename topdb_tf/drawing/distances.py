@@ -23,12 +23,7 @@ _SAME, _DIFFERENT = "same person", "different persons"
 
 
 class Threshold(NamedTuple):
-    """A distance up to which two images are taken for one person.
-
-    Args:
-        distance: The threshold.
-        text: What stands beside it, such as its measured rates.
-    """
+    """A distance up to which two images are taken for one person, with its legend."""
 
     distance: float
     text: str

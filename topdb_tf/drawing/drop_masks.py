@@ -55,7 +55,6 @@ def drop_mask_figure(
         ValueError: If there is no image, or shapes do not fit.
     """
     _check(images, row_activity, top_dropped, block_dropped)
-
     with styled():
         canvas, groups = grouped_panels(
             len(images),

@@ -8,13 +8,9 @@ from matplotlib.axes import Axes
 
 
 class EndLabel(NamedTuple):
-    """The name of a line, to stand right of its end.
+    """The name of a line, to stand right of its end, a place in units of the data.
 
-    Args:
-        x: Horizontal place of the line's end, in units of the data.
-        y: Vertical place of the line's end, in units of the data.
-        text: The name.
-        look: Colour, dashes and mark of the line, as `Axes.plot` takes them.
+    The look is colour, dashes and mark of the line, as `Axes.plot` takes them.
     """
 
     x: float
@@ -29,11 +25,6 @@ def add_end_labels(axes: Axes, labels: Sequence[EndLabel], *, size: float = 8) -
     The joining lines look as the lines do, and end in their marks. The names are
     black, for colours that are told apart are not all easily read.
     To be called when the lines are drawn and the limits of the axes are set.
-
-    Args:
-        axes: Where the lines are.
-        labels: Their names.
-        size: Size of the letters, in points.
     """
     axes.figure.draw_without_rendering()  # only now the height of the axes is known
     box = axes.get_window_extent()
@@ -71,12 +62,6 @@ def spread_apart(
 
     They keep their order, equal ones that of the list, and are between `low` and
     `high` as far as there is room.
-
-    Args:
-        places: Wanted places.
-        gap: Least difference between two of them.
-        low: The lowest place.
-        high: The highest place.
 
     Example:
         >>> from topdb_tf.drawing.labels import spread_apart

@@ -17,13 +17,7 @@ _TITLE_SIZE = 9  # points
 
 
 class Row(NamedTuple):
-    """Images of one identity.
-
-    Args:
-        label: What is written before them, such as "pid 7".
-        images: RGB, uint8 of shape `(height, width, 3)` each.
-        captions: A short line below each, such as "camera 3".
-    """
+    """RGB images of one identity, with a label before them and a caption below each."""
 
     label: str
     images: Sequence[np.ndarray]
@@ -31,25 +25,14 @@ class Row(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Images that are shown side by side, such as two that are nearly the same.
-
-    Args:
-        images: RGB, uint8 of shape `(height, width, 3)` each.
-        captions: A short line below each.
-    """
+    """RGB images that are shown side by side, such as two that are nearly the same."""
 
     images: Sequence[np.ndarray]
     captions: Sequence[str]
 
 
 class Section(NamedTuple):
-    """Groups under one heading.
-
-    Args:
-        title: The heading.
-        groups: What is shown.
-        lines: What is written below, a line each.
-    """
+    """Groups under one heading, and lines of text below them."""
 
     title: str
     groups: Sequence[Group]
@@ -64,13 +47,8 @@ def montage_figure(
     All images are of one height, with their own ratio up to twice that of a standing
     person; wider ones are squeezed.
 
-    Args:
-        title: Heading of the sheet.
-        rows: Identities.
-        sections: What wants a look.
-
     Raises:
-        ValueError: If an image is not RGB, or there is nothing to draw.
+        ValueError: If an image is not RGB, uint8, or there is nothing to draw.
     """
     groups = [group for section in sections for group in section.groups]
     pictures = [image for row in [*rows, *groups] for image in row.images]
@@ -79,8 +57,8 @@ def montage_figure(
     with styled():
         width = (PAGE_WIDTH - 2 * _MARGIN - _LABEL) / _COLUMNS - _GAP
         sheet = _Sheet(width)
-        height = sheet.measure(rows, sections)
-        sheet.draw(Canvas(PAGE_WIDTH, height), title, rows, sections)
+        sheet.draw(None, title, rows, sections)
+        sheet.draw(Canvas(PAGE_WIDTH, sheet.top + _MARGIN), title, rows, sections)
         return sheet.canvas.figure
 
 
@@ -91,20 +69,13 @@ class _Sheet:
         self.width, self.height = width, 2 * width
         self.canvas, self.top = None, 0.0
 
-    def measure(self, rows, sections):
-        self.draw(None, "", rows, sections)
-        return self.top + _MARGIN
-
     def draw(self, canvas, title, rows, sections):
         self.canvas, self.top = canvas, _MARGIN
         self._heading(title)
         self.top += 2 * LINE
         for row in rows:
             self._text(_MARGIN, self.top + self.height / 2, row.label, _LABEL - _GAP)
-            left = _MARGIN + _LABEL
-            for image, caption in zip(row.images, row.captions, strict=True):
-                self._panel(left, self.top, image, caption)
-                left += self.width + _GAP
+            self._line([row], _MARGIN + _LABEL, self.top)
             self.top += self._row
         self.top += 2 * _GAP
         self._sections(sections)

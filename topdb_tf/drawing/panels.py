@@ -70,12 +70,7 @@ class Canvas:
     def text(self, left, top, text: str, *, room: float | None = None, **options):
         """Writes text with its upper left corner, or as `options` say, at a place.
 
-        Args:
-            left: In inches.
-            top: In inches.
-            text: What is written; its middle is left out where it needs more room.
-            room: The width that it may take, in inches. Defaults to any.
-            **options: Arguments of `matplotlib.text.Text`.
+        Its middle is left out where it needs more than `room`, a width in inches.
         """
         options = {"fontsize": SMALL_LETTERS, "va": "top", "ha": "left", **options}
         if room is not None:
@@ -151,13 +146,7 @@ def grouped_panels(
 
 
 def shortened(text: str, room: float, size: float = SMALL_LETTERS) -> str:
-    """Returns the text, without its middle if it is wider than there is room.
-
-    Args:
-        text: One line.
-        room: In inches.
-        size: Size of the letters, in points.
-    """
+    """Returns a line, without its middle if it is wider than `room`, in inches."""
     if len(text) < 2 or text_width(text, size) <= room:
         return text
 
@@ -178,11 +167,7 @@ def text_width(text: str, size: float = SMALL_LETTERS) -> float:
 
 
 def check_images(images: Sequence[np.ndarray]) -> None:
-    """Raises `ValueError` unless there are RGB images, uint8 `(height, width, 3)`.
-
-    Raises:
-        ValueError: If there is none, or one of them is something else.
-    """
+    """Raises `ValueError` unless there are RGB images, uint8 `(height, width, 3)`."""
     bad = [
         image
         for image in images

@@ -76,11 +76,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def check_format(path: Path) -> None:
-    """Raises `ValueError` unless a figure can be written under this name.
-
-    Raises:
-        ValueError: If the name ends in something else than `.png`, `.svg` or `.pdf`.
-    """
+    """Raises `ValueError` unless a name ends in `.png`, `.svg` or `.pdf`."""
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(
             f"A figure must be written as .png, .svg or .pdf. Received: path={path}"

@@ -31,13 +31,10 @@ _STREAMS = ("global", "top_drop", "regularization")  # drawn first, in this orde
 
 
 class Band(NamedTuple):
-    """A figure of one or several runs by epoch.
+    """A figure of one or several runs by epoch, each array of shape `(num_epochs,)`.
 
-    Args:
-        epochs: Epochs in which at least one run has it, ascending.
-        mean: Over the runs that have it, the same shape.
-        deviation: Sample standard deviation, the same shape, zero where one run alone
-            has it; none if there is one run.
+    Epochs are those in which at least one run has it. The sample standard deviation is
+    zero where one run alone has it; there is none if there is one run.
     """
 
     epochs: np.ndarray

@@ -37,13 +37,7 @@ _CLUTTER = re.compile(r"(^|/)(__MACOSX/|\._|\.DS_Store$|Thumbs\.db$)")
 
 
 class Member(NamedTuple):
-    """A file in an archive.
-
-    Args:
-        name: Its path in the archive, parts separated by `/`.
-        size: In bytes, as the archive says.
-        info: What `zipfile` or `tarfile` calls it by.
-    """
+    """A file in an archive: its path there, parts separated by `/`, and its bytes."""
 
     name: str
     size: int
@@ -77,9 +71,6 @@ def open_archive(path: Path) -> Iterator[Archive]:
     """Opens a zip, tar, tar.gz, tar.bz2 or tar.xz file, told by its contents.
 
     Everything in it is looked at before anything is given.
-
-    Args:
-        path: The file.
 
     Raises:
         FileNotFoundError: If there is no such file.

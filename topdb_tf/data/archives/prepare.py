@@ -16,12 +16,7 @@ from topdb_tf.progress import progress_bar
 
 
 class Kind(NamedTuple):
-    """An archive that can be unpacked.
-
-    Args:
-        name: What `--dataset` calls it.
-        entries: The card of each data set that can be in it, and what that says of it.
-    """
+    """An archive, by the name that `--dataset` has for it, of one or more data sets."""
 
     name: str
     entries: tuple[tuple[DatasetCard, ArchiveCard], ...]

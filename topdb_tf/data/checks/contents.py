@@ -16,12 +16,7 @@ _SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "PNG": (".png"
 
 
 def check_images(images: ImageIndex, contents: ImageContents) -> list[Finding]:
-    """Finds files that are damaged, of another format or odd in size.
-
-    Args:
-        images: The images.
-        contents: What the file of each image is, in the same order.
-    """
+    """Finds files that are damaged, of another format or odd in size."""
     return [
         *_unreadable(images, contents),
         *_misnamed(images, contents),

@@ -13,12 +13,7 @@ from topdb_tf.texts import counted, listed
 
 
 def check_copies(images: ImageIndex, contents: ImageContents) -> list[Finding]:
-    """Finds files of the same content, and tells the harmful from the harmless.
-
-    Args:
-        images: The images.
-        contents: What the file of each image is, in the same order.
-    """
+    """Finds files of the same content, and tells the harmful from the harmless."""
     indices_of = {}
     for index, digest in enumerate(contents.digests):
         if digest:
@@ -40,12 +35,8 @@ def check_near_duplicates(
 
     Those are pairs in training and test, of two persons, or of two cameras; images of
     one person by one camera follow each other and are alike by nature. Copies to the
-    byte are left to `check_copies`.
-
-    Args:
-        images: The images.
-        contents: What the file of each image is, in the same order.
-        progress: Called with the numbers of blocks of pairs done and to do.
+    byte are left to `check_copies`. `progress` is called with the numbers of blocks of
+    pairs done and to do.
     """
     trained, unknown = images.is_trained, images.pids == DISTRACTOR_PID
     digests = np.array([digest.hex() for digest in contents.digests])

@@ -10,11 +10,7 @@ from topdb_tf.data.records import Split, camids_of, pids_of
 
 
 class ImageIndex:
-    """All images of a data set in one row: training, queries, gallery.
-
-    Args:
-        split: The data set.
-    """
+    """All images of a data set in one row: training, queries, gallery."""
 
     def __init__(self, split: Split):
         self.records = split.records

@@ -23,13 +23,9 @@ OTHER_FORMATS = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".jfif", ".heic", ".a
 
 
 class Listing(NamedTuple):
-    """The images of a data set, and what was found when they were listed.
+    """The images of a data set that can be used, and what was found in its source.
 
-    Args:
-        split: The images that can be used.
-        source: The file or folder that was read.
-        card: The card of a benchmark; `None` for one's own images.
-        findings: What its owner should know.
+    One's own images have no card.
     """
 
     split: Split
@@ -65,13 +61,18 @@ def list_dataset(
             original, findings = _list_market(path, short)
             sightings = sightings_of(original, path)
             split = split_of(sightings, name=short, source=path, **division)
-            split = _undivided(split, original)
+            if original.train and original.query and original.gallery:
+                # Nothing was divided: the pids are those of the names.
+                parts = {part: original.part(part) for part in PARTS}
+                split = replace(split, **parts, pid_names={}, camera_names={})
         else:
             _refuse_benchmarks(path)
             split = read_split(name, data_root, **division)
     except (ValueError, FileNotFoundError) as error:
         split = Split(short, (), (), ())
-        findings.append(_unusable(error))
+        message = " ".join(str(error).split())
+        fix = "Training would stop with this message. Nothing else was looked at."
+        findings.append(Finding("error", "layout", message, fix))
     notes = (Finding("note", "reading", note, "") for note in split.notes)
     return Listing(split, path, None, (*findings, *notes))
 
@@ -85,15 +86,6 @@ def _list_benchmark(name, data_root, progress):
     split = DATASETS[name](data_root, card, progress=progress)
     source = split.records[0].path.parent if split.records else data_root
     return Listing(split, source, card, ())
-
-
-def _unusable(error):
-    return Finding(
-        "error",
-        "layout",
-        " ".join(str(error).split()),
-        "Training would stop with this message. Nothing else was looked at.",
-    )
 
 
 def _refuse_benchmarks(path):
@@ -113,14 +105,6 @@ def _refuse_benchmarks(path):
             f"below the data root as {' or '.join(dict.fromkeys(places))}, and name it "
             f"{names}."
         )
-
-
-def _undivided(divided, original):
-    """Returns the split with the pids of the names, if it had all parts."""
-    if not (original.train and original.query and original.gallery):
-        return divided
-    parts = {part: original.part(part) for part in PARTS}
-    return replace(divided, **parts, pid_names={}, camera_names={})
 
 
 def _list_market(folder, name):

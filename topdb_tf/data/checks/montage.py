@@ -39,15 +39,7 @@ def draw_montage(
     findings: Sequence[Finding],
     name: str,
 ) -> None:
-    """Draws some identities by camera, and what findings want a look at.
-
-    Args:
-        path: Where to: `.png`, `.svg` or `.pdf`.
-        images: All images of the data set.
-        contents: What the file of each image is, in the same order.
-        findings: What was found.
-        name: Name of the data set.
-    """
+    """Draws some identities by camera, and what findings want a look at, to a file."""
     from topdb_tf.drawing.montage import montage_figure
     from topdb_tf.drawing.style import save_figure
 
@@ -100,13 +92,10 @@ def _section(finding, images, usable):
     groups = []
     for paths in finding.groups[:_GROUPS]:
         shown = [path for path in paths if path in usable][:_PER_GROUP]
-        captions = [_caption(images, places[path]) for path in shown]
+        indices = [places[path] for path in shown]
+        captions = [f"{images.pid_name(i)} c{images.camids[i]}" for i in indices]
         groups.append(Group([_pixels(path) for path in shown], captions))
     return Section(f"{finding.kind}: {len(finding.groups):,}", groups)
-
-
-def _caption(images, index):
-    return f"{images.pid_name(index)} c{images.camids[index]}"
 
 
 def _damaged(finding):

@@ -14,12 +14,7 @@ _SCARCE, _TYPICAL = 50, 50  # a camera of fewer images than a 50th of the median
 
 
 def check_names(split: Split, card: DatasetCard | None) -> list[Finding]:
-    """Finds what counts, pids and camids tell.
-
-    Args:
-        split: The data set.
-        card: The card of a benchmark; `None` for one's own images.
-    """
+    """Finds what counts, pids and camids tell; one's own images have no card."""
     return [
         *_counts(split, card),
         *_withdrawn(card),

@@ -73,7 +73,14 @@ def _missing_matches(split, *, ignore_cameras):
         return
     cameras = {record.camid for record in split.query + split.gallery}
     if len(cameras) == 1 and not ignore_cameras:
-        yield _one_camera(cameras.pop())
+        yield Finding(
+            "error",
+            "one-camera",
+            f"All queries and gallery images are of camera {cameras.pop()}, so no "
+            "query has a match seen by another camera: the camera ids look constant.",
+            "Give each image the number of its camera, or count matches of the same "
+            "camera: --ignore-cameras (fit: --set evaluation.ignore_cameras=true).",
+        )
         return
     unmatched = _unmatched(split, ignore_cameras)
     groups = tuple((record.path,) for record in unmatched)
@@ -97,17 +104,6 @@ def _missing_matches(split, *, ignore_cameras):
             "Add such images to the gallery, if the scores should count them.",
             groups,
         )
-
-
-def _one_camera(camid):
-    return Finding(
-        "error",
-        "one-camera",
-        f"All queries and gallery images are of camera {camid}, so no query has a "
-        "match seen by another camera: the camera ids look constant.",
-        "Give each image the number of its camera, or count matches of the same "
-        "camera: --ignore-cameras (fit: --set evaluation.ignore_cameras=true).",
-    )
 
 
 def _unmatched(split: Split, ignore_cameras: bool) -> list[ImageRecord]:

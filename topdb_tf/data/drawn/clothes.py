@@ -27,11 +27,7 @@ ACCENT_COLOURS = UPPER_COLOURS | {
     "brown": (0.38, 0.24, 0.15),
 }
 SHOE_COLOURS = {
-    "black": (0.10, 0.10, 0.11),
-    "white": (0.88, 0.88, 0.86),
-    "brown": (0.38, 0.24, 0.15),
-    "grey": (0.48, 0.49, 0.50),
-    "red": (0.68, 0.13, 0.15),
+    name: ACCENT_COLOURS[name] for name in ("black", "white", "brown", "grey", "red")
 }
 HAIR_COLOURS = (
     (0.07, 0.06, 0.06),
@@ -83,15 +79,10 @@ class Piece(NamedTuple):
 
 
 class Lower(NamedTuple):
-    """Textures below the hips.
+    """Textures below the hips; the tail is what hangs there of a skirt or a coat.
 
-    Args:
-        thigh: Hip to knee.
-        shin: Knee to ankle.
-        leg_width: Width of the trousers relative to the leg.
-        tail: What hangs below the hips (skirt, coat), or `None`.
-        tail_length: Its length.
-        tail_flare: How much wider it is at the bottom.
+    The width of the trousers is relative to the leg. The flare is how much wider the
+    tail is at the bottom.
     """
 
     thigh: np.ndarray
@@ -103,18 +94,9 @@ class Lower(NamedTuple):
 
 
 class Outfit(NamedTuple):
-    """Textures and things of one person.
+    """Textures and things of one person: the face with hair, the torso with straps.
 
-    Args:
-        face: Head with hair.
-        neck: Bare skin.
-        torso: Upper garment with straps.
-        upper_arm: Shoulder to elbow.
-        forearm: Elbow to wrist.
-        lower: Trousers or skirt.
-        shoe: Foot.
-        headwear: Hair that stands off the head, hats.
-        bags: Things carried.
+    The neck is bare skin; headwear is hats, and hair that stands off the head.
     """
 
     face: np.ndarray

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.data.drawn.clothes import Outfit, random_outfit
+from topdb_tf.data.drawn.clothes import Outfit, Piece, random_outfit
 
 
 class Part(NamedTuple):
@@ -35,14 +35,9 @@ class Part(NamedTuple):
 
 
 class Person(NamedTuple):
-    """What makes an identity: body and outfit.
+    """What makes an identity: its outfit, and the body relative to the average one.
 
-    Args:
-        build: Widths of torso and hips relative to the average.
-        limbs: Widths of arms and legs relative to the average.
-        shoulders: Width of the shoulders relative to the torso.
-        head: Size of the head relative to the average.
-        outfit: Clothes, hair and bags.
+    The build is the width of torso and hips, and the shoulders are relative to it.
     """
 
     build: float
@@ -133,42 +128,35 @@ def draw_person(
 
 def body_parts(person: Person, pose: Pose) -> list[Part]:
     """Returns the parts of a posed person, in no particular order."""
-    outfit = person.outfit
     parts = [*_head(person), *_torso(person)]
     for side in (-1, 1):
         parts += _leg(person, pose, side)
         parts += _arm(person, pose, side)
-    for bag in outfit.bags:
-        x, y, z = bag.centre
-        half = bag.height / 2
-        parts.append(
-            Part(
-                (x * person.build, y + half, z * person.build),
-                (x * person.build, y - half, z * person.build),
-                tuple(bag.width * r for r in (0.75, 1, 1, 1, 0.9)),
-                bag.depth / bag.width,
-                bag.texture,
-            )
-        )
-    return parts
+    return parts + [_thing(bag, away=person.build) for bag in person.outfit.bags]
+
+
+def _thing(piece: Piece, *, away=1.0, size=1.0, bias=0.0) -> Part:
+    """Returns a thing that a person of this build, or a head of this size, carries."""
+    x, y, z = piece.centre
+    half = piece.height / 2
+    return Part(
+        (x * away, y + half, z * away),
+        (x * away, y - half, z * away),
+        tuple(piece.width * size * share for share in piece.outline),
+        piece.depth / piece.width,
+        piece.texture,
+        bias,
+    )
 
 
 def _head(person: Person) -> list[Part]:
     outfit, size = person.outfit, person.head
     skull = tuple(0.062 * size * r for r in (0.3, 0.75, 0.95, 1, 0.95, 0.8, 0.4))
-    parts = [
+    return [
         Part((0, 0.88, 0), (0, 0.8, 0), (0.033, 0.04), 1.0, outfit.neck),
         Part((0, 1.0, 0.01), (0, 0.855, 0.01), skull, 1.15, outfit.face, 0.02),
+        *(_thing(piece, size=size, bias=0.03) for piece in outfit.headwear),
     ]
-    for piece in outfit.headwear:
-        x, y, z = piece.centre
-        half = piece.height / 2
-        radii = tuple(piece.width * size * r for r in piece.outline)
-        depth = piece.depth / piece.width
-        parts.append(
-            Part((x, y + half, z), (x, y - half, z), radii, depth, piece.texture, 0.03)
-        )
-    return parts
 
 
 def _torso(person: Person) -> list[Part]:
