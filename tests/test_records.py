@@ -121,6 +121,13 @@ def test_a_card_with_wrong_keys_is_refused(tmp_path, monkeypatch, text):
         load_card("made-up")
 
 
+def test_a_card_whose_archive_has_an_unknown_key_is_refused(tmp_path, monkeypatch):
+    install_below(tmp_path, monkeypatch)
+    write_card(tmp_path / "datasets", CARD + "archives: [{hold: [train/]}]\n")
+    with pytest.raises(ValueError, match=r"no keys but name, .*Received: .*'hold'"):
+        load_card("made-up")
+
+
 def test_readers_and_checks_load_no_keras_and_no_tensorflow():
     code = (
         "import sys; from topdb_tf.data import benchmarks, cuhk03, records; "

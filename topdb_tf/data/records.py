@@ -229,11 +229,11 @@ def load_card(name: str) -> DatasetCard:
             f"A card must hold exactly the keys {', '.join(expected)}, and archives if "
             f"there are any ({path}). Received: keys={sorted(entries)}"
         )
-    known = {field.name for field in fields(ArchiveCard)}
+    known = [field.name for field in fields(ArchiveCard)]
     for archive in archives:
-        if not known.issuperset(archive):
+        if not set(archive) <= set(known):
             raise ValueError(
-                f"An archive of a card must hold no keys but {', '.join(sorted(known))} "
+                f"An archive of a card must hold no keys but {', '.join(known)} "
                 f"({path}). Received: keys={sorted(archive)}"
             )
     defaults = {"name": name, "folder": entries["folders"][0]}
