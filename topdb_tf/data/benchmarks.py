@@ -68,8 +68,17 @@ def read_split(
 
 def check_name(name: str | Path) -> None:
     """Raises `ValueError` if a name is neither a data set's nor a path."""
-    if name not in DATASETS and not is_path(name):
-        raise ValueError(_unknown_message(name))
+    if name in DATASETS or is_path(name):
+        return
+    nearest = [known for known in DATASETS if known.startswith(name)]
+    names = [*DATASETS, *(path.name for path in Path.cwd().iterdir())]
+    nearest = nearest or difflib.get_close_matches(name, names, n=1)
+    hint = f"Did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
+    raise ValueError(
+        f"The data set must be one of {', '.join(DATASETS)}, or a CSV file or a "
+        f"folder. {hint}There is no file or folder of that name. "
+        f"Received: name={name!r}"
+    )
 
 
 def is_path(name: str | Path) -> bool:
@@ -171,18 +180,6 @@ DATASETS = {
 }
 """What reads each data set: of the data root, the card, and `progress`, which is called
 with the numbers of images done and to do where images are extracted or drawn."""
-
-
-def _unknown_message(name):
-    nearest = [known for known in DATASETS if known.startswith(name)]
-    names = [*DATASETS, *(path.name for path in Path.cwd().iterdir())]
-    nearest = nearest or difflib.get_close_matches(name, names, n=1)
-    hint = f"Did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
-    return (
-        f"The data set must be one of {', '.join(DATASETS)}, or a CSV file or a "
-        f"folder. {hint}There is no file or folder of that name. "
-        f"Received: name={name!r}"
-    )
 
 
 def _check_counts(split: Split, card: DatasetCard, data_root: Path) -> None:

@@ -23,9 +23,6 @@ MESSAGES = {
 class ImageFiles(Sequence):
     """A sequence of images that reads a file whenever an image is asked for.
 
-    Args:
-        paths: The image files.
-
     Raises:
         FileNotFoundError, ValueError: When an image is asked for, as `decode_image`.
     """

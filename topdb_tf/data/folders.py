@@ -26,9 +26,6 @@ def read_folders(folder: Path) -> tuple[list[Sighting], list[str]]:
     alone is read by names as in Market-1501. Files that are not images, and hidden
     ones, are skipped.
 
-    Args:
-        folder: The folder that holds the folders of the persons.
-
     Returns:
         The images, sorted by their paths, and notes for the user.
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from topdb_tf.data.records import ImageRecord, Split
 from topdb_tf.data.sightings import (
@@ -93,17 +94,11 @@ def split_of(
     )
 
 
-class _Draw:
-    """Draws by names, so that a draw does not depend on what else there is.
+class _Draw(NamedTuple):
+    """Draws by names, so that a draw does not depend on what else there is."""
 
-    Args:
-        seed: Seed of the draws.
-        alike: Whether all cameras count as one.
-    """
-
-    def __init__(self, seed, *, alike):
-        self.seed = seed
-        self.alike = alike
+    seed: int
+    alike: bool  # whether all cameras count as one
 
     def key(self, *what):
         """Returns what the drawn are sorted by."""

@@ -70,16 +70,15 @@ def _check(labels, pids_per_batch, images_per_pid, seed, epoch, num_batches):
             "`labels` must be integers, one an image. "
             f"Received: shape={labels.shape}, dtype={labels.dtype}"
         )
-    if pids_per_batch < 2:
-        raise ValueError(
-            "`pids_per_batch` must be at least 2, so that every image has a negative. "
-            f"Received: pids_per_batch={pids_per_batch}"
-        )
-    if images_per_pid < 2:
-        raise ValueError(
-            "`images_per_pid` must be at least 2, so that every image has a positive. "
-            f"Received: images_per_pid={images_per_pid}"
-        )
+    for name, number, other in (
+        ("pids_per_batch", pids_per_batch, "negative"),
+        ("images_per_pid", images_per_pid, "positive"),
+    ):
+        if number < 2:
+            raise ValueError(
+                f"`{name}` must be at least 2, so that every image has a {other}. "
+                f"Received: {name}={number}"
+            )
     num_pids = len(np.unique(labels))
     if num_pids < pids_per_batch:
         raise ValueError(

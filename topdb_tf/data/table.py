@@ -42,13 +42,10 @@ _OTHER_NAMES = {
 def read_table(path: Path) -> tuple[list[Sighting], list[str]]:
     """Reads a CSV file with the columns `path`, `pid` and perhaps `camid` and `split`.
 
-    The first line names the columns, in any order; others are left out. Cells are
-    separated by commas, semicolons or tabs. Paths are absolute, or relative to the
-    folder of the file. Persons and cameras are numbers or names. The split is one of
-    `PARTS`, in upper or lower case.
-
-    Args:
-        path: The file, UTF-8.
+    The file is UTF-8. Its first line names the columns, in any order; others are left
+    out. Cells are separated by commas, semicolons or tabs. Paths are absolute, or
+    relative to the folder of the file. Persons and cameras are numbers or names. The
+    split is one of `PARTS`, in upper or lower case.
 
     Returns:
         The images in the order of the file, and notes for the user.

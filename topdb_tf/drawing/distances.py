@@ -20,6 +20,11 @@ from topdb_tf.drawing.style import (
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _LETTER_SIZE = 8  # points
 _SAME, _DIFFERENT = "same person", "different persons"
+_METRICS = {
+    "sqeuclidean": "squared Euclidean distance",
+    "euclidean": "Euclidean distance",
+    "cosine": "cosine distance",
+}
 
 
 class Threshold(NamedTuple):
@@ -57,6 +62,7 @@ def distance_figure(
         width: In inches.
     """
     wide = width >= 5
+    thresholds = sorted(thresholds, key=lambda threshold: threshold.distance)
     with styled():
         figure = new_figure(width, 4.4 if wide else 4.6)
         upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 2))
@@ -68,17 +74,16 @@ def distance_figure(
         upper.set_ylim(0)
         upper.set_xlim(edges[0], edges[-1])
         lower.set_ylabel("pairs, %")
-        lower.set_xlabel(_metric_text(metric))
+        lower.set_xlabel(_METRICS.get(metric, metric))
         look = {"frameon": False, "fontsize": 8 if wide else 7, "handlelength": 2.5}
         lower.legend(loc="lower right", **look)
         handles, texts = upper.get_legend_handles_labels()
         num_kinds = len(handles) - len(thresholds)
-        columns = 2 if wide else 1
         figure.legend(
             handles[:num_kinds],
             texts[:num_kinds],
             loc="outside upper center",
-            ncols=columns,
+            ncols=2 if wide else 1,
             **look,
         )
         if thresholds:
@@ -157,7 +162,7 @@ def _draw_rates(axes, roc):
 
 def _draw_thresholds(upper, lower, thresholds):
     """Draws lines, called a, b, c from the left, with what a legend says of them."""
-    for letter, threshold in zip(_LETTERS, _nearest_first(thresholds), strict=False):
+    for letter, threshold in zip(_LETTERS, thresholds, strict=False):
         for axes in (upper, lower):
             axes.axvline(threshold.distance, color=BLACK, linewidth=0.9, zorder=3)
         upper.plot([], [], linestyle="none", label=f"{letter}: {threshold.text}")
@@ -169,8 +174,7 @@ def _name_thresholds(axes, thresholds):
         return
     axes.figure.draw_without_rendering()  # only now the width of the axes is known
     box = axes.get_window_extent()
-    distances = [threshold.distance for threshold in _nearest_first(thresholds)]
-    lines = axes.transData.transform([(distance, 0) for distance in distances])
+    lines = axes.transData.transform([(one.distance, 0) for one in thresholds])
     gap = 0.7 * _LETTER_SIZE * axes.figure.dpi / 72
     places = spread_apart(lines[:, 0], gap=gap, low=box.x0, high=box.x1)
     for letter, place in zip(_LETTERS, places, strict=False):
@@ -184,16 +188,3 @@ def _name_thresholds(axes, thresholds):
             ha="center",
             va="bottom",
         )
-
-
-def _nearest_first(thresholds):
-    return sorted(thresholds, key=lambda threshold: threshold.distance)
-
-
-def _metric_text(metric):
-    names = {
-        "sqeuclidean": "squared Euclidean distance",
-        "euclidean": "Euclidean distance",
-        "cosine": "cosine distance",
-    }
-    return names.get(metric, metric)

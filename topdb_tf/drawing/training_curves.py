@@ -185,11 +185,12 @@ def _draw_panel(axes, title, lines):
         color = COLORS[line.style % len(COLORS)]
         scored = line.column in _SCORES
         alone = scored and len(band.epochs) == 1
+        style = LINE_STYLES[line.style % len(LINE_STYLES)] if line.label else "-"
         axes.plot(
             band.epochs,
             band.mean,
             color=color,
-            linestyle=_line_style(line, alone),
+            linestyle="none" if alone else style,
             linewidth=1.4,
             marker=MARKERS[line.style % len(MARKERS)] if scored else None,
             markersize=4 if len(band.epochs) <= 40 else 2,
@@ -241,12 +242,6 @@ def _write_value(axes, band, color):
         va="center",
         fontsize=7.5,
     )
-
-
-def _line_style(line, alone):
-    if alone:
-        return "none"
-    return LINE_STYLES[line.style % len(LINE_STYLES)] if line.label else "-"
 
 
 def _share_limits(grid, titles):

@@ -29,19 +29,10 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True)
 class PrepareResult:
-    """What was unpacked, and what is to be done next.
+    """What was unpacked, and what is to be done next: commands and instructions.
 
-    Args:
-        kind: The name of the `Kind` that the archive is of.
-        archive: The file.
-        folder: The new folder.
-        files: Number of files in it.
-        bytes: Their size.
-        left_out: Number of files in the archive that do not belong to it.
-        checks: What `check_data` finds in each data set that can be read now, by its
-            name.
-        next: Commands and instructions.
-        seconds: The time it took.
+    Checks are what `check_data` finds in each data set that can be read now. Files of
+    the archive that do not belong to it are left out.
     """
 
     kind: str

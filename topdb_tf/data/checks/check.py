@@ -34,15 +34,9 @@ class Spread:
 
 @dataclass(frozen=True)
 class PartSummary:
-    """What a part of a data set holds.
+    """How much a part of a data set holds, pid 0 counted as one identity.
 
-    Args:
-        images: Number of images.
-        pids: Number of identities, pid 0 counted as one.
-        cameras: Number of cameras.
-        distractors: Number of images of pid 0.
-        images_per_pid: `None` where there is no identity.
-        expected: What it should hold; `None` where no card tells it.
+    Distractors are images of pid 0. What is expected is `None` where no card tells it.
     """
 
     images: int
@@ -62,17 +56,7 @@ class PartSummary:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What was found in a data set.
-
-    Args:
-        dataset: Its short name.
-        source: The file or folder that was read.
-        parts: The summary of each part, by its name.
-        findings: The worst first, with all their files.
-        num_opened: Number of images that were opened.
-        seconds: The time it took.
-        montage: Where it was drawn, if it was.
-    """
+    """What was found in the file or folder of a data set: the worst first."""
 
     dataset: str
     source: Path

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from topdb_tf.data.checks.findings import Finding, finding_of_files
+from topdb_tf.data.checks.findings import Finding, findings_of_files
 from topdb_tf.data.checks.image_contents import ImageContents
 from topdb_tf.data.checks.image_index import ImageIndex
 from topdb_tf.texts import counted
@@ -27,15 +27,14 @@ def check_images(images: ImageIndex, contents: ImageContents) -> list[Finding]:
 
 def _unreadable(images, contents):
     bad = [index for index, error in enumerate(contents.errors) if error is not None]
-    if bad:
-        yield finding_of_files(
-            "error",
-            "unreadable",
-            f"{counted(len(bad), 'image')} cannot be read",
-            "Extract or copy these files again.",
-            images.group(bad),
-            [contents.errors[index] for index in bad],
-        )
+    yield from findings_of_files(
+        "error",
+        "unreadable",
+        f"{counted(len(bad), 'image')} cannot be read",
+        "Extract or copy these files again.",
+        images.group(bad),
+        [contents.errors[index] for index in bad],
+    )
 
 
 def _misnamed(images, contents):
@@ -44,25 +43,22 @@ def _misnamed(images, contents):
         kind, suffix = contents.formats[index], images.paths[index].suffix.lower()
         if suffix not in _SUFFIXES.get(kind, ()):
             (other if kind in _SUFFIXES else unread).append(index)
-    if unread:
-        yield finding_of_files(
-            "error",
-            "suffix",
-            "Neither JPEG nor PNG, whatever the names say, "
-            f"{counted(len(unread), 'file')}",
-            "Save them as JPEG or PNG.",
-            images.group(unread),
-            [contents.formats[index] for index in unread],
-        )
-    if other:
-        yield finding_of_files(
-            "note",
-            "suffix",
-            f"With the suffix of another format, {counted(len(other), 'file')}",
-            "They are read by their content; other programs may go by the name.",
-            images.group(other),
-            [contents.formats[index] for index in other],
-        )
+    yield from findings_of_files(
+        "error",
+        "suffix",
+        f"Neither JPEG nor PNG, whatever the names say, {counted(len(unread), 'file')}",
+        "Save them as JPEG or PNG.",
+        images.group(unread),
+        [contents.formats[index] for index in unread],
+    )
+    yield from findings_of_files(
+        "note",
+        "suffix",
+        f"With the suffix of another format, {counted(len(other), 'file')}",
+        "They are read by their content; other programs may go by the name.",
+        images.group(other),
+        [contents.formats[index] for index in other],
+    )
 
 
 def _odd_sizes(images, contents) -> Iterator[Finding]:
@@ -90,15 +86,14 @@ def _odd_sizes(images, contents) -> Iterator[Finding]:
         ),
     ):
         indices = np.flatnonzero(flags & contents.is_readable)
-        if len(indices):
-            yield finding_of_files(
-                "warning",
-                kind,
-                f"{what}, {counted(len(indices), 'image')}",
-                fix,
-                images.group(indices),
-                [f"{height[index]} x {width[index]}" for index in indices],
-            )
+        yield from findings_of_files(
+            "warning",
+            kind,
+            f"{what}, {counted(len(indices), 'image')}",
+            fix,
+            images.group(indices),
+            [f"{height[index]} x {width[index]}" for index in indices],
+        )
 
 
 def _blank(images, contents):
@@ -107,11 +102,10 @@ def _blank(images, contents):
         return
     spread = levels.max(axis=1).astype(int) - levels.min(axis=1)
     blank = np.flatnonzero(contents.is_readable & (spread.max(axis=1) <= 2))
-    if len(blank):
-        yield finding_of_files(
-            "warning",
-            "blank",
-            f"Of one colour, {counted(len(blank), 'image')}",
-            "Take them out.",
-            images.group(blank),
-        )
+    yield from findings_of_files(
+        "warning",
+        "blank",
+        f"Of one colour, {counted(len(blank), 'image')}",
+        "Take them out.",
+        images.group(blank),
+    )

@@ -1,6 +1,6 @@
 """What a look over a data set finds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,15 +30,15 @@ class Finding(NamedTuple):
     groups: tuple[tuple[Path, ...], ...] = ()
 
 
-def finding_of_files(
+def findings_of_files(
     severity: str,
     kind: str,
     what: str,
     fix: str,
-    paths: Iterable[Path],
+    paths: Sequence[Path],
     details: Sequence[str] = (),
-) -> Finding:
-    """Returns what is the case with some files, and names the first three of them.
+) -> list[Finding]:
+    """Returns what is the case with some files, if any, and names the first three.
 
     Args:
         severity: How severe it is, as in `Finding`.
@@ -48,9 +48,11 @@ def finding_of_files(
         paths: The files, each a group of its own.
         details: What is shown after the name of each file, if anything.
     """
+    if not paths:
+        return []
     groups = tuple((path,) for path in paths)
-    names = [path.name for (path,) in groups]
+    names = [path.name for path in paths]
     if details:
         pairs = zip(names, details, strict=True)
         names = [f"{name} ({detail})" for name, detail in pairs]
-    return Finding(severity, kind, f"{what}: {listed(names, 3)}.", fix, groups)
+    return [Finding(severity, kind, f"{what}: {listed(names, 3)}.", fix, groups)]

@@ -12,7 +12,7 @@ from topdb_tf.data.benchmarks import (
     first_folder,
     read_split,
 )
-from topdb_tf.data.checks.findings import Finding, finding_of_files
+from topdb_tf.data.checks.findings import Finding, findings_of_files
 from topdb_tf.data.market import JUNK_PID, PARTS, is_image, list_part
 from topdb_tf.data.own_images import existing, is_named_as_market, sightings_of
 from topdb_tf.data.partition import split_of
@@ -120,66 +120,59 @@ def _list_market(folder, name):
 
 def _findings_of_names(part, content):
     unnamed, junk = content.unnamed, content.junk
-    if unnamed:
-        yield finding_of_files(
-            "error",
-            "unnamed",
-            f"In {part}, {counted(len(unnamed), 'name')} not telling person and camera",
-            "Name them <pid>_c<camid>…, as 0002_c1s1_000451_03.jpg, or move them away: "
-            "training refuses the folder as it is.",
-            unnamed,
-        )
+    yield from findings_of_files(
+        "error",
+        "unnamed",
+        f"In {part}, {counted(len(unnamed), 'name')} not telling person and camera",
+        "Name them <pid>_c<camid>…, as 0002_c1s1_000451_03.jpg, or move them away: "
+        "training refuses the folder as it is.",
+        unnamed,
+    )
     named = sorted([*(record.path for record in content.records), *junk])
     doubled = [path for path in named if is_image(Path(path.stem))]
-    if doubled:
-        yield finding_of_files(
-            "note",
-            "doubled-suffix",
-            f"In {part}, {counted(len(doubled), 'name')} with two suffixes",
-            "They are read as they are; Market-1501 is published with 24 of them. "
-            "Elsewhere a program may have made them.",
-            doubled,
-        )
-    if junk:
-        yield finding_of_files(
-            "note",
-            "junk",
-            f"In {part}, {counted(len(junk), 'image')} of pid {JUNK_PID} left out",
-            f"Nothing has to be done: {JUNK_PID} marks boxes that show nobody "
-            "properly.",
-            junk,
-        )
+    yield from findings_of_files(
+        "note",
+        "doubled-suffix",
+        f"In {part}, {counted(len(doubled), 'name')} with two suffixes",
+        "They are read as they are; Market-1501 is published with 24 of them. "
+        "Elsewhere a program may have made them.",
+        doubled,
+    )
+    yield from findings_of_files(
+        "note",
+        "junk",
+        f"In {part}, {counted(len(junk), 'image')} of pid {JUNK_PID} left out",
+        f"Nothing has to be done: {JUNK_PID} marks boxes that show nobody properly.",
+        junk,
+    )
 
 
 def _findings_of_others(part, others):
     nested = [p for p in others if p.is_dir() and any(map(is_image, p.rglob("*")))]
-    if nested:
-        yield finding_of_files(
-            "error",
-            "nested",
-            f"In {part}, {counted(len(nested), 'folder')} of images, not read",
-            "Names alone tell the person in this layout. With a folder for each person "
-            "name the folder above them instead (docs: data sets), or move the images "
-            "up and name them <pid>_c<camid>….",
-            nested,
-        )
+    yield from findings_of_files(
+        "error",
+        "nested",
+        f"In {part}, {counted(len(nested), 'folder')} of images, not read",
+        "Names alone tell the person in this layout. With a folder for each person "
+        "name the folder above them instead (docs: data sets), or move the images "
+        "up and name them <pid>_c<camid>….",
+        nested,
+    )
     files = [path for path in others if path.is_file()]
     pictures = [path for path in files if path.suffix.lower() in OTHER_FORMATS]
-    if pictures:
-        yield finding_of_files(
-            "warning",
-            "other-format",
-            f"In {part}, {counted(len(pictures), 'image')} of formats that are unread",
-            "Save them as .jpg or .png, if they should count.",
-            pictures,
-        )
+    yield from findings_of_files(
+        "warning",
+        "other-format",
+        f"In {part}, {counted(len(pictures), 'image')} of formats that are unread",
+        "Save them as .jpg or .png, if they should count.",
+        pictures,
+    )
     skipped = [path for path in files if path not in pictures]
-    if skipped:
-        yield finding_of_files(
-            "note",
-            "skipped",
-            f"In {part}, {counted(len(skipped), 'file')} skipped, no images by name",
-            "Nothing has to be done: Thumbs.db, .DS_Store and ._ files are made by "
-            "desktop programs.",
-            skipped,
-        )
+    yield from findings_of_files(
+        "note",
+        "skipped",
+        f"In {part}, {counted(len(skipped), 'file')} skipped, no images by name",
+        "Nothing has to be done: Thumbs.db, .DS_Store and ._ files are made by "
+        "desktop programs.",
+        skipped,
+    )

@@ -13,15 +13,10 @@ _SCENE_WIDTH = 8 * WIDTH
 class Camera(NamedTuple):
     """What one camera does to every image it takes.
 
-    Args:
-        scene: The place it looks at, wider than an image; people walk along it.
-        yaws: Directions people face, in radians; the first is the most frequent.
-        gain: Factors of red, green and blue: exposure and colour cast.
-        gamma: Exponent of the tone curve.
-        saturation: 0 is grey, 1 leaves the colours.
-        sharpness: Share of the pixels the sensor has, along each side, in (0, 1].
-        blur: Radius of the blur, in pixels of the image.
-        noise: Standard deviation of the sensor noise, in grey levels.
+    People walk along its scene, which is wider than an image; of the yaws in which they
+    face, in radians, the first is the most frequent. The gain is for red, green and
+    blue. A saturation of 0 is grey. Sharpness is the share of the pixels that the
+    sensor has along each side; blur is in pixels of the image, noise in grey levels.
     """
 
     scene: np.ndarray

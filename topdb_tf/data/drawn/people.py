@@ -48,16 +48,11 @@ class Person(NamedTuple):
 
 
 class Pose(NamedTuple):
-    """How a person stands in one image.
+    """How a person stands in one image, lengths in units of the body's height.
 
-    Args:
-        yaw: Direction the person faces, in radians; 0 is towards the camera.
-        stride: Swing of the legs, in units of the body's height; its sign tells
-            which leg is in front.
-        arms: Swing of the arms relative to the legs.
-        spread: Sideways distance of the hands from the hips.
-        lean: Sideways shift of the head, in units of the body's height.
-        light: Direction the light comes from, in radians; 0 is the camera's.
+    Yaw, where the person faces, and light are in radians from the camera. The sign of
+    the stride tells which leg is in front; the arms swing relative to it. The spread
+    is that of the hands from the hips, the lean that of the head, both sideways.
     """
 
     yaw: float
