@@ -133,12 +133,7 @@ def extract_images(
     references, one a pair of cameras, to a table of `(10, num_persons)` references to
     images of shape `(3, width, height)`: rows 1-5 are of view 1, 6-10 of view 2.
 
-    Args:
-        mat_path: `cuhk-03.mat`.
-        kind: "labeled" or "detected".
-        file_names: Images to write, named as in `Protocol`.
-        folder: Where to write them; made if it is not there.
-        progress: Called with the numbers of images written and to write.
+    Images are named as in `Protocol`; the folder is made if it is not there.
 
     Raises:
         ValueError: If the file is damaged, or holds no such image.

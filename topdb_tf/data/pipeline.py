@@ -64,11 +64,9 @@ class PixelOptions:
 
 
 class Shard(NamedTuple):
-    """The consecutive part of every batch that one worker makes.
+    """The consecutive part of every batch that one of several workers makes.
 
-    Args:
-        worker: Index of the worker; the first one has the first images.
-        num_workers: Number of workers.
+    The worker of index 0 has the first images.
     """
 
     worker: int = 0

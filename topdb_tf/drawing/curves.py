@@ -25,14 +25,10 @@ PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.6g}")
 
 
 class CmcCurve(NamedTuple):
-    """The CMC of one run, or the mean of several.
+    """The CMC of one run, or mean and sample standard deviation of several.
 
-    Args:
-        label: Name of the run.
-        cmc: Shares of the queries with a match among the first 1, 2, … images, in
-            [0, 1], shape `(num_ranks,)`.
-        deviation: Sample standard deviation over several runs at each rank, shape
-            `(num_ranks,)`.
+    That is the share of the queries with a match among the first 1, 2, … images, in
+    [0, 1]; both arrays are of shape `(num_ranks,)`.
     """
 
     label: str

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
+from topdb_tf.drawing.curves import PERCENT
 from topdb_tf.drawing.labels import spread_apart
 from topdb_tf.drawing.style import (
     BLACK,
@@ -157,7 +157,7 @@ def _draw_rates(axes, roc):
     axes.set_yscale("log")
     lowest = min(false[false > 0].min(), missed[missed > 0].min(initial=1.0))
     axes.set_ylim(max(lowest, 1e-7), 1.2)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.6g}"))
+    axes.yaxis.set_major_formatter(PERCENT)
 
 
 def _draw_thresholds(upper, lower, thresholds):

@@ -68,15 +68,7 @@ def heat(activation_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Returns the image in grey with heat laid over it in colours.
-
-    Args:
-        image: RGB, uint8 of shape `(height, width, 3)`.
-        shares: Heat from 0 to 1, as `heat` returns it, shape `(height, width)`.
-
-    Returns:
-        RGB, uint8.
-    """
+    """Returns an RGB image in grey with its heat, from 0 to 1, over it in colours."""
     colors = mpl.colormaps[HEAT_COLORS](shares)[..., :3]
     grey = (image / 255) @ np.array(_LUMINANCE)
     mixed = (1 - _OPACITY) * grey[..., None] + _OPACITY * colors
@@ -84,16 +76,7 @@ def overlay(image: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def kept(image: np.ndarray, shares: np.ndarray, threshold: float) -> np.ndarray:
-    """Returns the image where its heat reaches a threshold, and faded elsewhere.
-
-    Args:
-        image: RGB, uint8 of shape `(height, width, 3)`.
-        shares: Heat from 0 to 1, as `heat` returns it, shape `(height, width)`.
-        threshold: In [0, 1].
-
-    Returns:
-        RGB, uint8.
-    """
+    """Returns an RGB image where its heat reaches a threshold, and faded elsewhere."""
     faded = 255 - (255 - image) * _FADED
     chosen = np.where((shares >= threshold)[..., None], image, faded)
     return np.uint8(np.round(chosen))

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from topdb_tf.drawing.curves import PERCENT
 from topdb_tf.drawing.style import GREY, PAGE_WIDTH, new_figure, styled
 
 _SMALLEST_LETTERS = 4.5  # points
@@ -49,7 +50,7 @@ def camera_pair_figure(
         axes.set_xlabel("camera of the gallery")
         axes.set_ylabel("camera of the query")
         bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
-        bar.ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.6g}")
+        bar.ax.yaxis.set_major_formatter(PERCENT)
         bar.set_label(title)
         bar.outline.set_visible(False)
         _fill(axes, image, scores, np.asarray(num_valid_queries))

@@ -25,10 +25,6 @@ class Canvas:
     """A figure on which things are placed in inches from its upper left corner.
 
     To be used inside `topdb_tf.drawing.style.styled()`.
-
-    Args:
-        width: In inches.
-        height: In inches.
     """
 
     def __init__(self, width: float, height: float):

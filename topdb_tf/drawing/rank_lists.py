@@ -21,14 +21,7 @@ from topdb_tf.drawing.style import (
 
 
 class Mark(NamedTuple):
-    """How a kind of image is marked, told apart without its colour too.
-
-    Args:
-        color: Colour of the border and the letter.
-        line: Style of the border.
-        letter: Letter in the upper left corner.
-        meaning: For the legend.
-    """
+    """How a kind of image is marked, told apart without its colour too."""
 
     color: str
     line: str | tuple
@@ -45,13 +38,9 @@ MARKS = {
 
 
 class Listed(NamedTuple):
-    """An image of a ranked list.
+    """An RGB image of a ranked list, of a kind in `MARKS`, with its distance.
 
-    Args:
-        image: RGB, uint8 of shape `(height, width, 3)`.
-        kind: A name in `MARKS`.
-        distance: To the query; smaller is more alike.
-        label: Whom it shows, in one or two lines, such as "pid 12" and "cam 3".
+    The label tells in one or two lines whom it shows, such as "pid 12" and "cam 3".
     """
 
     image: np.ndarray
@@ -61,13 +50,9 @@ class Listed(NamedTuple):
 
 
 class RankList(NamedTuple):
-    """A query and the first images of its ranking.
+    """An RGB query and the first images of its ranking, nearest first.
 
-    Args:
-        query: RGB, uint8 of shape `(height, width, 3)`.
-        label: Whom it shows.
-        title: What stands above the list, such as its average precision.
-        listed: The images, nearest first; junk has no rank.
+    The label tells whom it shows; the title stands above the list.
     """
 
     query: np.ndarray

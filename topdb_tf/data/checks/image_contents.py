@@ -48,10 +48,7 @@ def image_contents(
     JPEG files are decoded at a fraction of their size where that is enough for the
     thumbnail, which still reads every byte of them, so that a file that is cut short
     is found. The memory that is kept is 864 bytes an image, and the results' own.
-
-    Args:
-        paths: The files.
-        progress: Called with the numbers of images done and to do.
+    `progress` is called with the numbers of images done and to do.
     """
     total = len(paths)
     contents = ImageContents(

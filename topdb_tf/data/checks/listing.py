@@ -40,13 +40,8 @@ def list_dataset(
     """Lists a data set as `read_split` does, but goes on where something is wrong.
 
     Nothing is counted, and an image whose name cannot be read is left out and told.
-    CUHK03 may have to be extracted, and the synthetic data set drawn, once.
-
-    Args:
-        name: A name in `DATASETS`, else a CSV file or a folder.
-        data_root: Folder of all benchmarks.
-        progress: Called with the numbers of images extracted or drawn, and to do.
-        **division: How own images are divided, as `read_split` takes it.
+    CUHK03 may have to be extracted, and the synthetic data set drawn, once. The
+    arguments are those of `read_split`.
 
     Raises:
         ValueError: If the name is unknown.

@@ -61,13 +61,9 @@ ANGLE, DOWN = np.meshgrid(
 class Piece(NamedTuple):
     """A thing worn or carried, in units of the body's height.
 
-    Args:
-        centre: Its middle: x to the person's side, y up, z forward.
-        height: From top to bottom.
-        width: Half the width across the person.
-        depth: Half the depth from front to back.
-        texture: Colours in [0, 1], shape `(rows, columns, 3)`.
-        outline: Shares of the width from top to bottom.
+    Its centre is x to the person's side, y up, z forward. Width, across the person, and
+    depth are halves. The texture has colours in [0, 1], of shape `(rows, columns, 3)`.
+    The outline has shares of the width from top to bottom.
     """
 
     centre: tuple[float, float, float]

@@ -94,14 +94,10 @@ def draw_person(
     foot: tuple[float, float],
     height: float,
 ) -> None:
-    """Paints a person onto the canvas, in place.
+    """Paints a person onto a canvas of colours in [0, 1], in place.
 
-    Args:
-        canvas: Colours in [0, 1], float32 of shape `(height, width, 3)`.
-        person: The identity.
-        pose: How it stands.
-        foot: Point of the ground the person stands on, x and y in pixels.
-        height: Height of the person, in pixels.
+    The foot is the point of the ground on which the person stands, x and y in pixels,
+    as the height is.
     """
     parts = body_parts(person, pose)
     cos, sin = np.cos(pose.yaw), np.sin(pose.yaw)
@@ -206,13 +202,7 @@ def _arm(person: Person, pose: Pose, side: int) -> list[Part]:
     ]
 
 
-def _paint(
-    canvas: np.ndarray,
-    ends: np.ndarray,
-    radii: np.ndarray,
-    texture: np.ndarray,
-    pose: Pose,
-) -> None:
+def _paint(canvas, ends, radii, texture, pose):
     """Paints one part between two points of the canvas."""
     overlap = 0.04 * (ends[1] - ends[0])  # closes bent elbows and knees
     ax, ay, bx, by = np.concatenate([ends[0] - overlap, ends[1] + overlap]).tolist()
