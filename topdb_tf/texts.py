@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -105,6 +105,14 @@ def size_text(num_bytes: int) -> str:
     if num_bytes < 1 << 30:
         return f"{num_bytes / 2**20:.1f} MiB"
     return f"{num_bytes / 2**30:.2f} GiB"
+
+
+def check_one_of(name: str, value: str, names: Collection[str]) -> None:
+    """Raises `ValueError` unless the value of an argument is one of some names."""
+    if value not in names:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(names)}. Received: {name}={value!r}"
+        )
 
 
 def silent(line: str) -> None:

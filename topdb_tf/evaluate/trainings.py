@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from topdb_tf.runs.folder import Run, RunFolder, open_run
-from topdb_tf.runs.recipes import flat_settings, is_neutral
+from topdb_tf.runs.recipes import NEUTRAL_SETTINGS, flat_settings
 from topdb_tf.runs.settings import Config
 
 
@@ -84,7 +84,7 @@ def joined_by_settings(trainings: Sequence[Training]) -> list[Training]:
 def deciding_settings(config: Config) -> tuple:
     """Returns the settings that make a training what it is, all but seed and data."""
     settings = flat_settings(config)
-    return tuple(pair for pair in settings.items() if not is_neutral(pair[0]))
+    return tuple(pair for pair in settings.items() if pair[0] not in NEUTRAL_SETTINGS)
 
 
 def _seed(config):

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from topdb_tf.evaluate.scores import Scores, read_scores, score_lines
+from topdb_tf.files import plain
 from topdb_tf.fit.resume import ended_early
 from topdb_tf.runs.folder import Run
 from topdb_tf.runs.recipes import changed_settings
-from topdb_tf.runs.settings import Config, plain_value
+from topdb_tf.runs.settings import Config
 from topdb_tf.training.checkpoint_files import (
     BestEpoch,
     Position,
@@ -30,7 +31,7 @@ class RunInfo:
     def settings(self) -> list[tuple[str, Any]]:
         """Names and values of the settings that differ from the defaults."""
         changes = changed_settings(Config(), self.run.saved)
-        return [(change.key, plain_value(change.now)) for change in changes]
+        return [(change.key, plain(change.now)) for change in changes]
 
     @property
     def epochs(self) -> int:

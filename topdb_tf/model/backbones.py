@@ -55,10 +55,7 @@ def mobilenet_v2(image_size):
         `keras.Model` named "backbone", from ImageNet-normalised images of shape
         `(batch, height, width, 3)` to `(batch, height / 16, width / 16, 1280)`.
     """
-    changes = {
-        "block_13_pad": {"padding": 1},
-        "block_13_depthwise": {"strides": 1},
-    }
+    changes = {"block_13_pad": {"padding": 1}, "block_13_depthwise": {"strides": 1}}
     return _with_fused_normalization(mobilenet_v2_source(image_size), changes)
 
 
@@ -191,12 +188,7 @@ def kaiming_normal():
 
 
 def _with_fused_normalization(source, changes=None):
-    """Returns a copy named "backbone" with fused batch normalisation.
-
-    Args:
-        source: Functional model.
-        changes: Arguments to change, by name of the layer.
-    """
+    """Returns a copy named "backbone", with other arguments of some layers."""
     changes = changes or {}
 
     def clone(layer):

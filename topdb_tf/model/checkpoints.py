@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,18 +18,13 @@ from topdb_tf.model.backbones import (
 from topdb_tf.model.state_dict import load_state_dict
 from topdb_tf.model.torch_files import SUFFIXES, read_torch_file
 
-LayerWeights = Mapping[str, list[np.ndarray]]
-"""Arrays of each layer, in the order of Keras, by the name of the layer."""
-
 
 class Source(NamedTuple):
     """Where the weights of a backbone come from.
 
-    Args:
-        build: Function from the image size to the model that the weights are for.
-        fetch: Function from a name of weights to that model with them.
-        files: What to fetch by hand, and from where.
-        destination: Where to put it.
+    `build` makes the model that they are for from the image size, `fetch` that model
+    with them from their name. `files` are what people can fetch, and `destination`
+    where they put it.
     """
 
     build: Callable
@@ -167,11 +162,7 @@ def _load_torch_file(backbone, name, path):
 
 
 def _read(path, backbone, name):
-    """Returns the weights in a file or folder.
-
-    Raises:
-        ValueError: If it cannot be read as weights of that backbone.
-    """
+    """Returns the weights of a backbone in a file or folder."""
     try:
         if path.is_dir():
             return _weights_by_layer(SOURCES[name].fetch(str(path)))
@@ -224,11 +215,7 @@ def _weights_by_layer(model):
 
 
 def _assign(backbone, saved, weights):
-    """Sets all layers of the backbone, or none.
-
-    Raises:
-        ValueError: If a layer is missing or has another shape; it names the first.
-    """
+    """Sets all layers of the backbone, or none if one is missing or does not fit."""
     layers = [layer for layer in backbone.layers if layer.weights]
     for layer in layers:
         needed = [tuple(weight.shape) for weight in layer.weights]

@@ -9,14 +9,13 @@ from keras import ops
 
 from topdb_tf.model.layers import BatchDropBlock, DropsRankedRows
 from topdb_tf.model.variants import MAPS
+from topdb_tf.texts import check_one_of
 
 
 class DroppedRows(NamedTuple):
-    """The rows that a drop block would take from each image.
+    """What ranks the rows of each image, and which a drop block would take.
 
-    Args:
-        row_relevance: What the rows are ranked by, float32 `(num_images, rows)`.
-        is_dropped: Which rows would be dropped, bool of the same shape.
+    Both are of shape `(num_images, rows)`.
     """
 
     row_relevance: np.ndarray
@@ -105,13 +104,12 @@ def row_drop_block(embedder) -> DropsRankedRows:
 
 
 def _map_of(embedder, name):
+    check_one_of("name", name, MAPS)
     layers = {layer.name: layer for layer in embedder.layers}
     names = ["feature_map"]
     if name == "bottlenecks":
         names = [own for own in layers if own.startswith("bottleneck")]
         names = [own for own in names if own.endswith("_out")]
-    elif name != "backbone":
-        raise ValueError(f"`name` must be one of {', '.join(MAPS)}. Received: {name=}")
     if not names or names[-1] not in layers:
         raise ValueError(
             f"The model must have a map of the {name}. "

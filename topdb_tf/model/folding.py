@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from topdb_tf.texts import check_one_of
+
 DTYPES = ("float32", "bfloat16", "float16")
 """The precisions of an embedder for inference."""
 
@@ -53,10 +55,7 @@ def in_precision(model, dtype: str):
 
 
 def _copy(model, dtype, pairs):
-    if dtype not in DTYPES:
-        raise ValueError(
-            f"`dtype` must be one of {', '.join(DTYPES)}. Received: dtype={dtype!r}"
-        )
+    check_one_of("dtype", dtype, DTYPES)
     folded_away, copies = set(pairs.values()), []
 
     def clone(layer):

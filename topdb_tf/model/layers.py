@@ -5,6 +5,8 @@ from typing import Protocol, runtime_checkable
 import keras
 from keras import ops
 
+from topdb_tf.texts import check_one_of
+
 RELEVANCES = {"mean": ops.mean, "max": ops.max}
 """What the energies of a row are reduced to: the paper's mean, the authors' maximum.
 
@@ -70,11 +72,7 @@ class TopDropBlock(keras.layers.Layer):
     def __init__(self, height_ratio, relevance="mean", **kwargs):
         super().__init__(**kwargs)
         _check_height_ratio(height_ratio)
-        if relevance not in RELEVANCES:
-            raise ValueError(
-                f"`relevance` must be one of {', '.join(RELEVANCES)}. "
-                f"Received: relevance={relevance!r}"
-            )
+        check_one_of("relevance", relevance, RELEVANCES)
         self.height_ratio = height_ratio
         self.relevance = relevance
 

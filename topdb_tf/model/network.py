@@ -14,6 +14,7 @@ from topdb_tf.model.backbones import (
 )
 from topdb_tf.model.normalization import FusedBatchNormalization
 from topdb_tf.model.variants import MAPS, NECKS
+from topdb_tf.texts import check_one_of
 
 HEAD_DTYPE = "float32"
 """The precision behind the pooling: losses and embeddings are never half-precision."""
@@ -34,12 +35,7 @@ class FeatureMaps(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """One stream of the network.
-
-    Args:
-        features: Function from `FeatureMaps` to features `(batch, dim)`, float32.
-        at_inference: Whether the stream is a part of the embedding.
-    """
+    """A stream: from `FeatureMaps` to float32 features, and if embeddings have them."""
 
     features: Callable
     at_inference: bool
@@ -189,19 +185,12 @@ def _check(num_pids, streams, mask_from, num_bottlenecks, neck):
             f"`streams` must be one or more of {', '.join(STREAMS)}, each once. "
             f"Received: streams={tuple(streams)}"
         )
-    if mask_from not in MAPS:
-        raise ValueError(
-            f"`mask_from` must be one of {', '.join(MAPS)}. "
-            f"Received: mask_from={mask_from!r}"
-        )
+    check_one_of("mask_from", mask_from, MAPS)
+    check_one_of("neck", neck, NECKS)
     if num_bottlenecks < 0:
         raise ValueError(
             "`num_bottlenecks` must not be negative. "
             f"Received: num_bottlenecks={num_bottlenecks}"
-        )
-    if neck not in NECKS:
-        raise ValueError(
-            f"`neck` must be one of {', '.join(NECKS)}. Received: neck={neck!r}"
         )
 
 

@@ -65,9 +65,7 @@ _PRODUCT = {"kernel": "weight", "bias": "bias"}
 class Checkpoint(NamedTuple):
     """What the keys of a state dict tell about its network.
 
-    Args:
-        variant: "topdb" (the full network), "no_reg", "no_drop" or "bdb".
-        num_pids: Number of training identities.
+    The variant is "topdb" (the full network), "no_reg", "no_drop" or "bdb".
     """
 
     variant: str

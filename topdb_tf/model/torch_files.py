@@ -16,10 +16,8 @@ _PICKLED_FUNCTION = re.compile(r"GLOBAL (\S+)")
 class TorchFile(NamedTuple):
     """What a file of weights holds.
 
-    Args:
-        state_dict: float32 or integer arrays by key, in the order of the file.
-        epoch: Epoch that the file says it was written after, if it does.
-        rank_1: Rank-1 that the file says the weights score, in [0, 1], if it does.
+    The arrays are float32 or integers, in the order of the file. Some files say after
+    which epoch they were written, and what the weights score, in [0, 1].
     """
 
     state_dict: dict[str, np.ndarray]
@@ -46,7 +44,8 @@ def read_torch_file(path: Path | str) -> TorchFile:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file of weights at {path}.")
-    content = _read_safetensors(path) if _is_safetensors(path) else _read_pickled(path)
+    is_safetensors = path.suffix == ".safetensors"
+    content = _read_safetensors(path) if is_safetensors else _read_pickled(path)
     if not isinstance(content, dict):
         raise ValueError(
             f"{path} must hold a state dict, or a dictionary with one under "
@@ -60,10 +59,6 @@ def read_torch_file(path: Path | str) -> TorchFile:
         _number(content.get("epoch"), int),
         _number(content.get("rank1"), float),
     )
-
-
-def _is_safetensors(path):
-    return path.suffix == ".safetensors"
 
 
 def _read_safetensors(path):

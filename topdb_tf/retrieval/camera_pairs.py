@@ -6,29 +6,18 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.progress import adding_up
-from topdb_tf.retrieval.distances import check_metric
 from topdb_tf.retrieval.features import RetrievalSet, checked_distances
 from topdb_tf.retrieval.matches import MatchIndex
 from topdb_tf.retrieval.parallel import Workers
-from topdb_tf.retrieval.ranking import (
-    BLOCK_BYTES,
-    CountedRanks,
-    QueryScores,
-    query_blocks,
-)
+from topdb_tf.retrieval.ranking import BLOCK_BYTES, CountedRanks, joined, query_blocks
 
 
 class CameraPairScores(NamedTuple):
     """Scores of the queries of each camera among the images of each camera.
 
-    Rows are the cameras of the queries, columns those of the gallery.
-
-    Args:
-        camids: All cameras, sorted, shape `(num_cameras,)`.
-        rank_1: Share of the valid queries whose nearest image is a match, shape
-            `(num_cameras, num_cameras)`, NaN without a valid query.
-        mean_ap: Mean over the valid queries of their average precision, the same.
-        num_valid_queries: Number of queries with a match, the same shape.
+    Rows are the cameras of the queries, columns those of the gallery, both in the
+    order of `camids`, which is sorted. Scores are those of the valid queries, which
+    have a match by that camera, and NaN where there is none.
     """
 
     camids: np.ndarray
@@ -68,12 +57,9 @@ def camera_pair_scores(
     Raises:
         ValueError: If the input does not fit together.
     """
-    check_metric(metric)
     checked_distances(retrieval_set, metric)
-    query_camids, gallery_camids = (
-        retrieval_set.query_camids,
-        retrieval_set.gallery_camids,
-    )
+    query_camids = retrieval_set.query_camids
+    gallery_camids = retrieval_set.gallery_camids
     camids = np.union1d(query_camids, gallery_camids)
     sums = np.zeros((3, len(camids), len(camids)))
     advance = adding_up(progress, len(query_camids) * len(gallery_camids))
@@ -84,7 +70,10 @@ def camera_pair_scores(
             continue
         source = checked_distances(of_camera, metric)
         index = MatchIndex(of_camera.identities, ignore_cameras=ignore_cameras)
-        queries = _scores(query_blocks(source, memory=memory, advance=advance), index)
+        judge = CountedRanks(index)
+        blocks = query_blocks(source, memory=memory, advance=advance)
+        with Workers() as workers:
+            queries = joined([judge(block, workers) for block in blocks])
         valid = queries.first_match_rank > 0
         for place, values in enumerate(
             (valid, queries.first_match_rank == 1, queries.average_precision)
@@ -96,10 +85,3 @@ def camera_pair_scores(
     means = np.full((2, *counts.shape), np.nan)
     np.divide(sums[1:], counts, out=means, where=counts > 0)
     return CameraPairScores(camids, *means, counts)
-
-
-def _scores(blocks, index) -> QueryScores:
-    judge = CountedRanks(index)
-    with Workers() as workers:
-        parts = [judge(block, workers) for block in blocks]
-    return QueryScores(*map(np.concatenate, zip(*parts, strict=True)))

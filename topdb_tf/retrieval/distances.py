@@ -3,6 +3,7 @@
 import numpy as np
 
 from topdb_tf.retrieval.parallel import Buffer, Workers, compiled
+from topdb_tf.texts import check_one_of, listed
 
 METRICS = ("sqeuclidean", "euclidean", "cosine")
 
@@ -45,21 +46,12 @@ def pairwise_distances(
         >>> pairwise_distances(np.array([[0.0, 0.0]]), np.array([[3.0, 4.0]]))
         array([[25.]], dtype=float32)
     """
-    check_metric(metric)
     source = FeatureDistances(query_features, gallery_features, metric)
     num_queries, num_gallery = source.num_queries, source.num_gallery
     rows, columns = slice(0, num_queries), slice(num_queries, source.num_images)
     with Workers() as workers:
         buffer = Buffer(num_queries * num_gallery)
         return source.distances(rows, columns, buffer, workers)
-
-
-def check_metric(metric: str) -> None:
-    """Raises `ValueError` unless the metric is one of `METRICS`."""
-    if metric not in METRICS:
-        raise ValueError(
-            f"`metric` must be one of {', '.join(METRICS)}. Received: metric={metric!r}"
-        )
 
 
 class FeatureDistances:
@@ -74,10 +66,13 @@ class FeatureDistances:
             normalised features.
 
     Raises:
-        ValueError: If the shapes do not fit, or if squared norms overflow float32.
+        ValueError: If the metric is unknown, the shapes do not fit, or squared norms
+            overflow float32.
     """
 
     def __init__(self, query_features, gallery_features, metric="sqeuclidean"):
+        if metric != "chord":
+            check_one_of("metric", metric, METRICS)
         with np.errstate(over="ignore"):  # reported with the norms
             self._parts = [
                 np.ascontiguousarray(features, dtype=np.float32)
@@ -125,7 +120,8 @@ class FeatureDistances:
                 raise ValueError(
                     "Features must be finite numbers, and their squared norms must fit "
                     "in float32. Not so, or overflown in float16, in "
-                    f"{len(bad)} rows. Received: {name}_features, rows {_some(bad)}"
+                    f"{len(bad)} rows. "
+                    f"Received: {name}_features, rows {listed(bad, 10)}"
                 )
 
     def features(self, images) -> np.ndarray:
@@ -178,7 +174,9 @@ class MatrixDistances:
         if block.size and not np.isfinite([block.min(), block.max()]).all():
             bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
             bad += rows.start if isinstance(rows, slice) else 0
-            raise ValueError(f"Distances must be finite. Received: rows {_some(bad)}")
+            raise ValueError(
+                f"Distances must be finite. Received: rows {listed(bad, 10)}"
+            )
         return block
 
     def finish(self, start, stop, block, rows, columns) -> None:
@@ -206,13 +204,6 @@ def _check_shapes(query_features, gallery_features):
 def _squared_norms(features):
     with np.errstate(over="ignore", invalid="ignore"):
         return np.einsum("ij,ij->i", features, features)
-
-
-def _some(numbers) -> str:
-    """Returns the first ten numbers as text, and how many more there are."""
-    text = ", ".join(str(number) for number in numbers[:10])
-    more = len(numbers) - 10
-    return text if more <= 0 else f"{text} and {more} more"
 
 
 def _length(images) -> int:

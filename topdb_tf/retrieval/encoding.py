@@ -11,13 +11,7 @@ _ROWS = 256
 
 
 class Sparse(NamedTuple):
-    """A sparse matrix by rows; the columns of a row ascend.
-
-    Args:
-        ends: Row `i` is at `ends[i]:ends[i + 1]`, shape `(num_rows + 1,)`.
-        columns: Column of each value.
-        values: float32.
-    """
+    """A sparse matrix by rows: row `i` is at `ends[i]:ends[i + 1]`, columns ascend."""
 
     ends: np.ndarray
     columns: np.ndarray

@@ -132,10 +132,8 @@ class MatchIndex:
 
     def check_any(self) -> None:
         """Raises `ValueError` unless at least one query has a match that is ranked."""
-        query_pids, query_camids = (
-            self.identities.query_pids,
-            self.identities.query_camids,
-        )
+        query_pids = self.identities.query_pids
+        query_camids = self.identities.query_camids
         any_junk = False
         for start in range(0, len(query_pids), _FEW):
             matches = self.matches(slice(start, start + _FEW))

@@ -44,9 +44,6 @@ def nearest_neighbors(
         memory: Bytes that the block may take.
         advance: Called with the number of distances computed since its last call.
 
-    Returns:
-        The neighbours.
-
     Raises:
         ValueError: If squares of distances overflow float32.
     """
@@ -72,7 +69,6 @@ def nearest_neighbors(
                 _scan_columns, block.shape[1], block, top, left, neighbors, limits
             )
         if advance is not None:
-            height = len(block)
             advance(sum(num_images - image for image in range(top, rows.stop)))
     if not np.isfinite(neighbors.largest).all():
         raise ValueError(

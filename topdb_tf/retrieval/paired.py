@@ -8,15 +8,9 @@ from topdb_tf.retrieval.pairs.intervals import REACH
 
 
 class PairedDifference(NamedTuple):
-    """The mean difference of two scores of the same queries.
+    """The mean difference of two scores of the same queries, with its 95 % interval.
 
-    Args:
-        mean: Second less first, over the queries.
-        low: Lower end of the 95 % interval.
-        high: Upper end.
-        num_better: Number of queries that the second scores higher.
-        num_worse: Number of queries that it scores lower.
-        num_queries: Number of queries that both score.
+    It is the second less the first; queries are better where the second is higher.
     """
 
     mean: float

@@ -12,7 +12,7 @@ import numpy as np
 
 from topdb_tf.files import record_of
 from topdb_tf.progress import adding_up
-from topdb_tf.retrieval.distances import check_metric
+from topdb_tf.retrieval.distances import METRICS
 from topdb_tf.retrieval.features import RetrievalSet, checked_distances
 from topdb_tf.retrieval.matches import MatchIndex
 from topdb_tf.retrieval.parallel import Workers
@@ -27,6 +27,7 @@ from topdb_tf.retrieval.ranking import (
 )
 from topdb_tf.retrieval.reranking import RerankedDistances, Reranking
 from topdb_tf.retrieval.single_shot import DrawnRanks, SingleShot
+from topdb_tf.texts import check_one_of
 
 MEMORY_LIMIT = 1 << 30
 _MAX_RANK = 50
@@ -184,7 +185,6 @@ def score(
         ValueError: If the input does not fit together, holds NaN, or leaves every
             query without a match, or if the memory does not suffice.
     """
-    check_metric(metric)
     warm_up = perf_counter()
     _compile_kernels(rerank is not None)
     start = perf_counter()
@@ -232,7 +232,7 @@ def distance_blocks(
     Raises:
         ValueError: As `score`, before the first block is asked for.
     """
-    check_metric(metric)
+    check_one_of("metric", metric, METRICS)
     if rerank is not None:
         metric = _RERANKED_METRICS[metric == "cosine", rerank.input]
     source = checked_distances(retrieval_set, metric)

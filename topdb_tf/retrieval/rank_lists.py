@@ -9,7 +9,7 @@ from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.matches import MatchIndex
 from topdb_tf.retrieval.parallel import compiled
 from topdb_tf.retrieval.protocol import Reranking, distance_blocks
-from topdb_tf.retrieval.ranking import CountedRanks
+from topdb_tf.retrieval.ranking import CountedRanks, joined
 
 
 class RankLists(NamedTuple):
@@ -70,26 +70,18 @@ def images_of_list(
     for place, index in enumerate(lists.gallery_indices[query].tolist()):
         if index < 0 or rank == most_ranked:
             break
-        is_junk = bool(lists.is_junk[query, place])
-        rank += not is_junk
+        distance = float(lists.distances[query, place])
+        if lists.is_junk[query, place]:
+            images.append(RankedImage(index, "junk", None, distance))
+            continue
+        rank += 1
         kind = "right" if lists.is_match[query, place] else "wrong"
-        images.append(
-            RankedImage(
-                index=index,
-                kind="junk" if is_junk else kind,
-                rank=None if is_junk else rank,
-                distance=float(lists.distances[query, place]),
-            )
-        )
+        images.append(RankedImage(index, kind, rank, distance))
     return images
 
 
-LOWEST, WRONG, HIGHEST, DRAWN = (
-    "lowest AP",
-    "wrong at rank 1",
-    "highest AP",
-    "drawn at random",
-)
+LOWEST, WRONG = "lowest AP", "wrong at rank 1"
+HIGHEST, DRAWN = "highest AP", "drawn at random"
 """Why a query is shown."""
 
 
@@ -188,9 +180,10 @@ def ranked_lists(
         kinds[:, rows] = _matches_and_junk(part[0], matches, to_gallery.shape[1])
     ids, distances = nearest
     distances[ids < 0] = np.nan
-    precision = np.concatenate([part.average_precision for part in scores])
-    first = np.concatenate([part.first_match_rank for part in scores])
-    return RankLists(ids, distances, *kinds, precision, first)
+    queries = joined(scores)
+    return RankLists(
+        ids, distances, *kinds, queries.average_precision, queries.first_match_rank
+    )
 
 
 def _leave_out(block, matches, with_junk):

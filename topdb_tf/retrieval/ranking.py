@@ -86,9 +86,6 @@ def retrieval_scores(
         max_rank: Length of the CMC, at least 1.
         ignore_cameras: Whether matches by the query's own camera count as well.
 
-    Returns:
-        The scores.
-
     Raises:
         ValueError: If shapes do not fit, distances are not finite, or no query has a
             match.
@@ -184,15 +181,20 @@ class CountedRanks:
         return _query_scores(matches.match_ends, ranks, distances.shape[1])
 
 
+def joined(parts: list[QueryScores]) -> QueryScores:
+    """Returns the scores of all queries from those of consecutive ones."""
+    return QueryScores(*map(np.concatenate, zip(*parts, strict=True)))
+
+
 def summarize(parts: list[QueryScores], max_rank: int) -> RetrievalScores:
-    """Returns the scores of all queries from those of consecutive ones.
+    """Returns the scores of a ranking from those of consecutive queries.
 
     Raises:
         ValueError: If `max_rank` is below 1.
     """
     if max_rank < 1:
         raise ValueError(f"`max_rank` must be at least 1. Received: {max_rank=}")
-    queries = QueryScores(*map(np.concatenate, zip(*parts, strict=True)))
+    queries = joined(parts)
     has_match = queries.first_match_rank > 0
     first = queries.first_match_rank[has_match]
     hits = np.bincount(np.minimum(first, max_rank + 1), minlength=max_rank + 2)

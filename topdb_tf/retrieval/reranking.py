@@ -8,6 +8,7 @@ from topdb_tf.retrieval.distances import MatrixDistances
 from topdb_tf.retrieval.encoding import Sparse, average_rows, encode, transpose
 from topdb_tf.retrieval.neighbors import nearest_neighbors
 from topdb_tf.retrieval.parallel import Buffer, Workers, compiled
+from topdb_tf.texts import check_one_of
 
 INPUTS = ("squared", "euclidean")
 _GRAIN = 32
@@ -45,11 +46,7 @@ class Reranking:
                 "`lambda_value` must be a share, in [0, 1]. "
                 f"Received: lambda_value={self.lambda_value}"
             )
-        if self.input not in INPUTS:
-            raise ValueError(
-                f"`input` must be one of {', '.join(INPUTS)}. "
-                f"Received: input={self.input!r}"
-            )
+        check_one_of("input", self.input, INPUTS)
 
 
 class RerankedDistances:

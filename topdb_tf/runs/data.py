@@ -83,13 +83,10 @@ def is_own(dataset: str | None, run: Run) -> bool:
 
 @dataclass(frozen=True)
 class DataOrigin:
-    """What a model was tested on, and what it was trained on.
+    """Short names of the data sets that a model was tested and trained on.
 
-    Args:
-        dataset: Short name of the data set that is tested on.
-        path: Its absolute path, where it is one's own.
-        trained_on: Short name of what the model was trained on; `None` where nobody
-            knows.
+    The path is the absolute one of a data set of one's own. Nobody may know what the
+    model was trained on.
     """
 
     dataset: str

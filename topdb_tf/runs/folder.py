@@ -14,74 +14,42 @@ from topdb_tf.runs.settings import Config
 from topdb_tf.texts import Say, silent
 
 
-class RunFolder(NamedTuple):
-    """Paths inside the folder of one run.
+def _inside(name: str) -> property:
+    return property(lambda folder: folder.path / name)
 
-    Args:
-        path: The folder, `runs/<name>` by default.
-    """
+
+class RunFolder(NamedTuple):
+    """Paths inside the folder of one run, which is `runs/<name>` by default."""
 
     path: Path
 
-    @property
-    def config_file(self) -> Path:
-        """Resolved settings, YAML."""
-        return self.path / "config.yaml"
+    config_file = _inside("config.yaml")
+    """Resolved settings, YAML."""
+    split = _inside("split.csv")
+    """Which of one's own images are trained on, query and gallery; CSV."""
+    environment = _inside("environment.json")
+    """Versions, device, commit and seed, JSON."""
+    log = _inside("log.csv")
+    """Figures by epoch, CSV."""
+    tensorboard = _inside("tensorboard")
+    """Folder of TensorBoard events."""
+    checkpoints = _inside("checkpoints")
+    """Folder of the training state: the newest checkpoints and the best."""
+    embedder = _inside("embedder.keras")
+    """The result: the model from pixels to embeddings after the last epoch."""
+    best_embedder = _inside("embedder_best.keras")
+    """The model of the epoch with the highest mAP."""
+    scores = _inside("scores.json")
+    """Retrieval scores with their protocol, JSON."""
+    calibration = _inside("calibration.json")
+    """Distance thresholds by false-match rate, JSON."""
+    report = _inside("report.html")
+    """The run on one page, HTML."""
 
     @property
     def holds_run(self) -> bool:
         """Whether it is the folder of a run."""
         return self.config_file.is_file()
-
-    @property
-    def split(self) -> Path:
-        """Which of one's own images are trained on, query and gallery; CSV."""
-        return self.path / "split.csv"
-
-    @property
-    def environment(self) -> Path:
-        """Versions, device, commit and seed, JSON."""
-        return self.path / "environment.json"
-
-    @property
-    def log(self) -> Path:
-        """Figures by epoch, CSV."""
-        return self.path / "log.csv"
-
-    @property
-    def tensorboard(self) -> Path:
-        """Folder of TensorBoard events."""
-        return self.path / "tensorboard"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the training state: the newest checkpoints and the best."""
-        return self.path / "checkpoints"
-
-    @property
-    def embedder(self) -> Path:
-        """The result: the model from pixels to embeddings after the last epoch."""
-        return self.path / "embedder.keras"
-
-    @property
-    def best_embedder(self) -> Path:
-        """The model of the epoch with the highest mAP."""
-        return self.path / "embedder_best.keras"
-
-    @property
-    def scores(self) -> Path:
-        """Retrieval scores with their protocol, JSON."""
-        return self.path / "scores.json"
-
-    @property
-    def calibration(self) -> Path:
-        """Distance thresholds by false-match rate, JSON."""
-        return self.path / "calibration.json"
-
-    @property
-    def report(self) -> Path:
-        """The run on one page, HTML."""
-        return self.path / "report.html"
 
 
 def new_run(path: Path) -> RunFolder:
@@ -103,11 +71,8 @@ def new_run(path: Path) -> RunFolder:
 class Run:
     """A run as it is used: its folder, and the settings that it is used with.
 
-    Args:
-        folder: Paths of its files.
-        config: Its settings with those that the user changes for this use, such as
-            where the data lie.
-        saved: Its settings as its folder has them.
+    `saved` are its settings as its folder has them, `config` those with what the user
+    changes for this use, such as where the data lie.
     """
 
     folder: RunFolder

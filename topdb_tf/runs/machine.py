@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from topdb_tf import __version__
+from topdb_tf.files import record_of
 from topdb_tf.progress import Verbosity, verbosity
 
 _WORTHWHILE = 1.2  # a half precision must be this much faster to be chosen
@@ -150,15 +151,15 @@ class Environment:
             return cls()
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
-            names = [field.name for field in dataclasses.fields(cls)]
-            known = {name: value for name, value in saved.items() if name in names}
-            if known.get("precision") is not None:
-                known["precision"] = Precision.read(known["precision"])
+            precision = saved.pop("precision", None)  # a text there
+            environment = record_of(cls, saved)
+            if precision is None:
+                return environment
+            return dataclasses.replace(environment, precision=Precision.read(precision))
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} must be what `topdb-tf fit` wrote there. Received: {error}"
             ) from error
-        return cls(**known)
 
     def to_dict(self) -> dict:
         """Returns what `environment.json` holds."""

@@ -144,14 +144,11 @@ def rate_of_epoch(config: Config) -> Callable[[int], float]:
     from topdb_tf.training.schedules import cosine_rate_at, learning_rate_at
 
     train = config.train
-    options = {
-        "peak": peak_rate(config),
-        "warmup": train.warmup,
-        "warmup_epochs": train.warmup_epochs,
-    }
+    rate = partial(learning_rate_at, decay_epochs=train.decay_epochs)
     if train.schedule == "cosine":
-        return partial(cosine_rate_at, num_epochs=train.epochs, **options)
-    return partial(learning_rate_at, decay_epochs=train.decay_epochs, **options)
+        rate = partial(cosine_rate_at, num_epochs=train.epochs)
+    warmup, length = train.warmup, train.warmup_epochs
+    return partial(rate, peak=peak_rate(config), warmup=warmup, warmup_epochs=length)
 
 
 def peak_rate(config: Config) -> float:

@@ -4,13 +4,15 @@ import dataclasses
 import shlex
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from topdb_tf.runs.settings import RENAMED, Config, nearest_name, plain_value
+from topdb_tf.files import plain
+from topdb_tf.runs.settings import RENAMED, Config, nearest_name
+from topdb_tf.texts import Say, silent
 
 _SCALARS = {int: "a whole number", float: "a number", str: "a text", bool: "true/false"}
 
@@ -21,18 +23,14 @@ def recipes() -> tuple[str, ...]:
 
 
 def read_recipe(
-    name_or_path: str,
-    overrides: Iterable[str] = (),
-    *,
-    say: Callable[[str], None] | None = None,
+    name_or_path: str, overrides: Iterable[str] = (), *, say: Say = silent
 ) -> Config:
     """Returns the defaults with a recipe's differences and then the overrides.
 
     Args:
         name_or_path: A recipe's name, or a YAML file.
         overrides: Texts `section.key=value`, the value in YAML.
-        say: Function that shows a line, here about settings by an old name. Defaults
-            to silence.
+        say: Function that shows a line, here about settings by an old name.
 
     Raises:
         ValueError: If the recipe, a key or a value is not known.
@@ -50,18 +48,14 @@ def read_recipe(
 
 
 def read_config(
-    path: Path,
-    overrides: Iterable[str] = (),
-    *,
-    say: Callable[[str], None] | None = None,
+    path: Path, overrides: Iterable[str] = (), *, say: Say = silent
 ) -> Config:
     """Returns the defaults with a YAML file's differences and then the overrides.
 
     Args:
         path: The YAML file.
         overrides: Texts `section.key=value`, the value in YAML.
-        say: Function that shows a line, here about settings by an old name. Defaults
-            to silence.
+        say: Function that shows a line, here about settings by an old name.
 
     Raises:
         ValueError: If the file is no YAML mapping, if a key or value is not known, or
@@ -74,7 +68,6 @@ def read_config(
         settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not a YAML file: {error}") from error
-    say = say or (lambda line: None)
     values = _values(settings, str(path), say)
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -109,7 +102,7 @@ def _values(settings, where, say):
     for section, keys in _mapping(settings, "A configuration", where).items():
         if section not in sections:
             raise _no_such_setting(section, _all_keys(), where)
-        types = typing.get_type_hints(sections[section])
+        hints = typing.get_type_hints(sections[section])
         for name, value in _mapping(keys, section, where).items():
             old = f"{section}.{name}"
             key = RENAMED.get(old, old)
@@ -123,7 +116,7 @@ def _values(settings, where, say):
             if key not in _all_keys():
                 names = [other for other in _all_keys() if other.startswith(section)]
                 raise _no_such_setting(key, names, where)
-            values[key] = _converted(value, types[key.partition(".")[2]], key, where)
+            values[key] = _converted(value, hints[key.partition(".")[2]], key, where)
     return values
 
 
@@ -142,12 +135,12 @@ def _no_such_setting(key, names, where):
 
 def _config_of(values):
     """Returns the settings of some values by `section.key`, the others by default."""
-    sections = {name: {} for name in _sections()}
+    settings = {name: {} for name in _sections()}
     for key, value in values.items():
         section, _, name = key.partition(".")
-        sections[section][name] = value
+        settings[section][name] = value
     return Config(
-        **{name: make(**sections[name]) for name, make in _sections().items()}
+        **{name: make(**settings[name]) for name, make in _sections().items()}
     )
 
 
@@ -217,13 +210,7 @@ def flat_settings(config: Config) -> dict:
 
 
 class ChangedSetting(NamedTuple):
-    """A setting that is not the same in two configurations.
-
-    Args:
-        key: Its name, `section.name`.
-        before: Its value in the first.
-        now: Its value in the second.
-    """
+    """A setting `section.name` that is not the same in two configurations."""
 
     key: str
     before: Any
@@ -268,24 +255,20 @@ def check_same_settings(begun_with: Config, config: Config, *, force: bool) -> N
         )
 
 
-# Settings that leave the scores of a recipe as they are, or are data set and seed.
-_NEUTRAL = {
+# Settings in which runs of one recipe may differ: its scores are the same, or vary by
+# the seed alone.
+NEUTRAL_SETTINGS = (
     *FREE_SETTINGS,
     "data.dataset",
     "train.seed",
     "train.evaluate_every",
     "evaluation.batch_size",
     "evaluation.rerank",
-}
+)
 
 
 class NearestRecipe(NamedTuple):
-    """A recipe, and what a run does otherwise.
-
-    Args:
-        name: Name of the recipe.
-        changes: Every setting that is not the recipe's, from the recipe to the run.
-    """
+    """A recipe, and every setting that a run has otherwise."""
 
     name: str
     changes: tuple[ChangedSetting, ...]
@@ -293,12 +276,7 @@ class NearestRecipe(NamedTuple):
     @property
     def departures(self) -> tuple[ChangedSetting, ...]:
         """The changes that make it another training than the recipe's."""
-        return tuple(change for change in self.changes if not is_neutral(change.key))
-
-
-def is_neutral(setting: str) -> bool:
-    """Returns whether runs of one recipe may differ in a setting `section.name`."""
-    return setting in _NEUTRAL
+        return tuple(one for one in self.changes if one.key not in NEUTRAL_SETTINGS)
 
 
 def nearest_recipe(config: Config) -> NearestRecipe:
@@ -312,7 +290,7 @@ def nearest_recipe(config: Config) -> NearestRecipe:
 
 def yaml_text(value) -> str:
     """Returns a setting as `--set` takes it."""
-    text = yaml.safe_dump(plain_value(value), default_flow_style=True, width=10**6)
+    text = yaml.safe_dump(plain(value), default_flow_style=True, width=10**6)
     return text.removesuffix("\n").removesuffix("\n...")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from topdb_tf.files import plain
 from topdb_tf.model.variants import MAPS, NECKS
 from topdb_tf.training.choices import (
     MINING,
@@ -295,13 +296,4 @@ class Config:
 
     def to_yaml(self) -> str:
         """Returns all settings as YAML that `read_config` reads back."""
-        sections = {
-            section: {key: plain_value(value) for key, value in settings.items()}
-            for section, settings in dataclasses.asdict(self).items()
-        }
-        return yaml.safe_dump(sections, sort_keys=False)
-
-
-def plain_value(value):
-    """Returns the value of a setting as YAML and JSON have it: a list for a tuple."""
-    return list(value) if isinstance(value, tuple) else value
+        return yaml.safe_dump(plain(self), sort_keys=False)

@@ -125,11 +125,8 @@ class StopAtNonFinite(keras.callbacks.Callback):
         if math.isfinite(logs["loss"]):
             return
         step = f"step {self._first_step + batch + 1} of epoch {self._epoch + 1}"
-        losses = [
-            name
-            for name, value in logs.items()
-            if name != "loss" and not math.isfinite(value)
-        ]
+        bad = [name for name, value in logs.items() if not math.isfinite(value)]
+        losses = [name for name in bad if name != "loss"]
         if losses or not self.gradient():
             what = f"The loss is not finite at {step} ({', '.join(losses)})"
         else:
@@ -210,7 +207,11 @@ class LogFile(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = round(time.monotonic() - self._begun, 3)
-        row = {"epoch": epoch + 1, **_as_floats(logs), "seconds": seconds}
+        figures = {
+            name: float(value) if math.isfinite(value) else None
+            for name, value in logs.items()
+        }
+        row = {"epoch": epoch + 1, **figures, "seconds": seconds}
         with explained(self.path):
             columns = self._columns()
             with self.path.open("a", newline="", encoding="utf-8") as file:
@@ -227,13 +228,6 @@ class LogFile(keras.callbacks.Callback):
             return []
         with self.path.open(newline="", encoding="utf-8") as file:
             return next(csv.reader(file), [])
-
-
-def _as_floats(logs):
-    return {
-        name: float(value) if math.isfinite(value) else None
-        for name, value in logs.items()
-    }
 
 
 class FreezeBackbone(keras.callbacks.Callback):
@@ -290,10 +284,7 @@ class StopAtPlateau(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         best = self.best() or BestEpoch(0, math.nan)
         if not is_plateau(
-            epoch + 1,
-            best.epochs_done,
-            stop_after=self.stop_after,
-            scored=self.scored,
+            epoch + 1, best.epochs_done, stop_after=self.stop_after, scored=self.scored
         ):
             return
         self.model.stop_training = True

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.files import PARTIAL, sha256_of, sync
+from topdb_tf.files import PARTIAL, plain, record_of, sha256_of, sync
 from topdb_tf.training.errors import CheckpointError
 
 _ARRAYS, _FACTS, _MANIFEST = "arrays.npz", "facts.json", "manifest.json"
@@ -29,12 +29,7 @@ _UNREADABLE = (
 
 
 class Position(NamedTuple):
-    """How far a training is.
-
-    Args:
-        epoch: Number of whole epochs.
-        step: Number of steps of the epoch after them.
-    """
+    """How far a training is: whole epochs, and the steps of the epoch after them."""
 
     epoch: int = 0
     step: int = 0
@@ -53,12 +48,7 @@ START = Position()
 
 
 class BestEpoch(NamedTuple):
-    """The epoch with the highest mAP so far.
-
-    Args:
-        epochs_done: Number of epochs up to it, itself included.
-        mean_ap: Its mAP.
-    """
+    """The epoch with the highest mAP so far, counted from 1, and that mAP."""
 
     epochs_done: int
     mean_ap: float
@@ -81,28 +71,9 @@ class TrainingRecord(NamedTuple):
     best: BestEpoch | None = None
     log: str | None = None
 
-    @classmethod
-    def read(cls, path: Path) -> "TrainingRecord":
-        """Returns the record in a file, which may lack what older versions had not."""
-        saved = _read_json(path).items()
-        known = {name: value for name, value in saved if name in cls._fields}
-        if known.get("best") is not None:
-            known["best"] = BestEpoch(**known["best"])
-        return cls(**known)
-
-    def write(self, path: Path) -> None:
-        """Writes the record to a file."""
-        _write_json(path, {**self._asdict(), "best": self.best and self.best._asdict()})
-
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint holds.
-
-    Args:
-        position: How far the training was.
-        record: What it tells of the training.
-        arrays: State by name.
-    """
+    """What a checkpoint holds; the arrays are the state by name."""
 
     position: Position
     record: TrainingRecord
@@ -139,7 +110,7 @@ def write_checkpoint(
         partial.mkdir(parents=True)
         try:
             _write_arrays(partial / _ARRAYS, arrays)
-            record.write(partial / _FACTS)
+            _write_json(partial / _FACTS, plain(record))
             manifest = {name: _sum_of(partial / name) for name in (_ARRAYS, _FACTS)}
             _write_json(partial / _MANIFEST, manifest)
             sync(partial)
@@ -181,8 +152,7 @@ def read_checkpoint(folder: Path, position: Position) -> Checkpoint:
             if manifest[name] != _sum_of(path / name):
                 raise ValueError(f"{name} is not what was written")
         with np.load(path / _ARRAYS, allow_pickle=False) as arrays:
-            record = TrainingRecord.read(path / _FACTS)
-            return Checkpoint(position, record, dict(arrays))
+            return Checkpoint(position, _record_in(path), dict(arrays))
 
 
 def read_record(folder: Path, position: Position) -> TrainingRecord:
@@ -193,7 +163,12 @@ def read_record(folder: Path, position: Position) -> TrainingRecord:
     """
     path = folder / position.name
     with _explained_damage(path):
-        return TrainingRecord.read(path / _FACTS)
+        return _record_in(path)
+
+
+def _record_in(path):
+    """Returns the record of a checkpoint; older versions wrote less into it."""
+    return record_of(TrainingRecord, _read_json(path / _FACTS))
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from topdb_tf.files import record_of
 from topdb_tf.training.errors import WorkerLostError
 
 _EXAMPLE = (
@@ -21,11 +22,9 @@ _PROBE_TIMEOUT = 3
 
 
 class Cluster(NamedTuple):
-    """The processes that train together.
+    """The processes that train together, by `host:port`, and which of them this is.
 
-    Args:
-        addresses: `host:port` of each worker; one alone needs none.
-        index: Which of them this process is; worker 0 is the chief.
+    One alone needs no address; worker 0 is the chief.
     """
 
     addresses: tuple[str, ...] = ("",)
@@ -42,13 +41,29 @@ class Cluster(NamedTuple):
         return self.index == 0
 
 
-class Distribution(NamedTuple):
-    """The devices that train together.
+class _Workers(NamedTuple):
+    """The addresses of the processes of each role, as `TF_CONFIG` has them."""
 
-    Args:
-        strategy: The `tf.distribute` strategy, or `None` for one device.
-        cluster: The processes.
-    """
+    worker: tuple[str, ...]
+    chief: tuple[str, ...] = ()
+
+
+class _Task(NamedTuple):
+    """Which of them a process is."""
+
+    type: str
+    index: int
+
+
+class _TFConfig(NamedTuple):
+    """What `TF_CONFIG` holds; a cluster may have roles that have no place here."""
+
+    cluster: dict
+    task: _Task
+
+
+class Distribution(NamedTuple):
+    """The devices that train together by a `tf.distribute` strategy; one without."""
 
     strategy: Any = None
     cluster: Cluster = Cluster()
@@ -88,16 +103,15 @@ def read_cluster(strategy: str) -> Cluster:
         return Cluster()
     text = os.environ.get("TF_CONFIG", "")
     try:
-        settings = json.loads(text)
-        roles, task = settings["cluster"], settings["task"]
-        others = sorted(set(roles) - {"chief", "worker"})
-        addresses = (*roles.get("chief", ()), *roles["worker"])
-        first = 0 if task["type"] == "chief" else len(roles.get("chief", ()))
-        own = roles[task["type"]][task["index"]]
-        index = first + task["index"]
-        is_valid = not others and addresses[index] == own and task["index"] >= 0
+        cluster, task = record_of(_TFConfig, json.loads(text))
+        workers = record_of(_Workers, cluster)
+        addresses = workers.chief + workers.worker
+        index = task.index + (0 if task.type == "chief" else len(workers.chief))
+        own = getattr(workers, task.type)[task.index]
+        is_valid = task.index >= 0 and addresses[index] == own
+        is_valid &= set(cluster) <= set(_Workers._fields)
         is_valid &= all(":" in address for address in addresses)
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, AttributeError):
         is_valid = False
     if not is_valid or len(addresses) < 2:
         raise ValueError(

@@ -114,15 +114,12 @@ class KeepModels(keras.callbacks.Callback):
         self.as_used = as_used
 
     def on_epoch_end(self, epoch, logs=None):
-        with self.as_used():
-            self._save(epoch, logs)
-
-    def _save(self, epoch, logs):
-        _save_whole(self.embedder, self.newest)
         mean_ap = float(logs.get("mean_ap", math.nan))
-        if mean_ap > (self.best.mean_ap if self.best else -math.inf):
-            self.best = BestEpoch(epoch + 1, mean_ap)
-            _save_whole(self.embedder, self.best_file)
+        with self.as_used():
+            _save_whole(self.embedder, self.newest)
+            if mean_ap > (self.best.mean_ap if self.best else -math.inf):
+                self.best = BestEpoch(epoch + 1, mean_ap)
+                _save_whole(self.embedder, self.best_file)
 
 
 class Checkpoints(keras.callbacks.Callback):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+from topdb_tf.texts import check_one_of
 from topdb_tf.training.choices import WARMUPS
 
 _STAIRS = 10  # the staircase reaches the peak in ten equal stairs
@@ -46,9 +47,7 @@ def learning_rate_at(
     rate = peak * _warmed_up(epoch, warmup, warmup_epochs)
     if epoch < warmup_epochs:
         return rate
-    return rate * decay_factor ** sum(
-        epoch >= decay_epoch for decay_epoch in decay_epochs
-    )
+    return rate * decay_factor ** sum(epoch >= decay for decay in decay_epochs)
 
 
 def cosine_rate_at(
@@ -138,10 +137,7 @@ def scaled_learning_rate(
 
 def _warmed_up(epoch, warmup, warmup_epochs):
     """Returns the share of the peak that the warm-up allows."""
-    if warmup not in WARMUPS:
-        raise ValueError(
-            f"`warmup` must be one of {', '.join(WARMUPS)}. Received: warmup={warmup!r}"
-        )
+    check_one_of("warmup", warmup, WARMUPS)
     if epoch >= warmup_epochs:
         return 1.0
     if warmup == "linear":

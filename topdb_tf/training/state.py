@@ -12,9 +12,8 @@ def state_arrays(trainer) -> Iterator[tuple[str, np.ndarray]]:
     optimizer's moments, iterations, learning rate and loss scale, and the running
     means of the epoch's figures.
     """
-    for group in ("network", "optimizer", "figures"):
-        for name, variable in _variables(trainer, group):
-            yield name, np.asarray(variable)
+    for name, variable in _variables(trainer):
+        yield name, np.asarray(variable)
 
 
 def restore(trainer, arrays: dict[str, np.ndarray]) -> None:
@@ -23,8 +22,7 @@ def restore(trainer, arrays: dict[str, np.ndarray]) -> None:
     Raises:
         ValueError: If the arrays are those of another network or optimizer.
     """
-    groups = ("network", "optimizer", "figures")
-    targets = dict(pair for group in groups for pair in _variables(trainer, group))
+    targets = dict(_variables(trainer))
     odd = [
         name
         for name in sorted(targets.keys() | arrays.keys())
@@ -47,16 +45,17 @@ def restore_figures(trainer, arrays: dict[str, np.ndarray]) -> None:
 
     Keras forgets them whenever it begins an epoch, also in the middle of one.
     """
-    for name, variable in _variables(trainer, "figures"):
+    for name, variable in _named("figures", trainer.metrics_variables):
         variable.assign(arrays[name])
 
 
-def _variables(trainer, group):
+def _variables(trainer):
+    yield from _named("network", trainer.network.variables)
+    yield from _named("optimizer", trainer.optimizer.variables)
+    yield from _named("figures", trainer.metrics_variables)
+
+
+def _named(group, variables):
     # Counted, because Keras numbers its names anew for each model of a process.
-    variables = {
-        "network": trainer.network.variables,
-        "optimizer": trainer.optimizer.variables,
-        "figures": trainer.metrics_variables,
-    }[group]
     for index, variable in enumerate(variables):
         yield f"{group}/{index:04d}/{variable.name}", variable

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from topdb_tf.texts import check_one_of
 from topdb_tf.training.choices import MINING
 from topdb_tf.training.losses import BatchHardTripletLoss, LabelSmoothedCrossEntropy
 from topdb_tf.training.replicas import num_replicas, sum_of_replicas, whole_batch
@@ -59,11 +60,7 @@ class ReidTrainer(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if mining not in MINING:
-            raise ValueError(
-                f"`mining` must be one of {', '.join(MINING)}. "
-                f"Received: mining={mining!r}"
-            )
+        check_one_of("mining", mining, MINING)
         if tf.distribute.has_strategy():
             raise ValueError("Make the trainer outside the scope of the strategy.")
         self.mining = mining

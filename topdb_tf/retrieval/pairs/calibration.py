@@ -25,12 +25,7 @@ _ROC_POINTS = 200
 
 @dataclass(frozen=True)
 class CameraMistakes:
-    """The two cameras whose images are mixed up most.
-
-    Args:
-        cameras: Their camids.
-        false_match_rate: Share of their pairs of two persons that is accepted.
-    """
+    """The camids of the two cameras whose images are mixed up most, and how often."""
 
     cameras: tuple[int, int]
     false_match_rate: float
@@ -40,16 +35,8 @@ class CameraMistakes:
 class OperatingPoint:
     """A threshold, and what was measured at it.
 
-    Args:
-        wanted_false_match_rate: The rate that it was sought for.
-        threshold: Pairs up to and including this distance are accepted.
-        false_match_rate: Share of the pairs of two persons that is accepted.
-        true_match_rate: Share of the pairs of one person that is accepted.
-        false_non_match_rate: Share of those that is not.
-        worst_cameras: The two cameras with the highest false-match rate, of those with
-            enough pairs; none where no two have them.
-        same_camera_false_match_rate: Share of the pairs of two persons by one camera
-            that is accepted; none where there is no such pair.
+    Pairs up to and including that distance are accepted. The worst cameras are those
+    of enough pairs; they and the rate by one camera are `None` where no pairs are.
     """
 
     wanted_false_match_rate: float
@@ -65,11 +52,8 @@ class OperatingPoint:
 class CameraPair:
     """The pairs of two persons seen by two cameras, in either order of the pair.
 
-    Args:
-        cameras: The camids, twice the same for pairs by one camera.
-        counted: Whether these pairs count; those by one camera may not.
-        pairs: Number of pairs.
-        false_matches: Number of accepted ones at each operating point.
+    Pairs by one camera, whose camid stands twice, may not count. False matches are
+    numbers of accepted pairs, one an operating point.
     """
 
     cameras: tuple[int, int]
@@ -93,14 +77,8 @@ class HalfCounts:
 class Calibrated:
     """Thresholds, found on one half of the persons and measured on the other.
 
-    Args:
-        operating_points: One a wanted rate, in their order.
-        camera_pairs: The mistakes by cameras.
-        found_on: What was in the half that thresholds were found on.
-        measured_on: What was in the other half.
-        num_left_out: Number of images of which nobody knows whom they show.
-        confidence: Share of cases in which an interval holds the true value.
-        roc: Points of the ROC, measured.
+    There is an operating point for each wanted rate, in their order. Images are left
+    out of which nobody knows whom they show.
     """
 
     operating_points: tuple[OperatingPoint, ...]
@@ -141,11 +119,14 @@ def calibration_of(
             state, if a half lacks pairs of one person or of two, or if the features do
             not fit together.
     """
-    cameras = {"ignore_cameras": ignore_cameras}
-    halves = checked_halves(retrieval_set.identities, rates=rates, seed=seed, **cameras)
+    halves = checked_halves(
+        retrieval_set.identities, rates=rates, ignore_cameras=ignore_cameras, seed=seed
+    )
     first, second = (
         PairDistances(
-            retrieval_set.take(half.queries, half.gallery), metric=metric, **cameras
+            retrieval_set.take(half.queries, half.gallery),
+            metric=metric,
+            ignore_cameras=ignore_cameras,
         )
         for half in halves
     )
@@ -160,6 +141,7 @@ def calibration_of(
     camera_pairs = _camera_pairs(second.totals, accepted, ignore_cameras)
     found_on, measured_on = (_counts(half) for half in halves)
     num_images = len(retrieval_set.query_pids) + len(retrieval_set.gallery_pids)
+    num_used = sum(half.queries + half.gallery for half in (found_on, measured_on))
     return Calibrated(
         operating_points=tuple(
             _operating_point(place, *point, second.totals, accepted, camera_pairs)
@@ -168,14 +150,10 @@ def calibration_of(
         camera_pairs=camera_pairs,
         found_on=found_on,
         measured_on=measured_on,
-        num_left_out=num_images - sum(_num_images(half) for half in halves),
+        num_left_out=num_images - num_used,
         confidence=CONFIDENCE,
         roc=roc,
     )
-
-
-def _num_images(half: Half) -> int:
-    return len(half.queries) + len(half.gallery)
 
 
 def _camera_pairs(totals, accepted, ignore_cameras):

@@ -21,10 +21,8 @@ _CELL_OF_ONE = int(np.float32(1).view(np.int32)) >> LOW_BITS
 class PairHistograms(NamedTuple):
     """Numbers of pairs of a query and a gallery image by distance.
 
-    Args:
-        counted: Pairs by two cameras, or by any where cameras are ignored.
-        by_one_camera: The other pairs of two images; none where cameras are ignored.
-        num_left_out: Number of images of which nobody knows whom they show.
+    Pairs by one camera do not count unless cameras are ignored; then there are no
+    others. Images are left out of which nobody knows whom they show.
     """
 
     counted: DistanceHistogram

@@ -14,13 +14,7 @@ MIN_FALSE_MATCHES = 10
 
 
 class Half(NamedTuple):
-    """One half of the persons: their images, as numbers among all.
-
-    Args:
-        queries: Numbers of queries, ascending.
-        gallery: Numbers of gallery images, ascending.
-        totals: Numbers of pairs of these images.
-    """
+    """One half of the persons: their images, as ascending numbers among all."""
 
     queries: np.ndarray
     gallery: np.ndarray
@@ -90,10 +84,8 @@ def _halves_of_pids(identities, seed):
 def _check_enough(halves, rates):
     num_genuine = min(half.totals.num_genuine for half in halves)
     num_impostors = min(half.totals.num_impostors for half in halves)
-    for kind, count in (
-        ("one person", num_genuine),
-        ("different persons", num_impostors),
-    ):
+    counts = {"one person": num_genuine, "different persons": num_impostors}
+    for kind, count in counts.items():
         if not count:
             raise ValueError(
                 f"Each half of the persons must have pairs of {kind}, a query and a "

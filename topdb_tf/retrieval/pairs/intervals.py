@@ -13,13 +13,7 @@ REACH = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 @dataclass(frozen=True)
 class Share:
-    """A share and the interval that holds its true value.
-
-    Args:
-        value: The share that was measured, in [0, 1].
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-    """
+    """A share in [0, 1] and the ends of the interval that holds its true value."""
 
     value: float
     low: float

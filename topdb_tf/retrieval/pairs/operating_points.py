@@ -16,12 +16,7 @@ NUM_CELLS = 1 << (31 - LOW_BITS)
 
 
 class DistanceHistogram(NamedTuple):
-    """Numbers of pairs by distance, in cells of 1/2048 of the distance at most.
-
-    Args:
-        impostors: Impostor pairs in each cell.
-        genuine: Genuine pairs in each cell.
-    """
+    """Numbers of pairs by distance, in cells of 1/2048 of the distance at most."""
 
     impostors: np.ndarray
     genuine: np.ndarray
@@ -29,13 +24,7 @@ class DistanceHistogram(NamedTuple):
 
 @dataclass(frozen=True)
 class CompactRoc:
-    """Points of a ROC.
-
-    Args:
-        distances: Thresholds, ascending.
-        false_match_rates: Share of the impostor pairs up to and including each.
-        true_match_rates: The same of the genuine pairs.
-    """
+    """Points of a ROC: the rates up to and including each distance, ascending."""
 
     distances: list[float]
     false_match_rates: list[float]

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.retrieval.distances import check_metric
 from topdb_tf.retrieval.features import RetrievalSet, checked_distances
 from topdb_tf.retrieval.matches import Identities, with_pairs_told_by_camids
 from topdb_tf.retrieval.pairs.operating_points import (
@@ -25,14 +24,9 @@ class PairTotals(NamedTuple):
     A genuine pair shows one person by two cameras, an impostor pair two persons by
     two cameras. Where cameras are ignored all pairs of two images count.
 
-    Args:
-        pids: All identities, sorted.
-        camids: All cameras, sorted.
-        as_query: Impostor pairs by the identity of the query.
-        as_gallery: The same by the identity of the gallery image.
-        genuine: Genuine pairs by identity.
-        cameras: Pairs of two persons by the cameras of the query and of the gallery
-            image, those of one camera on the diagonal.
+    Pairs are counted by identity, in the order of the sorted `pids`: impostor pairs by
+    that of the query and by that of the gallery image. `cameras` has the pairs of two
+    persons by the cameras of the two images, those of one camera on the diagonal.
     """
 
     pids: np.ndarray
@@ -56,11 +50,7 @@ class PairTotals(NamedTuple):
 class AcceptedPairs(NamedTuple):
     """Numbers of pairs up to each of several distances, as those of `PairTotals`.
 
-    Args:
-        as_query: Shape `(num_thresholds, num_pids)`.
-        as_gallery: Shape `(num_thresholds, num_pids)`.
-        genuine: Shape `(num_thresholds, num_pids)`.
-        cameras: Shape `(num_thresholds, num_camids, num_camids)`.
+    Each array has those of the distances along its first axis.
     """
 
     as_query: np.ndarray
@@ -93,15 +83,9 @@ def pair_totals(identities: Identities, *, ignore_cameras: bool = False) -> Pair
 
 
 class _Places(NamedTuple):
-    """For the kernels: what the images show, as places in sorted lists.
+    """For the kernels: the pids and camids of the queries, then of the gallery.
 
-    All hold the queries and then the gallery, but `num_queries`.
-
-    Args:
-        persons: Places of the pids, shape `(num_images,)`.
-        cameras: Places of the camids.
-        alike: Two images of one such number are no pair.
-        num_queries: Number of queries.
+    They are places in sorted lists; two images whose `alike` is one are no pair.
     """
 
     persons: np.ndarray
@@ -131,7 +115,6 @@ class PairDistances:
         ignore_cameras: bool = False,
         memory: int = BLOCK_BYTES,
     ):
-        check_metric(metric)
         self._source = checked_distances(retrieval_set, metric)
         self._memory = memory
         self._ignore_cameras = ignore_cameras

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.progress import adding_up
-from topdb_tf.retrieval.distances import check_metric
 from topdb_tf.retrieval.features import RetrievalSet, checked_distances
 from topdb_tf.retrieval.matches import JUNK_PID, MatchIndex
 from topdb_tf.retrieval.parallel import Workers, compiled
@@ -71,7 +70,6 @@ def roc_curve(
         ValueError: If the input does not fit together, or there are no genuine or no
             impostor pairs.
     """
-    check_metric(metric)
     source = checked_distances(retrieval_set, metric)
     index = MatchIndex(retrieval_set.identities, ignore_cameras=ignore_cameras)
     return roc_curve_of(source, index, memory=memory, progress=progress)
