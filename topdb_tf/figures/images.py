@@ -63,10 +63,7 @@ def shown_images(run: Run, choice: ImageChoice, *, say: Say = silent) -> ShownIm
 def drawn_queries(split: Split, *, num: int, seed: int) -> tuple[ImageRecord, ...]:
     """Returns one drawn query each of drawn persons, in the order of the data set.
 
-    Args:
-        split: The data set.
-        num: Number of persons; all if there are fewer.
-        seed: Seed of the choice.
+    There are as many as `num` says, or as there are persons.
 
     Raises:
         ValueError: If `num` is below 1.

@@ -72,11 +72,8 @@ class EmbeddingMap:
 def persons_of_map(split: Split, persons: Sequence[str], num_pids: int) -> list[int]:
     """Returns the persons of query and gallery whose images a map shows.
 
-    Args:
-        split: The data set.
-        persons: Persons by the number or the name that their owner gave them; none:
-            those with the most images.
-        num_pids: How many of those.
+    They are named by number or by the name that their owner gave them. Where none is,
+    they are those with the most images.
 
     Raises:
         ValueError: If a person has no image, or there are fewer than 5 images.
@@ -102,14 +99,8 @@ def map_of(
 
     Source: van der Maaten and Hinton, Visualizing Data using t-SNE, JMLR 2008.
 
-    Args:
-        embedded: The test images.
-        pids: Persons whose images are drawn.
-        method: `tsne` or `pca`.
-        seed: Seed of t-SNE.
-
     Raises:
-        ValueError: If there is no such method.
+        ValueError: If the method is neither `tsne` nor `pca`.
     """
     embedded = only_persons(embedded, pids)
     images = embedded.images

@@ -30,13 +30,7 @@ class QueryChoice(NamedTuple):
 
 @dataclass(frozen=True)
 class RankingLists:
-    """The first images that are found for some queries.
-
-    Args:
-        embedded: The test images.
-        lists: The lists of all queries, by the name of the ranking.
-        reasons: Why a query is shown, by its place.
-    """
+    """The lists of all queries by name of the ranking, and why some are shown."""
 
     embedded: Embedded
     lists: Mapping[str, RankLists]

@@ -92,14 +92,8 @@ def write_page(
     never markup. Its own policy (CSP) lets the browser run the package's script alone,
     which it knows by its hash, and load nothing but what is inside the page.
 
-    Args:
-        out: The HTML file; an older one is replaced when the new one is whole.
-        template: Name of a template in `templates`.
-        contents: What the page holds.
-        watch: Seconds by part of the work, those of writing it added.
-        datasets: Names of the data sets that it is of.
-        lists: Its ranked lists, if there are any.
-        **shown: What else the template shows, by name.
+    An older page is replaced when the new one is whole. The template is one of
+    `templates`, which shows the lists, and by name what else is `shown`.
 
     Raises:
         jinja2.UndefinedError: If the template shows something that is not there.
