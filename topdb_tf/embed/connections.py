@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from topdb_tf.embed.address import ModelChoice, parse_address
+from topdb_tf.runs.machine import load_tensorflow
 
 
 def connect(
@@ -38,6 +39,7 @@ def connect(
 
         return RestConnection(address, model, ca_file=ca_file)
     try:
+        load_tensorflow()  # quietly: the protos bring it along
         from topdb_tf.embed.rpc import GrpcConnection
     except ImportError as error:
         raise ValueError(

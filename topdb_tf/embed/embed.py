@@ -86,13 +86,7 @@ class Embedding(NamedTuple):
 
 
 class FeaturesFile(NamedTuple):
-    """A file of features that was written.
-
-    Args:
-        out: The NPZ file.
-        embedding: What is in it.
-        skipped: Files that are no images by their names.
-    """
+    """A file of features that was written; what is no image by its name is skipped."""
 
     out: Path
     embedding: Embedding
@@ -162,12 +156,8 @@ def embed_images(source: Source, places: Sequence[Path], out: Path) -> FeaturesF
 
     The file holds `features`, float32 `(num_images, dim)`, and `paths`; if every name
     follows the pattern of Market-1501, also `pids` and `camids`. `probe_features` are
-    those of drawn images, by which `topdb-tf index` knows the model again.
-
-    Args:
-        source: What embeds them.
-        places: Image files, and folders with all below them.
-        out: The NPZ file; an older one is replaced when the new one is whole.
+    those of drawn images, by which `topdb-tf index` knows the model again. An older
+    file is replaced when the new one is whole.
 
     Raises:
         FileNotFoundError: If an image, or the folder of `out`, does not exist.
@@ -187,13 +177,8 @@ def embed_split(source: Source, query: Path, gallery: Path, out: Path) -> Featur
     """Writes the features of queries and gallery as `topdb-tf score` reads them.
 
     The names of the images tell person and camera; images of pid -1 are left out, as
-    when a data set is read. Paths are kept in `query_paths` and `gallery_paths`.
-
-    Args:
-        source: What embeds them.
-        query: Folder of the queries.
-        gallery: Folder of the gallery.
-        out: The NPZ file; an older one is replaced when the new one is whole.
+    when a data set is read. Paths are kept in `query_paths` and `gallery_paths`. An
+    older file is replaced when the new one is whole.
 
     Raises:
         FileNotFoundError: If a folder, or that of `out`, does not exist.
@@ -250,11 +235,10 @@ def embed_files(source: Source, paths: Sequence[Path]) -> Embedding:
                 "Embeddings must be finite: is the model a trained one? Received: "
                 f"{is_bad.sum()} that are not, the first of {paths[kept[is_bad][0]]}"
             )
-        kept_paths = [paths[place] for place in kept]
-        pids, camids = np.array([_numbers_of(path) for path in kept_paths]).T
+        pids, camids = np.array([_numbers_of(paths[place]) for place in kept]).T
         return Embedding(
             features=features,
-            paths=[str(path) for path in kept_paths],
+            paths=[str(paths[place]) for place in kept],
             pids=pids,
             camids=camids,
             probes=probe_features(client),

@@ -21,11 +21,7 @@ _LARGEST_DIFFERENCE = 0.05
 class RecordedModel:
     """The model that made the embeddings of an index, as the index records it.
 
-    Args:
-        name: Its `.keras` file, else its folder, else the address of its server.
-        path: Where it lies, absolute, if it lies here.
-        sha256: Of the `.keras` file, if it is one.
-        probes: Its embeddings of the drawn images, base64 of float32 numbers.
+    The probes are its embeddings of the drawn images, base64 of float32 numbers.
     """
 
     name: str
@@ -40,15 +36,9 @@ class RecordedModel:
 
 
 def recorded_model(
-    probes: np.ndarray, *, model: Path | None = None, server: str | None = None
+    probes: np.ndarray, *, model: Path | None, server: str | None
 ) -> RecordedModel:
-    """Returns what an index records of the model that made its embeddings.
-
-    Args:
-        probes: What `probe_features` returned.
-        model: Folder or file of the model, if it lies here.
-        server: Else the address of its server.
-    """
+    """Returns what an index records of the model, or server, that made its probes."""
     file = keras_file(model)
     return RecordedModel(
         name=str(file or model or server or "unknown, of a file of features"),
@@ -73,11 +63,8 @@ def probe_features(client: ServingClient) -> np.ndarray:
 def check_same_model(probes: np.ndarray | None, model: RecordedModel | None) -> None:
     """Raises `ValueError` unless probes are those of the model of an index.
 
-    Rounding, by another device or batch size, is let pass; another epoch is not.
-
-    Args:
-        probes: What `probe_features` returned, if that is known.
-        model: The model of the index, if that is known.
+    Rounding, by another device or batch size, is let pass; another epoch is not. What
+    is `None` is not known, and let pass.
     """
     if probes is None or model is None:
         return

@@ -78,12 +78,8 @@ def ask(
 ):
     """Returns the answer to a request, repeated while the server is unavailable.
 
-    Args:
-        request: Function of the seconds that it may take.
-        retries: How often it is repeated.
-        deadline: End of the time for everything.
-        longest: Most seconds for one attempt.
-        stop: Ends the pauses when it is set: the answer is no longer wanted.
+    The request is a function of the seconds that it may take, `longest` at most. When
+    `stop` is set the pauses end: the answer is no longer wanted.
 
     Raises:
         ServingError: If the attempts or the time are used up, or as the request.

@@ -24,12 +24,7 @@ Embed = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class HeadlineScores:
-    """The two scores of the paper's tables, as shares or as a change of shares.
-
-    Args:
-        rank_1: Share of the queries whose nearest image is a match.
-        mean_ap: Mean average precision.
-    """
+    """The two scores of the paper's tables, as shares or as a change of shares."""
 
     rank_1: float
     mean_ap: float
@@ -37,18 +32,10 @@ class HeadlineScores:
 
 @dataclass(frozen=True)
 class RetrievalChange(Differences):
-    """What an export changes on the query and gallery of a data set.
+    """What an export changes on a data set, from the source in float32.
 
-    Args:
-        dataset: Name of the data set.
-        max_pids: Number of query identities that were drawn, with their images alone
-            in the gallery; `None` where all were ranked.
-        num_pids: Number of query identities.
-        num_query_images: Number of query images.
-        num_gallery_images: Number of gallery images.
-        before: Scores of the source in float32.
-        after: Scores of the export.
-        change: `after` less `before`.
+    `max_pids` is `None` where all query identities were ranked. Otherwise so many were
+    drawn, with their images alone in the gallery.
     """
 
     dataset: str
@@ -63,13 +50,9 @@ class RetrievalChange(Differences):
 
 @dataclass(frozen=True)
 class Speeds:
-    """Images a second from pixels to embeddings.
+    """Images a second from pixels to embeddings, by Keras and by the file's runtime.
 
-    Args:
-        source: By Keras, in the source's precision and folded as in an evaluation.
-        file: By the runtime of the file.
-        batch_size: Images in a batch.
-        threads: Threads of both.
+    Keras computes in the source's precision, folded as in an evaluation.
     """
 
     source: float
@@ -85,19 +68,13 @@ def retrieval_change(
     config: Config,
     *,
     image_size: tuple[int, int],
-    max_pids: int | None = None,
+    max_pids: int | None,
 ) -> RetrievalChange:
     """Scores a model before and after its export on the test images of a data set.
 
-    Args:
-        before: The source.
-        after: The exported model.
-        split: The data set.
-        config: Settings of the evaluation.
-        image_size: `(height, width)` of the models' images, in pixels.
-        max_pids: Most query identities. Beyond it some are drawn, always the same, and
-            only their images are in the gallery: no distractors, so that the scores
-            are higher than those of the whole set.
+    Where there are more than `max_pids` query identities, so many are drawn, always the
+    same, and only their images are in the gallery: no distractors, so that the scores
+    are higher than those of the whole set.
     """
     pids = np.unique(pids_of(split.query))
     is_limited = max_pids is not None and len(pids) > max_pids
@@ -127,13 +104,7 @@ def retrieval_change(
 
 
 def speeds(embedder, exported: Embed, pixels: np.ndarray) -> Speeds:
-    """Times a model and its export.
-
-    Args:
-        embedder: `keras.Model` from pixels to embeddings.
-        exported: The exported model.
-        pixels: Images; repeated until they fill a batch.
-    """
+    """Times a model and its export on a batch of repeated images."""
     from topdb_tf.model.extraction import inference_function
 
     pixels = np.resize(pixels, (_TIMED_BATCH, *pixels.shape[1:]))

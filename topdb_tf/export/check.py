@@ -49,10 +49,6 @@ def reference_of(
     That is its precision whatever the model was trained in, and its batch
     normalisations are not folded: all that an export does to a model is in the
     difference.
-
-    Args:
-        embedder: `keras.Model` from pixels to embeddings.
-        normalize: Whether embeddings are divided by their L2 norm.
     """
     in_graph = tf.function(in_precision(embedder, "float32"), autograph=False)
 
@@ -68,13 +64,10 @@ def reference_of(
 def check_export(
     answers: Sequence[np.ndarray], expected: np.ndarray, *, precision: str
 ) -> ProbeDifferences:
-    """Checks that an exported model gives the embeddings of its source.
+    """Checks that an exported model gives the embeddings of its source in float32.
 
-    Args:
-        answers: Its embeddings of the drawn images, `(num_images, dim)`, for each form
-            in which it takes images.
-        expected: Those of the source in float32.
-        precision: Name in `LEAST_COSINE`.
+    There is an answer, of shape `(num_images, dim)`, for each form in which it takes
+    images.
 
     Raises:
         ValueError: If the cosine of an image is below `LEAST_COSINE`, or no number.

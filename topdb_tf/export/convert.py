@@ -25,16 +25,7 @@ RECIPES = {
 class Conversion:
     """A checkpoint and the model that it was made into.
 
-    Args:
-        checkpoint: The file that was read.
-        model: The file that was written.
-        variant: Name in `RECIPES`.
-        num_pids: Number of identities that the checkpoint was trained on.
-        epoch: That after which it was written; `None` where it does not say.
-        rank_1: What it scores by its own word, a share; `None` where it does not say.
-        image_size: Height and width of the model's images, in pixels.
-        embedding_dim: Length of an embedding.
-        seconds: How long the conversion took.
+    Epoch and rank-1, a share, are the checkpoint's word; `None` where it does not say.
     """
 
     checkpoint: Path

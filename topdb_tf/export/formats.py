@@ -14,13 +14,7 @@ from topdb_tf.model.folding import folded
 
 
 class Format(NamedTuple):
-    """A file format of models.
-
-    Args:
-        suffix: How its files end.
-        precisions: Those that it can be written in, the default first.
-        packages: What must be installed to write and check it, as it is imported.
-    """
+    """A file format of models, with the packages that must be installed for it."""
 
     suffix: str
     precisions: tuple[str, ...]

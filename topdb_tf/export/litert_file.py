@@ -18,17 +18,12 @@ def litert_bytes(
     frozen,
     metadata: dict[str, str],
     precision: str,
-    calibration: Iterable[np.ndarray] | None = None,
+    calibration: Iterable[np.ndarray] | None,
 ) -> bytes:
-    """Returns the contents of a LiteRT file.
+    """Returns the contents of a LiteRT file of a function that `frozen` returned.
 
-    Args:
-        frozen: Concrete function without variables, from one tensor to one, both with
-            a free first axis.
-        metadata: Texts by name.
-        precision: "float32"; "float16", the weights alone; or "int8", the weights and
-            the activations, with float32 at both ends.
-        calibration: For "int8": arrays that the function takes.
+    Float16 is that of the weights alone; int8 is that of weights and activations, with
+    float32 at both ends, and is calibrated on arrays that the function takes.
     """
     module = tf.Module()
 

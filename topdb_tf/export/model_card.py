@@ -74,17 +74,8 @@ bind the model's use too.
 class ServedExport:
     """A version of a model for TensorFlow Serving, as it was written and checked.
 
-    Args:
-        path: Folder of the version.
-        mebibytes: Its size.
-        precision: That of the feature maps.
-        normalize: Whether embeddings are divided by their L2 norm.
-        height, width: Size of the images that the network sees, in pixels.
-        dim: Length of an embedding.
-        max_difference: The largest of an embedding's components from the source's in
-            float32 on drawn images, absolute.
-        min_cosine: The smallest cosine between the two embeddings.
-        seconds: How long the export took.
+    The difference and the cosine are from the source's embeddings in float32, on drawn
+    images.
     """
 
     path: Path
@@ -100,13 +91,7 @@ class ServedExport:
 
 
 def model_card(model: Path, run: Run | None, export: ServedExport) -> str:
-    """Returns the text of a model card, Markdown.
-
-    Args:
-        model: File of the model.
-        run: Its run; without one, data and scores are unknown.
-        export: What was made of the model.
-    """
+    """Returns the text of a model card, Markdown; without a run little is known."""
     norm = "have unit L2 norm" if export.normalize else "are not normalised"
     return _TEMPLATE.format(
         version=__version__,

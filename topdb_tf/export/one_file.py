@@ -5,7 +5,6 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -61,20 +60,7 @@ class ReportData:
 class FileExport:
     """An ONNX or LiteRT file, as it was written and measured; its report file as JSON.
 
-    Args:
-        path: The file.
-        format: Name in `topdb_tf.export.formats.FORMATS`.
-        precision: One of the format's.
-        num_calibration_images: Number of training images that int8 was calibrated on.
-        mebibytes: Size of the file.
-        height, width: Size of the images that the network sees, in pixels.
-        dim: Length of an embedding.
-        source_precision: Precision of the source's feature maps.
-        probes: The differences on drawn images.
-        retrieval: The differences and the scores on a data set, if one was at hand.
-        images_per_second: The speeds of source and file.
-        seconds: How long the export took.
-        reference: What the differences are from, in words.
+    The differences are on drawn images and, if one was at hand, on a data set.
     """
 
     path: Path
@@ -93,21 +79,13 @@ class FileExport:
     reference: str = "the source computed in float32, batch normalisation not folded"
 
 
-class _Measured(NamedTuple):
-    """What is measured on a file: fields of `FileExport`."""
-
-    probes: ProbeDifferences
-    retrieval: RetrievalChange | None
-    images_per_second: Speeds
-
-
 def export_file(
     source: Source,
     format: str,
     out: Path | None = None,
     *,
     precision: str = "float32",
-    report_data: ReportData | None = None,
+    report_data: ReportData = ReportData(),
     force: bool = False,
     say: Say,
 ) -> FileExport:
@@ -115,17 +93,8 @@ def export_file(
 
     The file is checked on drawn images and, where the data of the run are at hand,
     scored on query and gallery. It appears whole or not at all; the report is
-    `<out>.report.json`.
-
-    Args:
-        source: The model.
-        format: Name in `topdb_tf.export.formats.FORMATS`.
-        out: The file. By default beside the model, with its name and the suffix of the
-            format, and its precision if that is not float32.
-        precision: One of the format's.
-        report_data: The images; by default those of the run.
-        force: Whether a file that exists is replaced.
-        say: Function that shows a line.
+    `<out>.report.json`. By default the file is beside the model, with its name and the
+    suffix of the format, and its precision if that is not float32.
 
     Raises:
         FileExistsError: If the file exists and `force` is not set.
@@ -135,11 +104,10 @@ def export_file(
             of the model. Nothing is left behind.
     """
     load_tensorflow()
-    from topdb_tf.export.formats import check_format
+    from topdb_tf.export.formats import check_format, file_bytes
     from topdb_tf.model.extraction import load_embedder
 
     start = time.monotonic()
-    report_data = report_data or ReportData()
     suffix = check_format(format, precision).suffix
     out = Path(out or _default_file(source, suffix, precision))
     check_new_file(out, suffix=suffix, force=force)
@@ -148,9 +116,16 @@ def export_file(
     embedder = load_embedder(source.model)
     say(f"{source.model}: writing {format}, {precision}")
     images = _calibration_images(split, embedder) if precision == "int8" else []
+    metadata = _metadata(source, embedder, precision)
+    with without_notes():
+        contents = file_bytes(
+            embedder, format, precision=precision, metadata=metadata, calibration=images
+        )
     with whole_file(out) as partial:
-        partial.write_bytes(_contents(source, embedder, format, precision, images))
-        measured = _measured(partial, embedder, precision, split, config, report_data)
+        partial.write_bytes(contents)
+        probes, retrieval, images_per_second = _measured(
+            partial, embedder, precision, split, config, report_data
+        )
     export = FileExport(
         path=out,
         format=format,
@@ -161,7 +136,9 @@ def export_file(
         width=embedder.input_shape[2],
         dim=embedder.output_shape[-1],
         source_precision=_precision_of(embedder),
-        **measured._asdict(),
+        probes=probes,
+        retrieval=retrieval,
+        images_per_second=images_per_second,
         seconds=round(time.monotonic() - start, 1),
     )
     write_whole(report_file(out), json.dumps(plain(export), indent=2) + "\n")
@@ -262,22 +239,11 @@ def _calibration_images(split, embedder) -> list[np.ndarray]:
     return [pixels.numpy() for pixels in batches]
 
 
-def _contents(source, embedder, format, precision, images) -> bytes:
-    from topdb_tf.export.formats import file_bytes
+def _measured(path, embedder, precision, split, config, report_data):
+    """Returns what is measured on a file, after the check that it is like its source.
 
-    metadata = _metadata(source, embedder, precision)
-    with without_notes():
-        return file_bytes(
-            embedder,
-            format,
-            precision=precision,
-            metadata=metadata,
-            calibration=images,
-        )
-
-
-def _measured(path, embedder, precision, split, config, report_data) -> _Measured:
-    """Returns how like its source a file is, after the check that it is like it."""
+    These are the differences on drawn images and on a data set, and the speeds.
+    """
     from topdb_tf.export.check import check_export, drawn_probes, reference_of
     from topdb_tf.export.formats import load_file
 
@@ -298,7 +264,7 @@ def _measured(path, embedder, precision, split, config, report_data) -> _Measure
             image_size=image_size,
             max_pids=report_data.max_pids,
         )
-    return _Measured(probes, change, speeds(embedder, model, pixels))
+    return probes, change, speeds(embedder, model, pixels)
 
 
 def _precision_of(embedder):

@@ -11,13 +11,7 @@ OPSET = 18  # 2022; ONNX Runtime 1.14 and newer read it
 
 
 def onnx_bytes(frozen, metadata: dict[str, str]) -> bytes:
-    """Returns the contents of an ONNX file.
-
-    Args:
-        frozen: Concrete function without variables, from one tensor to one, both with
-            a free first axis.
-        metadata: Texts by name, for the model's `metadata_props`.
-    """
+    """Returns the contents of an ONNX file of a function that `frozen` returned."""
     source, target = frozen.inputs[0], frozen.outputs[0]
     model, _ = tf2onnx.convert.from_graph_def(
         frozen.graph.as_graph_def(),

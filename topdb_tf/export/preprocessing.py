@@ -24,12 +24,7 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 def pixels_of_bytes(image_bytes, image_size):
     """Returns the pixels of encoded images, as an evaluation would make them.
 
-    Args:
-        image_bytes: Strings of shape `(batch,)`: 8-bit JPEG or PNG, grey or RGB.
-        image_size: `(height, width)` of the result, in pixels.
-
-    Returns:
-        float32 pixels in [0, 255] of shape `(batch, height, width, 3)`.
+    The images are strings of shape `(batch,)`, the pixels are float32 in [0, 255].
 
     Raises:
         InvalidArgumentError: When run, if there is no image or one cannot be used;
@@ -54,14 +49,9 @@ def pixels_of_bytes(image_bytes, image_size):
 
 
 def pixels_of_images(images, image_size):
-    """Returns the pixels of decoded images, resized as an evaluation would.
+    """Returns the pixels of decoded images of any size, as an evaluation would make them.
 
-    Args:
-        images: uint8 RGB of shape `(batch, height, width, 3)`, of any size.
-        image_size: `(height, width)` of the result, in pixels.
-
-    Returns:
-        float32 pixels in [0, 255] of shape `(batch, height, width, 3)`.
+    The images are uint8 RGB, the pixels are float32 in [0, 255].
 
     Raises:
         InvalidArgumentError: When run, if an extent is zero.

@@ -15,10 +15,8 @@ NUM_PROBES = 8
 class Differences:
     """How far embeddings are from what is expected.
 
-    Args:
-        max_difference: The largest of a component, absolute.
-        min_cosine: The smallest cosine between the two embeddings of an image.
-        mean_cosine: Its mean over the images.
+    The largest difference is that of a component, absolute. Cosines are between the
+    two embeddings of an image.
     """
 
     max_difference: float
@@ -28,11 +26,7 @@ class Differences:
 
 @dataclass(frozen=True)
 class ProbeDifferences(Differences):
-    """The differences on the drawn images.
-
-    Args:
-        num_images: Number of the images.
-    """
+    """The differences on the drawn images."""
 
     num_images: int
 
@@ -48,11 +42,7 @@ def probe_images(number: int = NUM_PROBES) -> np.ndarray:
 
 
 def compare(embeddings: np.ndarray, expected: np.ndarray) -> Differences:
-    """Returns how far embeddings are from what is expected.
-
-    Args:
-        embeddings: Shape `(num_images, dim)`.
-        expected: Embeddings of the same images.
+    """Returns how far embeddings `(num_images, dim)` are from what is expected.
 
     Example:
         >>> import numpy as np

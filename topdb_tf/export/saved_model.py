@@ -73,9 +73,6 @@ class ServedEmbedder(tf.Module):
 def next_version(folder: Path) -> Path:
     """Returns the folder of a model's next version, `folder/<number>`, to be written.
 
-    Args:
-        folder: The model's folder, whose sub-folders are its versions, if it exists.
-
     Raises:
         ValueError: If `folder` is not the folder of a model's versions.
     """

@@ -12,12 +12,7 @@ from topdb_tf.texts import Say
 
 
 class Source(NamedTuple):
-    """What is exported.
-
-    Args:
-        model: The `.keras` file.
-        run: The run that it comes from, if it comes from one.
-    """
+    """What is exported: a `.keras` file, and the run that it comes from, if any."""
 
     model: Path
     run: Run | None
@@ -25,10 +20,6 @@ class Source(NamedTuple):
 
 def find_source(path: Path | None, *, best: bool = False) -> Source:
     """Returns the model of a run's folder, of the newest run, or in a file.
-
-    Args:
-        path: Folder of a run, a `.keras` file, or nothing for the newest run.
-        best: Whether to take a run's model of the best epoch.
 
     Raises:
         FileNotFoundError: If there is no run, no such file, or no model in the run.
@@ -58,15 +49,8 @@ def export_saved_model(
     """Writes the next version of a model for TensorFlow Serving, and checks it.
 
     The version is loaded again as TensorFlow Serving does, by a session, and must give
-    the embeddings of the source in float32 on drawn images.
-
-    Args:
-        source: The model.
-        out: The model's folder, whose sub-folders are its versions; by default
-            `saved_model` in the run's folder, or beside the file.
-        precision: "float32", "bfloat16" or "float16".
-        normalize: Whether embeddings are divided by their L2 norm.
-        say: Function that shows a line.
+    the embeddings of the source in float32 on drawn images. The versions are in `out`,
+    by default `saved_model` in the run's folder, or beside the file.
 
     Raises:
         ValueError: If the file holds no embedder, or the version's embeddings differ

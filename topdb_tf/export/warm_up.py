@@ -22,10 +22,6 @@ def write_warm_up_requests(version: Path, probes: Probes) -> None:
 
     Source: TensorFlow Serving, SavedModel Warmup
     (https://www.tensorflow.org/tfx/serving/saved_model_warmup).
-
-    Args:
-        version: Folder of the version.
-        probes: The images of the requests.
     """
     path = version / WARM_UP_FILE
     path.parent.mkdir(exist_ok=True)

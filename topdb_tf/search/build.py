@@ -16,9 +16,10 @@ from topdb_tf.search.changes import (
     create_index,
     remove_entries,
 )
+from topdb_tf.search.files import check_free
 from topdb_tf.search.index import SearchIndex
 from topdb_tf.search.items import items_of
-from topdb_tf.search.manifest import MANIFEST, Manifest
+from topdb_tf.search.manifest import Manifest
 from topdb_tf.search.overview import Change, IndexOverview, overview_of
 
 
@@ -47,11 +48,7 @@ def build_index(
         FileNotFoundError, ValueError, ServingError: If something is missing, damaged
             or does not fit.
     """
-    if out.exists() and (not out.is_dir() or (out / MANIFEST).exists()):
-        raise FileExistsError(
-            f"{out} already exists. Add to it with `topdb-tf index add {out}`, choose "
-            "another --out, or remove it."
-        )
+    check_free(out)
     items, model = items_of(places, source), None
     if items.probes is not None:
         model = recorded_model(items.probes, model=source.model, server=source.server)
@@ -92,9 +89,7 @@ def add_to_index(
             or does not fit, or the features are of another model or length.
     """
     index = SearchIndex(folder)
-    known = frozenset()
-    if skip_known:
-        known = frozenset(index.entries.live_paths())
+    known = frozenset(index.entries.live_paths() if skip_known else ())
     items = items_of(places, source_of_index(index.manifest, source), known=known)
     check_same_model(items.probes, index.manifest.model)
     num_replaced = 0

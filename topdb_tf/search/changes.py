@@ -71,7 +71,8 @@ def create_index(
     manifest = Manifest(kind, known | changed, metric, features.shape[1], model)
     features = checked_features(features, manifest)
     entries = new_entries(0, list(paths), features, pids, camids)
-    files.make_folder(folder)
+    files.check_free(folder)
+    folder.mkdir(exist_ok=True)
     with _held(folder):
         if (folder / MANIFEST).exists():
             raise FileExistsError(f"Another process has just built {folder}.")
@@ -122,9 +123,8 @@ def add_entries(
             folder, manifest.files.features, features, manifest.change + 1
         )
         manifest = replace(manifest, files=manifest.files._replace(features=file))
-        num_rows = len(joined.ids)
-        tail = num_rows - (manifest.approximate_rows or 0)
-        is_long = tail > max(_TAIL_ROWS, _TAIL_SHARE * num_rows)
+        tail = len(joined.ids) - (manifest.approximate_rows or 0)
+        is_long = tail > max(_TAIL_ROWS, _TAIL_SHARE * len(joined.ids))
         if index.approximate is not None and is_long:
             rows = files.map_features(folder, file, manifest.dim)
             kinds.extend(index.approximate, rows, progress=progress)

@@ -63,17 +63,10 @@ def new_entries(
     first_id: int,
     paths: Sequence[str],
     features: np.ndarray,
-    pids: np.ndarray | None = None,
-    camids: np.ndarray | None = None,
+    pids: np.ndarray | None,
+    camids: np.ndarray | None,
 ) -> Entries:
-    """Returns the rows of images that come into an index.
-
-    Args:
-        first_id: The id of the first of them.
-        paths: Names of the images, each once.
-        features: float32 of shape `(num_images, dim)`.
-        pids: int64 of shape `(num_images,)`, or `None` where they are unknown.
-        camids: The same, of cameras.
+    """Returns the rows of images that come into an index; the first has `first_id`.
 
     Raises:
         ValueError: If the lengths differ, or a name occurs twice or holds a NUL.

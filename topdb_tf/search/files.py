@@ -42,10 +42,7 @@ def check_file(folder: Path, file: WrittenFile) -> None:
 
 
 def map_features(folder: Path, file: WrittenFile, dim: int) -> np.ndarray:
-    """Returns the features of an index, mapped from their file.
-
-    Returns:
-        float32 of shape `(num_rows, dim)`, read-only.
+    """Returns the features of an index, mapped from their file: float32, read-only.
 
     Raises:
         FileNotFoundError: If the file is gone.
@@ -63,14 +60,7 @@ def map_features(folder: Path, file: WrittenFile, dim: int) -> np.ndarray:
 def append_features(
     folder: Path, file: WrittenFile | None, features: np.ndarray, change: int
 ) -> WrittenFile:
-    """Writes features behind those of a file, or into a new one.
-
-    Args:
-        folder: Folder of the index.
-        file: The file so far, or `None`.
-        features: float32 of shape `(num_rows, dim)`.
-        change: Number of the change, for the name of a new file.
-    """
+    """Writes features behind those of a file, or into a new one of this change."""
     if file is None:
         file = WrittenFile(f"features-{change:06d}.f32", 0, 0)
         (folder / file.name).write_bytes(b"")
@@ -84,7 +74,8 @@ def append_features(
             piece = np.ascontiguousarray(rows, "<f4").tobytes()
             crc32 = zlib.crc32(piece, crc32)
             stream.write(piece)
-        _to_disk(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
     return WrittenFile(file.name, file.size + 4 * features.size, crc32)
 
 
@@ -99,8 +90,8 @@ def write_file(folder: Path, name: str, write: Callable[[Path], None]) -> Writte
     return WrittenFile(name, path.stat().st_size, crc32)
 
 
-def make_folder(folder: Path) -> None:
-    """Makes the folder of a new index, where there is nothing but one's remains.
+def check_free(folder: Path) -> None:
+    """Raises an error unless an index can be built in a folder, or in one's remains.
 
     Raises:
         FileExistsError: If it holds an index or anything else.
@@ -117,9 +108,3 @@ def make_folder(folder: Path) -> None:
             f"{folder} already exists. Add to it with `topdb-tf index add {folder}`, "
             "choose another --out, or remove it."
         )
-    folder.mkdir()
-
-
-def _to_disk(stream):
-    stream.flush()
-    os.fsync(stream.fileno())

@@ -136,14 +136,7 @@ class SearchIndex:
 
 
 def checked_features(features: np.ndarray, manifest: Manifest) -> np.ndarray:
-    """Returns features as an index keeps them.
-
-    Args:
-        features: Any float type, shape `(num_images, dim)`.
-        manifest: Of the index; for its metric `cosine` features are normalised.
-
-    Returns:
-        float32 of the same shape.
+    """Returns features as an index keeps them: float32, normalised for `cosine`.
 
     Raises:
         ValueError: If the shape or type does not fit, or a value is not finite, too

@@ -19,13 +19,7 @@ def items_of(
     part: str = "gallery",
     known: frozenset[str] = frozenset(),
 ) -> Embedding:
-    """Returns images with their features.
-
-    Args:
-        places: Image files and folders, or one NPZ file of features.
-        source: What embeds the images; not asked for a file of features.
-        part: "gallery" or "query": what is taken from a file that has both.
-        known: Names of images to leave out.
+    """Returns images, but for the known ones, or those of a file, with their features.
 
     Raises:
         FileNotFoundError: If an image, a file or the model does not exist.
@@ -39,7 +33,7 @@ def items_of(
                 "Name images and folders, or one file of features (.npz). "
                 f"Received: {', '.join(map(str, places))}"
             )
-        return read_items(places[0], part)
+        return _read_items(places[0], part)
     paths = [path for path in list_images(places).paths if str(path) not in known]
     if not paths:
         nobody = np.empty(0, np.int64)
@@ -47,20 +41,12 @@ def items_of(
     return embed_files(source, paths)
 
 
-def read_items(path: Path, part: str) -> Embedding:
+def _read_items(path: Path, part: str) -> Embedding:
     """Returns the features in an NPZ file, of `topdb-tf embed` or another program.
 
     The arrays are `features`, or with `gallery_` or `query_` before it, and likewise
     `paths`, `pids` and `camids` where they are there. Without paths an image is called
     after the file and its row, `features.npz#7`.
-
-    Args:
-        path: The file.
-        part: "gallery" or "query": which of the two is taken where both are there.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no NPZ file, or an array is missing or does not fit.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file of features {path}.")

@@ -110,12 +110,6 @@ def build(
 ):
     """Returns a FAISS index of an approximate kind that holds the features.
 
-    Args:
-        kind: A name in `SHORT_FORMS` or a FAISS factory string.
-        parameters: All that `default_parameters` names for the kind.
-        features: float32 of shape `(num_rows, dim)`.
-        progress: Called with the number of rows added and of all.
-
     Raises:
         ValueError: If the images are too few for the kind, or FAISS cannot leave
             images out of its searches.
@@ -148,13 +142,7 @@ def extend(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Adds the rows that a FAISS index does not hold yet.
-
-    Args:
-        index: What `build` or `read_approximate` returned.
-        features: float32 of shape `(num_rows, dim)`, all rows.
-        progress: Called with the number of rows that it holds and of all.
-    """
+    """Adds the rows of all features that a FAISS index does not hold yet."""
     while (start := index.ntotal) < len(features):
         index.add(np.ascontiguousarray(features[start : start + _PIECE]))
         if progress is not None:
@@ -168,14 +156,7 @@ def candidates(
     k: int,
     is_live: np.ndarray,
 ) -> np.ndarray:
-    """Returns rows that are likely the nearest of each query.
-
-    Args:
-        index: What `build` or `read_approximate` returned.
-        parameters: All of the kind.
-        queries: float32 of shape `(num_queries, dim)`.
-        k: Number of neighbours that are wanted in the end.
-        is_live: Which rows may be found.
+    """Returns rows that are likely the nearest of each query, of those that are live.
 
     Returns:
         int64 of shape `(num_queries, k * refine)`, -1 for none.
@@ -188,8 +169,8 @@ def candidates(
     if not is_live.all():
         bits = np.packbits(is_live, bitorder="little")
         selector = load_faiss().IDSelectorBitmap(bits)
-    effort = _effort(index, parameters, count, selector)
-    return index.search(queries, count, params=effort)[1]
+    params = _search_parameters(index, parameters, count, selector)
+    return index.search(queries, count, params=params)[1]
 
 
 def read_approximate(
@@ -197,14 +178,9 @@ def read_approximate(
 ):
     """Returns the FAISS index in a file.
 
-    Args:
-        path: The file.
-        kind: The kind that it must be of.
-        parameters: Those that it was built with.
-        shape: Number of rows and length of a feature vector that it must have.
-
     Raises:
-        ValueError: If it is another index.
+        ValueError: If it is of another kind, or its number of rows and the length of
+            their features are not `shape`.
     """
     faiss = load_faiss()
     try:
@@ -213,11 +189,9 @@ def read_approximate(
         raise damaged(path, f"FAISS cannot read it: {_reason(error)}") from error
     expected = type(_untrained(kind, parameters, shape[1]))
     if (type(index), index.ntotal, index.d) != (expected, *shape):
-        kind_and_shape = f"{type(index).__name__} of {(index.ntotal, index.d)}"
-        raise damaged(
-            path,
-            f"it must be a {expected.__name__} of {shape}, and is a {kind_and_shape}",
-        )
+        received = f"{type(index).__name__} of {(index.ntotal, index.d)}"
+        expected = f"{expected.__name__} of {shape}"
+        raise damaged(path, f"it must be a {expected}, and is a {received}")
     return index
 
 
@@ -243,21 +217,19 @@ def _innermost(index):
     return index
 
 
-def _effort(index, parameters, count, selector):
+def _search_parameters(index, parameters, count, selector):
     """Returns how thoroughly FAISS shall search, and among which rows."""
     faiss = load_faiss()
     inner = _innermost(index)
-    if isinstance(inner, faiss.IndexIVF):
-        nprobe = parameters["nprobe"]
-        effort = faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
-    elif isinstance(inner, faiss.IndexHNSW):
-        width = max(parameters["efSearch"], count)
-        effort = faiss.SearchParametersHNSW(efSearch=width, sel=selector)
-    else:
-        effort = faiss.SearchParameters(sel=selector)
     if inner is not index:
-        effort = faiss.SearchParametersPreTransform(index_params=effort)
-    return effort
+        inner_parameters = _search_parameters(inner, parameters, count, selector)
+        return faiss.SearchParametersPreTransform(index_params=inner_parameters)
+    if isinstance(index, faiss.IndexIVF):
+        return faiss.SearchParametersIVF(nprobe=parameters["nprobe"], sel=selector)
+    if isinstance(index, faiss.IndexHNSW):
+        width = max(parameters["efSearch"], count)
+        return faiss.SearchParametersHNSW(efSearch=width, sel=selector)
+    return faiss.SearchParameters(sel=selector)
 
 
 def _sample(features, count):

@@ -23,13 +23,7 @@ PATTERNS = ("features-*.f32", "entries-*.npz", "approximate-*.faiss", "*.partial
 
 
 class WrittenFile(NamedTuple):
-    """A file of an index.
-
-    Args:
-        name: Name in the folder.
-        size: Number of bytes that count.
-        crc32: Their checksum.
-    """
+    """A file of an index: its name, how many bytes count, and their checksum."""
 
     name: str
     size: int
@@ -37,13 +31,7 @@ class WrittenFile(NamedTuple):
 
 
 class IndexFiles(NamedTuple):
-    """The files that hold an index; `None` where one is not written yet.
-
-    Args:
-        features: The features of all rows, one after the other.
-        entries: What is known of the images.
-        approximate: What FAISS holds; only of an approximate kind.
-    """
+    """The files of an index; `None` where one is not written or not of the kind."""
 
     features: WrittenFile | None = None
     entries: WrittenFile | None = None
@@ -67,21 +55,9 @@ class IndexFiles(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `index.json` says.
+    """What `index.json` says: of the rows, removed ones too, and of the last change.
 
-    Args:
-        kind: "exact", or a kind of `topdb_tf.search.kinds`.
-        parameters: Of the kind.
-        metric: Of the distances.
-        dim: Length of a feature vector.
-        model: What made the features, if it is known.
-        files: Where they are.
-        num_rows: Number of images, removed ones too.
-        approximate_rows: How many of them FAISS holds; `None` if the kind is exact.
-        next_id: The id of the next image.
-        change: Number of changes so far.
-        date: Of the last one.
-        topdb_tf: Version of the package that built it.
+    The rows that FAISS holds are `None` if the kind is exact.
     """
 
     kind: str

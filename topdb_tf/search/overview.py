@@ -18,13 +18,7 @@ from topdb_tf.texts import duration_text, size_text
 class Change:
     """What was done to an index; a value is `None` if it was something else.
 
-    Args:
-        num_added: Number of images that were added.
-        failures: Images that were to be added and could not be embedded.
-        seconds: Time for embedding.
-        num_replaced: How many of those that were added took the place of older ones.
-        removed: Paths of the images that were removed.
-        num_dropped: Number of removed images whose features are gone from the disk.
+    Removed images that are dropped are gone from the disk, too.
     """
 
     num_added: int | None = None
@@ -53,19 +47,9 @@ class Change:
 
 @dataclass(frozen=True)
 class IndexOverview:
-    """What an index is.
+    """What an index is, how many images are in it, and what was just done to it.
 
-    Args:
-        folder: Its folder.
-        manifest: Its kind, metric, model and files.
-        num_images: Number of images that are found.
-        num_removed: Number of removed images whose features are still on the disk.
-        num_unindexed: Number of images that are compared one by one until FAISS is
-            given them.
-        num_pids: Number of persons that are known.
-        num_camids: Number of cameras that are known.
-        checked: Whether all files were read and compared with their checksums.
-        change: What was just done to it.
+    Unindexed images are compared one by one until FAISS is given them.
     """
 
     folder: Path
@@ -129,12 +113,7 @@ class IndexOverview:
 def overview_of(
     folder: Path, change: Change = Change(), *, check: bool = False
 ) -> IndexOverview:
-    """Returns what an index is.
-
-    Args:
-        folder: Folder of the index.
-        change: What was just done to it.
-        check: Whether all files are read and compared with their checksums.
+    """Returns what an index is, and if asked compares its files with their checksums.
 
     Raises:
         FileNotFoundError: If there is no index.

@@ -25,27 +25,25 @@ _PICTURED_QUERIES = 20
 class Threshold:
     """The distance up to which two images are said to show one person.
 
-    Args:
-        distance: In the metric of the index.
-        false_match_rate: The calibrated rate that it gives; `None` if it was named.
+    It has the calibrated false-match rate that it gives, unless it was named itself.
     """
 
     distance: float
     false_match_rate: float | None = None
 
+    def line(self) -> str:
+        """Returns what is said to people."""
+        source = "as named"
+        if self.false_match_rate is not None:
+            source = f"for a false-match rate of {rate_text(self.false_match_rate)}"
+        return f"same person: at most {self.distance:.6g} apart, {source}"
+
 
 @dataclass(frozen=True)
 class FoundImage:
-    """An image of the index that was found for a query.
+    """An image of the index that was found for a query, its distance in the metric.
 
-    Args:
-        rank: From 1.
-        distance: To the query, in the metric of the index.
-        id: Its number in the index.
-        path: Its name.
-        pid: Its person, if it is known.
-        camid: Its camera, if it is known.
-        is_same_person: Whether it is as near as the threshold, where there is one.
+    The same person is said to be what is as near as the threshold, where there is one.
     """
 
     rank: int
@@ -59,14 +57,7 @@ class FoundImage:
 
 @dataclass(frozen=True)
 class Query:
-    """An image that was looked for, and what was found.
-
-    Args:
-        path: Its name.
-        pid: Its person, if it is known.
-        camid: Its camera, if it is known.
-        found: The images of the index, nearest first.
-    """
+    """An image that was looked for, and the images of the index, nearest first."""
 
     path: str
     pid: int | None
@@ -94,18 +85,7 @@ class Query:
 
 @dataclass(frozen=True)
 class QueryResult:
-    """What was found in an index for some queries.
-
-    Args:
-        index: Folder of the index.
-        kind: Its kind.
-        metric: Of the distances.
-        threshold: By which images are judged, if there is one.
-        queries: What was found for each.
-        embedding_seconds: Time for the features of the queries.
-        search_seconds: Time for the search.
-        failures: Queries that could not be embedded.
-    """
+    """What was found in an index for the queries that could be embedded."""
 
     index: str
     kind: str
@@ -147,17 +127,9 @@ class QueryResult:
         return [
             *failure_lines(self.failures),
             *(line for query in self.queries for line in query.lines()),
-            *self._threshold_lines(),
+            *([] if self.threshold is None else [self.threshold.line()]),
             f"{speed}; {self.metric} distance, {self.kind} index",
         ]
-
-    def _threshold_lines(self):
-        if self.threshold is None:
-            return []
-        rate, source = self.threshold.false_match_rate, "as named"
-        if rate is not None:
-            source = f"for a false-match rate of {rate_text(rate)}"
-        return [f"same person: at most {self.threshold.distance:.6g} apart, {source}"]
 
 
 def query_index(
@@ -204,7 +176,7 @@ def query_index(
     limit = np.inf
     if max_distance is not None or false_match_rate is not None:
         limit = threshold.distance
-    among = np.isin(index.entries.camids, list(camids)) if camids else None
+    among = np.isin(index.entries.camids, camids) if camids else None
     start = time.perf_counter()
     neighbors = index.search(items.features, k=top, parameters=parameters, among=among)
     seconds = time.perf_counter() - start
@@ -223,15 +195,12 @@ def query_index(
 def rank_lists(queries: Sequence[Query]) -> list:
     """Returns the lists of `topdb_tf.drawing.rank_lists.rank_list_figure`.
 
-    An image is marked as right or wrong by the persons where both are known, else by
-    the threshold where there is one, else as unknown.
-
     Raises:
         ValueError: If there are more queries than fit on a picture, or an image is
             damaged.
         FileNotFoundError: If an image is not where it was.
     """
-    from topdb_tf.drawing.rank_lists import Listed, RankList
+    from topdb_tf.drawing.rank_lists import RankList
 
     if len(queries) > _PICTURED_QUERIES:
         raise ValueError(
@@ -243,15 +212,7 @@ def rank_lists(queries: Sequence[Query]) -> list:
             _pixels(query.path),
             _label(query),
             Path(query.path).name,
-            [
-                Listed(
-                    _pixels(image.path),
-                    _kind(query, image),
-                    image.distance,
-                    _label(image),
-                )
-                for image in query.found
-            ],
+            [_listed(query, image) for image in query.found],
         )
         for query in queries
     ]
@@ -294,27 +255,20 @@ def _answered(items, entries, neighbors, threshold, limit):
         is_near = (rows >= 0) & (distances <= limit)
         near = zip(rows[is_near].tolist(), distances[is_near].tolist(), strict=True)
         found = [
-            _found_image(entries, row, rank, distance, threshold)
+            FoundImage(
+                rank=rank,
+                distance=distance,
+                id=int(entries.ids[row]),
+                path=entries.paths[row],
+                pid=_known(entries.pids[row]),
+                camid=_known(entries.camids[row]),
+                is_same_person=threshold and distance <= threshold.distance,
+            )
             for rank, (row, distance) in enumerate(near, 1)
         ]
         pid, camid = _known(items.pids[place]), _known(items.camids[place])
         queries.append(Query(path, pid, camid, tuple(found)))
     return tuple(queries)
-
-
-def _found_image(entries, row, rank, distance, threshold):
-    is_same_person = None
-    if threshold is not None:
-        is_same_person = distance <= threshold.distance
-    return FoundImage(
-        rank=rank,
-        distance=distance,
-        id=int(entries.ids[row]),
-        path=entries.paths[row],
-        pid=_known(entries.pids[row]),
-        camid=_known(entries.camids[row]),
-        is_same_person=is_same_person,
-    )
 
 
 def _known(number):
@@ -333,8 +287,15 @@ def _pixels(path):
     return decode_image(Path(path))
 
 
+def _listed(query, image):
+    from topdb_tf.drawing.rank_lists import Listed
+
+    kind = _kind(query, image)
+    return Listed(_pixels(image.path), kind, image.distance, _label(image))
+
+
 def _kind(query, image):
-    """Returns how an image is marked on a picture."""
+    """Returns how an image is marked: by the persons, else by the threshold."""
     is_right = image.is_same_person
     if query.pid is not None and image.pid is not None:
         is_right = query.pid == image.pid

@@ -57,11 +57,7 @@ def refined(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the nearest of some candidates, by distances computed in float64.
 
-    Args:
-        features: float32 of shape `(num_rows, dim)`.
-        queries: float32 of shape `(num_queries, dim)`.
-        candidates: Rows, int64 `(num_queries, num_candidates)`, -1 for none.
-        k: Number of neighbours.
+    The candidates are rows, int64 `(num_queries, num_candidates)`, -1 for none.
 
     Returns:
         Squared distances, float32 `(num_queries, k)`, infinite for none, and rows,
