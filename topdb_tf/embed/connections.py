@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from topdb_tf.embed.address import ModelChoice, parse_address
-from topdb_tf.runs.machine import load_tensorflow
 
 
 def connect(
@@ -37,13 +36,12 @@ def connect(
     if address.protocol == "rest":
         from topdb_tf.embed.rest import RestConnection
 
-        return RestConnection(address, model, ca_file=ca_file)
+        return RestConnection(address, model, ca_file)
     try:
-        load_tensorflow()  # quietly: the protos bring it along
         from topdb_tf.embed.rpc import GrpcConnection
     except ImportError as error:
         raise ValueError(
             "gRPC needs tensorflow-serving-api: pip install tensorflow-serving-api, or "
             f"use REST (http://HOST:8501). Received: server={server!r}; {error}"
         ) from error
-    return GrpcConnection(address, model, ca_file=ca_file)
+    return GrpcConnection(address, model, ca_file)

@@ -22,28 +22,18 @@ _MAX_SHOWN = 300  # characters of an answer that is no JSON
 class RestConnection:
     """A model on a server that speaks REST, asked from any number of threads.
 
-    Connections are kept open and used again.
-
-    Args:
-        address: Where the server is.
-        model: Which of its models is asked.
-        ca_file: Certificates (PEM) to trust instead of the system's, for TLS.
-
-    Attributes:
-        model: As given; `resolve_version` sets its version.
+    Connections are kept open and used again. For TLS the certificates in `ca_file` are
+    trusted instead of the system's. `resolve_version` sets the version of `model`.
     """
 
     def __init__(
-        self,
-        address: ServerAddress,
-        model: ModelChoice,
-        *,
-        ca_file: Path | None = None,
+        self, address: ServerAddress, model: ModelChoice, ca_file: Path | None
     ):
         self.address = address
         self.model = model
-        context = ssl.create_default_context(cafile=ca_file) if address.tls else None
-        self._context = context
+        self._context = None
+        if address.tls:
+            self._context = ssl.create_default_context(cafile=ca_file)
         self._idle = queue.LifoQueue()
         self._is_closed = False
 

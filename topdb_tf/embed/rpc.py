@@ -36,21 +36,12 @@ _CHANNEL_OPTIONS = (
 class GrpcConnection:
     """A model on a server that speaks gRPC, asked from any number of threads.
 
-    Args:
-        address: Where the server is.
-        model: Which of its models is asked.
-        ca_file: Certificates (PEM) to trust instead of gRPC's own, for TLS.
-
-    Attributes:
-        model: As given; `resolve_version` sets its version.
+    For TLS the certificates in `ca_file` are trusted instead of gRPC's own.
+    `resolve_version` sets the version of `model`.
     """
 
     def __init__(
-        self,
-        address: ServerAddress,
-        model: ModelChoice,
-        *,
-        ca_file: Path | None = None,
+        self, address: ServerAddress, model: ModelChoice, ca_file: Path | None
     ):
         self.address = address
         self.model = model

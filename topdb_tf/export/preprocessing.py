@@ -49,9 +49,9 @@ def pixels_of_bytes(image_bytes, image_size):
 
 
 def pixels_of_images(images, image_size):
-    """Returns the pixels of decoded images of any size, as an evaluation would make them.
+    """Returns the pixels of decoded images, as an evaluation would make them.
 
-    The images are uint8 RGB, the pixels are float32 in [0, 255].
+    The images are uint8 RGB of any size, the pixels are float32 in [0, 255].
 
     Raises:
         InvalidArgumentError: When run, if an extent is zero.

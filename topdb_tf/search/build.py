@@ -75,14 +75,9 @@ def add_to_index(
     *,
     skip_known: bool = False,
 ) -> IndexOverview:
-    """Adds images to an index; one that is there by its path is replaced.
+    """Adds images to an index; one that is there by its path is replaced or skipped.
 
-    Args:
-        folder: Folder of the index.
-        places: Image files and folders, or one NPZ file of features.
-        source: What embeds the images. Without a model or server it is the model that
-            the index was built with.
-        skip_known: Whether images that are there by their paths are left alone.
+    A source without a model or server is the model that the index was built with.
 
     Raises:
         FileNotFoundError, ValueError, ServingError: If something is missing, damaged

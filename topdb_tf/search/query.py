@@ -146,16 +146,14 @@ def query_index(
     """Finds the nearest images of an index for each query.
 
     Where the model's run was calibrated, each image is judged by the threshold of its
-    first false-match rate, or of the one that is named.
+    first false-match rate, or of the one that is named. What is farther than
+    `max_distance`, or the threshold of the rate that is named, is left out.
 
     Args:
         folder: Folder of the index.
         places: Image files and folders, or one NPZ file of features.
         source: What embeds the images. Without a model or server it is the model that
             the index was built with.
-        top: Number of images for each query.
-        max_distance: Farther images are left out.
-        false_match_rate: A calibrated one: what is beyond its threshold is left out.
         camids: Cameras to look among. Defaults to all.
         parameters: Of the search, where they are not to be those of the index.
 
