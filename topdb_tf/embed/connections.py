@@ -14,13 +14,8 @@ def connect(
 ):
     """Returns a connection to a server, for `topdb_tf.embed.client.ServingClient`.
 
-    Nothing is sent yet.
-
-    Args:
-        server: The address as a user gives it, `HOST:PORT` or `SCHEME://HOST:PORT`.
-        protocol: "rest" or "grpc", where the address does not say it.
-        model: Which model of the server is asked; "topdb" if it is `None`.
-        ca_file: Certificates (PEM) to trust, for TLS.
+    Nothing is sent yet. The address is read by `topdb_tf.embed.address.parse_address`;
+    the certificates (PEM) in `ca_file` are trusted, for TLS.
 
     Raises:
         ValueError: If the address cannot be one, if both version and label are

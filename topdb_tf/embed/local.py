@@ -13,10 +13,7 @@ from topdb_tf.model.extraction import inference_function, load_embedder
 
 
 class SavedModelConnection:
-    """The newest version of a model that `topdb-tf export` wrote.
-
-    Args:
-        folder: The folder of the versions, or that of one version.
+    """A version of a model that `topdb-tf export` wrote, the newest in its folder.
 
     Raises:
         FileNotFoundError: If the folder holds no SavedModel.
@@ -57,9 +54,6 @@ class SavedModelConnection:
 
 class EmbedderConnection:
     """An embedder that `topdb-tf fit` wrote, with the images resized for it.
-
-    Args:
-        path: The `.keras` file.
 
     Raises:
         FileNotFoundError: If there is no such file.

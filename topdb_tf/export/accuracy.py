@@ -118,8 +118,9 @@ def speeds(embedder, exported: Embed, pixels: np.ndarray) -> Speeds:
 
 
 def _only(split, pids):
+    kept = set(pids.tolist())
     query, gallery = (
-        tuple(record for record in records if record.pid in set(pids.tolist()))
+        tuple(record for record in records if record.pid in kept)
         for records in (split.query, split.gallery)
     )
     return replace(split, query=query, gallery=gallery)

@@ -23,10 +23,7 @@ folded.
 class Probes(NamedTuple):
     """The drawn images in each form in which an exported model takes images.
 
-    Args:
-        files: Contents of their PNG files.
-        images: uint8 RGB of shape `(num_images, height, width, 3)`, as in the files.
-        pixels: The same resized as in an evaluation, float32.
+    These are PNG files, uint8 RGB as in the files, and pixels as in an evaluation.
     """
 
     files: list[bytes]

@@ -85,7 +85,12 @@ def new_entries(
     if any(column.dtype.kind not in "iu" for column in columns):
         types = ", ".join(str(column.dtype) for column in columns)
         raise ValueError(f"pids and camids must be whole numbers. Received: {types}")
-    _check_paths(paths)
+    if any("\0" in path or not path for path in paths):
+        raise ValueError("The name of an image must not be empty nor hold a NUL.")
+    if len(set(paths)) < count:
+        seen = set()
+        twice = next(path for path in paths if path in seen or seen.add(path))
+        raise ValueError(f"Each image must be there once. Received twice: {twice}")
     return Entries(
         ids=np.arange(first_id, first_id + count, dtype=np.int64),
         paths=list(paths),
@@ -122,12 +127,3 @@ def entries_of(contents: bytes) -> Entries:
     if len(paths) != count or (np.diff(columns["ids"]) <= 0).any():
         raise ValueError(f"{len(paths)} paths of {count} rows, or ids not ascending")
     return Entries(paths=paths, **columns)
-
-
-def _check_paths(paths):
-    if any("\0" in path or not path for path in paths):
-        raise ValueError("The name of an image must not be empty nor hold a NUL.")
-    if len(set(paths)) < len(paths):
-        seen = set()
-        twice = next(path for path in paths if path in seen or seen.add(path))
-        raise ValueError(f"Each image must be there once. Received twice: {twice}")

@@ -25,11 +25,6 @@ def default_parameters(kind: str, num_rows: int, dim: int) -> dict[str, int]:
     cells has `nprobe`, a graph `efConstruction` and `efSearch`; the short forms also
     have what their factory strings leave open, `nlist` and `M`.
 
-    Args:
-        kind: "exact", a name in `SHORT_FORMS`, or a FAISS factory string.
-        num_rows: Number of images.
-        dim: Length of a feature vector.
-
     Raises:
         ValueError: If the kind is unknown, or the images are too few for it.
     """
@@ -59,12 +54,9 @@ def default_parameters(kind: str, num_rows: int, dim: int) -> dict[str, int]:
 def check_parameters(
     known: dict[str, int], changes: dict[str, int], *, of_search: bool = False
 ) -> None:
-    """Raises `ValueError` unless parameters may be changed to these values.
+    """Raises `ValueError` unless the parameters that are known may be changed so.
 
-    Args:
-        known: All that there are, with their values.
-        changes: Those to change; each must be known and a whole number above zero.
-        of_search: Whether they are changed for a search of an index that is built.
+    For a search of an index that is built only some of them may.
     """
     free = [name for name in known if not of_search or name in SEARCH_PARAMETERS]
     for name, value in changes.items():
