@@ -7,6 +7,7 @@ from topdb_tf.cli.options import (
     BEST,
     DATA_ROOT,
     PATH,
+    count_option,
     data_overrides,
     say,
     show,
@@ -46,12 +47,11 @@ from topdb_tf.cli.options import (
     "--dataset", help="onnx, litert: data set to score and calibrate int8 on."
 )
 @DATA_ROOT
-@click.option(
+@count_option(
     "--max-pids",
     metavar="N",
-    type=click.IntRange(min=0),
+    least=0,
     default=100,
-    show_default=True,
     help="onnx, litert: query identities to score on; 0: all.",
 )
 @click.option("--force", is_flag=True, help="onnx, litert: replace the file.")

@@ -5,6 +5,7 @@ import click
 from topdb_tf.cli.options import (
     AS_JSON,
     PATH,
+    count_option,
     say,
     show_record,
     source_options,
@@ -82,13 +83,7 @@ def build(places, out, source, as_json, **settings):
 @index.command()
 @_INDEX
 @_PLACES
-@click.option(
-    "--top",
-    type=click.IntRange(1),
-    default=10,
-    show_default=True,
-    help="Images of a list.",
-)
+@count_option("--top", default=10, help="Images of a list.")
 @click.option("--max-distance", type=float, help="Leave out what is farther.")
 @click.option(
     "--false-match-rate",

@@ -28,18 +28,10 @@ UNKNOWN = int(np.iinfo(np.int64).min)
 class Source:
     """What embeds images, and how it is asked.
 
-    Args:
-        model: A folder that `topdb-tf export` wrote, the folder of a run, or a
-            `.keras` file of one.
-        server: Instead of a model here, the address of a model server.
-        protocol: "rest" or "grpc", where the address does not tell.
-        choice: Which of the server's models is asked.
-        ca_file: Certificates (PEM) to trust, for TLS.
-        batch_size: Number of images in a request.
-        max_in_flight: Number of requests at a time.
-        skip_bad: Whether an image that cannot be read or embedded is left out and
-            listed. Otherwise it ends everything.
-        timeout: Seconds for all images; as long as it takes if it is `None`.
+    The model is a folder that `topdb-tf export` wrote, the folder of a run, or a
+    `.keras` file of one. Instead of it the server at an address may be asked, for one
+    of its models; see `topdb_tf.embed.connections.connect`. The other fields are what
+    `topdb_tf.embed.client.ServingClient` takes.
     """
 
     model: Path | None = None

@@ -14,12 +14,8 @@ class Retries:
     """How often and after what pauses a request is repeated.
 
     The pause doubles each time, up to a limit. Each is cut by a random share of up to
-    a half, so that clients which failed together do not come back together.
-
-    Args:
-        attempts: Number of attempts in all, at least 1.
-        first_delay: Pause before the second attempt, in seconds.
-        max_delay: Longest pause, in seconds.
+    a half, so that clients which failed together do not come back together. Pauses are
+    in seconds, and the first attempt counts.
 
     Raises:
         ValueError: If a number is out of range.
@@ -46,10 +42,7 @@ class Retries:
 
 
 class Deadline:
-    """The end of the time that all requests of a task have together.
-
-    Args:
-        seconds: The time from now on; no end if it is `None`.
+    """The end of the time that all requests of a task have together, if there is one.
 
     Raises:
         ValueError: If the time is not positive.
