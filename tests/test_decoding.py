@@ -52,7 +52,7 @@ def test_a_cmyk_jpeg_is_converted(tmp_path):
 
 
 def test_images_keep_their_order_and_size(files):
-    images = decode_images(files, num_threads=3)
+    images = decode_images(files)
     assert [image.shape for image in images] == [(100 + i, 64, 3) for i in range(7)]
     np.testing.assert_array_equal(images[4], decode_image(files[4]))
 

@@ -74,7 +74,6 @@ def decode_images(
     paths: Sequence[Path | str],
     *,
     cache_bytes: int | None = None,
-    num_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Sequence[np.ndarray]:
     """Decodes all images once and keeps them in memory where they fit.
@@ -87,7 +86,6 @@ def decode_images(
         cache_bytes: Memory for the pixels. Beyond it none are kept, and each image is
             decoded whenever it is needed. Defaults to a quarter of the free memory, as
             the data sets make a copy.
-        num_threads: Files decoded at a time. Defaults to the number of cores.
         progress: Called with the number of files done and of all files.
 
     Returns:
@@ -101,7 +99,7 @@ def decode_images(
     if cache_bytes is None:
         cache_bytes = free_memory() // 4
     images, failed, num_bytes = [], {FileNotFoundError: [], ValueError: []}, 0
-    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = _in_order(pool, paths)
         for done, (path, result) in enumerate(zip(paths, results, strict=True), 1):
             if isinstance(result, Exception):

@@ -258,7 +258,6 @@ def evaluation_dataset(
     *,
     image_size: tuple[int, int],
     batch_size: int,
-    num_threads: int | None = None,
 ) -> tf.data.Dataset:
     """Returns batches of the images in their order, resized and nothing else.
 
@@ -267,7 +266,6 @@ def evaluation_dataset(
             `decode_images` returned, to keep it for the next evaluation.
         image_size: `(height, width)` of the result, in pixels.
         batch_size: Number of images in a batch; the last batch may be smaller.
-        num_threads: Images resized at a time. Chosen by tf.data where it is `None`.
 
     Returns:
         Batches of pixels, float32 in [0, 255] of shape `(batch, height, width, 3)`.
@@ -288,7 +286,7 @@ def evaluation_dataset(
     read = pixel_reader(images)
     dataset = tf.data.Dataset.range(len(images)).map(
         lambda index: resize_pixels(read(index), image_size),
-        num_parallel_calls=num_threads or tf.data.AUTOTUNE,
+        num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
     return dataset.batch(batch_size).prefetch(2)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
+_LETTER_SIZE = 8  # points
+
 
 class EndLabel(NamedTuple):
     """The name of a line, to stand right of its end, a place in units of the data.
@@ -19,7 +21,7 @@ class EndLabel(NamedTuple):
     look: dict
 
 
-def add_end_labels(axes: Axes, labels: Sequence[EndLabel], *, size: float = 8) -> None:
+def add_end_labels(axes: Axes, labels: Sequence[EndLabel]) -> None:
     """Writes names right of the axes, moved apart, each joined to its line's end.
 
     The joining lines look as the lines do, and end in their marks. The names are
@@ -29,7 +31,7 @@ def add_end_labels(axes: Axes, labels: Sequence[EndLabel], *, size: float = 8) -
     axes.figure.draw_without_rendering()  # only now the height of the axes is known
     box = axes.get_window_extent()
     ends = axes.transData.transform([(label.x, label.y) for label in labels])
-    gap = 1.35 * size * axes.figure.dpi / 72
+    gap = 1.35 * _LETTER_SIZE * axes.figure.dpi / 72
     gap *= max(label.text.count("\n") + 1 for label in labels)
     places = spread_apart(ends[:, 1], gap=gap, low=box.y0, high=box.y1)
     starts = axes.transAxes.inverted().transform(ends)
@@ -49,7 +51,7 @@ def add_end_labels(axes: Axes, labels: Sequence[EndLabel], *, size: float = 8) -
             label.text,
             (1.075, height),
             xycoords="axes fraction",
-            fontsize=size,
+            fontsize=_LETTER_SIZE,
             verticalalignment="center",
             annotation_clip=False,
         )
