@@ -23,10 +23,8 @@ HEAD_DTYPE = "float32"
 class FeatureMaps(NamedTuple):
     """The maps that a stream may start from, `(batch, height, width, channels)`.
 
-    Args:
-        backbone: The backbone's, F in the paper.
-        bottlenecks: What the bottlenecks make of it, G.
-        dropped: `bottlenecks` behind the drop block.
+    In the paper the backbone's is F and that of the bottlenecks G; `dropped` is G
+    behind the drop block.
     """
 
     backbone: keras.KerasTensor

@@ -17,10 +17,8 @@ class Neighbors(NamedTuple):
     Images are ordered by the squares of their distances, so that distances which
     rounding left below zero are in their place; equal ones keep their order.
 
-    Args:
-        ids: Numbers of images, queries first, nearest first; shape `(num_images, k)`.
-        squares: Squares of their distances, float32 of the same shape.
-        largest: The largest square in the row of each image, shape `(num_images,)`.
+    `ids` and `squares` are of shape `(num_images, k)`, queries first and the nearest
+    first; `largest` is the largest square among all images.
     """
 
     ids: np.ndarray

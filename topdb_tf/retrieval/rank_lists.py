@@ -39,14 +39,10 @@ class RankLists(NamedTuple):
 
 
 class RankedImage(NamedTuple):
-    """One image of a ranked list, and what it is to the query.
+    """One image of a ranked list, by its place in the gallery, and what it is.
 
-    Args:
-        index: Place of the image in the gallery.
-        kind: `right` for the query's person, `wrong` for another one, and `junk` for
-            the query's person seen by the query's own camera, which is not ranked.
-        rank: From 1; `None` for junk.
-        distance: Its distance from the query; smaller is more alike.
+    The kind is `right` for the query's person, `wrong` for another one, and `junk` for
+    the query's person seen by the query's own camera, which has no rank.
     """
 
     index: int

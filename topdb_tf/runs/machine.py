@@ -51,10 +51,6 @@ def load_tensorflow() -> None:
 class Precision(NamedTuple):
     """The precision that a network computes in, and why; its text tells both.
 
-    Args:
-        name: `float32`, `bfloat16` or `float16`.
-        reason: Why it was taken, for people; nothing where nobody knows.
-
     Example:
         >>> from topdb_tf.runs.machine import Precision
         >>> str(Precision("float32", "as asked"))

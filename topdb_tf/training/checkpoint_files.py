@@ -57,12 +57,9 @@ class BestEpoch(NamedTuple):
 class TrainingRecord(NamedTuple):
     """What a checkpoint tells of its training beside the state: its `facts.json`.
 
-    Args:
-        precision: What the network computes in, and why, for people.
-        training_images: Checksum of the names, identities and cameras of the images.
-        num_replicas: Number of devices that trained together.
-        best: The best epoch; `None` before one is scored.
-        log: Text of the run's log; `None` before the first epoch has ended.
+    The precision is for people, and says why it was taken. Of the training images there
+    is the checksum of names, identities and cameras, and of the log its text, `None`
+    before the first epoch has ended.
     """
 
     precision: str = ""
