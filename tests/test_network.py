@@ -111,6 +111,7 @@ def test_nothing_is_dropped_at_inference():
 
 @pytest.mark.parametrize("mask_from", ["backbone", "bottlenecks"])
 def test_rows_are_ranked_on_the_chosen_map(mask_from):
+    keras.utils.set_random_seed(1)  # of few weights both maps may rank rows alike
     network = network_of(mask_from=mask_from)
     names = {"backbone": "feature_map", "bottlenecks": "bottleneck2_out"}
     tensors = [network.get_layer(name).output for name in names.values()]
