@@ -201,7 +201,8 @@ def calibrate(run, data_root, metric, ignore_cameras, overrides, as_json, **opti
     topdb-tf calibrate
     topdb-tf calibrate runs/market1501 --false-match-rate 1e-3 --false-match-rate 1e-4
     """
-    from topdb_tf.evaluate import calibrate as recipe
+    from topdb_tf.evaluate.calibrate import calibrate as find_thresholds
+    from topdb_tf.evaluate.calibrate import calibration_lines
     from topdb_tf.runs.folder import open_run
 
     overrides = [*data_overrides(None, data_root), *overrides]
@@ -209,9 +210,9 @@ def calibrate(run, data_root, metric, ignore_cameras, overrides, as_json, **opti
     overrides += ["evaluation.ignore_cameras=true"] * ignore_cameras
     run = open_run(run, overrides, say=say)
     say_settings(run.config)
-    calibration = recipe.calibrate(run, say=say, **options)
+    calibration = find_thresholds(run, say=say, **options)
     say(f"thresholds are in {run.folder.calibration}")
-    show(calibration, recipe.calibration_lines, as_json)
+    show(calibration, calibration_lines, as_json)
 
 
 @click.command(cls=_TellsByStatus)
@@ -244,14 +245,15 @@ def match(ctx, images, pairs, run, false_match_rate, as_json):
     topdb-tf match a.jpg b.jpg --run runs/market1501
     topdb-tf match --pairs pairs.csv --false-match-rate 1e-4 --json
     """
-    from topdb_tf.evaluate import match as recipe
+    from topdb_tf.evaluate.match import match as judge
+    from topdb_tf.evaluate.match import match_lines, read_pairs
     from topdb_tf.runs.folder import open_run
 
     if len(images) != (0 if pairs else 2):
         raise click.UsageError("Name two images, or a file with --pairs.")
-    pairs = recipe.read_pairs(pairs) if pairs else [images]
+    pairs = read_pairs(pairs) if pairs else [images]
     options = {"false_match_rate": false_match_rate}
-    result = recipe.match(open_run(run), pairs, **options)
-    show(result, recipe.match_lines, as_json)
+    result = judge(open_run(run), pairs, **options)
+    show(result, match_lines, as_json)
     is_same = all(pair.is_same_person for pair in result.pairs)
     ctx.exit(0 if is_same else _DIFFERENT)
