@@ -1,9 +1,16 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from topdb_tf.model.backbones import build_backbone
-from topdb_tf.model.extraction import extract_embeddings, load_embedder
+from topdb_tf.model.extraction import (
+    extract_embeddings,
+    inference_function,
+    load_embedder,
+)
 from topdb_tf.model.layers import TopDropBlock
 from topdb_tf.model.network import build_network, embedder
 
@@ -29,6 +36,17 @@ def test_embeddings_keep_the_order_over_batches_of_any_size():
     np.testing.assert_allclose(embeddings, one_by_one, rtol=1e-4, atol=1e-5)
     assert embeddings.dtype == np.float32
     assert seen == [(3, 5), (5, 5)]
+
+
+def test_the_first_calls_may_come_from_several_threads_and_trace_nothing():
+    # Two threads that traced the same function at once crashed TensorFlow.
+    embed = inference_function(small_embedder())
+    assert isinstance(embed, tf.types.experimental.ConcreteFunction)
+    pixels = np.full((2, 32, 16, 3), 100.0, "float32")
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: embed(pixels).numpy(), range(8)))
+    for answer in answers:
+        np.testing.assert_array_equal(answer, answers[0])
 
 
 def test_a_saved_embedder_gives_the_same_embeddings(tmp_path):

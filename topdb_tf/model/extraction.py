@@ -118,4 +118,5 @@ def inference_function(embedder) -> Callable:
     def embed(pixels):
         return model(pixels, training=False)
 
-    return embed
+    # Traced here: two threads that make the first call at once can crash TensorFlow.
+    return embed.get_concrete_function()
