@@ -73,3 +73,10 @@ def test_the_baseline_has_the_soft_margin_and_the_others_the_hinge():
     assert set(margins.values()) == {0.3}
     trainer, _ = build_trainer(read_recipe("bdb", SMALL), num_pids=4)
     assert trainer.triplet.margin == "soft"
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_recipes_name_settings_as_they_are_called_today(name):
+    lines = []
+    read_recipe(name, say=lines.append)
+    assert lines == []
