@@ -2,12 +2,16 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 MINUS = "\u2212"
 NOTHING = "–"  # in a cell without a value
+# How people and programs write that a person or a camera is not known.
+_UNKNOWN = {"", "nan", "none", "null", "na", "unknown", "unk", "undefined", "missing"}
+_SIGNS = re.compile(r"[\s!-/:-@\[-`{-~\u2010-\u2015]+")  # of ASCII, and dashes
 _LATEX = {"_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "±": r"$\pm$", "–": "--"}
 
 Say = Callable[[str], None]
@@ -48,6 +52,25 @@ def natural_order(text: str) -> tuple:
     pieces = re.split(r"(\d+)", text)  # every second one is a number
     key = [(int(p), "") if i % 2 else (-1, p) for i, p in enumerate(pieces)]
     return tuple(key), text
+
+
+def means_unknown(text: str) -> bool:
+    """Returns whether the id of a person or a camera says that it is not known.
+
+    So say an empty text, -1, signs alone and words such as NaN, None, NA and unknown,
+    in upper or lower case and with any signs.
+
+    Example:
+        >>> from topdb_tf.texts import means_unknown
+        >>> [means_unknown(text) for text in ("NaN", " N/A", "<unknown>", "-1.0", "??")]
+        [True, True, True, True, True]
+        >>> [means_unknown(text) for text in ("0", "1", "Nana", "-2", "none 7")]
+        [False, False, False, False, False]
+    """
+    text = re.sub(r"\.0*$", "", unicodedata.normalize("NFKC", text).strip().casefold())
+    if re.search(r"\d", text):
+        return bool(re.fullmatch(r"[-\u2212]0*1", text))
+    return _SIGNS.sub("", text) in _UNKNOWN
 
 
 def counted(number: int, noun: str) -> str:
