@@ -22,7 +22,7 @@ def test_a_file_scores_as_its_arrays(tmp_path):
         ({"query_pids": None}, "Missing: query_pids"),
         (
             {"query_pids": np.array(["a"] * 40, object)},
-            "numbers, not Python objects",
+            "Python objects are not",
         ),
         ({"query_pids": np.zeros(3, int)}, "one entry an image|one pid an image"),
         ({"query_features": np.zeros((40, 24), int)}, "float type"),

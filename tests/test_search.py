@@ -1,5 +1,6 @@
 """Search indexes: against brute force, a dictionary, damage and other processes."""
 
+import json
 import multiprocessing
 import sys
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from topdb_tf.embed.model_probes import check_same_model, recorded_model
 from topdb_tf.files import held_folder
 from topdb_tf.retrieval.distances import pairwise_distances
 from topdb_tf.search import changes, files, kinds, scan
@@ -19,8 +21,8 @@ from topdb_tf.search.changes import (
     create_index,
     remove_entries,
 )
-from topdb_tf.search.index import METRICS, SearchIndex
-from topdb_tf.search.manifest import write_manifest
+from topdb_tf.search.index import SearchIndex
+from topdb_tf.search.manifest import METRICS, write_manifest
 
 
 def drawn(count, dim=12, seed=0):
@@ -268,9 +270,96 @@ def test_damage_is_found(place, name):
         SearchIndex(place)
 
 
+def flip(path, place):
+    contents = bytearray(path.read_bytes())
+    contents[place] ^= 0x40
+    path.write_bytes(contents)
+
+
+@pytest.mark.parametrize("kind", ["exact", "ivf"])
+def test_damaged_features_are_neither_compared_nor_written_anew(place, kind):
+    create_index(place, drawn(200), names(200), kind=kind)
+    files_before = set(place.iterdir())
+    flip(place / "features-000001.f32", 4 * 12 * 77 + 3)
+    for change in (
+        lambda: SearchIndex(place),
+        lambda: compact_index(place),
+        lambda: add_entries(place, drawn(1, seed=2), ["new"]),
+        lambda: remove_entries(place, lambda entries: entries.ids < 5),
+    ):
+        with pytest.raises(ValueError, match=r"features-000001\.f32 is damaged"):
+            change()
+    assert set(place.iterdir()) == files_before
+    assert len(SearchIndex(place, check=False)) == 200
+
+
+def test_what_another_process_has_appended_is_no_damage(place):
+    create_index(place, drawn(20), names(20))
+    with (place / "features-000001.f32").open("ab") as stream:
+        stream.write(b"a change that was cut short")
+    assert len(SearchIndex(place)) == 20
+    compact_index(place)
+    check_index(place)
+
+
+@pytest.mark.parametrize(
+    ("kind", "edit"),
+    [
+        ("exact", {"kind": "hnsw"}),
+        ("exact", {"metric": "manhattan"}),
+        ("exact", {"metric": "cosine"}),  # the features have other lengths
+        ("exact", {"dim": 6, "num_rows": 400}),
+        ("exact", {"num_rows": True}),
+        ("exact", {"next_id": 7}),
+        ("exact", {"next_id": 10**400}),
+        ("exact", {"change": 0}),
+        ("exact", {"parameters": [1]}),
+        ("exact", {"approximate_rows": 5}),
+        ("exact", {"files": {"features": ["a", 1, 2]}}),
+        ("exact", {"files": {"features": 3, "entries": None}}),
+        ("exact", {"model": {"name": 3, "path": None, "sha256": None, "probes": ""}}),
+        ("exact", {"model": {"name": "a", "path": 3, "sha256": None, "probes": "AA"}}),
+        ("exact", {"model": "a"}),
+        ("ivf", {"kind": "exact"}),
+        ("ivf", {"parameters": {"nlist": 4, "nprobe": 1}}),
+        ("ivf", {"parameters": {"nlist": 10**9, "nprobe": 1, "refine": 4}}),
+        ("ivf", {"parameters": {"nlist": "4", "nprobe": 1, "refine": 4}}),
+        ("ivf", {"parameters": {"nlist": 4, "nprobe": 9, "refine": 4}}),
+        ("ivf", {"kind": "IVF999999999,SQ8"}),
+        ("ivf", {"approximate_rows": 100}),
+    ],
+)
+def test_an_edit_of_the_manifest_is_explained(place, kind, edit):
+    create_index(place, drawn(200), names(200), kind=kind)
+    values = json.loads((place / "index.json").read_text())
+    (place / "index.json").write_text(json.dumps(values | edit))
+    with pytest.raises(ValueError, match="is damaged or no file of an index"):
+        SearchIndex(place)
+
+
+@pytest.mark.parametrize("name", ["../features-000001.f32", "/etc/passwd", 7, None])
+def test_no_file_outside_the_folder_is_read(place, name):
+    create_index(place, drawn(20), names(20))
+    values = json.loads((place / "index.json").read_text())
+    values["files"]["features"][0] = name
+    (place / "index.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="it names a file"):
+        SearchIndex(place)
+
+
+@pytest.mark.parametrize("factor", [np.nan, np.inf, 1.2])
+def test_another_model_is_known_by_its_drawn_images(factor):
+    model = recorded_model(drawn(4), model=None, server="localhost:1")
+    check_same_model(drawn(4), model)
+    for probes in (drawn(4) * np.float32(factor), drawn(3), drawn(4).astype(str)):
+        with pytest.raises(ValueError, match="mean nothing"):
+            check_same_model(probes, model)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("[" * 99_999, "damaged"),
         ("no JSON", "damaged"),
         ("[]", "damaged"),
         ('{"format": 9}', "format 9"),
@@ -316,8 +405,13 @@ def test_what_cannot_be_built_is_explained(place, monkeypatch):
         create_index(place, drawn(9), names(9), kind="tree")
     with pytest.raises(ValueError, match="leave some of them out of a search"):
         create_index(place, drawn(300), names(300), kind="LSH")
+    for kind in ("IVF16,SQ8", "OPQ4,IVF999999999,PQ4", "HNSW1,SQ8", "HNSW999999999"):
+        with pytest.raises(ValueError, match=r"for 9 images. Received: kind="):
+            create_index(place, drawn(9), names(9), kind=kind)
     with pytest.raises(ValueError, match="be able to learn"):
-        create_index(place, drawn(9), names(9), kind="IVF16,SQ8")
+        create_index(place, drawn(9), names(9), kind="IVF4,PQ6")
+    with pytest.raises(ValueError, match="from 2 to 512. Received: M=1"):
+        create_index(place, drawn(9), names(9), kind="hnsw", parameters={"M": 1})
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ValueError, match="pip install 'topdb-tf"):
         create_index(place, drawn(9), names(9), kind="hnsw")

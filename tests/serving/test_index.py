@@ -116,3 +116,22 @@ def test_unknown_persons_are_marked_by_the_threshold(tmp_path):
         images = [replace(i, is_same_person=is_same_person) for i in query.found]
         (marked,) = rank_lists([replace(query, found=tuple(images))])
         assert [image.kind for image in marked.listed] == [mark, mark]
+
+
+def test_a_damaged_or_odd_file_of_features_is_explained(images, index, tmp_path):
+    path, whole = tmp_path / "q.npz", np.eye(2, 4, dtype="float32")
+    np.savez(path, features=whole, pids=np.array([1, 2]))
+    contents = bytearray(path.read_bytes())
+    contents[contents.index(b"NUMPY") + 130] ^= 1  # in the features
+    path.write_bytes(contents)
+    refused(topdb("index", "query", index, path), "must be whole", "q.npz")
+    for odd in (
+        {"paths": ["one"]},
+        {"paths": [1, 2]},
+        {"pids": [0.5, 1.0]},
+        {"pids": [[1, 2]]},
+        {"camids": np.array([1, 2**63], np.uint64)},
+    ):
+        np.savez(path, features=whole, **odd)
+        refused(topdb("index", "query", index, path), *odd, "2 images")
+        refused(topdb("index", "add", index, path), *odd, "2 images")

@@ -34,6 +34,18 @@ class RecordedModel:
         numbers = np.frombuffer(base64.b64decode(self.probes), "<f4")
         return numbers.reshape(_NUM_PROBES, -1)
 
+    def check(self, dim: int) -> None:
+        """Raises `TypeError` or `ValueError` unless all is of embeddings of a length.
+
+        A file that a person can edit may hold anything.
+        """
+        texts = [text for text in (self.path, self.sha256) if text is not None]
+        if not all(type(text) is str for text in (self.name, self.probes, *texts)):
+            raise TypeError("`name`, `path`, `sha256` and `probes` must be texts")
+        probes = self.probe_features()
+        if probes.shape[1] != dim or not np.isfinite(probes).all() or not probes.any():
+            raise TypeError("`probes` must be embeddings as long as those of the index")
+
 
 def recorded_model(
     probes: np.ndarray, *, model: Path | None, server: str | None
@@ -68,12 +80,12 @@ def check_same_model(probes: np.ndarray | None, model: RecordedModel | None) -> 
     """
     if probes is None or model is None:
         return
-    probes, expected = np.float64(probes), np.float64(model.probe_features())
-    difference = np.inf
-    if probes.shape == expected.shape:
-        lengths = np.linalg.norm(expected, axis=1)
-        difference = (np.linalg.norm(probes - expected, axis=1) / lengths).max()
-    if difference > _LARGEST_DIFFERENCE:
+    expected, difference = np.float64(model.probe_features()), np.inf
+    if probes.dtype.kind == "f" and probes.shape == expected.shape:
+        lengths = np.linalg.norm(expected, axis=1).clip(min=1e-12)
+        distances = np.linalg.norm(np.float64(probes) - expected, axis=1)
+        difference = (distances / lengths).max()
+    if not difference <= _LARGEST_DIFFERENCE:  # nor if it is not a number
         raise ValueError(
             "Images must be embedded by the model that made the index, "
             f"{model.name}: distances between the embeddings of two models mean "

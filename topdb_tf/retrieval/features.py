@@ -1,6 +1,8 @@
 """Features and identities of queries and gallery, read from files and checked."""
 
 import zipfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +10,17 @@ import numpy as np
 
 from topdb_tf.retrieval.distances import FeatureDistances
 from topdb_tf.retrieval.matches import Identities, check_identities
+
+_UNREADABLE = (
+    ValueError,
+    OSError,
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    SyntaxError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class RetrievalSet(NamedTuple):
@@ -80,7 +93,7 @@ def load_retrieval_set(path: Path | str) -> RetrievalSet:
                 f"(datasets/README.md). Missing: {', '.join(missing)}"
             )
         retrieval_set = RetrievalSet(
-            *(_read_numbers(arrays, name, path) for name in RetrievalSet._fields)
+            *(array_in(arrays, name, path) for name in RetrievalSet._fields)
         )
     checked_distances(retrieval_set, "sqeuclidean")
     return retrieval_set
@@ -109,11 +122,17 @@ def checked_distances(retrieval_set: RetrievalSet, metric: str) -> FeatureDistan
     return source
 
 
-def _read_numbers(arrays, name, path):
+def array_in(arrays: Mapping, name: str, path: Path) -> np.ndarray:
+    """Returns an array of an NPZ file that is open.
+
+    Raises:
+        ValueError: If it holds Python objects, or is damaged.
+    """
     try:
         return arrays[name]
-    except ValueError as error:  # an array of objects
+    except _UNREADABLE as error:
         raise ValueError(
-            f"`{name}` must be numbers, not Python objects: those are not read, since "
-            f"they can run code. Received: {path} (datasets/README.md); {error}"
+            f"`{name}` must be whole, and of numbers or texts: Python objects are not "
+            f"read, since they can run code. Received: {path} (datasets/README.md); "
+            f"{error or type(error).__name__}"
         ) from error

@@ -7,10 +7,13 @@ import numpy as np
 
 from topdb_tf.search import files, kinds
 from topdb_tf.search.entries import entries_of
-from topdb_tf.search.manifest import MANIFEST, Manifest, damaged, read_manifest
+from topdb_tf.search.manifest import (
+    MANIFEST,
+    Manifest,
+    damaged,
+    read_manifest,
+)
 from topdb_tf.search.scan import exact_neighbors, refined
-
-METRICS = ("sqeuclidean", "euclidean", "cosine")
 
 _ATTEMPTS = 5
 _LARGEST_SQUARE = np.finfo(np.float32).max / 8
@@ -38,6 +41,8 @@ class SearchIndex:
 
     Args:
         folder: Folder of the index.
+        check: Whether the features are read once and compared with their checksum,
+            which takes about a second for two gigabytes. The other files always are.
 
     Attributes:
         manifest: What `index.json` says.
@@ -51,8 +56,9 @@ class SearchIndex:
             not installed.
     """
 
-    def __init__(self, folder: Path | str):
+    def __init__(self, folder: Path | str, *, check: bool = True):
         self.folder = Path(folder)
+        self._check = check
         for attempt in range(_ATTEMPTS):
             self.manifest = read_manifest(self.folder)
             try:
@@ -66,13 +72,20 @@ class SearchIndex:
     def _open(self):
         manifest, folder, written = self.manifest, self.folder, self.manifest.files
         self.features = files.map_features(folder, written.features, manifest.dim)
+        if self._check:
+            files.check_file(folder, written.features)
         contents = files.read_file(folder, written.entries)
         try:
             self.entries = entries_of(contents)
         except _READERS_ERRORS as error:
             raise damaged(folder / written.entries.name, str(error)) from error
-        if not len(self.features) == len(self.entries.ids) == manifest.num_rows:
+        ids, squares = self.entries.ids, self.entries.squares
+        if not len(self.features) == len(ids) == manifest.num_rows:
             raise damaged(folder / MANIFEST, "numbers of rows differ")
+        if len(ids) and ids[-1] >= manifest.next_id:
+            raise damaged(folder / MANIFEST, "an image has the id of the next one")
+        if manifest.metric == "cosine" and not np.allclose(squares, 1, atol=1e-3):
+            raise damaged(folder / MANIFEST, "features of cosine must have length 1")
         self.approximate = None
         if written.approximate is not None:
             files.check_file(folder, written.approximate)

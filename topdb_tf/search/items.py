@@ -8,8 +8,10 @@ import numpy as np
 
 from topdb_tf.data.image_files import list_images
 from topdb_tf.embed.embed import UNKNOWN, Embedding, Source, embed_files
+from topdb_tf.retrieval.features import array_in
 
 _COLUMNS = ("features", "paths", "pids", "camids")
+_LARGEST = np.iinfo(np.int64).max
 
 
 def items_of(
@@ -60,15 +62,22 @@ def _read_items(path: Path, part: str) -> Embedding:
                 f"Received: {', '.join(arrays) or 'no array'}"
             )
         names = [*(prefix + name for name in _COLUMNS), "probe_features"]
-        try:
-            columns = [arrays[name] if name in arrays else None for name in names]
-        except ValueError as error:
-            raise ValueError(
-                f"{path} must hold numbers and texts, no Python objects, since those "
-                f"can run code. Received: {error}"
-            ) from error
+        columns = [
+            array_in(arrays, name, path) if name in arrays else None for name in names
+        ]
     features, paths, pids, camids, probes = columns
     count = len(features) if features.ndim else 0
+    for name, column in (("paths", paths), ("pids", pids), ("camids", camids)):
+        kinds = "U" if name == "paths" else "iu"
+        if column is None:
+            continue
+        is_known = column.dtype.kind in kinds and column.shape == (count,)
+        if not is_known or (count and kinds == "iu" and column.max() > _LARGEST):
+            raise ValueError(
+                f"`{name}` must be {'texts' if kinds == 'U' else 'whole numbers'}, one "
+                f"for each of {count} images, and below 2**63. "
+                f"Received: {column.dtype} of shape {column.shape} in {path}"
+            )
     unknown = np.full(count, UNKNOWN)
     if paths is None:
         paths = [f"{path.name}#{row}" for row in range(count)]

@@ -1,5 +1,6 @@
 """The kinds of an index: exact, or approximate by FAISS, and their parameters."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ SEARCH_PARAMETERS = {"nprobe", "efSearch", "refine"}
 
 _SAMPLE, _SAMPLE_A_CELL = 20000, 64  # rows that FAISS learns from
 _LEAST_ROWS_OF_IVF = 100
+_LEAST_LINKS, _MOST_LINKS = 2, 512  # of an image in a graph; FAISS dies beyond
+_MOST = 2**31 - 1
 _PIECE = 20000
 
 
@@ -36,6 +39,14 @@ def default_parameters(kind: str, num_rows: int, dim: int) -> dict[str, int]:
             f"An index of kind {kind} needs {least} images; take the kind exact. "
             f"Received: {num_rows} images"
         )
+    for name, number in re.findall(r"(IVF|HNSW)(\d+)", kind):
+        is_cells = name == "IVF"
+        least, most = (1, num_rows) if is_cells else (_LEAST_LINKS, _MOST_LINKS)
+        if not least <= int(number) <= most:
+            raise ValueError(
+                f"The number after {name} must be from {least} to {most} for "
+                f"{num_rows} images. Received: kind={kind}"
+            )
     parameters = {}
     if kind == "hnsw":
         parameters = {"M": 16}
@@ -65,10 +76,11 @@ def check_parameters(
                 f"`{name}` is fixed when an index is built; a search may change "
                 f"{', '.join(free)}. Received: {name}={value}"
             )
-        if name not in known or type(value) is not int or value < 1:
+        least, most = (_LEAST_LINKS, _MOST_LINKS) if name == "M" else (1, _MOST)
+        if name not in known or type(value) is not int or not least <= value <= most:
             raise ValueError(
                 f"A parameter must be one of {', '.join(free) or 'none'} here, and a "
-                f"whole number above zero. Received: {name}={value}"
+                f"whole number from {least} to {most}. Received: {name}={value}"
             )
     nprobe, nlist = ((known | changes).get(name, 0) for name in ("nprobe", "nlist"))
     if "nlist" in known and nprobe > nlist:
@@ -176,10 +188,19 @@ def read_approximate(
     """
     faiss = load_faiss()
     try:
+        known = default_parameters(kind, *shape)
+        check_parameters(known, parameters)
+        if set(known) != set(parameters) or parameters.get("nlist", 0) > shape[0]:
+            raise ValueError(f"Received: {parameters} for {shape[0]} images")
+        expected = type(_untrained(kind, parameters, shape[1]))
+    except ValueError as error:
+        raise damaged(
+            path, f"its kind or parameters are not possible: {error}"
+        ) from error
+    try:
         index = faiss.read_index(str(path))
     except RuntimeError as error:
         raise damaged(path, f"FAISS cannot read it: {_reason(error)}") from error
-    expected = type(_untrained(kind, parameters, shape[1]))
     if (type(index), index.ntotal, index.d) != (expected, *shape):
         received = f"{type(index).__name__} of {(index.ntotal, index.d)}"
         expected = f"{expected.__name__} of {shape}"

@@ -9,17 +9,22 @@ is not disturbed.
 import contextlib
 import datetime
 import json
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from topdb_tf import __version__
 from topdb_tf.embed.model_probes import RecordedModel
-from topdb_tf.files import write_whole
+from topdb_tf.files import record_of, write_whole
 
 MANIFEST = "index.json"
 FORMAT = 1
 PATTERNS = ("features-*.f32", "entries-*.npz", "approximate-*.faiss", "*.partial")
+METRICS = ("sqeuclidean", "euclidean", "cosine")
+
+_NAMES = r"features-\d{6,}\.f32", r"entries-\d{6,}\.npz", r"approximate-\d{6,}\.faiss"
+_LARGEST = 2**62
 
 
 class WrittenFile(NamedTuple):
@@ -74,16 +79,41 @@ class Manifest:
     topdb_tf: str = __version__
 
     def __post_init__(self):
-        numbers = self.dim, self.num_rows, self.next_id, self.change
-        texts = self.kind, self.metric, self.date, self.topdb_tf
-        if (
-            not all(type(number) is int and number >= 0 for number in numbers)
-            or not all(type(text) is str for text in texts)
-            or type(self.parameters) is not dict
-            or not self.dim
-            or (self.files.approximate is None) != (self.approximate_rows is None)
-        ):
-            raise TypeError("a value is missing, of another type or below zero")
+        numbers = [self.dim, self.num_rows, self.next_id, self.change]
+        numbers += [number for file in self.files.written() for number in file[1:]]
+        numbers += [] if self.approximate_rows is None else [self.approximate_rows]
+        texts = [self.kind, self.date, self.topdb_tf]
+        if type(self.parameters) is not dict:
+            raise TypeError("`parameters` must be an object")
+        for least, values in ((0, numbers), (1, [self.dim, *self.parameters.values()])):
+            for number in values:
+                if type(number) is not int or not least <= number < _LARGEST:
+                    raise TypeError(f"{number!r} must be a whole number from {least}")
+        if not all(type(text) is str for text in texts):
+            raise TypeError("`kind`, `date` and `topdb_tf` must be texts")
+        if self.metric not in METRICS:
+            raise TypeError(f"`metric` must be one of {', '.join(METRICS)}")
+
+    def check_files(self) -> None:
+        """Raises `TypeError` unless files and model agree with the numbers."""
+        features, entries, approximate = self.files
+        for file, name in zip(self.files, _NAMES, strict=True):
+            if file is not None and not re.fullmatch(name, str(file.name), re.ASCII):
+                raise TypeError(f"it names a file {file.name!r}")
+        if features is None or entries is None:
+            raise TypeError("it must name a file of features and one of entries")
+        if features.size != 4 * self.dim * self.num_rows:
+            raise TypeError("`dim`, `num_rows` and the size of the features differ")
+        if entries.name != f"entries-{self.change:06d}.npz":
+            raise TypeError("`change` must be that of the entries")
+        is_exact = self.kind == "exact"
+        rows = self.approximate_rows
+        if is_exact != (approximate is None) or is_exact != (rows is None):
+            raise TypeError("a file for FAISS is there but for the kind exact")
+        if (is_exact and self.parameters) or (rows or 0) > self.num_rows:
+            raise TypeError("`parameters` or `approximate_rows` are of another kind")
+        if self.model is not None:
+            self.model.check(self.dim)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -102,7 +132,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         version = values["format"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise damaged(path, "it is not what `topdb-tf index` writes") from None
     if version != FORMAT:
         raise ValueError(
@@ -110,12 +140,9 @@ def read_manifest(folder: Path) -> Manifest:
             f"version. Received: format {version}"
         )
     try:
-        manifest = _manifest_of(values)
-    except (KeyError, TypeError, AttributeError) as error:
+        return _manifest_of(values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise damaged(path, f"not as written: {error}") from None
-    if any(Path(str(file.name)).name != file.name for file in manifest.files.written()):
-        raise damaged(path, "it names files outside the folder")
-    return manifest
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -152,12 +179,11 @@ def _manifest_of(values):
     names = {field.name for field in fields(Manifest)}
     known = {name: values[name] for name in names - {"model", "approximate_rows"}}
     files = {name: WrittenFile(*file) for name, file in known.pop("files").items()}
-    if not {"features", "entries"} <= set(files):
-        raise KeyError("files")
-    model = values.get("model")
-    return Manifest(
+    manifest = Manifest(
         **known,
         files=IndexFiles(**files),
-        model=None if model is None else RecordedModel(**model),
+        model=record_of(RecordedModel | None, values.get("model")),
         approximate_rows=values.get("approximate_rows"),
     )
+    manifest.check_files()
+    return manifest

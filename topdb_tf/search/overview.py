@@ -121,7 +121,7 @@ def overview_of(
     """
     if check:
         check_index(folder)
-    index = SearchIndex(folder)
+    index = SearchIndex(folder, check=False)
     manifest, entries = index.manifest, index.entries
     live = entries.live_rows()
     indexed = manifest.num_rows
