@@ -1,5 +1,10 @@
+import builtins
 import errno
+import io
 import json
+import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +13,7 @@ from topdb_tf.training.checkpoint_files import (
     BestEpoch,
     Position,
     TrainingRecord,
+    _sum_of,
     newest_checkpoint,
     positions,
     prune,
@@ -111,6 +117,75 @@ def test_the_checkpoint_before_a_damaged_one_is_taken_and_this_is_said(tmp_path)
     assert newest_checkpoint(tmp_path, say=pytest.fail).position == (1, 5)
 
 
+def test_what_looks_damaged_is_kept_under_another_name(tmp_path):
+    write(tmp_path, 1, 0)
+    for _ in range(2):  # the second does not take the place of the first
+        write(tmp_path, 1, 5)
+        damage(tmp_path / "00001-0000005" / "arrays.npz")
+        lines = []
+        newest_checkpoint(tmp_path, say=lines.append)
+        prune(tmp_path, keep=1)
+    names = ["00001-0000000", "00001-0000005.damaged", "00001-0000005.damaged-1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert all((tmp_path / name / "arrays.npz").is_file() for name in names)
+    assert f"kept as {tmp_path / names[2]}" in lines[1]
+
+
+@pytest.mark.parametrize("place", ["scandir", "manifest.json", "arrays.npz", "facts"])
+@pytest.mark.parametrize(
+    "number", [errno.EIO, errno.EMFILE, errno.EACCES, errno.ESTALE, errno.ETIMEDOUT]
+)
+def test_a_passing_error_is_no_damage(number, place, tmp_path, monkeypatch):
+    write(tmp_path, 1, 0)
+    write(tmp_path, 2, 0)
+
+    def failing(function):
+        def fails(path, *arguments, **options):
+            if place == "scandir" or place in str(path):
+                raise OSError(number, os.strerror(number), str(path))
+            return function(path, *arguments, **options)
+
+        return fails
+
+    with monkeypatch.context() as patch:
+        if place == "scandir":
+            patch.setattr(os, "scandir", failing(os.scandir))
+        else:
+            patch.setattr(Path, "open", failing(Path.open))
+            patch.setattr(Path, "stat", failing(Path.stat))
+            patch.setattr(builtins, "open", failing(open))
+            patch.setattr(io, "open", failing(io.open))
+        words = f"{re.escape(str(tmp_path))}.* could not be read: .*repeat the command"
+        with pytest.raises(CheckpointError, match=words):
+            newest_checkpoint(tmp_path, say=pytest.fail)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert newest_checkpoint(tmp_path, say=pytest.fail).position == (2, 0)
+
+
+def test_a_whole_checkpoint_of_another_version_is_no_damaged_one(tmp_path):
+    write(tmp_path, 1, 0)
+    write(tmp_path, 2, 0)
+    newest = tmp_path / "00002-0000000"
+    (newest / "facts.json").write_text('{"best": [3]}')
+    manifest = {name: _sum_of(newest / name) for name in ("arrays.npz", "facts.json")}
+    (newest / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="is whole, but not as this version writes it"):
+        newest_checkpoint(tmp_path, say=pytest.fail)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_state_that_is_not_finite_is_not_gone_on_with(tmp_path):
+    write(tmp_path, 1, 0)
+    arrays = {"network/0000/kernel": np.array([1.0, np.nan], "float32")}
+    write_checkpoint(tmp_path, Position(2), TrainingRecord(), arrays.items())
+    lines = []
+    assert newest_checkpoint(tmp_path, say=lines.append).position == (1, 0)
+    assert "network/0000/kernel is not finite" in lines[0]
+    arrays = {"figures/0000/mean_ap": np.array(np.nan)}  # of an epoch without a score
+    write_checkpoint(tmp_path, Position(3), TrainingRecord(), arrays.items())
+    assert newest_checkpoint(tmp_path, say=pytest.fail).position == (3, 0)
+
+
 def test_where_none_is_whole_nothing_is_removed(tmp_path):
     write(tmp_path, 1, 0)
     damage(tmp_path / "00001-0000000" / "arrays.npz")
@@ -127,7 +202,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_what_to_do(
 ):
     write(tmp_path, 1, 0)
     fill_disk(monkeypatch, number)
-    with pytest.raises(CheckpointError, match="No space left.*MiB are free.*--resume"):
+    with pytest.raises(CheckpointError, match="No space left.*MiB are free"):
         write(tmp_path, 2, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["00001-0000000"]
     assert newest_checkpoint(tmp_path, say=pytest.fail).position == (1, 0)

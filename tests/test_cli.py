@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from tests.conftest import SMALL
 from topdb_tf.cli import main
+from topdb_tf.training import schedules
 
 
 @pytest.fixture
@@ -247,11 +248,15 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(run, small_data_root):
     assert (run / "embedder.keras").read_bytes() == before
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(small_data_root, tmp_path):
-    # Epoch 1 runs at the peak of 1e30 / 128 * 8, and throws the weights away.
-    settings = ["train.learning_rate=1e30", "train.warmup_epochs=0"]
-    answer = fit(small_data_root, tmp_path / "run", *settings)
+def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(
+    small_data_root, tmp_path, monkeypatch
+):
+    # The first step throws the weights away.
+    monkeypatch.setattr(schedules, "scaled_learning_rate", lambda rate, **_: 1e30)
+    answer = fit(small_data_root, tmp_path / "run", "train.warmup_epochs=0")
     refused(answer, "The loss is not finite at step", "train.learning_rate")
+    assert "There is no checkpoint before it" in answer.stderr
+    assert "--resume" not in answer.stderr
     assert not (tmp_path / "run" / "embedder.keras").exists()
 
 

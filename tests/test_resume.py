@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import shutil
 import signal
@@ -20,6 +21,8 @@ from topdb_tf.fit.resume import warn_of_other_replicas
 from topdb_tf.runs.folder import RunFolder, held, open_run
 from topdb_tf.runs.network import as_begun
 from topdb_tf.runs.recipes import read_recipe
+from topdb_tf.training import schedules
+from topdb_tf.training.callbacks import StopAtNonFinite
 from topdb_tf.training.checkpoint_files import (
     START,
     Checkpoint,
@@ -307,11 +310,43 @@ def test_two_processes_do_not_train_in_one_folder(interrupted):
             resumed(interrupted)
 
 
+def test_weights_that_are_not_finite_are_never_saved(
+    settings, whole, tmp_path, monkeypatch
+):
+    end_step = StopAtNonFinite.on_train_batch_end
+    broken = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        end_step(self, batch, logs)
+        if self._epoch == 1 and batch == 3:  # the last, whose loss was finite
+            weights = self.model.network.trainable_variables[0]
+            weights.assign(weights * math.nan)
+            broken.append(batch)
+
+    own = [*settings, "train.checkpoint_minutes=0"]
+    with monkeypatch.context() as patch:
+        patch.setattr(StopAtNonFinite, "on_train_batch_end", on_train_batch_end)
+        answer = topdb_fit(own, "--run-dir", tmp_path / "run")
+    assert broken
+    error = answer.stderr.splitlines()[-1]
+    assert answer.exit_code == 1, answer.output
+    assert "The state after step 4 of epoch 2 is not finite" in error
+    assert "00001-0000000 before it is kept" in error
+    assert f"--resume {tmp_path / 'run'} --force" in error
+    best = json.loads(
+        (tmp_path / "run/checkpoints/00001-0000000/facts.json").read_text()
+    )
+    assert best["best"]["epochs_done"] == 1
+    resumed(tmp_path / "run")
+    check_same(tmp_path / "run", whole)
+
+
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_leaves_the_checkpoints(interrupted):
+def test_a_loss_that_is_not_finite_leaves_the_checkpoints(interrupted, monkeypatch):
     before = positions(interrupted / "checkpoints")
+    monkeypatch.setattr(schedules, "scaled_learning_rate", lambda rate, **_: 1e30)
     with pytest.raises(NonFiniteLossError, match="at step 4 of epoch 2"):
-        resumed(interrupted, overrides=["train.learning_rate=1e30"], force=True)
+        resumed(interrupted)
     assert positions(interrupted / "checkpoints")[0] == (1, 3)
     assert before[0] == (1, 2)
     newest = newest_checkpoint(interrupted / "checkpoints", say=pytest.fail)

@@ -6,8 +6,14 @@ import tensorflow as tf
 from topdb_tf.model.backbones import BACKBONES
 from topdb_tf.model.layers import BatchDropBlock
 from topdb_tf.model.network import build_network
+from topdb_tf.training.errors import NonFiniteLossError
 from topdb_tf.training.optimizer import AdamWithL2
-from topdb_tf.training.state import restore, restore_figures, state_arrays
+from topdb_tf.training.state import (
+    check_finite,
+    restore,
+    restore_figures,
+    state_arrays,
+)
 from topdb_tf.training.trainer import ReidTrainer
 
 
@@ -93,3 +99,20 @@ def test_the_state_of_another_network_or_optimizer_is_refused(other, trained):
         restore(trainer, dict(state_arrays(trained)))
     for name, array in state_arrays(trainer):
         np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "name", ["kernel", "moving_variance", "stem_conv_kernel_velocity", "dynamic_scale"]
+)
+def test_a_value_that_is_not_finite_is_named_wherever_it_is(name, value, trained):
+    check_finite(trained, "after epoch 3")
+    variables = [*trained.network.variables, *trained.optimizer.variables]
+    variable = [other for other in variables if other.name == name][-1]
+    before = np.array(variable)
+    spoilt = before.copy()
+    spoilt.flat[-1] = value
+    variable.assign(spoilt)
+    with pytest.raises(NonFiniteLossError, match=f"after epoch 3 is not .*{name}"):
+        check_finite(trained, "after epoch 3")
+    variable.assign(before)

@@ -1,11 +1,13 @@
 """Numbers, lists and tables in words."""
 
 import math
+import numbers
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 MINUS = "\u2212"
 NOTHING = "–"  # in a cell without a value
@@ -136,6 +138,34 @@ def check_one_of(name: str, value: str, names: Collection[str]) -> None:
         raise ValueError(
             f"`{name}` must be one of {', '.join(names)}. Received: {name}={value!r}"
         )
+
+
+class Interval(NamedTuple):
+    """The numbers that a value may be; NaN is in none, and texts and booleans neither.
+
+    Args:
+        text: Both ends, as in "[0, 1)": a square bracket includes its end, a round one
+            does not.
+
+    Example:
+        >>> from topdb_tf.texts import Interval
+        >>> [number in Interval("[0, 1)") for number in (0, 0.5, 1, float("nan"), True)]
+        [True, True, False, False, False]
+    """
+
+    text: str
+
+    def __contains__(self, number):
+        if isinstance(number, bool) or not isinstance(number, numbers.Real):
+            return False
+        least, most = map(float, self.text[1:-1].split(","))
+        above = least <= number if self.text[0] == "[" else least < number
+        return bool(
+            above and (number <= most if self.text[-1] == "]" else number < most)
+        )
+
+    def __str__(self):
+        return self.text
 
 
 def silent(line: str) -> None:

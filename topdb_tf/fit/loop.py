@@ -4,6 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from topdb_tf.evaluate.embedding import Embedder, keep_features
 from topdb_tf.evaluate.scores import Scores, score_lines, score_set, write_scores
 from topdb_tf.files import sha256_of
 from topdb_tf.fit.memory import explained_memory, scoring_memory, training_memory
-from topdb_tf.fit.resume import has_stopped, scored_epochs
+from topdb_tf.fit.resume import has_stopped, scored_epochs, telling_the_way_on
 from topdb_tf.progress import draws_on_terminal
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.protocol import RetrievalResult
@@ -77,7 +78,7 @@ def train(
     The trainer is in the state of the checkpoint that is resumed.
 
     Raises:
-        NonFiniteLossError: If a loss or gradient becomes NaN or infinite.
+        NonFiniteLossError: If a loss, gradient or weight becomes NaN or infinite.
         BatchTooLargeError: If a batch does not fit into memory.
         CheckpointError: If the state cannot be written.
         TrainingInterrupted: At Ctrl-C or SIGTERM, when the state is saved.
@@ -93,6 +94,7 @@ def train(
         Interruption(f"go on with `topdb-tf fit --resume {run.path}`") as interruption,
         contextlib.redirect_stdout(sys.stderr),
         explained_memory(lambda: training_memory(config, precision)),
+        telling_the_way_on(run),
     ):
         callbacks = _callbacks(training, run, scoring, interruption, resumed)
         _fit(training, callbacks, resumed)
@@ -175,6 +177,7 @@ def _callbacks(training, run, scoring, interruption, resumed):
     import keras
 
     from topdb_tf.training import callbacks, saving
+    from topdb_tf.training.state import check_finite
 
     config, say, trainer = training.config, training.say, training.trainer
     settings, start = config.train, resumed.position if resumed else START
@@ -191,7 +194,11 @@ def _callbacks(training, run, scoring, interruption, resumed):
             trainer.network.get_layer("backbone"), settings.freeze_epochs, say=say
         ),
         callbacks.LearningRateByEpoch(rate_of_epoch(config), training.batches),
-        callbacks.StopAtNonFinite(trainer.non_finite_gradient, start=start),
+        callbacks.StopAtNonFinite(
+            trainer.non_finite_gradient,
+            check_state=partial(check_finite, trainer),
+            start=start,
+        ),
         callbacks.WarnOfCollapse(say),
         scoring,
         models,

@@ -1,6 +1,7 @@
 """What must hold when a run is gone on with."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 from topdb_tf.files import PARTIAL, write_whole
 from topdb_tf.runs.folder import RunFolder
@@ -14,6 +15,7 @@ from topdb_tf.training.checkpoint_files import (
     positions,
     read_record,
 )
+from topdb_tf.training.errors import CheckpointError, NonFiniteLossError
 from topdb_tf.training.schedules import is_plateau, is_scored
 
 _SAME_TO_THE_BIT = ("topdb_tf", "python", "platform", "device", "packages")
@@ -57,6 +59,30 @@ def fitting(
         )
     epoch, step = checkpoint.position
     return checkpoint._replace(position=Position(epoch, min(step, num_steps)))
+
+
+@contextlib.contextmanager
+def telling_the_way_on(run: RunFolder) -> Iterator[None]:
+    """Says of an error that ends a training what there is to go on from.
+
+    Raises:
+        CheckpointError: For itself, with a longer text.
+        NonFiniteLossError: For itself, with a longer text.
+    """
+    try:
+        yield
+    except (CheckpointError, NonFiniteLossError) as error:
+        way = (
+            f"There is no checkpoint before it: remove {run.path}, or choose another "
+            "--run-dir, and start anew."
+        )
+        if done := positions(run.checkpoints):
+            force = " --force" if isinstance(error, NonFiniteLossError) else ""
+            way = (
+                f"The checkpoint {done[0].name} before it is kept: go on from there "
+                f"with `topdb-tf fit --resume {run.path}{force}`."
+            )
+        raise type(error)(f"{error} {way}") from error
 
 
 def restore_log(run: RunFolder, checkpoint: Checkpoint) -> None:

@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from topdb_tf.files import plain
-from topdb_tf.runs.settings import RENAMED, Config, nearest_name
+from topdb_tf.runs.settings import KINDS, RENAMED, Config, nearest_name
 from topdb_tf.texts import Say, silent
-
-_SCALARS = {int: "a whole number", float: "a number", str: "a text", bool: "true/false"}
 
 
 def recipes() -> tuple[str, ...]:
@@ -69,7 +67,7 @@ def read_config(
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not a YAML file: {error}") from error
     values = _values(settings, str(path), say)
-    for override in overrides:
+    for override in (overrides := tuple(overrides)):
         key, equals, text = override.partition("=")
         if not equals:
             raise ValueError(
@@ -80,7 +78,11 @@ def read_config(
         for part in reversed(key.strip().split(".", 1)):
             settings = {part: settings}
         values |= _values(settings, f"--set {override}", say)
-    return _config_of(values)
+    try:
+        return _config_of(values)
+    except ValueError as error:
+        where = ", ".join([str(path), *(f"--set {one}" for one in overrides)])
+        raise ValueError(f"{error} ({where})") from error
 
 
 def _recipe_folder():
@@ -164,23 +166,25 @@ def _converted(value: Any, hint: Any, key: str, where: str) -> Any:
         return tuple(
             _converted(item, typing.get_args(hint)[0], key, where) for item in values
         )
-    if hint is float and isinstance(value, str):
+    if hint in (int, float) and isinstance(value, str):
         value = _number(value)  # YAML reads 1e-3 as a text
+    if hint is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = _number(value)
     if hint is str and key == "model.weights" and value is None:
         value = "none"  # YAML reads none, null and ~ alike
     if type(value) is not hint:
-        expected = _SCALARS.get(hint, str(hint))
+        expected = KINDS.get(hint, str(hint))
         raise ValueError(f"`{key}` must be {expected}. Received: {value!r} ({where})")
     return value
 
 
-def _number(text):
+def _number(value):
     try:
-        return float(text)
-    except ValueError:
-        return text
+        return float(value)
+    except (ValueError, OverflowError):
+        return value
 
 
 def _all_keys():

@@ -2,14 +2,16 @@
 
 import dataclasses
 import difflib
-import math
+import typing
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import yaml
 
 from topdb_tf.files import plain
 from topdb_tf.model.variants import MAPS, NECKS
+from topdb_tf.texts import Interval
 from topdb_tf.training.choices import (
     MINING,
     SCHEDULES,
@@ -18,6 +20,9 @@ from topdb_tf.training.choices import (
     WARMUPS,
 )
 
+_EPOCHS = 99_999  # the names of checkpoints sort up to here
+_UP_TO_EPOCHS = f"[0, {_EPOCHS}]"
+_SEED = f"[0, {2**32 - 1}]"  # what NumPy takes
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 """What a network may compute in; `auto` times the device and takes what pays."""
 RENAMED = {
@@ -26,6 +31,16 @@ RENAMED = {
     "train.drop_epochs": "train.decay_epochs",
 }
 """Settings that had another name before, which is read still, and their name now."""
+
+KINDS = {
+    int: "a whole number",
+    tuple[int, ...]: "whole numbers",
+    float: "a number",
+    float | str: "`soft` or a number",
+    str: "a text",
+    bool: "true/false",
+}
+"""What the values of settings are, in words, by their types."""
 
 
 def nearest_name(name: str, names: Iterable[str]) -> str:
@@ -54,30 +69,34 @@ def _one_of(default, *others):
     return field(default=default, metadata={"choices": (default, *others)})
 
 
-def _at_least(least, default):
-    return field(default=default, metadata={"least": least})
-
-
-def _share(default):
-    return field(default=default, metadata={"least": 0, "most": 1})
+def _number(interval, default):
+    """Returns the field of a number, or of several, that must lie in an interval."""
+    return field(default=default, metadata={"interval": Interval(interval)})
 
 
 def _check_each(section, settings):
-    """Checks each setting of a section by itself."""
+    """Checks each setting of a section by itself.
+
+    Raises:
+        ValueError: If a setting is not one of its choices, not of its type or not in
+            its interval.
+    """
+    hints = typing.get_type_hints(type(settings))
     for setting in dataclasses.fields(settings):
         key, value = f"{section}.{setting.name}", getattr(settings, setting.name)
-        limits = setting.metadata
-        if "choices" in limits:
-            check_choice(key, value, limits["choices"])
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"`{key}` must be a finite number. Received: {value}")
-        if "most" in limits and not limits["least"] <= value <= limits["most"]:
-            span = f"[{limits['least']}, {limits['most']}]"
-            raise ValueError(f"`{key}` must be in {span}. Received: {value}")
-        if "least" in limits and value < limits["least"]:
-            raise ValueError(
-                f"`{key}` must be at least {limits['least']}. Received: {value}"
-            )
+        if choices := setting.metadata.get("choices"):
+            check_choice(key, value, choices)
+        if (interval := setting.metadata.get("interval")) is None:
+            continue
+        kind = KINDS[hints[setting.name]]
+        if value == "soft" and "soft" in kind:
+            continue
+        for number in value if isinstance(value, tuple) else (value,):
+            is_whole = isinstance(number, Integral)
+            if number not in interval or ("whole" in kind and not is_whole):
+                raise ValueError(
+                    f"`{key}` must be {kind} in {interval}. Received: {value!r}"
+                )
 
 
 @dataclass(frozen=True)
@@ -104,16 +123,16 @@ class DataConfig:
     dataset: str = "market1501"
     root: str | None = None
     check_counts: bool = True
-    test_share: float = _share(0.3)
-    division_seed: int = _at_least(0, 1)
-    image_height: int = _at_least(1, 384)
-    image_width: int = _at_least(1, 128)
-    batch_size: int = 64
-    images_per_pid: int = _at_least(2, 4)
-    flip: float = _share(0.5)
-    zoom: float = _share(0.5)
-    erase: float = _share(0.5)
-    threads: int = _at_least(0, 0)
+    test_share: float = _number("(0, 1)", 0.3)
+    division_seed: int = _number(_SEED, 1)
+    image_height: int = _number("[8, 4096]", 384)
+    image_width: int = _number("[8, 4096]", 128)
+    batch_size: int = _number("[4, 65536]", 64)
+    images_per_pid: int = _number("[2, 1024]", 4)
+    flip: float = _number("[0, 1]", 0.5)
+    zoom: float = _number("[0, 1]", 0.5)
+    erase: float = _number("[0, 1]", 0.5)
+    threads: int = _number("[0, 1024]", 0)
 
     def __post_init__(self):
         _check_each("data", self)
@@ -159,14 +178,19 @@ class ModelConfig:
     weights: str = "imagenet"
     streams: tuple[str, ...] = ("global", "top_drop", "regularization")
     drop: str = "top"
-    height_ratio: float = 0.3
+    height_ratio: float = _number("(0, 1)", 0.3)
     relevance: str = "mean"
     mask_from: str = _one_of(*MAPS)
-    num_bottlenecks: int = _at_least(0, 2)
+    num_bottlenecks: int = _number("[0, 16]", 2)
     neck: str = _one_of(*NECKS)
 
     def __post_init__(self):
         _check_each("model", self)
+        if not self.streams or len(set(self.streams)) < len(self.streams):
+            raise ValueError(
+                "`model.streams` must name one stream or more, each once. "
+                f"Received: {list(self.streams)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -213,37 +237,38 @@ class TrainConfig:
         keep_checkpoints: How many of the newest are kept, beside the best.
     """
 
-    epochs: int = _at_least(1, 400)
-    learning_rate: float = 1e-3
-    reference_batch_size: int = _at_least(1, 128)
-    accumulate_steps: int = _at_least(1, 1)
+    epochs: int = _number(f"[1, {_EPOCHS}]", 400)
+    learning_rate: float = _number("[1e-12, 1000]", 1e-3)
+    reference_batch_size: int = _number("[1, 65536]", 128)
+    accumulate_steps: int = _number("[1, 65536]", 1)
     schedule: str = _one_of(*SCHEDULES)
     warmup: str = _one_of(*WARMUPS)
-    warmup_epochs: int = _at_least(0, 50)
-    decay_epochs: tuple[int, ...] = (200, 300)
-    l2: float = 5e-4
-    clip_norm: float = _at_least(0, 0.0)
-    ema: float = _share(0.0)
-    freeze_epochs: int = _at_least(0, 0)
-    stop_after: int = _at_least(0, 0)
-    label_smoothing: float = _share(0.1)
-    margin: float | str = 0.3
+    warmup_epochs: int = _number(_UP_TO_EPOCHS, 50)
+    decay_epochs: tuple[int, ...] = _number(f"[1, {_EPOCHS}]", (200, 300))
+    l2: float = _number("[0, 1000]", 5e-4)
+    clip_norm: float = _number("[0, 1e12]", 0.0)
+    ema: float = _number("[0, 0.999999]", 0.0)
+    freeze_epochs: int = _number(_UP_TO_EPOCHS, 0)
+    stop_after: int = _number(_UP_TO_EPOCHS, 0)
+    label_smoothing: float = _number("[0, 1)", 0.1)
+    margin: float | str = _number("[0, 1e12]", 0.3)
     precision: str = _one_of(*PRECISIONS)
     xla: bool = False
     strategy: str = _one_of(*STRATEGIES)
     mining: str = _one_of(*MINING)
     statistics: str = _one_of(*STATISTICS)
-    seed: int = _at_least(0, 1)
+    seed: int = _number(_SEED, 1)
     deterministic: bool = False
-    evaluate_every: int = _at_least(0, 30)
-    checkpoint_minutes: float = _at_least(0, 15.0)
-    keep_checkpoints: int = _at_least(1, 2)
+    evaluate_every: int = _number(_UP_TO_EPOCHS, 30)
+    checkpoint_minutes: float = _number("[0, 1e6]", 15.0)
+    keep_checkpoints: int = _number(f"[1, {_EPOCHS}]", 2)
 
     def __post_init__(self):
         _check_each("train", self)
-        if self.ema == 1:
+        if len(set(self.decay_epochs)) < len(self.decay_epochs):
             raise ValueError(
-                "`train.ema` must be below 1: nothing new would be averaged."
+                "`train.decay_epochs` must hold each epoch once: the rate is divided "
+                f"by ten at each. Received: {list(self.decay_epochs)}"
             )
         if self.stop_after and not self.evaluate_every:
             raise ValueError(
@@ -276,7 +301,7 @@ class EvaluationConfig:
             data sets without camera numbers.
     """
 
-    batch_size: int = _at_least(1, 64)
+    batch_size: int = _number("[1, 65536]", 64)
     metric: str = _one_of("sqeuclidean", "euclidean", "cosine")
     rerank: bool = False
     ignore_cameras: bool = False

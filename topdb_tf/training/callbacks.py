@@ -12,7 +12,7 @@ import numpy as np
 from topdb_tf.texts import duration_text
 from topdb_tf.training.averaging import unscaled
 from topdb_tf.training.checkpoint_files import START, BestEpoch, explained
-from topdb_tf.training.errors import NonFiniteLossError
+from topdb_tf.training.errors import HOW_TO_STAY_FINITE, NonFiniteLossError
 from topdb_tf.training.schedules import is_plateau
 
 _LEAST_SPREAD = 0.01  # of random weights it is 0.1 and more
@@ -100,11 +100,13 @@ class TimeLeft(keras.callbacks.Callback):
 class StopAtNonFinite(keras.callbacks.Callback):
     """Stops the training with an error when a loss or a gradient is NaN or infinite.
 
-    The checkpoints before are left as they are.
+    At the end of an epoch it does for the state too, before anything is made of it.
 
     Args:
         gradient: Function without arguments to the name of the weight whose gradient
             was not finite in the last step, or `None`.
+        check_state: Function that raises the error for a state that is not finite;
+            its argument tells of which epoch that is.
         start: Where the training begins.
 
     Raises:
@@ -112,9 +114,12 @@ class StopAtNonFinite(keras.callbacks.Callback):
             concerned.
     """
 
-    def __init__(self, gradient=lambda: None, *, start=START):
+    def __init__(
+        self, gradient=lambda: None, *, check_state=lambda when: None, start=START
+    ):
         super().__init__()
         self.gradient = gradient
+        self.check_state = check_state
         self.start = start
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -131,11 +136,10 @@ class StopAtNonFinite(keras.callbacks.Callback):
             what = f"The loss is not finite at {step} ({', '.join(losses)})"
         else:
             what = f"The gradient of {self.gradient()} is not finite at {step}"
-        raise NonFiniteLossError(
-            f"{what}. The checkpoints before are kept: go on from the newest with "
-            "`topdb-tf fit --resume RUN --force` and a lower `train.learning_rate`, a "
-            "longer `train.warmup_epochs` or `train.precision=float32`."
-        )
+        raise NonFiniteLossError(f"{what}. {HOW_TO_STAY_FINITE}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.check_state(f"after epoch {epoch + 1}")
 
 
 class WarnOfCollapse(keras.callbacks.Callback):

@@ -6,6 +6,7 @@ A checkpoint is a folder `EPOCHS-STEPS` with `arrays.npz`, `facts.json` and a
 
 import contextlib
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -15,17 +16,19 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.files import PARTIAL, plain, record_of, sha256_of, sync
-from topdb_tf.training.errors import CheckpointError
+from topdb_tf.training.errors import CheckpointError, DamagedCheckpointError
 
 _ARRAYS, _FACTS, _MANIFEST = "arrays.npz", "facts.json", "manifest.json"
-_UNREADABLE = (
-    OSError,
+_OTHER_CONTENT = (
+    FileNotFoundError,
     ValueError,
     KeyError,
     TypeError,
     AttributeError,
     zipfile.BadZipFile,
 )
+FIGURES = "figures"
+"""How the names of the arrays begin that are figures of an epoch, and no state."""
 
 
 class Position(NamedTuple):
@@ -78,12 +81,23 @@ class Checkpoint(NamedTuple):
 
 
 def positions(folder: Path) -> list[Position]:
-    """Returns the positions of the complete checkpoints of a folder, newest first."""
+    """Returns the positions of the complete checkpoints of a folder, newest first.
+
+    Raises:
+        CheckpointError: If it cannot be read now.
+    """
     found = []
-    for path in folder.glob("*-*"):
-        epoch, _, step = path.name.partition("-")
-        if epoch.isdecimal() and step.isdecimal() and path.is_dir():
-            found.append(Position(int(epoch), int(step)))
+    with _told_if_unreadable(folder):
+        try:
+            entries = list(
+                os.scandir(folder)
+            )  # `glob` would leave out what it is denied
+        except FileNotFoundError:
+            return []
+        for entry in entries:
+            epoch, _, step = entry.name.partition("-")
+            if epoch.isdecimal() and step.isdecimal() and entry.is_dir():
+                found.append(Position(int(epoch), int(step)))
     return sorted(found, reverse=True)
 
 
@@ -131,8 +145,7 @@ def explained(path: Path) -> Iterator[None]:
         free = _free_bytes(path)
         raise CheckpointError(
             f"{path} could not be written: {error.strerror or error}. "
-            f"{free / 2**20:,.0f} MiB are free there. The checkpoints before it are "
-            "whole: make room, and go on with `topdb-tf fit --resume`."
+            f"{free / 2**20:,.0f} MiB are free there."
         ) from error
 
 
@@ -140,27 +153,54 @@ def read_checkpoint(folder: Path, position: Position) -> Checkpoint:
     """Reads a checkpoint and checks it against its manifest.
 
     Raises:
-        ValueError: If a file is missing or damaged.
+        CheckpointError: If it cannot be read now; nobody knows what it holds.
+        DamagedCheckpointError: If a file is missing or not what was written, or the
+            state is not finite.
+        ValueError: If another version wrote it.
     """
     path = folder / position.name
-    with _explained_damage(path):
-        manifest = _read_json(path / _MANIFEST)
-        for name in (_ARRAYS, _FACTS):
-            if manifest[name] != _sum_of(path / name):
-                raise ValueError(f"{name} is not what was written")
-        with np.load(path / _ARRAYS, allow_pickle=False) as arrays:
-            return Checkpoint(position, _record_in(path), dict(arrays))
+    with _told_if_unreadable(path):
+        _check_sums(path)
+        try:
+            with np.load(path / _ARRAYS, allow_pickle=False) as arrays:
+                checkpoint = Checkpoint(position, _record_in(path), dict(arrays))
+        except _OTHER_CONTENT as error:
+            raise ValueError(
+                f"The checkpoint {path} is whole, but not as this version writes it. "
+                "Go on with the version of topdb-tf that wrote it (environment.json "
+                f"tells which). Received: {error!r}"
+            ) from error
+    for name, array in checkpoint.arrays.items():
+        if not name.startswith(FIGURES) and not_finite(array):
+            raise DamagedCheckpointError(
+                f"The checkpoint {path} cannot be gone on with: {name} is not finite."
+            )
+    return checkpoint
 
 
 def read_record(folder: Path, position: Position) -> TrainingRecord:
     """Returns what a checkpoint tells of its training, without its state.
 
     Raises:
-        ValueError: If they cannot be read.
+        CheckpointError: If it cannot be read now.
+        DamagedCheckpointError: If it is not what was written.
     """
     path = folder / position.name
-    with _explained_damage(path):
+    with _told_if_unreadable(path), _told_if_damaged(path):
         return _record_in(path)
+
+
+def not_finite(array: np.ndarray) -> bool:
+    """Returns whether an array holds a number that is NaN or infinite."""
+    return array.dtype.kind == "f" and not np.isfinite(array).all()
+
+
+def _check_sums(path):
+    with _told_if_damaged(path):
+        manifest = _read_json(path / _MANIFEST)
+        for name in {_ARRAYS, _FACTS, *manifest}:
+            if manifest[name] != _sum_of(path / name):
+                raise ValueError(f"{name} is not what was written")
 
 
 def _record_in(path):
@@ -169,39 +209,57 @@ def _record_in(path):
 
 
 @contextlib.contextmanager
-def _explained_damage(path):
+def _told_if_damaged(path):
     try:
         yield
-    except _UNREADABLE as error:
-        raise ValueError(f"The checkpoint {path} is damaged ({error}).") from error
+    except _OTHER_CONTENT as error:
+        raise DamagedCheckpointError(
+            f"The checkpoint {path} is damaged ({error})."
+        ) from error
+
+
+@contextlib.contextmanager
+def _told_if_unreadable(path):
+    """Says of an error of the system, which may pass, that it tells of no damage."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"{error.filename or path} could not be read: {error.strerror or error}. "
+            "Nothing was changed: see to it, and repeat the command."
+        ) from error
 
 
 def newest_checkpoint(folder: Path, *, say: Callable[[str], None]) -> Checkpoint:
-    """Returns the newest checkpoint that is whole; damaged newer ones are removed.
+    """Returns the newest checkpoint that is whole; damaged newer ones are set aside.
+
+    They stay beside the others, as `NAME.damaged`.
 
     Args:
         folder: Folder of the checkpoints.
         say: Function that shows a line, here about a damaged one.
 
     Raises:
+        CheckpointError: If one cannot be read now.
         FileNotFoundError: If there is none.
+        ValueError: If another version wrote it.
     """
     damaged = []
     for position in positions(folder):
         try:
             checkpoint = read_checkpoint(folder, position)
-        except ValueError as error:
+        except DamagedCheckpointError as error:
             damaged.append(position)
             say(f"warning: {error}")
             continue
         for other in damaged:
-            _remove(folder / other.name)
-            say(f"removed {folder / other.name}: going on from {position.name}")
+            aside = _set_aside(folder / other.name)
+            say(f"kept as {aside}: going on from {position.name}")
         return checkpoint
     state = "only damaged checkpoints" if damaged else "no checkpoint"
     raise FileNotFoundError(
-        f"{folder} holds {state}, so there is nothing to resume. Remove the run and "
-        "start anew with `topdb-tf fit`."
+        f"{folder} holds {state}, so there is nothing to resume. Start anew with "
+        "`topdb-tf fit` and another --run-dir."
     )
 
 
@@ -218,6 +276,13 @@ def prune(folder: Path, *, keep: int, also: Iterable[Position] = ()) -> None:
             _remove(folder / position.name)
     for path in folder.glob(f"{PARTIAL}*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _set_aside(path):
+    """Gives what looks damaged a name by which nothing reads it; returns its place."""
+    number = len(list(path.parent.glob(f"{path.name}.damaged*")))
+    aside = path.with_name(f"{path.name}.damaged{f'-{number}' if number else ''}")
+    return path.rename(aside)
 
 
 def _remove(path):

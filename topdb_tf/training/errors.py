@@ -2,13 +2,22 @@
 
 import signal
 
+HOW_TO_STAY_FINITE = (
+    "Try a lower `train.learning_rate`, a longer `train.warmup_epochs` or "
+    "`train.precision=float32`."
+)
+
 
 class NonFiniteLossError(ArithmeticError):
-    """A loss or a gradient became NaN or infinite; the training was stopped there."""
+    """A loss, gradient or weight became NaN or infinite; the training stopped there."""
 
 
 class CheckpointError(OSError):
-    """A file of the run could not be written; those before it are whole."""
+    """A file of the run could not be written or read; those before it are whole."""
+
+
+class DamagedCheckpointError(ValueError):
+    """A checkpoint is not what was written, or no state that can be gone on with."""
 
 
 class BatchTooLargeError(MemoryError):

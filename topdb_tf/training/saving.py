@@ -23,7 +23,7 @@ from topdb_tf.training.checkpoint_files import (
     write_checkpoint,
 )
 from topdb_tf.training.errors import TrainingInterrupted
-from topdb_tf.training.state import restore_figures, state_arrays
+from topdb_tf.training.state import check_finite, restore_figures, state_arrays
 
 _NOTED = b"\nending after this step; once more ends at once, without saving\n"
 
@@ -142,6 +142,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     Raises:
         CheckpointError: If a checkpoint cannot be written.
+        NonFiniteLossError: If the state is not finite.
         TrainingInterrupted: If there was a signal, when the state is saved.
     """
 
@@ -191,6 +192,13 @@ class Checkpoints(keras.callbacks.Callback):
         self._save(Position(epoch + 1))
 
     def _save(self, position):
+        epoch, step = position
+        check_finite(
+            self.model,
+            f"after step {step} of epoch {epoch + 1}"
+            if step
+            else f"after epoch {epoch}",
+        )
         record = self.record()
         write_checkpoint(self.folder, position, record, state_arrays(self.model))
         also = [Position(record.best.epochs_done)] if record.best else []

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from topdb_tf.training.checkpoint_files import FIGURES, not_finite
+from topdb_tf.training.errors import HOW_TO_STAY_FINITE, NonFiniteLossError
+
 
 def state_arrays(trainer) -> Iterator[tuple[str, np.ndarray]]:
     """Yields the name and value of every variable of a built trainer.
@@ -14,6 +17,28 @@ def state_arrays(trainer) -> Iterator[tuple[str, np.ndarray]]:
     """
     for name, variable in _variables(trainer):
         yield name, np.asarray(variable)
+
+
+def check_finite(trainer, when: str) -> None:
+    """Checks that a training can be gone on with from the state that it is in.
+
+    Losses and gradients of a step are finite also where the weights that it leaves
+    are not.
+
+    Args:
+        trainer: The built trainer.
+        when: Of which step or epoch the state is, for the error.
+
+    Raises:
+        NonFiniteLossError: If a weight, a moving statistic, an average or a value of
+            the optimizer is NaN or infinite.
+    """
+    for name, array in state_arrays(trainer):
+        if not name.startswith(FIGURES) and not_finite(array):
+            raise NonFiniteLossError(
+                f"The state {when} is not finite ({name.partition('/')[2]}), so it "
+                f"was not saved. {HOW_TO_STAY_FINITE}"
+            )
 
 
 def restore(trainer, arrays: dict[str, np.ndarray]) -> None:
@@ -45,14 +70,14 @@ def restore_figures(trainer, arrays: dict[str, np.ndarray]) -> None:
 
     Keras forgets them whenever it begins an epoch, also in the middle of one.
     """
-    for name, variable in _named("figures", trainer.metrics_variables):
+    for name, variable in _named(FIGURES, trainer.metrics_variables):
         variable.assign(arrays[name])
 
 
 def _variables(trainer):
     yield from _named("network", trainer.network.variables)
     yield from _named("optimizer", trainer.optimizer.variables)
-    yield from _named("figures", trainer.metrics_variables)
+    yield from _named(FIGURES, trainer.metrics_variables)
 
 
 def _named(group, variables):
