@@ -81,7 +81,7 @@ def test_numpy_reads_the_arrays_too(tmp_path):
 def test_the_newest_position_is_the_farthest_not_the_last_written(tmp_path):
     for position in ((2, 0), (10, 3), (9, 800), (10, 0)):
         write(tmp_path, *position)
-    (tmp_path / "partial-00011-0000000").mkdir()
+    (tmp_path / ".partial-00110000").mkdir()
     (tmp_path / "best-notes").mkdir()
     (tmp_path / "1-2").write_text("no folder")
     assert positions(tmp_path) == [(10, 3), (10, 0), (9, 800), (2, 0)]
@@ -211,7 +211,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_what_to_do(
 def test_the_newest_and_the_best_are_kept(tmp_path):
     for epoch in range(1, 6):
         write(tmp_path, epoch, 0)
-    (tmp_path / "partial-00006-0000000").mkdir()
+    (tmp_path / ".partial-00060000").mkdir()  # of a process that was killed
     prune(tmp_path, keep=2, also=[Position(2)])
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "00002-0000000",

@@ -194,11 +194,11 @@ def test_a_run_killed_while_it_wrote_goes_on_to_the_same_end(settings, whole, tm
     num_arrays = len(np.load(whole / "checkpoints/00002-0000000/arrays.npz").files)
     # In the middle of the eighth checkpoint: epoch 1 has five (four steps, its end).
     kill(run_dir, IN_CHECKPOINT, 7 * num_arrays + num_arrays // 2, settings)
-    assert list((run_dir / "checkpoints").glob("partial-*"))
+    assert list((run_dir / "checkpoints").glob(".partial-*"))
     lines = resumed(run_dir)
     assert "resumed after 1 epochs and 2 of 4 steps" in lines
     check_same(run_dir, whole)
-    assert not list(run_dir.rglob("partial-*"))
+    assert not list(run_dir.rglob(".partial-*"))
 
 
 def test_a_run_that_a_signal_ended_goes_on_to_the_same_end(interrupted, whole):

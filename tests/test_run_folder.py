@@ -1,9 +1,12 @@
+import importlib
 import os
 
 import pytest
 
 from topdb_tf.files import write_whole
 from topdb_tf.runs.folder import RunFolder, held, new_run, open_run
+from topdb_tf.runs.recipes import read_recipe
+from topdb_tf.texts import silent
 
 
 def test_a_new_run_leaves_nothing_before_it_begins(tmp_path):
@@ -55,3 +58,27 @@ def test_a_folder_is_held_for_one_training_at_a_time(tmp_path):
                 pass
     with held(run):
         assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_kept(tmp_path, monkeypatch):
+    fit = importlib.import_module("topdb_tf.fit.fit")
+    run = RunFolder(tmp_path / "run")
+
+    def prepared(*arguments):
+        run.path.mkdir()
+        write_whole(run.config_file, "of the other process")
+
+    monkeypatch.setattr(fit, "begin", lambda *arguments: None)
+    monkeypatch.setattr(fit, "_prepared", prepared)
+    with pytest.raises(FileExistsError, match="never overwritten"):
+        fit.fit(read_recipe("demo"), run.path, say=silent)
+    assert run.config_file.read_text() == "of the other process"
+
+
+def test_what_a_killed_process_left_is_no_run_and_nothing_in_the_way(tmp_path):
+    left = tmp_path / "runs" / "a" / ".partial-01234567"
+    left.mkdir(parents=True)
+    (left / "new.yaml").write_text("half")
+    assert new_run(left.parent).path == left.parent
+    with pytest.raises(FileNotFoundError, match="topdb-tf fit"):
+        open_run(runs=tmp_path / "runs")

@@ -10,14 +10,16 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tests.test_folding import SIZE, trained_embedder
 from topdb_tf.data.pipeline import evaluation_dataset
+from topdb_tf.export import saved_model
 from topdb_tf.export.saved_model import (
     ServedEmbedder,
     newest_version,
     next_version,
+    publish,
     versions,
 )
 from topdb_tf.export.session import SessionModel
-from topdb_tf.files import whole_folder
+from topdb_tf.files import partial_path, whole_folder
 from topdb_tf.model.folding import folded
 
 # What TensorFlow Serving does, by TensorFlow alone.
@@ -192,6 +194,27 @@ def test_versions_count_on_whatever_is_missing(embedder, tmp_path):
         newest_version(folder / "7")
 
 
+def test_no_two_exports_get_the_same_number(tmp_path, monkeypatch):
+    folder = tmp_path / "topdb"
+    (folder / "1").mkdir(parents=True)
+    with partial_path(folder / "2") as mine, partial_path(folder / "2") as other:
+        for model, text in ((mine, "mine"), (other, "other")):
+            model.mkdir()
+            (model / "card").write_text(text)
+
+        # The other is published after the number has been chosen.
+        def chosen_before(folder):
+            monkeypatch.undo()
+            number = next_version(folder)
+            assert publish(other, folder) == number
+            return number
+
+        monkeypatch.setattr(saved_model, "next_version", chosen_before)
+        assert publish(mine, folder) == folder / "3"
+    assert (folder / "2" / "card").read_text() == "other"
+    assert (folder / "3" / "card").read_text() == "mine"
+
+
 def write_and_fail(served, folder):
     with whole_folder(next_version(folder)) as partial:
         served.write(partial)
@@ -211,8 +234,8 @@ def test_a_version_that_fails_leaves_nothing(embedder, tmp_path):
     assert len(list((tmp_path / "topdb").iterdir())) == 1
 
 
-def test_what_a_killed_export_left_is_written_over(embedder, tmp_path):
-    left = tmp_path / "topdb" / "partial-1"
+def test_what_a_killed_export_left_is_removed(embedder, tmp_path):
+    left = tmp_path / "topdb" / ".partial-12345678" / "new"
     left.mkdir(parents=True)
     (left / "half").write_text("half")
     version = save(ServedEmbedder(embedder), tmp_path / "topdb")

@@ -13,46 +13,122 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-PARTIAL = "partial-"
-"""How the names of files and folders begin that are being written."""
+_PARTIAL, _LOCK, _NEW = ".partial-", "lock", "new"
+
+
+@contextlib.contextmanager
+def partial_path(path: Path) -> Iterator[Path]:
+    """Gives a name, as yet free, for what is to be renamed to `path` or inside it.
+
+    It is this call's alone, whatever other threads, processes and machines write there,
+    and ends in the suffix of `path`, by which libraries choose the format. It lies in
+    a hidden folder beside `path`, which is gone afterwards with all that is left in it.
+    Folders on the way are made, and removed if they stay empty. What a killed process
+    left there is removed by the next call; that of a living one is locked.
+    """
+    missing = [folder for folder in path.parents if not folder.exists()]
+    with _named(path), contextlib.ExitStack() as stack:
+        stack.callback(_remove_empty, missing)
+        partial = _new_partial(path.parent, stack)
+        yield partial / f"{_NEW}{path.suffix}"
 
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a file beside `path` to write, which takes its name if all goes well.
+    """Gives a file to write, which becomes `path` if all goes well.
 
-    Its name ends as that of `path`, since libraries choose the format by the suffix,
-    and is no other process's. After an error nothing is left of it, and what was at
-    `path` before is still there.
+    After an error nothing is left of it, and what was at `path` before is still there.
     """
-    partial = path.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{path.name}")
-    try:
+    with partial_path(path) as partial:
         yield partial
         sync(partial)
         partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Gives a folder beside `path` to fill, which takes its name if all goes well.
+    """Gives a folder to fill, which becomes `path` if all goes well.
 
     The folders on the way are made. After an error nothing is left, of them neither.
     """
-    made = [folder for folder in path.parents if not folder.exists()]
-    partial = path.with_name(f"{PARTIAL}{path.name}")
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
-    partial.mkdir(parents=True)
-    try:
+    with partial_path(path) as partial:
+        partial.mkdir()
         yield partial
         partial.rename(path)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        for folder in made:  # the deepest first; one that is in use by now stays
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        raise
+
+
+def remove_whole(folder: Path) -> None:
+    """Removes a folder; nobody sees a part of it, even if this is cut short."""
+    with partial_path(folder) as doomed:
+        folder.rename(doomed)
+
+
+def contents_of(folder: Path) -> list[Path]:
+    """Returns what is in a folder, but for what is being written or was cut short."""
+    partial = (_PARTIAL, _PARTIAL[1:])  # without a dot in earlier versions
+    return [path for path in folder.iterdir() if not path.name.startswith(partial)]
+
+
+def _new_partial(folder, stack):
+    """Returns a new hidden folder in another, which goes when the stack is closed."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_partial_of_the_dead(folder)
+        partial = folder / f"{_PARTIAL}{secrets.token_hex(4)}"
+        # The name can be taken, or the folder above be removed by who just made it.
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            partial.mkdir()
+            stack.callback(shutil.rmtree, partial, ignore_errors=True)
+            if _holds(partial / _LOCK, stack):
+                return partial
+
+
+def _holds(lock, stack):
+    """Returns whether a new folder is held; the next one is tried if it is not.
+
+    Another process may have thought it one of the dead, before it was held.
+    """
+    if os.name == "posix":
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+        stack.callback(os.close, descriptor)
+        return _is_locked(descriptor) and os.path.samestat(
+            os.fstat(descriptor), lock.stat()
+        )
+    return True
+
+
+def _remove_partial_of_the_dead(folder):
+    """Removes what killed processes left; nothing where the system has no locks."""
+    if os.name != "posix":
+        return
+    import fcntl
+
+    for partial in folder.glob(f"{_PARTIAL}*"):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            names = {path.name.split(".")[0] for path in partial.iterdir()}
+            if names <= {_LOCK, _NEW}:  # made here
+                descriptor = os.open(partial / _LOCK, os.O_RDWR | os.O_CREAT)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_empty(folders):
+    for folder in folders:  # the deepest first; what is in use by now stays
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+@contextlib.contextmanager
+def _named(path):
+    """Names `path` in errors of the system about its partial name, or about none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or _PARTIAL not in str(error.filename or _PARTIAL):
+            raise
+        told = os.strerror(error.errno)
+        raise OSError(error.errno, told, str(path)) from error
 
 
 def write_whole(path: Path, text: str) -> None:

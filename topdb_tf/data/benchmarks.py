@@ -165,7 +165,12 @@ def read_synthetic(
     """
     folder = data_root / card.folders[0]
     if not holds_part(folder):
-        write_synthetic(folder, progress=progress)
+        try:
+            write_synthetic(folder, progress=progress)
+        except (OSError, ValueError):
+            if not holds_part(folder):
+                raise
+            # Another process has drawn the same people meanwhile.
     return read_market_layout(folder, name=card.name)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.data.records import DatasetCard, ImageRecord, Split
-from topdb_tf.files import whole_file
+from topdb_tf.files import partial_path
 
 _FILE_NAME = re.compile(r"([1-5])_(\d{3})_([12])_(\d{2})\.png")
 
@@ -148,9 +148,10 @@ def extract_images(
             "cuhk-03.mat must be a complete HDF5 file. Extract cuhk03_release.zip "
             f"again. Received: path={mat_path} ({error})"
         ) from error
-    with file:
+    with file, partial_path(folder / file_names[0]) as partial:
         for done, name in enumerate(file_names, start=1):
-            _write_png(folder / name, _read_image(file, kind, name))
+            _write_png(partial, _read_image(file, kind, name))
+            partial.replace(folder / name)
             if progress is not None:
                 progress(done, len(file_names))
 
@@ -189,5 +190,4 @@ def _read_image(file, kind: str, name: str) -> np.ndarray:
 def _write_png(path: Path, pixels: np.ndarray) -> None:
     from PIL import Image
 
-    with whole_file(path) as partial:
-        Image.fromarray(pixels).save(partial, format="PNG", compress_level=1)
+    Image.fromarray(pixels).save(path, format="PNG", compress_level=1)

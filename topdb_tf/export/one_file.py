@@ -1,6 +1,7 @@
 """Export as an ONNX or LiteRT file, with a report of what it costs in accuracy."""
 
 import contextlib
+import hashlib
 import json
 import time
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from topdb_tf.export.accuracy import (
 )
 from topdb_tf.export.probes import ProbeDifferences
 from topdb_tf.export.serving import Source
-from topdb_tf.files import check_new_file, plain, whole_file, write_whole
+from topdb_tf.files import check_new_file, plain, whole_file
 from topdb_tf.runs.data import read_data
 from topdb_tf.runs.folder import open_run
 from topdb_tf.runs.machine import load_tensorflow, without_notes
@@ -60,13 +61,15 @@ class ReportData:
 class FileExport:
     """An ONNX or LiteRT file, as it was written and measured; its report file as JSON.
 
-    The differences are on drawn images and, if one was at hand, on a data set.
+    The differences are on drawn images and, if one was at hand, on a data set. The
+    checksum tells whether a report is that of the file beside it.
     """
 
     path: Path
     format: str
     precision: str
     num_calibration_images: int
+    sha256: str
     mebibytes: float
     height: int
     width: int
@@ -121,27 +124,29 @@ def export_file(
         contents = file_bytes(
             embedder, format, precision=precision, metadata=metadata, calibration=images
         )
-    with whole_file(out) as partial:
+    with whole_file(report_file(out)) as report, whole_file(out) as partial:
         partial.write_bytes(contents)
         probes, retrieval, images_per_second = _measured(
             partial, embedder, precision, split, config, report_data
         )
-    export = FileExport(
-        path=out,
-        format=format,
-        precision=precision,
-        num_calibration_images=len(images),
-        mebibytes=round(out.stat().st_size / 2**20, 2),
-        height=embedder.input_shape[1],
-        width=embedder.input_shape[2],
-        dim=embedder.output_shape[-1],
-        source_precision=_precision_of(embedder),
-        probes=probes,
-        retrieval=retrieval,
-        images_per_second=images_per_second,
-        seconds=round(time.monotonic() - start, 1),
-    )
-    write_whole(report_file(out), json.dumps(plain(export), indent=2) + "\n")
+        export = FileExport(
+            path=out,
+            format=format,
+            precision=precision,
+            num_calibration_images=len(images),
+            sha256=hashlib.sha256(contents).hexdigest(),
+            mebibytes=round(len(contents) / 2**20, 2),
+            height=embedder.input_shape[1],
+            width=embedder.input_shape[2],
+            dim=embedder.output_shape[-1],
+            source_precision=_precision_of(embedder),
+            probes=probes,
+            retrieval=retrieval,
+            images_per_second=images_per_second,
+            seconds=round(time.monotonic() - start, 1),
+        )
+        text = json.dumps(plain(export), indent=2) + "\n"
+        report.write_text(text, encoding="utf-8")
     return export
 
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from topdb_tf.export.frozen import frozen
 from topdb_tf.export.preprocessing import pixels_of_bytes, pixels_of_images
+from topdb_tf.files import contents_of
 from topdb_tf.model.folding import folded
 
 FEATURE_MAP = "feature_map"
@@ -79,14 +80,25 @@ def next_version(folder: Path) -> Path:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} must be a folder, for the versions of a model.")
-    names = [path.name for path in folder.iterdir()] if folder.exists() else []
-    others = [n for n in names if not n.isdecimal() and not n.startswith("partial")]
+    names = [path.name for path in contents_of(folder)] if folder.exists() else []
+    others = [name for name in names if not name.isdecimal()]
     if others:
         raise ValueError(
             f"{folder} must hold nothing but the versions of a model, folders named by "
             f"numbers. Choose another --out. Received: {', '.join(sorted(others)[:5])}"
         )
     return folder / str(max(versions(folder), default=0) + 1)
+
+
+def publish(model: Path, folder: Path) -> Path:
+    """Renames a whole model to the next version; no other process gets its number."""
+    while True:
+        version = next_version(folder)
+        try:
+            return model.rename(version)
+        except OSError:
+            if not version.exists():
+                raise
 
 
 def versions(folder: Path) -> list[int]:

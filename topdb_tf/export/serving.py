@@ -1,11 +1,12 @@
 """Export for TensorFlow Serving: from a run to a model that gives the same numbers."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from topdb_tf.export.model_card import ServedExport, model_card
-from topdb_tf.files import whole_folder, write_whole
+from topdb_tf.files import partial_path, write_whole
 from topdb_tf.runs.folder import Run, open_run
 from topdb_tf.runs.machine import load_tensorflow, without_notes
 from topdb_tf.texts import Say
@@ -58,7 +59,7 @@ def export_saved_model(
     """
     load_tensorflow()
     from topdb_tf.export.check import check_export, drawn_probes, reference_of
-    from topdb_tf.export.saved_model import ServedEmbedder, next_version
+    from topdb_tf.export.saved_model import ServedEmbedder, next_version, publish
     from topdb_tf.export.warm_up import write_warm_up_requests
     from topdb_tf.model.extraction import load_embedder
 
@@ -68,7 +69,8 @@ def export_saved_model(
     with without_notes():
         served = ServedEmbedder(embedder, dtype=precision, normalize=normalize)
     say(f"{source.model}: {precision}, embedding of {served.embedding_dim}")
-    with without_notes(), whole_folder(version) as partial:
+    with without_notes(), partial_path(version) as partial:
+        partial.mkdir()
         served.write(partial)
         probes = drawn_probes(served.image_size)
         write_warm_up_requests(partial, probes)
@@ -77,7 +79,7 @@ def export_saved_model(
         differences = check_export(answers, expected, precision=precision)
         height, width = served.image_size
         export = ServedExport(
-            path=version,
+            path=version.parent,
             mebibytes=round(_bytes_of(partial) / 2**20, 1),
             precision=precision,
             normalize=normalize,
@@ -90,7 +92,7 @@ def export_saved_model(
         )
         card = model_card(source.model, source.run, export)
         write_whole(partial / "README.md", card)
-    return export
+        return replace(export, path=publish(partial, version.parent))
 
 
 def served_lines(export: ServedExport) -> list[str]:

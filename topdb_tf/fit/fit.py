@@ -14,7 +14,6 @@ from topdb_tf.fit.loop import Training, option_lines, train
 from topdb_tf.fit.resume import (
     fitting,
     how_it_ended,
-    remove_partial_files,
     restore_log,
     warn_of_another_machine,
     warn_of_other_replicas,
@@ -74,6 +73,8 @@ def fit(config: Config, run_dir: Path, *, say: Say) -> Run | None:
         say = say if cluster.is_chief else silent
         training = _prepared(config, say, distribution)
         with own_folder(run, cluster) as folder:
+            if cluster.is_chief:
+                new_run(run_dir)  # another process may have trained there meanwhile
             write_whole(folder.config_file, config.to_yaml())
             write_division(folder, config, training.embedder_of_test.split)
             write_whole(folder.environment, training.environment.to_json())
@@ -127,7 +128,6 @@ def resume(
         )
         restore(training.trainer, checkpoint.arrays)
         restore_log(folder, checkpoint)
-        remove_partial_files(folder)
         warn_of_another_machine(run.folder, training.environment, say)
         warn_of_other_replicas(checkpoint, distribution.num_replicas, say)
         write_whole(folder.config_file, config.to_yaml())

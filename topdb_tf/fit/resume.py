@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
-from topdb_tf.files import PARTIAL, write_whole
+from topdb_tf.files import write_whole
 from topdb_tf.runs.folder import RunFolder
 from topdb_tf.runs.machine import Environment
 from topdb_tf.runs.settings import Config
@@ -92,12 +92,6 @@ def restore_log(run: RunFolder, checkpoint: Checkpoint) -> None:
         run.log.unlink(missing_ok=True)
     else:
         write_whole(run.log, text)
-
-
-def remove_partial_files(run: RunFolder) -> None:
-    """Removes what a process left that was killed while it wrote a model."""
-    for path in run.path.glob(f"{PARTIAL}*{run.embedder.suffix}"):
-        path.unlink()
 
 
 def warn_of_another_machine(run: RunFolder, now: Environment, say: Say) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from topdb_tf.data.benchmarks import dataset_name
 from topdb_tf.evaluate.scores import PAPER_METRICS, Spread, mean_metrics, read_scores
-from topdb_tf.files import plain, write_whole
+from topdb_tf.files import contents_of, plain, write_whole
 from topdb_tf.fit.fit import fit, resume
 from topdb_tf.fit.resume import how_it_ended
 from topdb_tf.runs.data import located
@@ -196,7 +196,7 @@ def _scores_text(scored, text_of):
 
 def _check_settings(run, config):
     if not run.holds_run:
-        if run.path.exists() and any(run.path.iterdir()):
+        if run.path.exists() and contents_of(run.path):
             raise FileExistsError(
                 f"{run.path} holds something, but no run. Remove it, or choose another "
                 "--run-dir."

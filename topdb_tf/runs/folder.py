@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from topdb_tf.files import held_folder
+from topdb_tf.files import contents_of, held_folder
 from topdb_tf.runs.machine import Environment
 from topdb_tf.runs.recipes import read_config
 from topdb_tf.runs.settings import Config
@@ -59,7 +59,7 @@ def new_run(path: Path) -> RunFolder:
         FileExistsError: If the folder already holds anything.
     """
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or contents_of(path)):
         raise FileExistsError(
             f"{path} already exists and is not empty; a run is never overwritten. "
             "Choose another --run-dir, or remove it."

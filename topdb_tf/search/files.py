@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from topdb_tf.files import contents_of
 from topdb_tf.search.manifest import PATTERNS, WrittenFile, damaged
 
 _PIECE = 16 << 20
@@ -101,7 +102,7 @@ def check_free(folder: Path) -> None:
         raise FileNotFoundError(f"The folder of {folder} must exist.")
     if folder.is_dir():
         remains = {path for pattern in PATTERNS for path in folder.glob(pattern)}
-        if not set(folder.iterdir()) - remains:
+        if not set(contents_of(folder)) - remains:
             return
     if folder.exists():
         raise FileExistsError(

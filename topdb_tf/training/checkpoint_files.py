@@ -15,7 +15,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.files import PARTIAL, plain, record_of, sha256_of, sync
+from topdb_tf.files import (
+    plain,
+    record_of,
+    remove_whole,
+    sha256_of,
+    sync,
+    whole_folder,
+)
 from topdb_tf.training.errors import CheckpointError, DamagedCheckpointError
 
 _ARRAYS, _FACTS, _MANIFEST = "arrays.npz", "facts.json", "manifest.json"
@@ -115,21 +122,14 @@ def write_checkpoint(
     path = folder / position.name
     if path.is_dir():
         return  # the same state
-    partial = folder / f"{PARTIAL}{position.name}"
     with explained(path):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
+        with whole_folder(path) as partial:
             _write_arrays(partial / _ARRAYS, arrays)
             _write_json(partial / _FACTS, plain(record))
             manifest = {name: _sum_of(partial / name) for name in (_ARRAYS, _FACTS)}
             _write_json(partial / _MANIFEST, manifest)
             sync(partial)
-            partial.rename(path)
-            sync(folder)
-        except OSError:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+        sync(folder)
 
 
 @contextlib.contextmanager
@@ -264,7 +264,7 @@ def newest_checkpoint(folder: Path, *, say: Callable[[str], None]) -> Checkpoint
 
 
 def prune(folder: Path, *, keep: int, also: Iterable[Position] = ()) -> None:
-    """Removes all but the newest checkpoints, and what broken writes left.
+    """Removes all but the newest checkpoints.
 
     Args:
         folder: Folder of the checkpoints.
@@ -273,9 +273,7 @@ def prune(folder: Path, *, keep: int, also: Iterable[Position] = ()) -> None:
     """
     for position in positions(folder)[keep:]:
         if position not in set(also):
-            _remove(folder / position.name)
-    for path in folder.glob(f"{PARTIAL}*"):
-        shutil.rmtree(path, ignore_errors=True)
+            remove_whole(folder / position.name)
 
 
 def _set_aside(path):
@@ -283,14 +281,6 @@ def _set_aside(path):
     number = len(list(path.parent.glob(f"{path.name}.damaged*")))
     aside = path.with_name(f"{path.name}.damaged{f'-{number}' if number else ''}")
     return path.rename(aside)
-
-
-def _remove(path):
-    # A removal that is broken off must not leave what looks like a checkpoint.
-    doomed = path.with_name(f"{PARTIAL}{path.name}")
-    shutil.rmtree(doomed, ignore_errors=True)
-    path.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _write_arrays(path, arrays):

@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import lzma
 import re
-import secrets
 import shutil
 import stat
 import tarfile
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from topdb_tf.files import partial_path
 from topdb_tf.texts import listed
 
 MAX_MEMBERS, MAX_BYTES, MAX_RATIO = 250_000, 16 << 30, 100
@@ -123,7 +123,8 @@ def unpack(
     members = archive.members_below(folder)
     total, done = sum(member.size for member in members), 0
     _check_room(target, total)
-    with _partial_folder(target) as partial, _damage_told(archive.path):
+    with partial_path(target) as partial, _damage_told(archive.path):
+        partial.mkdir()
         for member in members:
             archive.extract(member.info, partial)
             if (partial / member.name).stat().st_size != member.size:
@@ -274,18 +275,3 @@ def _check_room(target, size):
             f"The disk of {existing} must have room for {size / 2**30:.1f} GiB. Make "
             f"room, or name another --data-root. Received: {free / 2**30:.1f} GiB free"
         )
-
-
-@contextlib.contextmanager
-def _partial_folder(target):
-    """Gives a folder beside `target`, which is gone afterwards, whatever happens."""
-    new = [path for path in target.parents if not path.exists()]
-    partial = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        for path in new:  # the deepest first; what is in use by now stays
-            with contextlib.suppress(OSError):
-                path.rmdir()

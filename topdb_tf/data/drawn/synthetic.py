@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from topdb_tf.data.drawn.cameras import (
 )
 from topdb_tf.data.drawn.people import Person, draw_person, random_person, random_pose
 from topdb_tf.data.market import DISTRACTOR_PID, JUNK_PID, PARTS
+from topdb_tf.files import contents_of, whole_folder
 
 _MAX_PIDS = 4999  # pids have four digits; train pids are odd, test pids even
 _MAX_CAMERAS = 9  # cameras have one digit
@@ -98,11 +98,9 @@ def write_synthetic(
         *_other_shots(DISTRACTOR_PID, _DISTRACTORS, num_test_pids, num_cameras),
         *_other_shots(JUNK_PID, _JUNK, num_test_pids // 2, num_cameras),
     ]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".synthetic-", dir=folder.parent) as scratch:
-        drawn = Path(scratch) / "drawn"
+    with whole_folder(folder) as drawn:
         for name in PARTS.values():
-            (drawn / name).mkdir(parents=True)
+            (drawn / name).mkdir()
         images = _draw(seed, shots, num_cameras)
         for done, (shot, image) in enumerate(images, start=1):
             image.save(drawn / shot.folder / shot.name, quality=92)
@@ -110,7 +108,6 @@ def write_synthetic(
                 progress(done, len(shots))
         if folder.exists():
             folder.rmdir()
-        drawn.rename(folder)
     return folder
 
 
@@ -138,7 +135,7 @@ def _check_counts(
 
 
 def _check_empty(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or contents_of(folder)):
         raise ValueError(
             "`folder` must not exist yet, or be empty. Delete it to draw the data set "
             f"again. Received: folder={folder}"
