@@ -95,7 +95,7 @@ def export_file(
     """Writes an embedder as an ONNX or LiteRT file, and reports its accuracy beside it.
 
     The file is checked on drawn images and, where the data of the run are at hand,
-    scored on query and gallery. It appears whole or not at all; the report is
+    scored on query and gallery. Both appear whole or not at all; the report is
     `<out>.report.json`. By default the file is beside the model, with its name and the
     suffix of the format, and its precision if that is not float32.
 
@@ -145,8 +145,7 @@ def export_file(
             images_per_second=images_per_second,
             seconds=round(time.monotonic() - start, 1),
         )
-        text = json.dumps(plain(export), indent=2) + "\n"
-        report.write_text(text, encoding="utf-8")
+        report.write_text(json.dumps(plain(export), indent=2) + "\n", "utf-8")
     return export
 
 
