@@ -148,7 +148,7 @@ def test_cameras_that_look_constant_are_named():
         ({"distances": np.zeros((1, 3))}, "one entry an image.*3 images, 2 pids"),
         ({"distances": np.zeros(2)}, "num_queries, num_gallery"),
         ({"distances": np.array([[0, np.nan]])}, "finite.*rows 0"),
-        ({"gallery_pids": np.array([1.0, 2.0])}, "whole numbers"),
+        ({"gallery_pids": np.array([1.0, 2.5])}, "`gallery_pids`.*whole numbers"),
         ({"gallery_camids": np.array([1])}, "one entry an image"),
         ({"query_pids": np.array([], int), "query_camids": np.array([], int)}, "query"),
         ({"max_rank": 0}, "max_rank"),

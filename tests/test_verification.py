@@ -6,7 +6,8 @@ from sklearn import metrics
 
 from topdb_tf.retrieval.distances import MatrixDistances, pairwise_distances
 from topdb_tf.retrieval.features import RetrievalSet
-from topdb_tf.retrieval.matches import Identities, MatchIndex
+from topdb_tf.retrieval.identities import Identities
+from topdb_tf.retrieval.matches import MatchIndex
 from topdb_tf.retrieval.pairs.pair_counts import PairDistances
 from topdb_tf.retrieval.pairs.verification import (
     equal_error_rate,

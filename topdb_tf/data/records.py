@@ -175,14 +175,26 @@ class DatasetCard:
         )
 
 
-def pids_of(records: tuple[ImageRecord, ...]) -> np.ndarray:
+def pids_of(records: Sequence[ImageRecord]) -> np.ndarray:
     """Returns the person identities of the records, int64 of shape `(num_images,)`."""
-    return np.array([record.pid for record in records], dtype=np.int64)
+    return _column(records, "pid")
 
 
-def camids_of(records: tuple[ImageRecord, ...]) -> np.ndarray:
+def camids_of(records: Sequence[ImageRecord]) -> np.ndarray:
     """Returns the cameras of the records, int64 of shape `(num_images,)`."""
-    return np.array([record.camid for record in records], dtype=np.int64)
+    return _column(records, "camid")
+
+
+def _column(records, name):
+    numbers = [getattr(record, name) for record in records]
+    try:
+        return np.array(numbers, np.int64)
+    except OverflowError:
+        place = max(range(len(numbers)), key=lambda place: abs(numbers[place]))
+        raise ValueError(
+            f"A {name} must be a number of at most 18 digits. "
+            f"Received: {name} {numbers[place]} of {records[place].path}"
+        ) from None
 
 
 def labels_of(records: tuple[ImageRecord, ...]) -> np.ndarray:

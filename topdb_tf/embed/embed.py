@@ -10,6 +10,7 @@ import numpy as np
 
 from topdb_tf.data.image_files import list_images
 from topdb_tf.data.market import JUNK_PID, record_of
+from topdb_tf.data.records import ImageRecord, camids_of, pids_of
 from topdb_tf.embed.address import ModelChoice, parse_address
 from topdb_tf.embed.client import ServingClient
 from topdb_tf.embed.connections import connect
@@ -227,12 +228,12 @@ def embed_files(source: Source, paths: Sequence[Path]) -> Embedding:
                 "Embeddings must be finite: is the model a trained one? Received: "
                 f"{is_bad.sum()} that are not, the first of {paths[kept[is_bad][0]]}"
             )
-        pids, camids = np.array([_numbers_of(paths[place]) for place in kept]).T
+        records = [_record_of(paths[place]) for place in kept]
         return Embedding(
             features=features,
             paths=[str(paths[place]) for place in kept],
-            pids=pids,
-            camids=camids,
+            pids=pids_of(records),
+            camids=camids_of(records),
             probes=probe_features(client),
             kept=kept,
             failures=failures,
@@ -258,10 +259,9 @@ def _write(out, arrays, embedding, skipped):
     return FeaturesFile(out, embedding, skipped)
 
 
-def _numbers_of(path):
-    """Returns the person and the camera that the name of an image tells."""
+def _record_of(path):
+    """Returns the record of an image, of nobody where its name does not tell."""
     try:
-        record = record_of(path)
+        return record_of(path)
     except ValueError:
-        return UNKNOWN, UNKNOWN
-    return record.pid, record.camid
+        return ImageRecord(path, UNKNOWN, UNKNOWN)

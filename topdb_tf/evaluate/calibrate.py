@@ -19,7 +19,7 @@ from topdb_tf.evaluate.embedding import Embedded, embed_run
 from topdb_tf.files import plain, record_of, sha256_of, write_whole
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.features import RetrievalSet
-from topdb_tf.retrieval.matches import Identities
+from topdb_tf.retrieval.identities import Identities
 from topdb_tf.retrieval.pairs.calibration import (
     Calibrated,
     OperatingPoint,

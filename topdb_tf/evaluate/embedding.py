@@ -17,7 +17,7 @@ from topdb_tf.data.sightings import absolute
 from topdb_tf.files import sha256_of, whole_file
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.features import RetrievalSet
-from topdb_tf.retrieval.matches import image_numbers
+from topdb_tf.retrieval.identities import image_numbers
 from topdb_tf.runs.data import (
     DataOrigin,
     is_own,

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.retrieval.distances import FeatureDistances
-from topdb_tf.retrieval.matches import Identities, check_identities
+from topdb_tf.retrieval.identities import Identities
+from topdb_tf.retrieval.matches import check_identities
 
 _UNREADABLE = (
     ValueError,
@@ -23,20 +24,7 @@ _UNREADABLE = (
 )
 
 
-class RetrievalSet(NamedTuple):
-    """Features and identities of queries and gallery.
-
-    Args:
-        query_features: Shape `(num_queries, dim)`, any float type.
-        gallery_features: Shape `(num_gallery, dim)`, any float type.
-        query_pids: Shape `(num_queries,)`, whole numbers.
-        gallery_pids: Shape `(num_gallery,)`; images of pid -1 are never ranked.
-        query_camids: Shape `(num_queries,)`, whole numbers. A negative one stands for
-            no camera and numbers the image: two of the same are one image, which never
-            is its own match, even where cameras are ignored.
-        gallery_camids: Shape `(num_gallery,)`.
-    """
-
+class _Arrays(NamedTuple):
     query_features: np.ndarray
     gallery_features: np.ndarray
     query_pids: np.ndarray
@@ -44,12 +32,36 @@ class RetrievalSet(NamedTuple):
     query_camids: np.ndarray
     gallery_camids: np.ndarray
 
+
+class RetrievalSet(_Arrays):
+    """Features and identities of queries and gallery.
+
+    Ids are kept as `topdb_tf.retrieval.identities.Identities` keeps them.
+
+    Args:
+        query_features: Shape `(num_queries, dim)`, any float type.
+        gallery_features: Shape `(num_gallery, dim)`, any float type.
+        query_pids: Shape `(num_queries,)`, as those of `Identities`.
+        gallery_pids: Shape `(num_gallery,)`; images of pid -1 are never ranked.
+        query_camids: Shape `(num_queries,)`. A negative one stands for no camera and
+            numbers the image: two of the same are one image, which never is its own
+            match, even where cameras are ignored.
+        gallery_camids: Shape `(num_gallery,)`.
+
+    Raises:
+        ValueError: If ids are not what `Identities` takes.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, query_features, gallery_features, *identities, **named):
+        features = np.asarray(query_features), np.asarray(gallery_features)
+        return super().__new__(cls, *features, *Identities(*identities, **named))
+
     @property
     def identities(self) -> Identities:
         """The pids and camids, without the features."""
-        return Identities(
-            self.query_pids, self.gallery_pids, self.query_camids, self.gallery_camids
-        )
+        return Identities._make(self[2:])
 
     def take(self, queries, gallery) -> "RetrievalSet":
         """Returns the set of some queries and some gallery images, in their order.
@@ -58,11 +70,9 @@ class RetrievalSet(NamedTuple):
             queries: Numbers of queries, a mask of them or a slice.
             gallery: The same of the gallery.
         """
-        return RetrievalSet(
-            self.query_features[queries],
-            self.gallery_features[gallery],
-            *self.identities.take(queries, gallery),
-        )
+        features = self.query_features[queries], self.gallery_features[gallery]
+        identities = self.identities.take(queries, gallery)
+        return RetrievalSet._make((*features, *identities))
 
 
 def load_retrieval_set(path: Path | str) -> RetrievalSet:
@@ -92,9 +102,8 @@ def load_retrieval_set(path: Path | str) -> RetrievalSet:
                 f"{path} must hold the arrays {', '.join(RetrievalSet._fields)} "
                 f"(datasets/README.md). Missing: {', '.join(missing)}"
             )
-        retrieval_set = RetrievalSet(
-            *(array_in(arrays, name, path) for name in RetrievalSet._fields)
-        )
+        arrays = [array_in(arrays, name, path) for name in RetrievalSet._fields]
+    retrieval_set = RetrievalSet(*arrays)
     checked_distances(retrieval_set, "sqeuclidean")
     return retrieval_set
 

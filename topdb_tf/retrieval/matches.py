@@ -1,45 +1,13 @@
 """Which gallery images count for a query: its matches, and what is not ranked."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-JUNK_PID = -1
+from topdb_tf.retrieval.identities import JUNK_PID, Identities
+
 DISTRACTOR_PID = 0
 _FEW = 256
-
-
-class Identities(NamedTuple):
-    """Who is on the images of queries and gallery, and which camera took them.
-
-    Args:
-        query_pids: Shape `(num_queries,)`, whole numbers.
-        gallery_pids: Shape `(num_gallery,)`; images of pid -1 are never ranked.
-        query_camids: Shape `(num_queries,)`; a negative one numbers the image, which
-            is of no camera: images of one such number are one image.
-        gallery_camids: Shape `(num_gallery,)`.
-    """
-
-    query_pids: np.ndarray
-    gallery_pids: np.ndarray
-    query_camids: np.ndarray
-    gallery_camids: np.ndarray
-
-    def take(self, queries, gallery) -> "Identities":
-        """Returns those of some images, given by numbers, masks or slices."""
-        return Identities(
-            self.query_pids[queries],
-            self.gallery_pids[gallery],
-            self.query_camids[queries],
-            self.gallery_camids[gallery],
-        )
-
-
-def image_numbers(names: Sequence) -> np.ndarray:
-    """Returns camids for images of no camera: one negative number a name."""
-    numbers = {name: -number for number, name in enumerate(names, 1)}
-    return np.array([numbers[name] for name in names], np.int64)
 
 
 def with_pairs_told_by_camids(
@@ -164,15 +132,9 @@ def check_identities(identities: Identities, source) -> None:
             `topdb_tf.retrieval.distances.FeatureDistances`.
 
     Raises:
-        ValueError: If an array is not one-dimensional, not of integers, or does not
-            have an entry an image, or if there are no queries or the gallery is empty.
+        ValueError: If an array does not have an entry an image, or if there are no
+            queries or the gallery is empty.
     """
-    for name, array in identities._asdict().items():
-        if array.ndim != 1 or array.dtype.kind not in "iu":
-            raise ValueError(
-                f"`{name}` must be a list of whole numbers, one an image. "
-                f"Received: {name} of shape {array.shape} and type {array.dtype}"
-            )
     for part, num_images, pids, camids in (
         ("query", source.num_queries, identities.query_pids, identities.query_camids),
         (

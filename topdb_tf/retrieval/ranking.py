@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.retrieval.distances import MatrixDistances
-from topdb_tf.retrieval.matches import Identities, MatchIndex, check_identities
+from topdb_tf.retrieval.identities import Identities
+from topdb_tf.retrieval.matches import MatchIndex, check_identities
 from topdb_tf.retrieval.parallel import Buffer, Workers, compiled
 
 BLOCK_BYTES = 128 << 20
@@ -87,8 +88,8 @@ def retrieval_scores(
         ignore_cameras: Whether matches by the query's own camera count as well.
 
     Raises:
-        ValueError: If shapes do not fit, distances are not finite, or no query has a
-            match.
+        ValueError: If shapes do not fit, distances are not finite, ids are not what
+            `Identities` takes, or no query has a match.
 
     Example:
         >>> import numpy as np
@@ -100,9 +101,7 @@ def retrieval_scores(
         >>> scores.cmc, scores.mean_ap  # the first image is by the query's camera
         (array([0., 1.]), 0.5)
     """
-    identities = Identities(
-        *map(np.asarray, (query_pids, gallery_pids, query_camids, gallery_camids))
-    )
+    identities = Identities(query_pids, gallery_pids, query_camids, gallery_camids)
     source = MatrixDistances(distances)
     check_identities(identities, source)
     index = MatchIndex(identities, ignore_cameras=ignore_cameras)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from topdb_tf.retrieval.matches import JUNK_PID, MatchIndex
+from topdb_tf.retrieval.identities import JUNK_PID
+from topdb_tf.retrieval.matches import MatchIndex
 from topdb_tf.retrieval.parallel import Workers
 from topdb_tf.retrieval.ranking import QueryBlock, QueryScores
 

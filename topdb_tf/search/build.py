@@ -9,6 +9,7 @@ import numpy as np
 from topdb_tf.embed.embed import Source
 from topdb_tf.embed.model_probes import check_same_model, keras_file, recorded_model
 from topdb_tf.progress import progress_bar
+from topdb_tf.retrieval.identities import whole_numbers
 from topdb_tf.runs.folder import RunFolder, open_run
 from topdb_tf.search.changes import (
     add_entries,
@@ -117,18 +118,19 @@ def remove_from_index(
     if not (paths or pids or prefixes):
         raise ValueError("Name what is to go: --path, --pid or --prefix.")
     wanted, starts = set(paths), tuple(prefixes)
+    numbers = whole_numbers("--pid", pids)
 
     def is_named(entries):
         live, live_pids = set(entries.live_paths()), entries.pids[entries.is_live]
         missing = [path for path in paths if path not in live]
-        missing += [f"pid {pid}" for pid in pids if pid not in live_pids]
+        missing += [f"pid {pid}" for pid in numbers if pid not in live_pids]
         if missing:
             raise FileNotFoundError(
                 f"There is no such image in {folder}, so nothing was removed. "
                 f"Received: {', '.join(missing)}"
             )
         by_path = [path in wanted or path.startswith(starts) for path in entries.paths]
-        return np.array(by_path, bool) | np.isin(entries.pids, list(pids))
+        return np.array(by_path, bool) | np.isin(entries.pids, numbers)
 
     return overview_of(folder, Change(removed=remove_entries(folder, is_named)))
 

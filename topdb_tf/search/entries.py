@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.embed.embed import UNKNOWN
+from topdb_tf.retrieval.identities import whole_numbers
 
 _COLUMNS = {"ids": "i8", "pids": "i8", "camids": "i8", "is_live": "?", "squares": "f4"}
 
@@ -72,19 +73,11 @@ def new_entries(
         ValueError: If the lengths differ, or a name occurs twice or holds a NUL.
     """
     count = len(features)
-    columns = [
-        np.full(count, UNKNOWN) if column is None else np.asarray(column)
-        for column in (pids, camids)
-    ]
-    lengths = [len(paths), *(len(column) for column in columns)]
-    if set(lengths) != {count}:
+    if len(paths) != count:
         raise ValueError(
-            "Each image must have a feature vector, a path, a pid and a camid. "
-            f"Received: {count} features; paths, pids, camids: {lengths}"
+            "Each image must have a feature vector and a path. "
+            f"Received: {count} features, {len(paths)} paths"
         )
-    if any(column.dtype.kind not in "iu" for column in columns):
-        types = ", ".join(str(column.dtype) for column in columns)
-        raise ValueError(f"pids and camids must be whole numbers. Received: {types}")
     if any("\0" in path or not path for path in paths):
         raise ValueError("The name of an image must not be empty nor hold a NUL.")
     if len(set(paths)) < count:
@@ -94,11 +87,28 @@ def new_entries(
     return Entries(
         ids=np.arange(first_id, first_id + count, dtype=np.int64),
         paths=list(paths),
-        pids=columns[0].astype(np.int64),
-        camids=columns[1].astype(np.int64),
+        pids=ids_of_images("pids", pids, count),
+        camids=ids_of_images("camids", camids, count),
         is_live=np.ones(count, bool),
         squares=np.einsum("ij,ij->i", features, features),
     )
+
+
+def ids_of_images(name: str, ids: Sequence | None, count: int) -> np.ndarray:
+    """Returns pids or camids as int64, `UNKNOWN` where nobody has told them.
+
+    Raises:
+        ValueError: If they are no whole numbers, or not as many as there are images.
+    """
+    if ids is None:
+        return np.full(count, UNKNOWN)
+    numbers = whole_numbers(name, ids, unknown=UNKNOWN)
+    if len(numbers) != count:
+        raise ValueError(
+            f"`{name}` must have one entry an image. "
+            f"Received: {count} images and {len(numbers)} {name}"
+        )
+    return numbers
 
 
 def entries_bytes(entries: Entries) -> bytes:

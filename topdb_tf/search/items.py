@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from topdb_tf.data.image_files import list_images
-from topdb_tf.embed.embed import UNKNOWN, Embedding, Source, embed_files
+from topdb_tf.embed.embed import Embedding, Source, embed_files
 from topdb_tf.retrieval.features import array_in
+from topdb_tf.search.entries import ids_of_images
 
 _COLUMNS = ("features", "paths", "pids", "camids")
-_LARGEST = np.iinfo(np.int64).max
 
 
 def items_of(
@@ -67,24 +67,17 @@ def _read_items(path: Path, part: str) -> Embedding:
         ]
     features, paths, pids, camids, probes = columns
     count = len(features) if features.ndim else 0
-    for name, column in (("paths", paths), ("pids", pids), ("camids", camids)):
-        kinds = "U" if name == "paths" else "iu"
-        if column is None:
-            continue
-        is_known = column.dtype.kind in kinds and column.shape == (count,)
-        if not is_known or (count and kinds == "iu" and column.max() > _LARGEST):
-            raise ValueError(
-                f"`{name}` must be {'texts' if kinds == 'U' else 'whole numbers'}, one "
-                f"for each of {count} images, and below 2**63. "
-                f"Received: {column.dtype} of shape {column.shape} in {path}"
-            )
-    unknown = np.full(count, UNKNOWN)
+    if paths is not None and (paths.dtype.kind != "U" or paths.shape != (count,)):
+        raise ValueError(
+            f"`paths` must be texts, one for each of {count} images. "
+            f"Received: {paths.dtype} of shape {paths.shape} in {path}"
+        )
     if paths is None:
         paths = [f"{path.name}#{row}" for row in range(count)]
     return Embedding(
         features=features,
         paths=[str(path) for path in paths],
-        pids=unknown if pids is None else pids,
-        camids=unknown if camids is None else camids,
+        pids=ids_of_images(f"pids of {path}", pids, count),
+        camids=ids_of_images(f"camids of {path}", camids, count),
         probes=probes,
     )

@@ -12,6 +12,7 @@ from topdb_tf.embed.errors import Failure, failure_lines
 from topdb_tf.embed.model_probes import check_same_model, keras_file
 from topdb_tf.evaluate.calibrate import read_calibration
 from topdb_tf.files import plain
+from topdb_tf.retrieval.identities import JUNK_PID, whole_numbers
 from topdb_tf.runs.folder import RunFolder, open_run
 from topdb_tf.search.build import source_of_index
 from topdb_tf.search.index import SearchIndex
@@ -174,7 +175,9 @@ def query_index(
     limit = np.inf
     if max_distance is not None or false_match_rate is not None:
         limit = threshold.distance
-    among = np.isin(index.entries.camids, camids) if camids else None
+    among = None
+    if camids:
+        among = np.isin(index.entries.camids, whole_numbers("--camera", camids))
     start = time.perf_counter()
     neighbors = index.search(items.features, k=top, parameters=parameters, among=among)
     seconds = time.perf_counter() - start
@@ -295,7 +298,7 @@ def _listed(query, image):
 def _kind(query, image):
     """Returns how an image is marked: by the persons, else by the threshold."""
     is_right = image.is_same_person
-    if query.pid is not None and image.pid is not None:
+    if not {None, JUNK_PID} & {query.pid, image.pid}:
         is_right = query.pid == image.pid
     if is_right is None:
         return "unknown"

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.retrieval.matches import Identities, MatchIndex, of_known_persons
+from topdb_tf.retrieval.identities import Identities
+from topdb_tf.retrieval.matches import MatchIndex, of_known_persons
 from topdb_tf.retrieval.pairs.pair_counts import PairTotals, pair_totals
 
 MIN_FALSE_MATCHES = 10

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.retrieval.features import RetrievalSet, checked_distances
-from topdb_tf.retrieval.matches import Identities, with_pairs_told_by_camids
+from topdb_tf.retrieval.identities import Identities
+from topdb_tf.retrieval.matches import with_pairs_told_by_camids
 from topdb_tf.retrieval.pairs.operating_points import (
     LOW_BITS,
     NUM_CELLS,

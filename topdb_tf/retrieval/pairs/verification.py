@@ -9,7 +9,8 @@ import numpy as np
 
 from topdb_tf.progress import adding_up
 from topdb_tf.retrieval.features import RetrievalSet, checked_distances
-from topdb_tf.retrieval.matches import JUNK_PID, MatchIndex
+from topdb_tf.retrieval.identities import JUNK_PID
+from topdb_tf.retrieval.matches import MatchIndex
 from topdb_tf.retrieval.parallel import Workers, compiled
 from topdb_tf.retrieval.ranking import BLOCK_BYTES, query_blocks
 
