@@ -222,6 +222,9 @@ def test_a_truncated_protocol_is_refused(tmp_path):
         {"camId": np.array([[1], [2]])},
         {"train_idx": np.array([[0]])},
         {"gallery_idx": np.array([[8]])},
+        {"labels": np.array([[1.0], [1], [2], [2], [2], [np.nan], [3]])},
+        {"labels": np.array([[1.0], [1], [2], [2], [2], [2.5], [3]])},
+        {"labels": np.array([[1], [1], [2], [2], [2], [-1], [3]])},
         {"filelist": np.array([["0001_c1.png"]] * 7, dtype=object)},
     ],
 )

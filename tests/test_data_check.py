@@ -359,6 +359,19 @@ def test_msmt17_as_a_plain_folder_is_told_where_it_belongs(tmp_path):
     assert "name it msmt17-v1 or msmt17-v2" in finding.message
 
 
+def test_all_images_that_a_file_names_in_vain_are_told(tmp_path):
+    rows = [f"{pid}-{n}.jpg,p{pid},c{n}" for pid in range(5) for n in range(3)]
+    for row in rows[:12]:
+        (tmp_path / row.split(",")[0]).touch()
+    (tmp_path / "own.csv").write_text("\n".join(["path,pid,camid", *rows]))
+    result = check_data(str(tmp_path / "own.csv"), quick=True)
+    [missing] = [one for one in result.findings if one.severity == "error"]
+    assert missing.kind == "missing"
+    assert [path.name for (path,) in missing.groups] == [f"4-{n}.jpg" for n in range(3)]
+    assert "3 images that cannot be found: 4-0.jpg (line 14)" in missing.message
+    assert sum(part.images for part in result.parts.values()) == 12
+
+
 def test_one_folder_a_person_is_checked_too(tmp_path):
     for seed, (person, camera, number) in enumerate(
         (p, c, n)

@@ -114,6 +114,27 @@ def test_a_line_that_does_not_parse_is_named(tmp_path):
         read_split("msmt17-v1", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("form", "encoding"),
+    [
+        ("{}  {}\n", "utf-8-sig"),
+        ("{}\t{}\r\n", "utf-8"),
+        ("train/{} {} \n", "utf-8"),
+        ("./test/{} {}\n", "utf-16"),
+    ],
+)
+def test_lists_may_be_written_in_other_ways(tmp_path, form, encoding):
+    folder = write(tmp_path / "MSMT17", "V1")
+    expected = read_split("msmt17-v1", tmp_path)
+    for name, lines in LISTS.items():
+        text = "".join(form.format(*line) for line in lines)
+        (folder / name).write_text(text, encoding=encoding, newline="")
+    assert read_split("msmt17-v1", tmp_path) == expected
+    (folder / "list_gallery.txt").write_bytes(b"\n\xe4/1.jpg 1")
+    with pytest.raises(ValueError, match=r"list_gallery\.txt, line 2"):
+        read_split("msmt17-v1", tmp_path)
+
+
 def test_half_a_data_set_is_counted(tmp_path):
     folder = write(tmp_path / "MSMT17", "V1")
     (folder / "list_val.txt").write_text("")

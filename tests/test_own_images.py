@@ -3,6 +3,7 @@
 import random
 import shutil
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from topdb_tf.data.benchmarks import dataset_name, is_path, read_split
 from topdb_tf.data.checks.split import check_split
 from topdb_tf.data.partition import split_of
+from topdb_tf.data.records import camids_of, pids_of
 from topdb_tf.data.sightings import Sighting
 from topdb_tf.data.table import table_text
 
@@ -128,7 +130,7 @@ def test_images_of_nobody_are_left_out(tmp_path):
     text = GIVEN.replace("anna", "1").replace("bob", "-1").replace("cleo", "3")
     split = read(write(tmp_path, text, images=GIVEN_IMAGES))
     assert seen(split, "train") == [("a.jpg", "1", "door")]
-    assert "1 images of pid -1" in split.notes[0]
+    assert split.notes == ("1 image of nobody known left out: pid -1.",)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +149,236 @@ def test_cameras_keep_the_numbers_in_their_names(tmp_path, cameras, expected):
     assert [split.query[0].camid, split.gallery[0].camid] == expected
 
 
+def unlike(pids, cameras=("a", "b"), header="path,pid,camid"):
+    """Returns the text of a CSV file: two images by each camera of six persons.
+
+    A person and a camera are a name, or one for each of their two images in turn.
+    """
+    rows, pids = [header], list(pids) + [f"p{n}" for n in range(len(pids), 6)]
+    for place, pid in enumerate(pids):
+        for number in range(4):
+            names = [
+                name if isinstance(name, str) else name[number % 2]
+                for name in (pid, cameras[number // 2])
+            ]
+            rows.append(",".join([f"{place}-{number}.jpg", *names]))
+    return "\n".join(rows) + "\n"
+
+
+UNLIKE_IMAGES = [f"{place}-{number}.jpg" for place in range(6) for number in range(4)]
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    ["-1", "-1.0", "nan", "NaN", "None", "NULL", "N/A", "#NA", "?", "-", "Unknown"],
+)
+def test_who_is_not_known_is_no_person_and_where_no_camera(tmp_path, unknown):
+    for others in (["anna"], ["1", "2", "3", "4", "5"]):
+        text = unlike([unknown, *others])
+        split = read(write(tmp_path, text, images=UNLIKE_IMAGES))
+        assert unknown not in split.pid_names.values()
+        assert len(split.records) == 20
+        assert f"4 images of nobody known left out: pid {unknown}." in split.notes
+    split = read(write(tmp_path, unlike([], [unknown] * 2), images=UNLIKE_IMAGES))
+    assert not split.has_cameras
+    write(tmp_path, unlike([], [unknown, "b"]))
+    with pytest.raises(ValueError, match="12 of 24 have no camid"):
+        read(tmp_path / "own.csv")
+
+
+def test_a_folder_of_nobody_known_is_no_person(tmp_path):
+    folder = people(tmp_path)
+    touch(folder, "unknown/1.jpg", "unknown/2.jpg")
+    split = read(folder)
+    assert "unknown" not in split.pid_names.values()
+    assert any("2 images of nobody known" in note for note in split.notes)
+
+
+@pytest.mark.parametrize(
+    ("twins", "number"),
+    [
+        (("1", "001"), 6),
+        (("1", "1.0"), 6),
+        (("1", "\uff11"), 6),
+        (("Jos\u00e9", "Jose\u0301"), 6),
+        (("anna", " anna\u200b"), 6),
+        # Not one, and not to be refused:
+        (("3.1", "3.10"), 7),
+        (("q1", "q10"), 7),
+        (("anna-1", "anna 1"), 7),
+        (("1e5", "100000"), 7),
+        ((str(2**64), str(2**64 + 1)), 7),
+        ((str(2**62), str(2**62 + 1)), 7),
+    ],
+)
+def test_a_person_or_a_camera_in_two_spellings_is_one(tmp_path, twins, number):
+    others = [str(n) for n in range(20, 25)] if twins[0].isdigit() else []
+    split = read(write(tmp_path, unlike([twins, *others]), images=UNLIKE_IMAGES))
+    assert len({record.pid for record in split.records}) == number
+    cameras = [twins, "99"]
+    split = read(write(tmp_path, unlike([], cameras), images=UNLIKE_IMAGES))
+    assert len({record.camid for record in split.records}) == number - 4
+    assert pids_of(split.records).dtype == camids_of(split.records).dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("pid", "words"),
+    [
+        (("P1", "p1"), ["'P1' (line 2) and 'p1' (line 3)", "more than case"]),
+        (("p1", "p01"), ["more than case, spaces and zeros"]),
+        (("anna", "007"), None),
+        (("7", "07"), ["more than case, spaces and zeros"]),  # not all are numbers
+        ("-2", ["line 2", "negative number", "Received: -2"]),
+        ("1.23E+12", ["line 2", "has lost digits"]),
+        ("9" * 5000, ["line 2", "at most 255"]),
+        ("a\x1b[1mb", ["line 2", "on one line"]),
+    ],
+)
+def test_an_id_that_cannot_be_meant_is_refused(tmp_path, pid, words):
+    path = write(tmp_path, unlike([pid]), images=UNLIKE_IMAGES)
+    if words is None:
+        read(path)
+        return
+    with pytest.raises(ValueError, match=r"own\.csv") as error:
+        read(path)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "path,pid,camera,split",
+        "image,person_id,camera_id,set",
+        "Image Path,Identity,Cam ID,subset",
+        "IMG-PATH,label,cams,partition",
+        "filename,id,cam,Phase",
+        "\ufefffile,target,cameraid,mode",
+        "impath,vid,camid,fold",
+    ],
+)
+def test_columns_are_known_by_other_usual_names(tmp_path, header):
+    text = GIVEN.replace("path,pid,camid,split", header).replace("train", "Training")
+    text = text.replace("query", "probe")
+    split = read(write(tmp_path, text, images=GIVEN_IMAGES))
+    assert seen(split, "query") == [("c.jpg", "cleo", "door")]
+    assert split.has_cameras
+    [note] = split.notes
+    for name in header.strip("\ufeff").split(","):
+        plain = name.lower().replace(" ", "")
+        assert f"`{name}` as " in note or plain in ("path", "pid", "camid", "split")
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "words"),
+    [
+        ("path,pid,person_id", ["1,x", "2,x"], ["two columns `pid`: pid, person_id"]),
+        ("path,pid,Pid", ["1,1", "2,2"], ["two columns `pid`"]),
+        ("path,label,target", ["1,x", "2,x"], ["two columns `pid`"]),
+        ("file,pid,filename", ["1,b.jpg", "2,a.jpg"], ["two columns `path`"]),
+        ("path,pid,camid,camera", ["1,1,x", "2,1,y"], ["two columns `camid`"]),
+        ("path,pid,view", ["1,1", "2,2"], ["`view`. Did you mean `camid`"]),
+        ("path,pid,is_train", ["1,True", "2,True"], ["Did you mean `split`"]),
+        ("path,pid,split", ["1,1", "2,0"], ["line 2: the split must", "Wrong, too"]),
+        ("path,pid,partition", ["1,0", "2,1"], ["line 2: the split must"]),
+        ("path,pid,set", ["1,train", "2,trian"], ["line 3: the split must", "'trian'"]),
+    ],
+)
+def test_columns_that_may_be_meant_are_asked_for(tmp_path, header, rows, words):
+    lines = [f"{name},{row}" for name, row in zip(GIVEN_IMAGES, rows, strict=False)]
+    path = write(tmp_path, "\n".join([header, *lines]), images=GIVEN_IMAGES)
+    with pytest.raises(ValueError, match=r"own\.csv") as error:
+        read(path)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("set", ["indoor", "outdoor"]),
+        ("fold", ["0", "1"]),
+        ("id", [str(n) for n in range(4)]),  # the numbers of the rows
+        ("person_name", ["Anna", "Bob", "Cleo", "Cleo"]),
+        ("image_path", ["frame.jpg"]),
+        ("cam_model", ["a", "b"]),
+        ("model", ["a", "b"]),
+        ("", ["1"]),
+    ],
+)
+def test_other_columns_stay_out(tmp_path, name, values):
+    lines = GIVEN.splitlines()
+    cells = [name, *(values[n % len(values)] for n in range(4))]
+    text = "\n".join(",".join(pair) for pair in zip(lines, cells, strict=True))
+    split = read(write(tmp_path, text, images=GIVEN_IMAGES))
+    assert seen(split, "query") == [("c.jpg", "cleo", "door")]
+    name = name or "one without a name"
+    assert split.notes == (f"Columns that are not used: {name}.",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\r\n" + GIVEN.replace(",", ";"),
+        '"sep=;"\n' + GIVEN.replace(",", ";"),
+        GIVEN.replace(",", "|"),
+        GIVEN.replace(",", ", "),
+        GIVEN.replace("sub/", "sub\\"),
+        GIVEN.replace("\n", "\r"),
+        "\n\n" + GIVEN.replace("\n", "\n\n"),
+        GIVEN.replace("train\n", "train,\n"),  # a comma too many, with nothing behind
+        GIVEN.replace("anna", '"anna"').replace("b.jpg", '"b.jpg"'),
+        GIVEN.encode("utf-16"),
+    ],
+)
+def test_what_other_programs_write_is_read(tmp_path, text):
+    path = write(tmp_path, GIVEN, images=GIVEN_IMAGES)
+    expected = read(path)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert read(path) == expected
+
+
+def test_a_note_may_have_several_lines_and_a_name_quotes(tmp_path):
+    text = GIVEN.replace("split\n", "split,note\n").replace(
+        "train\n", 'train,"a, b,\nc"\n'
+    )
+    text = text.replace("query\n", "query,\n").replace("gallery\n", "gallery,5'11\"\n")
+    path = write(
+        tmp_path, text.replace("anna", '"Anna ""B"" C, Jr"'), images=GIVEN_IMAGES
+    )
+    split = read(path)
+    assert seen(split, "train")[0] == ("a.jpg", 'Anna "B" C, Jr', "door")
+    assert len(split.records) == 4
+    path.write_text(path.read_text() + "e.jpg\n")
+    with pytest.raises(ValueError, match="line 8: there must be 5 cells"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("bob", '"bob', "line 3: .*Is there a quote that is not closed"),
+        ("bob", '"bob" the great', "line 3: .*Is there a quote"),
+        ("yard,train\n", 'yard,"train\n', "line 3"),
+        (
+            "bob,yard,train\nc.jpg,cleo",
+            '"bob,yard,train\nc.jpg",cleo',
+            "line 3: a quote",
+        ),
+        ("bob", "b\0b", "line 3: it must be text"),
+    ],
+)
+def test_a_row_is_never_lost_in_another(tmp_path, old, new, words):
+    path = write(tmp_path, GIVEN.replace(old, new), images=GIVEN_IMAGES)
+    with pytest.raises(ValueError, match=rf"(?s)own\.csv, {words}"):
+        read(path)
+
+
+def test_all_bad_lines_are_told_at_once(tmp_path):
+    text = GIVEN.replace("bob", "").replace("query", "quary")
+    path = write(tmp_path, text, images=GIVEN_IMAGES)
+    with pytest.raises(ValueError, match=r"line 3: `pid` .*Wrong, too: line 4\."):
+        read(path)
+
+
 def test_an_image_may_be_query_and_in_the_gallery(tmp_path):
     text = GIVEN + "c.jpg,cleo,door,gallery\n"
     split = read(write(tmp_path, text, images=GIVEN_IMAGES))
@@ -158,9 +390,9 @@ def test_an_image_may_be_query_and_in_the_gallery(tmp_path):
     [
         ("", ["own.csv is empty"]),
         ("path,pid\n", ["its header alone"]),
-        ("image,pid\na.jpg,1\n", ["line 1", "column `path`", "Is it `image`?"]),
-        ("path,person_id\na.jpg,1\n", ["line 1", "column `pid`", "Is it `person_id`?"]),
-        ("path,pid,camids\na.jpg,1,1\n", ["`camids`. Did you mean `camid`?"]),
+        ("a.jpg,1\n", ["line 1", "column `path`", "Received: a.jpg, 1"]),
+        ("path,name\na.jpg,1\n", ["line 1", "`name`. Did you mean `pid`?"]),
+        ("path,pid,camdi\na.jpg,1,1\n", ["`camdi`. Did you mean `camid`?"]),
         ("path,pid,pid\na.jpg,1,1\n", ["two columns `pid`"]),
         ("path,pid,split\na.jpg,1,trian\n", ["line 2", "Did you mean `train`?"]),
         ("path,pid\na.jpg,1\nb.jpg\n", ["line 3", "2 cells"]),

@@ -90,11 +90,11 @@ def read_protocol(path: Path) -> Protocol:
     try:
         fields = scipy.io.loadmat(path)
         protocol = Protocol(
-            tuple(str(cell.item()) for cell in np.ravel(fields["filelist"])),
-            np.ravel(fields["labels"]).astype(np.int64),
-            np.ravel(fields["camId"]).astype(np.int64),
+            tuple(str(cell.item()).strip() for cell in np.ravel(fields["filelist"])),
+            _whole(fields["labels"]),
+            _whole(fields["camId"]),
             *(
-                np.ravel(fields[f"{part}_idx"]).astype(np.int64) - 1
+                _whole(fields[f"{part}_idx"]) - 1
                 for part in ("train", "query", "gallery")
             ),
         )
@@ -109,6 +109,7 @@ def read_protocol(path: Path) -> Protocol:
     if not (
         len(protocol.pids) == len(protocol.camids) == num_images
         and np.isin(indices, np.arange(num_images)).all()
+        and min(protocol.pids.min(initial=1), protocol.camids.min(initial=1)) > 0
         and all(_FILE_NAME.fullmatch(name) for name in protocol.file_names)
     ):
         raise ValueError(
@@ -117,6 +118,13 @@ def read_protocol(path: Path) -> Protocol:
             f"Received: path={path}"
         )
     return protocol
+
+
+def _whole(numbers):
+    """Returns whole numbers; 0, which none may be, for what is no such number."""
+    with np.errstate(invalid="ignore"):
+        whole = np.ravel(numbers).astype(np.int64)
+    return np.where(whole == np.ravel(numbers), whole, 0)
 
 
 def extract_images(

@@ -16,7 +16,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 JUNK_PID = -1  # detections of too low quality, left out
 DISTRACTOR_PID = 0  # persons that no query asks for, many in one number
 
-_NAME_PATTERN = re.compile(r"(-1|\d+)_c(\d+)(?!\d)")
+_NAME_PATTERN = re.compile(r"(-1|\d{1,18})_c(\d{1,18})(?!\d)")
 
 
 class PartFolder(NamedTuple):

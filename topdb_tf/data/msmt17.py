@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from topdb_tf.data.records import DatasetCard, ImageRecord, Split
+from topdb_tf.data.table import decoded
 from topdb_tf.texts import listed
 
 FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
@@ -16,7 +17,7 @@ LISTS = {
 # the layout of Market-1501.
 FIRST_PID = {"train": 1, "query": 1042, "gallery": 1042}
 
-_LINE = re.compile(r"(\S+/\d+_\d+_(\d+)_\S+) (\d+)")
+_LINE = re.compile(r"(?:\S*[/\\])?(\d+)[/\\](\d+_\d+_(\d{1,18})_\S+)\s+(\d{1,18})")
 
 
 def read_msmt17(
@@ -24,7 +25,8 @@ def read_msmt17(
 ) -> Split:
     """Reads MSMT17 V1, or V2, in which faces are blurred.
 
-    The lists tell the persons, the names of the files the cameras. The images of
+    The lists tell the persons, the names of the files the cameras; what stands before
+    the last folder of an image does not count. The images of
     `list_val.txt` are trained on too, as the counts of its authors have it. Persons
     are numbered from 1 in training and from 1042 in the test, so that no two share a
     number.
@@ -66,7 +68,7 @@ def _read_list(path, images, part):
             f"datasets/README.md shows the expected folders. Received: path={path}"
         )
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(decoded(path).splitlines(), 1):
         if not line.strip():
             continue
         match = _LINE.fullmatch(line.strip())
@@ -76,8 +78,9 @@ def _read_list(path, images, part):
                 f"whose third number is the camera, and person. Received: {line!r} "
                 f"({path}, line {number})"
             )
-        pid = FIRST_PID[part] + int(match[3])
-        records.append(ImageRecord(images / match[1], pid, int(match[2])))
+        folder, name, camid, pid = match.groups()
+        pid = FIRST_PID[part] + int(pid)
+        records.append(ImageRecord(images / folder / name, pid, int(camid)))
     missing = [record.path for record in records if not record.path.is_file()]
     if missing:
         raise FileNotFoundError(

@@ -10,7 +10,9 @@ from topdb_tf.data.sightings import Sighting, absolute
 from topdb_tf.data.table import TABLE_SUFFIXES, read_table
 
 
-def read_own_images(path: Path, *, name: str, **division) -> Split:
+def read_own_images(
+    path: Path, *, name: str, missing: list[Sighting] | None = None, **division
+) -> Split:
     """Reads a CSV file, a folder of persons or one in the layout of Market-1501.
 
     Args:
@@ -18,6 +20,8 @@ def read_own_images(path: Path, *, name: str, **division) -> Split:
             `bounding_box_train` and so on, else one folder for each person
             (`topdb_tf.data.folders.read_folders`).
         name: Name of the split.
+        missing: Takes up the images of a CSV file that do not exist, instead of an
+            error.
         **division: `test_share`, `division_seed` and `ignore_cameras` of
             `topdb_tf.data.partition.split_of`, which makes the parts that are missing.
 
@@ -26,7 +30,7 @@ def read_own_images(path: Path, *, name: str, **division) -> Split:
         FileNotFoundError: If there is no such file or folder, or images are missing.
     """
     path = existing(path)
-    sightings, notes = read_sightings(path)
+    sightings, notes = read_sightings(path, missing=missing)
     return split_of(sightings, name=name, source=path, notes=notes, **division)
 
 
@@ -68,7 +72,9 @@ def sightings_of(split: Split, folder: Path) -> list[Sighting]:
     ]
 
 
-def read_sightings(path: Path) -> tuple[list[Sighting], list[str]]:
+def read_sightings(
+    path: Path, *, missing: list[Sighting] | None = None
+) -> tuple[list[Sighting], list[str]]:
     """Reads the images that `read_own_images` divides, with notes for the user."""
     if path.is_dir():
         if not is_named_as_market(path):
@@ -79,4 +85,4 @@ def read_sightings(path: Path) -> tuple[list[Sighting], list[str]]:
             f"A file with images must be one of {', '.join(TABLE_SUFFIXES)}. "
             f"Received: {path}"
         )
-    return read_table(path)
+    return read_table(path, missing=missing)

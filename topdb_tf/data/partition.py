@@ -16,7 +16,7 @@ from topdb_tf.data.sightings import (
     camera_numbers,
     check_contradictions,
     person_numbers,
-    without_junk,
+    with_ids,
 )
 from topdb_tf.texts import listed, natural_order
 
@@ -62,7 +62,7 @@ def split_of(
             are told for some images only, or if there are too few identities.
     """
     notes = list(notes)
-    sightings = without_junk(list(sightings), notes)
+    sightings = with_ids(list(sightings), source, notes)
     check_contradictions(sightings, source)
     cameras = camera_numbers(sightings, source)
     sightings = _known_parts(sightings, source, notes)

@@ -2,13 +2,15 @@
 
 import os
 import re
+import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
-from topdb_tf.data.market import DISTRACTOR_PID, JUNK_PID
-from topdb_tf.texts import listed, natural_order
+from topdb_tf.data.market import DISTRACTOR_PID
+from topdb_tf.texts import counted, listed, means_unknown, natural_order
 
 TRAIN, VALIDATION, TEST, QUERY, GALLERY = "train", "val", "test", "query", "gallery"
+_LARGEST, _LONGEST = 2**63 - 1, 255  # number of an id; name
 
 
 class Sighting(NamedTuple):
@@ -29,23 +31,37 @@ class Sighting(NamedTuple):
     place: str
 
 
-def without_junk(sightings: list[Sighting], notes: list[str]) -> list[Sighting]:
-    """Leaves out pid -1 where persons are numbers, and spells each number one way.
+def with_ids(
+    sightings: list[Sighting], source: Path, notes: list[str]
+) -> list[Sighting]:
+    """Returns the images with one spelling for each person and for each camera.
 
-    `notes` gets a line if any are left out.
+    Images of a person that is not known are left out, which `notes` gets a line about;
+    a camera that is not known becomes `None`. See `topdb_tf.texts.means_unknown`. Where
+    all are whole numbers, 7, 007 and 7.0 are one; the first spelling stays.
+
+    Raises:
+        ValueError: If an id cannot be meant, if two can be told apart by case, spaces
+            or zeros alone, or if no person is known.
     """
-    if not all(re.fullmatch(r"-?\d+", one.person) for one in sightings):
-        return sightings
-    kept = [one for one in sightings if int(one.person) != JUNK_PID]
-    if len(kept) < len(sightings):
-        count = len(sightings) - len(kept)
-        notes.append(
-            f"{count:,} images of pid {JUNK_PID}, which shows nobody, are left out."
+    persons = _spellings([(one.person, one.place) for one in sightings], "pid", source)
+    cameras = _spellings(
+        [(one.camera, one.place) for one in sightings if one.camera], "camid", source
+    )
+    known = [
+        one._replace(person=persons[one.person], camera=cameras.get(one.camera))
+        for one in sightings
+        if persons[one.person] is not None
+    ]
+    nobody = [text for text, spelling in persons.items() if spelling is None]
+    if not known:
+        raise ValueError(
+            f"{source} must tell whom the images show. Received: {listed(nobody)}"
         )
-    spellings = {}  # 7 and 007 are the same person; the first spelling stays
-    for one in kept:
-        spellings.setdefault(int(one.person), one.person)
-    return [one._replace(person=spellings[int(one.person)]) for one in kept]
+    if nobody:
+        number = counted(len(sightings) - len(known), "image")
+        notes.append(f"{number} of nobody known left out: pid {listed(nobody)}.")
+    return known
 
 
 def check_contradictions(sightings: list[Sighting], source: Path) -> None:
@@ -77,11 +93,12 @@ def check_contradictions(sightings: list[Sighting], source: Path) -> None:
 def person_numbers(sightings: list[Sighting]) -> dict[str, int]:
     """Returns the pid of each person's name.
 
-    Whole numbers stay as they are, unless one is 0 and not in the gallery alone, where
-    0 is nobody known. Other names are numbered from 1 in their natural order.
+    Whole numbers of 64 bits stay as they are, unless one is 0 and not in the gallery
+    alone, where 0 is nobody known. Other names are numbered from 1 in their natural
+    order.
     """
     names = sorted({one.person for one in sightings}, key=natural_order)
-    if all(re.fullmatch(r"\d+", name) for name in names):
+    if all(re.fullmatch(r"\d+", name) and int(name) <= _LARGEST for name in names):
         pids = {name: int(name) for name in names}
         parts = {one.part for one in sightings if pids[one.person] == DISTRACTOR_PID}
         if parts <= {GALLERY}:
@@ -110,7 +127,7 @@ def camera_numbers(sightings: list[Sighting], source: Path) -> dict[str, int]:
         return {}
     ends = [re.fullmatch(r"\D*(\d+)", name) for name in names]
     numbers = [int(end[1]) for end in ends if end]
-    if len(set(numbers)) < len(names):
+    if len(set(numbers)) < len(names) or max(numbers) > _LARGEST:
         numbers = range(1, len(names) + 1)
     return dict(zip(names, numbers, strict=True))
 
@@ -118,3 +135,63 @@ def camera_numbers(sightings: list[Sighting], source: Path) -> dict[str, int]:
 def absolute(path: str | Path) -> Path:
     """Returns a path that starts at the root, links as they are, without `..`."""
     return Path(os.path.normpath(Path(path).expanduser().absolute()))
+
+
+def _spellings(ids, word, source):
+    """Returns the spelling of each id by what is written, `None` where none is known.
+
+    Args:
+        ids: What is written, and where.
+        word: What it is an id of, "pid" or "camid".
+        source: For errors.
+    """
+    places = {}
+    for text, place in ids:
+        places.setdefault(text, place)
+    spellings = {text: _tidy(text) for text in places if not means_unknown(text)}
+    for text, spelling in spellings.items():
+        _check_id(spelling, f"{source}, {places[text]}: the {word}")
+    are_numbers = all(re.fullmatch(r"\d+(\.0*)?", text) for text in spellings.values())
+    first = {}
+    for text, spelling in spellings.items():
+        twin = first.setdefault(_folded(spelling, word), text)
+        if are_numbers:
+            spellings[text] = spellings[twin].partition(".")[0]
+        elif spellings[twin] != spelling:
+            raise ValueError(
+                f"{source}: two {word}s must differ in more than case, spaces and "
+                f"zeros. Write them in one way, or give one another name. Received: "
+                f"{twin!r} ({places[twin]}) and {text!r} ({places[text]})"
+            )
+    return dict.fromkeys(places) | spellings
+
+
+def _tidy(text):
+    """Returns a name with letters as they are composed on every system."""
+    return unicodedata.normalize("NFC", text).strip().strip("\ufeff\u200b").strip()
+
+
+def _check_id(text, what):
+    if len(text) > _LONGEST or any(unicodedata.category(c) == "Cc" for c in text):
+        raise ValueError(
+            f"{what} must be a number or a name on one line, of at most {_LONGEST} "
+            f"characters. Received: {text[:40]!r}"
+        )
+    if re.fullmatch(r"[-\u2212]\d+(\.\d*)?", text):
+        raise ValueError(
+            f"{what} must not be a negative number; -1 says that it is not known. "
+            f"Write a letter before it if it is a name. Received: {text}"
+        )
+    if re.fullmatch(r"\d([.,]\d+)?[eE]\+\d+", text):
+        raise ValueError(
+            f"{what} has lost digits, as a spreadsheet shortens long numbers. Save the "
+            f"column as text. Received: {text}"
+        )
+
+
+def _folded(text, word):
+    """Returns what two spellings of one person or camera have in common."""
+    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    text = re.sub(r"^(\d+)\.0*$", r"\1", text)
+    text = re.sub(r"(?<![\d.])0+(?=\d)", "", text)
+    return re.sub(r"^c(am(era)?)?[ _-]?(?=\d+$)", "", text) if word == "camid" else text

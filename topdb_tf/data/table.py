@@ -1,10 +1,14 @@
 """Anybody's own images: a CSV file that says who is seen where."""
 
+import codecs
 import csv
 import difflib
 import io
+import re
+import unicodedata
 from pathlib import Path
 
+from topdb_tf.data.market import is_image
 from topdb_tf.data.records import Split
 from topdb_tf.data.sightings import (
     GALLERY,
@@ -15,7 +19,7 @@ from topdb_tf.data.sightings import (
     Sighting,
     absolute,
 )
-from topdb_tf.texts import listed
+from topdb_tf.texts import listed, means_unknown
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 PARTS = {
@@ -27,25 +31,49 @@ PARTS = {
     "test": TEST,
     "testing": TEST,
     "query": QUERY,
+    "queries": QUERY,
+    "probe": QUERY,
     "gallery": GALLERY,
 }
 
 _REQUIRED, _OPTIONAL = ("path", "pid"), ("camid", "split")
-_DELIMITERS = ",;\t"
-# What others call the columns, to be named in an error.
+# What others call the columns: as good as ours, and those taken where there are none.
 _OTHER_NAMES = {
-    "path": ("file", "filename", "image", "image_path", "img_path", "img"),
-    "pid": ("person", "person_id", "id", "identity", "label", "name"),
+    "path": (
+        ("filepath", "imagepath", "imgpath", "impath", "imagefile", "imgfile"),
+        ("file", "filename", "fname", "image", "imagename", "img", "imgname"),
+    ),
+    "pid": (
+        ("personid", "person", "identity", "identityid", "personname"),
+        ("id", "label", "subject", "subjectid", "target", "vid"),
+    ),
+    "camid": (("cameraid", "camera", "cam", "cameraname", "cameranumber"), ()),
+    "split": (("partition", "subset"), ("set", "fold", "mode", "phase", "part")),
 }
+# What may be meant or not: the user must say.
+_UNSURE_NAMES = {
+    "path": ("name", "url"),
+    "pid": ("name", "trackid"),
+    "camid": ("view", "viewid"),
+    "split": tuple(f"{prefix}{part}" for prefix in ("", "is") for part in PARTS),
+}
+_DELIMITERS = ",;\t|"
 
 
-def read_table(path: Path) -> tuple[list[Sighting], list[str]]:
+def read_table(
+    path: Path, *, missing: list[Sighting] | None = None
+) -> tuple[list[Sighting], list[str]]:
     """Reads a CSV file with the columns `path`, `pid` and perhaps `camid` and `split`.
 
-    The file is UTF-8. Its first line names the columns, in any order; others are left
-    out. Cells are separated by commas, semicolons or tabs. Paths are absolute, or
-    relative to the folder of the file. Persons and cameras are numbers or names. The
-    split is one of `PARTS`, in upper or lower case.
+    The file is UTF-8, or UTF-16 with its mark. Its first line names the columns, in any
+    order, by our names or others that are usual; what is not used is noted. Cells are
+    separated by commas, semicolons, tabs or bars. Paths are absolute, or relative to
+    the folder of the file. Persons and cameras are numbers or names. The split is
+    what `part_of` knows.
+
+    Args:
+        path: The file.
+        missing: Takes up the images that do not exist, instead of an error.
 
     Returns:
         The images in the order of the file, and notes for the user.
@@ -58,17 +86,38 @@ def read_table(path: Path) -> tuple[list[Sighting], list[str]]:
     rows = _read_rows(path)
     if not rows:
         raise ValueError(f"{path} is empty. Its first line must name the columns.")
-    _, header = rows[0]
-    columns = _columns(header, path)
-    sightings = [
-        _sighting(cells, columns, len(header), line, path) for line, cells in rows[1:]
-    ]
+    (line, header), *rows = rows
+    columns, notes = _columns(header, rows, f"{path}, line {line}")
+    sightings, problems = [], []
+    for line, cells in rows:
+        try:
+            sightings.append(_sighting(cells, columns, len(header), line, path))
+        except ValueError as error:
+            problems.append((str(error), line))
+    if problems:
+        others = [f"line {line}" for _, line in problems[1:]]
+        more = f" Wrong, too: {listed(others)}." if others else ""
+        raise ValueError(f"{problems[0][0]}{more}")
     if not sightings:
         raise ValueError(f"{path} must hold images. Received: its header alone")
-    _check_files(sightings, path)
-    others = [name for name in header if name.strip().lower() not in columns]
-    notes = [f"Columns that are not used: {', '.join(others)}."] if others else []
-    return sightings, notes
+    absent = [one for one in sightings if not one.path.is_file()]
+    if missing is None:
+        _check_none_missing(absent, len(sightings), path)
+        return sightings, notes
+    missing += absent
+    absent = set(absent)
+    return [one for one in sightings if one not in absent], notes
+
+
+def part_of(text: str) -> str | None:
+    """Returns the part of a data set that a word names; `None` if it names none.
+
+    Example:
+        >>> from topdb_tf.data.table import part_of
+        >>> part_of("Training"), part_of("test_set"), part_of("probe"), part_of("left")
+        ('train', 'test', 'query', None)
+    """
+    return PARTS.get(_plain(text).removesuffix("set"))
 
 
 def table_text(split: Split) -> str:
@@ -88,91 +137,194 @@ def table_text(split: Split) -> str:
     return file.getvalue()
 
 
-def _read_rows(path):
-    """Returns line number and cells of every line that is not blank."""
+def decoded(path: Path) -> str:
+    """Returns the text of a list that a person or a program wrote.
+
+    Raises:
+        ValueError: If it is neither UTF-8 nor marked as UTF-16, or holds NUL.
+    """
+    encoded, place = path.read_bytes(), None
+    is_wide = encoded.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = encoded.decode("utf-16" if is_wide else "utf-8-sig")
+        if "\0" in text:
+            place = encoded.index(b"\0")
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} must be text in UTF-8. Save it again as CSV UTF-8. "
-            f"Received: byte {error.start} is not UTF-8"
-        ) from error
-    first = text.lstrip("\r\n").split("\n", 1)[0]
-    delimiter = max(_DELIMITERS, key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        place = error.start
+    if place is None:
+        return text
+    line = encoded.count(b"\n", 0, place) + 1
+    raise ValueError(
+        f"{path}, line {line}: it must be text in UTF-8. Save it again as UTF-8. "
+        f"Received: byte {place} is {encoded[place]:#04x}"
+    )
+
+
+def _read_rows(path):
+    """Returns the line and the cells of every row that is not blank."""
+    text = decoded(path)
+    first = text.lstrip("\r\n").split("\n", 1)[0].strip()
+    # The line by which Excel is told what separates the cells.
+    told = re.fullmatch(r'"?sep=(.)"?', first, re.IGNORECASE)
+    delimiter = told[1] if told else max(_DELIMITERS, key=first.count)
+    lines = io.StringIO(text, newline="")
+    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
+    rows, line = [], 1
     try:
-        return [
-            (reader.line_num, cells)
-            for cells in reader
-            if any(cell.strip() for cell in cells)
-        ]
+        for cells in reader:
+            rows.append((line, cells))
+            line = reader.line_num + 1
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+        raise ValueError(
+            f"{path}, line {line}: {error}. Is there a quote that is not closed, or "
+            'one within quotes that is not doubled ("")?'
+        ) from error
+    rows = [(line, cells) for line, cells in rows if any(map(str.strip, cells))]
+    rows = rows[1:] if told else rows
+    for line, cells in rows:  # a note may have several lines, but none is a row
+        inner = [text for cell in cells for text in cell.splitlines()[1:]]
+        if any(is_image(Path(c)) for text in inner for c in text.split(delimiter)):
+            raise ValueError(
+                f"{path}, line {line}: a quote is opened here and closed in another "
+                "row, so that the rows between are one cell. Close it where it belongs."
+            )
+    return rows
 
 
-def _columns(header, path):
-    names = [name.strip().lower() for name in header]
+def _columns(header, rows, where):
+    """Returns the places of the columns by their meaning, and notes."""
+    names = [_plain(name).removesuffix("s") for name in header]
     columns = {}
-    for name in (*_REQUIRED, *_OPTIONAL):
-        if names.count(name) > 1:
-            raise ValueError(f"{path}, line 1: there are two columns `{name}`.")
-        if name in names:
-            columns[name] = names.index(name)
-        elif name in _REQUIRED:
+    for meaning in (*_REQUIRED, *_OPTIONAL):
+        columns[meaning] = _place_of(meaning, names, header, rows, where)
+    columns = {name: place for name, place in columns.items() if place is not None}
+    for meaning in (*_REQUIRED, *_OPTIONAL):
+        close = meaning not in columns and _close(meaning, names, columns.values())
+        if close:
             raise ValueError(
-                f"{path}, line 1: there must be a column `{name}`.{_hint(name, names)} "
-                f"Received: {', '.join(header)}"
+                f"{where}: there is a column `{header[names.index(close)]}`. Did you "
+                f"mean `{meaning}`? Rename it to that, or to something else."
             )
-    for name in _OPTIONAL:  # a slip would silently mean "no cameras", "no split"
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
-        if name not in columns and close:
+        if meaning in _REQUIRED and meaning not in columns:
             raise ValueError(
-                f"{path}, line 1: there is a column `{close[0]}`. Did you mean "
-                f"`{name}`? Rename it to that, or to something else."
+                f"{where}: there must be a column `{meaning}`. The first line names "
+                f"the columns: path,pid,camid,split. Received: {', '.join(header)}"
             )
-    return columns
+    taken = [
+        f"`{header[place]}` as {meaning}"
+        for meaning, place in columns.items()
+        if _plain(header[place]) != meaning
+    ]
+    others = [
+        name.strip() or "one without a name"
+        for place, name in enumerate(header)
+        if place not in columns.values()
+    ]
+    notes = [f"Columns of other names: {', '.join(taken)}."] if taken else []
+    if others:
+        notes.append(f"Columns that are not used: {', '.join(dict.fromkeys(others))}.")
+    return columns, notes
 
 
-def _hint(name, names):
-    known = [other for other in names if other in _OTHER_NAMES[name]]
-    close = known or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f" Is it `{close[0]}`? Rename that to `{name}`." if close else ""
+def _place_of(meaning, names, header, rows, where):
+    """Returns the place of a column; `None` if there is none.
+
+    Of several that tell the same persons or cameras apart the first is taken.
+    """
+    for tier in ((meaning, *_OTHER_NAMES[meaning][0]), _OTHER_NAMES[meaning][1]):
+        places = [place for name in tier for place, n in enumerate(names) if n == name]
+        if meaning == "split":
+            places = [p for p in places if _tells_parts(names[p], p, rows)]
+        for other in places[1:]:
+            first, is_twin = places[0], names[other] == names[places[0]]
+            if meaning == "path" and names[first] == meaning and not is_twin:
+                continue
+            if meaning == "path" or is_twin or not _alike(first, other, rows):
+                raise ValueError(
+                    f"{where}: there must not be two columns `{meaning}`: "
+                    f"{header[first]}, {header[other]}. Call the one that it is "
+                    f"`{meaning}`, and the other something else."
+                )
+        if places:
+            return places[0]
+    return None
+
+
+def _tells_parts(name, place, rows):
+    """Returns whether a column is that of the parts, rather than of anything else."""
+    values = {cells[place].strip() for _, cells in rows if place < len(cells)}
+    is_numbered = name in _OTHER_NAMES["split"][0] and values <= {"0", "1", "2"}
+    return name == "split" or is_numbered or any(map(part_of, values))
+
+
+def _alike(one, other, rows):
+    """Returns whether two columns tell the same images apart."""
+    last = max(one, other)
+    pairs = {(cells[one], cells[other]) for _, cells in rows if last < len(cells)}
+    return all(len({pair[side] for pair in pairs}) == len(pairs) for side in (0, 1))
+
+
+def _close(meaning, names, taken):
+    """Returns the name of a column that may be meant, where a slip would go unseen."""
+    free = [name for place, name in enumerate(names) if place not in taken]
+    known = [name for name in free if name in _UNSURE_NAMES[meaning]]
+    close = difflib.get_close_matches(meaning, free, n=1, cutoff=0.75)
+    return next(iter(known + close), None)
+
+
+def _plain(text):
+    """Returns the letters and digits of a name, in lower case."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return re.sub(r"[\W_]+", "", text)
 
 
 def _sighting(cells, columns, width, line, path):
     where = f"{path}, line {line}"
-    if len(cells) != width:
+    if len(cells) < width or any(map(str.strip, cells[width:])):
         raise ValueError(
             f"{where}: there must be {width} cells, as in the header. "
             f"Received: {len(cells)}"
         )
     told = {name: cells[place].strip() for name, place in columns.items()}
-    for name in _REQUIRED:
-        if not told[name]:
-            raise ValueError(f"{where}: `{name}` must not be empty.")
-    part = told.get("split") or None
-    if part is not None and part.lower() not in PARTS:
-        close = difflib.get_close_matches(part.lower(), PARTS, n=1)
+    for name, text in told.items():
+        if not text and name in _REQUIRED:
+            hint = " Write -1 where nobody is known." if name == "pid" else ""
+            raise ValueError(f"{where}: `{name}` must not be empty.{hint}")
+        if "\n" in text or "\r" in text:
+            raise ValueError(
+                f"{where}: `{name}` must be on one line. Is there a quote that is not "
+                f"closed? Received: {text[:40]!r}"
+            )
+    word = told.get("split", "")
+    part = part_of(word)
+    if part is None and not means_unknown(word):
+        close = difflib.get_close_matches(word.lower(), PARTS, n=1)
         hint = f" Did you mean `{close[0]}`?" if close else ""
         raise ValueError(
             f"{where}: the split must be train, val, test, query or gallery.{hint} "
-            f"Received: {part!r}"
+            f"Received: {word!r}"
         )
     return Sighting(
-        path=absolute(path.parent / Path(told["path"]).expanduser()),
+        path=_image_path(told["path"], path.parent),
         person=told["pid"],
         camera=told.get("camid") or None,
-        part=PARTS[part.lower()] if part else None,
+        part=part,
         place=f"line {line}",
     )
 
 
-def _check_files(sightings, path):
-    missing = [one for one in sightings if not one.path.is_file()]
+def _image_path(text, folder):
+    image = absolute(text if text.startswith("~/") else folder / text)
+    if "\\" in text and not image.is_file():  # as Windows writes it
+        return absolute(folder / text.replace("\\", "/"))
+    return image
+
+
+def _check_none_missing(missing, number, path):
     if missing:
         names = [f"{one.path} ({one.place})" for one in missing]
         raise FileNotFoundError(
             f"Every image in {path} must exist; paths that are not absolute count from "
-            f"the folder of that file. {len(missing):,} of {len(sightings):,} are "
+            f"the folder of that file. {len(missing):,} of {number:,} are "
             f"missing: {listed(names)}."
         )

@@ -10,11 +10,15 @@ from topdb_tf.data.benchmarks import (
     check_name,
     dataset_name,
     first_folder,
-    read_split,
 )
 from topdb_tf.data.checks.findings import Finding, findings_of_files
 from topdb_tf.data.market import JUNK_PID, PARTS, is_image, list_part
-from topdb_tf.data.own_images import existing, is_named_as_market, sightings_of
+from topdb_tf.data.own_images import (
+    existing,
+    is_named_as_market,
+    read_own_images,
+    sightings_of,
+)
 from topdb_tf.data.partition import split_of
 from topdb_tf.data.records import DatasetCard, Split, load_card
 from topdb_tf.texts import counted
@@ -50,7 +54,7 @@ def list_dataset(
     if name in DATASETS:
         return _list_benchmark(name, Path(data_root), progress)
     check_name(name)
-    path, short, findings = existing(name), dataset_name(name), []
+    path, short, findings, missing = existing(name), dataset_name(name), [], []
     try:
         if path.is_dir() and is_named_as_market(path):
             original, findings = _list_market(path, short)
@@ -62,12 +66,21 @@ def list_dataset(
                 split = replace(split, **parts, pid_names={}, camera_names={})
         else:
             _refuse_benchmarks(path)
-            split = read_split(name, data_root, **division)
+            split = read_own_images(path, name=short, missing=missing, **division)
     except (ValueError, FileNotFoundError) as error:
         split = Split(short, (), (), ())
         message = " ".join(str(error).split())
         fix = "Training would stop with this message. Nothing else was looked at."
         findings.append(Finding("error", "layout", message, fix))
+    findings += findings_of_files(
+        "error",
+        "missing",
+        f"In {path.name}, {counted(len(missing), 'image')} that cannot be found",
+        "Paths that are not absolute count from the folder of the file. Training would "
+        "stop here.",
+        [one.path for one in missing],
+        [one.place for one in missing],
+    )
     notes = (Finding("note", "reading", note, "") for note in split.notes)
     return Listing(split, path, None, (*findings, *notes))
 
