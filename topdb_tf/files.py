@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import os
 import secrets
 import shutil
+import tempfile
 import time
 import types
 import typing
@@ -14,6 +16,44 @@ from pathlib import Path
 from typing import Any
 
 _PARTIAL, _LOCK, _NEW = ".partial-", "lock", "new"
+
+_ROOM = "Make room there, or name another place."
+_RIGHTS = "Let this user read and write there, or name another place."
+_WAYS_OUT = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: _ROOM,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: "Name a place on a file system that can be written.",
+    errno.ENOENT: "Check the name.",
+    errno.ENOTDIR: "Its name goes through a file as if that were a folder: check it.",
+    errno.EISDIR: "Name a file.",
+    errno.EEXIST: "Choose another name, or remove what is there.",
+    errno.ENOTEMPTY: "Another process has just written it: look at what is there.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.ELOOP: "A symbolic link leads back to itself: remove it.",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n), and try again.",
+    errno.ESTALE: "The network's file system has lost it: try again.",
+    errno.EIO: "Check the disk or the network, and try again.",
+}
+
+
+def os_error_text(error: OSError) -> str:
+    """Returns an error of the system for people: where, what, and the way out.
+
+    One that this program or a library raised has a text of its own.
+
+    Example:
+        >>> from topdb_tf.files import os_error_text
+        >>> os_error_text(IsADirectoryError(21, "Is a directory", "runs"))
+        'runs: Is a directory. Name a file.'
+    """
+    if error.errno is None:
+        return str(error)
+    what = os.strerror(error.errno)
+    where = "A file" if error.filename is None else os.fsdecode(error.filename)
+    return f"{where}: {what}. {_WAYS_OUT.get(error.errno, 'Try again.')}"
 
 
 @contextlib.contextmanager
@@ -57,6 +97,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
         partial.rename(path)
 
 
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Gives a folder of the system's for such, which is gone afterwards."""
+    with partial_path(Path(tempfile.gettempdir()) / "topdb-tf") as folder:
+        folder.mkdir()
+        yield folder
+
+
 def remove_whole(folder: Path) -> None:
     """Removes a folder; nobody sees a part of it, even if this is cut short."""
     with partial_path(folder) as doomed:
@@ -77,7 +125,7 @@ def _new_partial(folder, stack):
         partial = folder / f"{_PARTIAL}{secrets.token_hex(4)}"
         # The name can be taken, or the folder above be removed by who just made it.
         with contextlib.suppress(FileExistsError, FileNotFoundError):
-            partial.mkdir()
+            partial.mkdir(0o700)
             stack.callback(shutil.rmtree, partial, ignore_errors=True)
             if _holds(partial / _LOCK, stack):
                 return partial

@@ -1,5 +1,8 @@
 """The command line: parse, call the recipe, print."""
 
+import contextlib
+import signal
+import threading
 import time
 
 import click
@@ -11,13 +14,12 @@ from topdb_tf.cli import export as serving
 from topdb_tf.cli import fit as training
 from topdb_tf.cli import report as reporting
 from topdb_tf.cli import search as searching
-from topdb_tf.cli.options import say, say_more, version_lines
+from topdb_tf.cli.options import explained_os_errors, say, say_more, version_lines
 from topdb_tf.embed.errors import ServingError
 from topdb_tf.progress import Verbosity, telling
 from topdb_tf.texts import duration_text
 from topdb_tf.training.errors import (
     BatchTooLargeError,
-    CheckpointError,
     NonFiniteLossError,
     TrainingInterrupted,
     WorkerLostError,
@@ -25,11 +27,8 @@ from topdb_tf.training.errors import (
 
 _EXPLAINED = (
     ValueError,
-    FileNotFoundError,
-    FileExistsError,
     NonFiniteLossError,
     BatchTooLargeError,
-    CheckpointError,
     WorkerLostError,
     ServingError,
 )
@@ -38,10 +37,15 @@ _EXPLAINED = (
 class _Commands(click.Group):
     """Turns what a user can mend into one line and a non-zero status."""
 
+    def make_context(self, *args, **kwargs):
+        with explained_os_errors():  # of what help and version are written to
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx):
         start = time.monotonic()
         try:
-            return super().invoke(ctx)
+            with explained_os_errors(ctx), _signals_as_ctrl_c() as signals:
+                return super().invoke(ctx)
         except _EXPLAINED as error:
             if ctx.params.get("traceback"):
                 raise
@@ -50,8 +54,42 @@ class _Commands(click.Group):
             click.echo(stop, err=True)
             # As the shell has it for a process that a signal ended: 130 for Ctrl-C.
             ctx.exit(128 + stop.signal_number)
+        except KeyboardInterrupt:
+            number = signals[0] if signals else signal.SIGINT
+            click.echo(
+                f"Stopped by {number.name}. Nothing half done is left.", err=True
+            )
+            ctx.exit(128 + number)
         finally:
             say_more(f"{duration_text(time.monotonic() - start)} in all")
+
+
+@contextlib.contextmanager
+def _signals_as_ctrl_c():
+    """Lets SIGTERM and SIGHUP clean up as Ctrl-C does; gives a list for the signal.
+
+    A second signal ends the process at once. What the parent ignores, as `nohup` does,
+    stays ignored.
+    """
+    came, handled = [], []
+
+    def stop(number, frame):
+        came.append(signal.Signals(number))
+        for other in handled:
+            signal.signal(other, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+            number = getattr(signal, name, None)
+            if number and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, stop)
+                handled.append(number)
+    try:
+        yield came
+    finally:
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _show_version(ctx, param, value):

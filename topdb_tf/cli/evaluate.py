@@ -15,6 +15,7 @@ from topdb_tf.cli.options import (
     RERANK,
     RUN,
     data_overrides,
+    explained_os_errors,
     say,
     say_settings,
     show,
@@ -144,25 +145,26 @@ def score(
     show(scores, lambda scores: scores.lines(), as_json)
 
 
-_DIFFERENT, _ERROR, _CTRL_C = 1, 2, 130
+_DIFFERENT, _ERROR = 1, 2
 
 
 class _TellsByStatus(click.Command):
     """Ends with 2 at any error: 1 is an answer, and must not be taken for one."""
 
     def invoke(self, ctx):
+        root = ctx.find_root()
         try:
-            return super().invoke(ctx)
+            with explained_os_errors(root):
+                return super().invoke(ctx)
         except (click.exceptions.Exit, click.UsageError):
             raise
-        except KeyboardInterrupt:
-            ctx.exit(_CTRL_C)
         except Exception as error:  # Python would end with 1 at an unforeseen one
-            explained = isinstance(error, (ValueError, FileNotFoundError))
-            if not explained or ctx.find_root().params.get("traceback"):
-                traceback.print_exc()
-            else:
+            if isinstance(error, click.ClickException):
+                error.show()
+            elif isinstance(error, ValueError) and not root.params.get("traceback"):
                 click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            elif not isinstance(error, BrokenPipeError):
+                traceback.print_exc()
             ctx.exit(_ERROR)
 
 

@@ -1,16 +1,21 @@
 """What the commands share: lines and results, data options, names of new runs."""
 
+import contextlib
 import dataclasses
 import datetime
+import errno
 import functools
 import json
+import os
 import platform
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from topdb_tf import __version__
-from topdb_tf.files import plain
+from topdb_tf.files import os_error_text, plain
 from topdb_tf.progress import Verbosity, verbosity
 from topdb_tf.runs.settings import Config
 
@@ -59,6 +64,37 @@ class NamesOption(click.Option):
     def get_help_record(self, ctx):
         option, meaning = super().get_help_record(ctx)
         return option, meaning.replace("{names}", ", ".join(self.names()))
+
+
+@contextlib.contextmanager
+def explained_os_errors(ctx: click.Context | None = None) -> Iterator[None]:
+    """Turns an error of the system into one line: the path, what happened, a way out.
+
+    Raises:
+        click.ClickException: For any `OSError`, unless `--traceback` is set.
+    """
+    try:
+        yield
+    except OSError as error:
+        told, is_output = bool(ctx and ctx.params.get("traceback")), _is_output_broken()
+        # Nobody reads standard output any more, as after `| head`: click ends quietly.
+        if error.errno == errno.EPIPE or told:
+            raise
+        if error.filename is None and error.errno is not None and is_output:
+            error = OSError(error.errno, None, "standard output")
+        text = " ".join(os_error_text(error).split())
+        raise click.ClickException(text) from error
+
+
+def _is_output_broken():
+    """Returns whether standard output takes no more; what waits is dropped then."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a descriptor is meant
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return True
+    return False
 
 
 def dataset_names() -> list[str]:

@@ -1,7 +1,6 @@
 """What a model makes of a few drawn images: whether two models are the same."""
 
 import base64
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from PIL import Image
 
 from topdb_tf.embed.client import ServingClient
 from topdb_tf.export.probes import probe_images
-from topdb_tf.files import sha256_of
+from topdb_tf.files import sha256_of, temporary_folder
 from topdb_tf.runs.folder import RunFolder
 
 _NUM_PROBES = 4
@@ -65,8 +64,8 @@ def probe_features(client: ServingClient) -> np.ndarray:
 
     The images are the same everywhere and always, in files without loss.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{number}.png" for number in range(_NUM_PROBES)]
+    with temporary_folder() as folder:
+        paths = [folder / f"{number}.png" for number in range(_NUM_PROBES)]
         for path, image in zip(paths, probe_images(_NUM_PROBES), strict=True):
             Image.fromarray(image).save(path)
         return client.embed(paths).embeddings

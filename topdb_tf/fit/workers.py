@@ -2,12 +2,11 @@
 
 import contextlib
 import hashlib
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
+from topdb_tf.files import temporary_folder
 from topdb_tf.runs.folder import RunFolder, held
 from topdb_tf.runs.machine import Precision, load_tensorflow, set_precision
 from topdb_tf.runs.settings import PRECISIONS, Config
@@ -79,9 +78,9 @@ def own_folder(run: RunFolder, cluster: Cluster) -> Iterator[RunFolder]:
         with held(run):
             yield run
         return
-    with tempfile.TemporaryDirectory(prefix="topdb-tf-") as folder:
+    with temporary_folder() as folder:
         try:
-            yield RunFolder(Path(folder))
+            yield RunFolder(folder)
         except TrainingInterrupted as stop:
             number = stop.signal_number
             message = f"Worker {cluster.index} was stopped by {number.name}. "
