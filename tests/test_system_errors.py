@@ -3,6 +3,9 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -64,35 +67,13 @@ def test_a_traceback_is_shown_if_asked_for(ask):
     assert isinstance(answer.exception, PermissionError)
 
 
-class Full:
-    """Standard output on a full disk, until what waits is dropped."""
-
-    def __init__(self, file):
-        self.file = file
-        self.waiting = [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))]
-
-    def write(self, text):
-        raise self.waiting[0]
-
-    def flush(self):
-        if self.waiting:
-            raise self.waiting.pop()
-
-    def fileno(self):
-        return self.file.fileno()
-
-
-def write_to(full, monkeypatch):
-    def act():
-        monkeypatch.setattr("sys.stdout", full)
-        click.echo("a result", file=full)
-
-    return act
-
-
-def test_a_full_standard_output_is_named(ask, monkeypatch, tmp_path):
-    with (tmp_path / "out").open("w") as file:
-        answer = ask(write_to(Full(file), monkeypatch))
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has /dev/full")
+@pytest.mark.parametrize("options", [["--version"], ["completion", "bash"]])
+def test_a_full_standard_output_is_named(options):
+    command = [sys.executable, "-m", "topdb_tf.cli", *options]
+    with Path("/dev/full").open("w") as full:
+        answer = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert answer.returncode == 1
     assert answer.stderr == (
         "Error: standard output: No space left on device. Make room there, or name "
         "another place.\n"

@@ -6,9 +6,8 @@ import datetime
 import errno
 import functools
 import json
-import os
 import platform
-import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,25 +75,14 @@ def explained_os_errors(ctx: click.Context | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        told, is_output = bool(ctx and ctx.params.get("traceback")), _is_output_broken()
         # Nobody reads standard output any more, as after `| head`: click ends quietly.
-        if error.errno == errno.EPIPE or told:
+        if error.errno == errno.EPIPE or (ctx and ctx.params.get("traceback")):
             raise
-        if error.filename is None and error.errno is not None and is_output:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if any(frame.f_code is click.echo.__code__ for frame in frames):
             error = OSError(error.errno, None, "standard output")
         text = " ".join(os_error_text(error).split())
         raise click.ClickException(text) from error
-
-
-def _is_output_broken():
-    """Returns whether standard output takes no more; what waits is dropped then."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a descriptor is meant
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        return True
-    return False
 
 
 def dataset_names() -> list[str]:
