@@ -21,17 +21,43 @@ def float32_afterwards():
     keras.config.set_dtype_policy("float32")
 
 
-def test_another_backend_is_refused_with_the_way_out():
-    command = [sys.executable, "-m", "topdb_tf.cli", "fit"]
+STATE = """
+import topdb_tf.fit.fit, topdb_tf.embed.embed, topdb_tf.search.query
+from topdb_tf.runs.machine import load_tensorflow
+load_tensorflow()
+import keras
+own = keras.config
+print(own.backend(), own.floatx(), own.image_data_format(), own.epsilon(), end=" ")
+print(own.dtype_policy().name, own.max_epochs(), own.max_steps_per_epoch())
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"floatx": "float16", "epsilon": 0.1, "image_data_format": "channels_first"}',
+        '{"floatx": "bfloat16", "backend": "none"}',  # at which Keras ends
+    ],
+)
+def test_keras_json_and_variables_of_another_project_do_not_count(text, tmp_path):
+    (tmp_path / "keras.json").write_text(text)
+    variables = {"KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "jax"}
+    variables |= {"KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_PER_EPOCH": "many"}
     answer = subprocess.run(
-        command,
+        [sys.executable, "-c", STATE],
         capture_output=True,
         text=True,
-        env={**os.environ, "KERAS_BACKEND": "jax"},
+        env={**os.environ, **variables, "TF_USE_LEGACY_KERAS": "1"},
     )
-    assert answer.returncode != 0
-    assert "Set KERAS_BACKEND=tensorflow" in answer.stderr
-    assert "Traceback" not in answer.stderr
+    expected = "tensorflow float32 channels_last 1e-07 float32 None None"
+    assert answer.stdout.strip() == expected, answer.stderr
+    assert (tmp_path / "keras.json").read_text() == text
+
+
+def test_a_process_that_has_keras_on_another_backend_is_told(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="Set KERAS_BACKEND=tensorflow before Keras"):
+        environments.load_tensorflow()
 
 
 @pytest.mark.usefixtures("float32_afterwards")

@@ -1,4 +1,6 @@
+import re
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import keras
 import numpy as np
@@ -11,6 +13,7 @@ from topdb_tf.model.extraction import (
     inference_function,
     load_embedder,
 )
+from topdb_tf.model.keras_defaults import keras_defaults
 from topdb_tf.model.layers import TopDropBlock
 from topdb_tf.model.network import build_network, embedder
 
@@ -54,6 +57,59 @@ def test_a_saved_embedder_gives_the_same_embeddings(tmp_path):
     model.save(path)
     pixels = np.full((2, 32, 16, 3), 100.0, "float32")
     np.testing.assert_array_equal(load_embedder(path)(pixels), model(pixels))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        partial(keras.config.set_floatx, "float16"),
+        partial(keras.config.set_floatx, "float64"),
+        partial(keras.config.set_image_data_format, "channels_first"),
+        partial(keras.config.set_epsilon, 0.1),
+        partial(keras.config.set_dtype_policy, "mixed_bfloat16"),
+        partial(keras.config.set_dtype_policy, "float64"),
+    ],
+    ids=lambda change: f"{change.func.__name__}-{change.args[0]}",
+)
+def test_the_settings_of_another_program_neither_matter_nor_change(change, tmp_path):
+    model, path = small_embedder(), tmp_path / "embedder.keras"
+    model.save(path)
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 32, 16, 3)).astype("float32")
+
+    def settings():
+        own = keras.config
+        return own.floatx(), own.epsilon(), own.image_data_format(), own.dtype_policy()
+
+    with keras_defaults("float32"):
+        change()
+        before = settings()
+        loaded = load_embedder(path)
+        np.testing.assert_array_equal(loaded(pixels), model(pixels))
+        fast = inference_function(loaded)(tf.constant(pixels))
+        assert settings() == before
+    assert loaded.input.dtype == "float32"
+    np.testing.assert_array_equal(fast, inference_function(model)(tf.constant(pixels)))
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "mobilenet_v2"])
+def test_a_network_is_built_alike_whatever_another_program_set(backbone):
+    configs = []
+    for floatx, data_format in [
+        ("float32", "channels_last"),
+        ("float16", "channels_first"),
+        ("float64", "channels_first"),
+    ]:
+        with keras_defaults("float32"):
+            keras.config.set_floatx(floatx)
+            keras.config.set_image_data_format(data_format)
+            network = build_network(build_backbone(backbone, (32, 32)), num_pids=2)
+            assert keras.config.image_data_format() == data_format
+        assert network.input.dtype == "float32"
+        layers = [layer.get_config() for layer in network._flatten_layers()]
+        # Keras numbers what has no name of its own.
+        configs.append(re.sub(r"_\d+\b", "", repr(layers)))
+    assert configs[1] == configs[0]
+    assert configs[2] == configs[0]
 
 
 def test_a_missing_model_is_named(tmp_path):

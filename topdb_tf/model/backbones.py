@@ -7,6 +7,7 @@ that they have where its pretrained weights come from.
 import keras
 from keras import layers
 
+from topdb_tf.model.keras_defaults import keras_defaults
 from topdb_tf.model.normalization import FusedBatchNormalization
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -72,7 +73,7 @@ def tiny(image_size):
         `keras.Model` named "backbone", from normalised images of shape
         `(batch, height, width, 3)` to `(batch, height / 8, width / 8, 256)`.
     """
-    images = keras.Input((*image_size, 3), name="images")
+    images = keras.Input((*image_size, 3), dtype="float32", name="images")
     x = convolution(images, 32, 3, strides=2, name="stem")
     for index, filters in enumerate((64, 128), start=1):
         name = f"block{index}"
@@ -89,6 +90,7 @@ BACKBONES = {"resnet50": resnet50, "mobilenet_v2": mobilenet_v2, "tiny": tiny}
 """The backbones by name: functions from the image size to a `keras.Model`."""
 
 
+@keras_defaults()
 def build_backbone(name, image_size):
     """Returns the backbone of that name, with random weights.
 
@@ -132,7 +134,7 @@ def mobilenet_v2_source(image_size):
     Args:
         image_size: Height and width of the images, in pixels.
     """
-    images = keras.Input((*image_size, 3), name="images")
+    images = keras.Input((*image_size, 3), dtype="float32", name="images")
     unit_range = layers.Rescaling(
         scale=[2 * std for std in IMAGENET_STD],
         offset=[2 * mean - 1 for mean in IMAGENET_MEAN],

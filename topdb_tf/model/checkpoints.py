@@ -15,6 +15,7 @@ from topdb_tf.model.backbones import (
     mobilenet_v2_source,
     resnet50_source,
 )
+from topdb_tf.model.keras_defaults import keras_defaults
 from topdb_tf.model.state_dict import load_state_dict
 from topdb_tf.model.torch_files import SUFFIXES, read_torch_file
 
@@ -33,6 +34,7 @@ class Source(NamedTuple):
     destination: str
 
 
+@keras_defaults()
 def load_backbone_weights(model, name, weights):
     """Sets the weights of a backbone to pretrained ones.
 

@@ -12,10 +12,15 @@ import tensorflow as tf
 # Loading a model needs the layers that these modules register.
 from topdb_tf.model import layers, normalization  # noqa: F401
 from topdb_tf.model.folding import folded
+from topdb_tf.model.keras_defaults import keras_defaults
 
 
+@keras_defaults("float32")
 def load_embedder(path: Path | str):
     """Returns the model in a file that `fit` wrote, `embedder.keras` of a run.
+
+    Keras's global settings neither matter to the model nor are changed. (Its
+    `predict` alone casts pixels in NumPy arrays to `keras.config.floatx()` first.)
 
     Args:
         path: The `.keras` file.
@@ -109,7 +114,12 @@ def inference_function(embedder) -> Callable:
     Returns:
         Function from float32 pixels in [0, 255] to float32 embeddings.
     """
-    dtypes = {layer.compute_dtype for layer in embedder._flatten_layers()}
+    # A model has Keras's policy of when it was made, whatever its layers have.
+    dtypes = {
+        layer.compute_dtype
+        for layer in embedder._flatten_layers()
+        if not isinstance(layer, keras.Model)
+    }
     halves = sorted(dtypes & {"bfloat16", "float16"})
     model = folded(embedder, dtype=halves[0] if halves else "float32")
     pixels_of_batch = tf.TensorSpec((None, *embedder.input_shape[1:]), tf.float32)

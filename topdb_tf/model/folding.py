@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from topdb_tf.model.keras_defaults import keras_defaults
 from topdb_tf.texts import check_one_of
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -54,6 +55,7 @@ def in_precision(model, dtype: str):
     return _copy(model, dtype, {})
 
 
+@keras_defaults("float32")
 def _copy(model, dtype, pairs):
     check_one_of("dtype", dtype, DTYPES)
     folded_away, copies = set(pairs.values()), []

@@ -12,6 +12,7 @@ from topdb_tf.model.backbones import (
     convolution,
     kaiming_normal,
 )
+from topdb_tf.model.keras_defaults import keras_defaults
 from topdb_tf.model.normalization import FusedBatchNormalization
 from topdb_tf.model.variants import MAPS, NECKS
 from topdb_tf.texts import check_one_of
@@ -39,6 +40,7 @@ class Stream(NamedTuple):
     at_inference: bool
 
 
+@keras_defaults()
 def build_network(
     backbone,
     *,
@@ -84,7 +86,7 @@ def build_network(
         ValueError: If an argument is out of range.
     """
     _check(num_pids, streams, mask_from, num_bottlenecks, neck)
-    pixels = keras.Input(backbone.input_shape[1:], name="pixels")
+    pixels = keras.Input(backbone.input_shape[1:], dtype="float32", name="pixels")
     maps = _feature_maps(pixels, backbone, drop_block, mask_from, num_bottlenecks)
     outputs = {}
     for name in streams:

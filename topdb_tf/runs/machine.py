@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib
 import importlib.metadata
 import json
 import os
@@ -25,26 +26,36 @@ _PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy", "numba", "h5py", "pill
 def load_tensorflow() -> None:
     """Imports TensorFlow and Keras, and checks that they work together.
 
+    What other projects left in Keras's environment variables and `keras.json` does not
+    count: its global settings are at their defaults afterwards.
+
     What TensorFlow writes about libraries and drivers while it starts is kept back,
     unless `TF_CPP_MIN_LOG_LEVEL` is set or the command is verbose: `describe_device`
     says what came of it.
 
     Raises:
-        ValueError: If Keras is configured for another backend.
+        ValueError: If this process imported Keras on another backend before.
     """
     with without_notes():
-        backend = _keras_backend()
+        if "keras" not in sys.modules:
+            _import_keras()
+        import keras
+
+        backend = keras.backend.backend()
         if backend == "tensorflow":
             import tensorflow as tf
 
+            from topdb_tf.model.keras_defaults import set_keras_defaults
+
+            set_keras_defaults("float32")
             tf.config.list_physical_devices()
             if verbosity() == Verbosity.QUIET:
                 tf.get_logger().setLevel("ERROR")
     if backend != "tensorflow":
         raise ValueError(
-            "topdb-tf trains on TensorFlow, but Keras is configured for another "
-            'backend. Set KERAS_BACKEND=tensorflow, or "backend": "tensorflow" in '
-            f"~/.keras/keras.json. Received: backend={backend!r}"
+            "topdb-tf computes on TensorFlow, but Keras runs on another backend in "
+            "this process. Set KERAS_BACKEND=tensorflow before Keras is imported. "
+            f"Received: backend={backend!r}"
         )
 
 
@@ -185,14 +196,21 @@ def current_environment(**network) -> Environment:
     )
 
 
-def _keras_backend():
+def _import_keras():
+    """Imports Keras on TensorFlow, whatever its environment and `keras.json` say."""
+    for name in [name for name in os.environ if name.startswith("KERAS_")]:
+        if name != "KERAS_HOME":  # its weights are there, too
+            del os.environ[name]
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     try:
-        import keras
-    except ModuleNotFoundError as error:
-        if error.name in ("jax", "torch", "openvino"):  # its backend, not installed
-            return error.name
-        raise
-    return keras.backend.backend()
+        importlib.import_module("keras")
+    except (ValueError, AttributeError, TypeError, OSError):  # at its keras.json
+        home = os.environ.get("KERAS_HOME")
+        with tempfile.TemporaryDirectory() as os.environ["KERAS_HOME"]:
+            importlib.import_module("keras")
+        del os.environ["KERAS_HOME"]
+        if home is not None:
+            os.environ["KERAS_HOME"] = home
 
 
 @contextlib.contextmanager
