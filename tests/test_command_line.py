@@ -56,6 +56,37 @@ def topdb(*arguments, **options):
     )
 
 
+def test_every_number_of_a_command_has_a_range_without_nan():
+    ids = {"camids", "pids"}
+    for name, command in COMMANDS.items():
+        for option in command.params:
+            kind = option.type
+            if not isinstance(kind, click.INT.__class__ | click.FLOAT.__class__):
+                continue
+            if option.name not in ids:
+                assert kind.min is not None, (name, option.name)
+                assert kind.max is not None or not isinstance(kind, click.IntRange)
+            for text in ("nan", "inf", "-inf", "1e400", "1" + 400 * "0", "-1", "true"):
+                if option.name in ids and text in ("-1", "1" + 400 * "0"):
+                    continue
+                with pytest.raises(click.BadParameter):
+                    kind.convert(text, option, None)
+
+
+def test_a_rate_that_is_no_number_is_refused_before_anything_is_read():
+    for options in (
+        ("calibrate", "--false-match-rate", "nan"),
+        ("match", "a.jpg", "b.jpg", "--false-match-rate", "0"),
+        ("score", "a.npz", "--lambda", "nan"),
+        ("score", "a.npz", "--k1", "0"),
+        ("index", "query", "index", "a.jpg", "--max-distance", "inf"),
+        ("embed", "people", "a.npz", "--timeout", "-1"),
+    ):
+        answer = topdb(*options)
+        assert answer.exit_code == 2
+        assert f"Invalid value for '{options[-2]}'" in answer.stderr
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_examples_that_parse(name):
     command = COMMANDS[name]

@@ -14,10 +14,14 @@ from topdb_tf.cli.options import (
     PATH,
     RERANK,
     RUN,
+    SHARE,
+    NumberRange,
+    count_option,
     data_overrides,
     explained_os_errors,
     say,
     say_settings,
+    seed_option,
     show,
 )
 from topdb_tf.runs.recipes import read_recipe
@@ -91,34 +95,30 @@ def evaluate(
     help="Distances that are re-ranked: squared as in the authors' code, or Euclidean "
     "as in the paper of the re-ranking.",
 )
-@click.option("--k1", default=20, show_default=True, help="Of the re-ranking.")
-@click.option("--k2", default=6, show_default=True, help="Of the re-ranking.")
+@count_option("--k1", default=20, help="Of the re-ranking.")
+@count_option("--k2", default=6, help="Of the re-ranking.")
 @click.option(
     "--lambda",
     "lambda_value",
+    type=NumberRange(0, 1),
     default=0.3,
     show_default=True,
     help="Of the re-ranking: the share of the distance itself.",
 )
 @IGNORE_CAMERAS
-@click.option(
+@count_option(
     "--memory-limit",
     metavar="MIB",
-    type=click.IntRange(min=1),
+    most=10**9,
     default=1024,
-    show_default=True,
     help="Memory above the features, in MiB.",
 )
-@click.option(
-    "--expand",
-    metavar="K",
-    type=int,
-    help="First average each image's K nearest (AQE).",
+@count_option(
+    "--expand", metavar="K", help="First average each image's K nearest (AQE)."
 )
-@click.option(
+@count_option(
     "--single-shot",
     metavar="DRAWS",
-    type=int,
     help="Draw one gallery image a person this often, as in CUHK03's classic protocol.",
 )
 @click.option("--verify", is_flag=True, help="Add equal error rate and TPR at FPRs.")
@@ -173,7 +173,7 @@ class _TellsByStatus(click.Command):
 @click.option(
     "--false-match-rate",
     "rates",
-    type=float,
+    type=SHARE,
     multiple=True,
     default=(0.001,),
     show_default=True,
@@ -189,7 +189,7 @@ class _TellsByStatus(click.Command):
 @click.option(
     "--ignore-cameras", is_flag=True, help="Count pairs by one camera as well."
 )
-@click.option("--seed", default=1, show_default=True, help="Of the two halves.")
+@seed_option("Of the two halves.")
 @OVERRIDES
 @AS_JSON
 def calibrate(run, data_root, metric, ignore_cameras, overrides, as_json, **options):
@@ -231,7 +231,7 @@ def calibrate(run, data_root, metric, ignore_cameras, overrides, as_json, **opti
 )
 @click.option(
     "--false-match-rate",
-    type=float,
+    type=SHARE,
     help="One that was calibrated.  [default: the first]",
 )
 @AS_JSON

@@ -115,7 +115,7 @@ def export(
 @click.option(
     "--image-size",
     nargs=2,
-    type=click.IntRange(min=1),
+    type=click.IntRange(8, 4096),
     default=(384, 128),
     show_default=True,
     metavar="HEIGHT WIDTH",

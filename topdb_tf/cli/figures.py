@@ -10,12 +10,14 @@ from topdb_tf.cli.options import (
     DATA_ROOT,
     PATH,
     RUN,
+    SHARE,
     count_option,
     data_options,
     data_overrides,
     options_of,
     output_options,
     say,
+    seed_option,
     show,
 )
 from topdb_tf.files import plain, whole_file
@@ -27,7 +29,7 @@ def figure():
 
 
 _RUNS = click.argument("runs", nargs=-1, type=PATH)
-_SEED = click.option("--seed", default=1, show_default=True, help="Of what is drawn.")
+_SEED = seed_option("Of what is drawn.")
 _IMAGES = options_of(
     click.argument("places", nargs=-1, type=PATH, metavar="[RUN] [IMAGES]..."),
     count_option(
@@ -59,7 +61,7 @@ _MAP = click.option(
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=SHARE,
     default=0.5,
     show_default=True,
     help="Share of the heat that pixels must reach to be kept.",
@@ -285,7 +287,7 @@ def cameras(score, **options):
     default=12,
     help="Persons with the most images, where none is named.",
 )
-@click.option("--seed", default=1, show_default=True, help="Of t-SNE.")
+@seed_option("Of t-SNE.")
 @data_options
 @output_options
 def embedding_map(persons, num_pids, **options):

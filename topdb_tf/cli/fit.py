@@ -59,7 +59,7 @@ from topdb_tf.training.choices import STRATEGIES
 @OVERRIDES
 @click.option(
     "--seeds",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 10_000),
     metavar="N",
     help="Train from N seeds, a folder each, and sum up; the same --run-dir goes on.",
 )

@@ -6,6 +6,7 @@ import datetime
 import errno
 import functools
 import json
+import math
 import platform
 import traceback
 from collections.abc import Iterator
@@ -48,6 +49,20 @@ OVERRIDES = click.option(
     metavar="KEY=VALUE",
     help="Another setting, such as train.epochs=1; may be repeated.",
 )
+
+
+class NumberRange(click.FloatRange):
+    """A range of numbers that infinity and NaN are not in, which Click lets pass."""
+
+    def convert(self, value, param, ctx):
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number that can be reckoned with.", param, ctx)
+        return number
+
+
+SHARE = NumberRange(0, 1, min_open=True, max_open=True)
+"""A number in (0, 1)."""
 
 
 class NamesOption(click.Option):
@@ -173,10 +188,15 @@ def options_of(*options):
     return add_to
 
 
-def count_option(*names, least: int = 1, most: int | None = None, **attributes):
+def count_option(*names, least: int = 1, most: int = 10**6, **attributes):
     """Returns an option that takes a whole number; its default stands in its help."""
     kind = click.IntRange(least, most)
     return click.option(*names, type=kind, show_default=True, **attributes)
+
+
+def seed_option(meaning: str):
+    """Returns the option of a seed, what NumPy and scikit-learn take for one."""
+    return count_option("--seed", least=0, most=2**32 - 1, default=1, help=meaning)
 
 
 data_options = options_of(DATASET, DATA_ROOT, BEST)
@@ -209,7 +229,9 @@ _ask_source = options_of(
     click.option(
         "--model-name", default="topdb", show_default=True, help="On the server."
     ),
-    click.option("--version", type=int, help="Of the model on the server; the newest."),
+    count_option(
+        "--version", least=0, most=2**63 - 1, help="On the server; the newest."
+    ),
     click.option("--label", help="Label of the version instead, such as canary."),
     click.option(
         "--ca-file",
@@ -217,9 +239,13 @@ _ask_source = options_of(
         help="Certificates (PEM) to trust, for https and grpcs.",
     ),
     count_option("--batch-size", default=32, help="Images a request."),
-    count_option("--in-flight", default=4, help="Requests at a time."),
+    count_option("--in-flight", most=1024, default=4, help="Requests at a time."),
     click.option("--skip-bad", is_flag=True, help="Leave bad images out."),
-    click.option("--timeout", type=float, help="Seconds for embedding them all."),
+    click.option(
+        "--timeout",
+        type=NumberRange(0, min_open=True),
+        help="Seconds for embedding them all.",
+    ),
 )
 
 

@@ -5,6 +5,8 @@ import click
 from topdb_tf.cli.options import (
     AS_JSON,
     PATH,
+    SHARE,
+    NumberRange,
     count_option,
     say,
     show_record,
@@ -84,10 +86,10 @@ def build(places, out, source, as_json, **settings):
 @_INDEX
 @_PLACES
 @count_option("--top", default=10, help="Images of a list.")
-@click.option("--max-distance", type=float, help="Leave out what is farther.")
+@click.option("--max-distance", type=NumberRange(0), help="Leave out what is farther.")
 @click.option(
     "--false-match-rate",
-    type=float,
+    type=SHARE,
     help="Leave out what is farther than its calibrated threshold.",
 )
 @click.option("--camera", "camids", type=int, multiple=True, help="Look in it alone.")
