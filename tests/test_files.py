@@ -15,6 +15,7 @@ from topdb_tf.files import (
     contents_of,
     partial_path,
     remove_whole,
+    user_path,
     whole_file,
     whole_folder,
     write_whole,
@@ -159,3 +160,24 @@ def test_a_name_can_be_as_long_as_the_system_has_it(tmp_path):
     write_whole(tmp_path / f"{'a' * 251}.txt", "long")
     with partial_path(tmp_path / "x") as partial:
         assert not partial.exists()
+
+
+def test_a_tilde_is_a_home_where_the_user_has_one_and_a_letter_elsewhere(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert user_path("~/a.csv") == tmp_path / "home" / "a.csv"
+    assert user_path("~x.jpg") == Path("~x.jpg")
+    assert user_path("~nosuchuser/people") == Path("~nosuchuser/people")
+    assert user_path("a~/~b") == Path("a~/~b")
+    assert user_path("~", Path("folder")) == tmp_path / "home"
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "~").write_text("a file of just that name")
+    assert user_path("~", Path("folder")) == Path("folder/~")
+
+
+def test_without_a_home_there_is_no_error(monkeypatch):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as it then does
+    assert user_path("~/a.csv") == Path("~/a.csv")

@@ -732,3 +732,10 @@ def test_what_is_not_there_is_explained(tmp_path, monkeypatch, name, error, word
     touch(tmp_path, "people/1.jpg")
     with pytest.raises(error, match=words):
         read_split(name, tmp_path)
+
+
+def test_a_name_that_begins_with_a_tilde_is_a_name(tmp_path):
+    text = GIVEN.replace("a.jpg", "~a.jpg").replace("b.jpg", "~root.jpg")
+    images = ("~a.jpg", "~root.jpg", *GIVEN_IMAGES[2:])
+    split = read(write(tmp_path, text, images=images))
+    assert [r.path for r in split.train] == [tmp_path / image for image in images[:2]]

@@ -112,3 +112,15 @@ def test_a_signal_that_the_parent_ignores_stays_ignored(ask):
     finally:
         signal.signal(signal.SIGTERM, before)
     assert answer.exit_code == 0
+
+
+def test_a_home_is_found_where_no_shell_has_put_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    answer = CliRunner().invoke(main, ["compare", "--out=~/a/b.html", "run"])
+    assert str(tmp_path / "a") in answer.stderr
+    monkeypatch.chdir(tmp_path)
+    answer = CliRunner().invoke(main, ["info", "~nosuchuser/run"])
+    assert "no user ~nosuchuser. For a folder here, write ./" in answer.stderr
+    (tmp_path / "~nosuchuser").mkdir()
+    answer = CliRunner().invoke(main, ["info", "~nosuchuser/run"])
+    assert answer.stderr.startswith("Error: ~nosuchuser/run is not the folder of a run")

@@ -15,6 +15,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+
+def user_path(text: str | Path, folder: Path = Path()) -> Path:
+    """Returns a path as a user gives it, from a folder: `~` and `~name` are homes.
+
+    Where there is a file of just that name, or no such user, `~` is a letter of it.
+    """
+    path = folder / text
+    if not str(text).startswith("~") or os.path.lexists(path):
+        return path
+    return folder / os.path.expanduser(text)  # noqa: PTH111 - Path fails without a home
+
+
 _PARTIAL, _LOCK, _NEW = ".partial-", "lock", "new"
 
 _ROOM = "Make room there, or name another place."

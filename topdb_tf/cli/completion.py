@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from topdb_tf.cli.options import PROGRAM, dataset_names
+from topdb_tf.cli.options import PROGRAM, UserPath, dataset_names
 from topdb_tf.runs.recipes import recipes
 
 
@@ -27,13 +27,10 @@ class RecipeName(click.ParamType):
         return _beginning(recipes(), incomplete) or _files(incomplete)
 
 
-class RunPath(click.Path):
+class RunPath(UserPath):
     """The folder of a run; those under `runs` are completed, and any other folder."""
 
     name = "path"
-
-    def __init__(self):
-        super().__init__(path_type=Path)
 
     def shell_complete(self, ctx, param, incomplete):
         configs = Path("runs").glob("**/config.yaml")

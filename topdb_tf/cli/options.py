@@ -15,12 +15,28 @@ from pathlib import Path
 import click
 
 from topdb_tf import __version__
-from topdb_tf.files import os_error_text, plain
+from topdb_tf.files import os_error_text, plain, user_path
 from topdb_tf.progress import Verbosity, verbosity
 from topdb_tf.runs.settings import Config
 
 PROGRAM = "topdb-tf"
-PATH = click.Path(path_type=Path)
+
+
+class UserPath(click.Path):
+    """A path, in which `~` is the home folder where no shell has made it so."""
+
+    def __init__(self, **attributes):
+        super().__init__(path_type=Path, **attributes)
+
+    def convert(self, value, param, ctx):
+        path = user_path(value)
+        home, *inside = path.parts or [""]
+        if home.startswith("~") and inside and not Path(home).exists():
+            self.fail(f"There is no user {home}. For a folder here, write ./{path}.")
+        return super().convert(str(path), param, ctx)
+
+
+PATH = UserPath()
 
 # Options that several commands have, each spelled once.
 RUN = click.argument("run", required=False, type=PATH)
@@ -235,7 +251,7 @@ _ask_source = options_of(
     click.option("--label", help="Label of the version instead, such as canary."),
     click.option(
         "--ca-file",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        type=UserPath(exists=True, dir_okay=False),
         help="Certificates (PEM) to trust, for https and grpcs.",
     ),
     count_option("--batch-size", default=32, help="Images a request."),

@@ -15,6 +15,7 @@ from topdb_tf.data.own_images import read_own_images
 from topdb_tf.data.records import DatasetCard, Split, load_card
 from topdb_tf.data.sightings import absolute
 from topdb_tf.data.table import TABLE_SUFFIXES
+from topdb_tf.files import user_path
 
 Progress = Callable[[int, int], None]
 
@@ -26,7 +27,7 @@ def data_root(option: Path | None = None) -> Path:
         option: The user's choice. Where there is none, it is the environment
             variable `TOPDB_DATA`, and without that `datasets` in the current folder.
     """
-    return Path(option or os.environ.get("TOPDB_DATA") or "datasets").expanduser()
+    return user_path(option or os.environ.get("TOPDB_DATA") or "datasets")
 
 
 def read_split(
@@ -88,7 +89,7 @@ def is_path(name: str | Path) -> bool:
     """
     if name in DATASETS:
         return False
-    path = Path(name).expanduser()
+    path = user_path(name)
     looks_like = any(mark in str(name) for mark in "/\\~")
     return looks_like or path.suffix.lower() in TABLE_SUFFIXES or path.exists()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from topdb_tf.data.market import DISTRACTOR_PID
+from topdb_tf.files import user_path
 from topdb_tf.texts import counted, listed, means_unknown, natural_order
 
 TRAIN, VALIDATION, TEST, QUERY, GALLERY = "train", "val", "test", "query", "gallery"
@@ -134,7 +135,7 @@ def camera_numbers(sightings: list[Sighting], source: Path) -> dict[str, int]:
 
 def absolute(path: str | Path) -> Path:
     """Returns a path that starts at the root, links as they are, without `..`."""
-    return Path(os.path.normpath(Path(path).expanduser().absolute()))
+    return Path(os.path.normpath(user_path(path).absolute()))
 
 
 def _spellings(ids, word, source):

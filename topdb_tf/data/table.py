@@ -19,6 +19,7 @@ from topdb_tf.data.sightings import (
     Sighting,
     absolute,
 )
+from topdb_tf.files import user_path
 from topdb_tf.texts import listed, means_unknown
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -314,7 +315,7 @@ def _sighting(cells, columns, width, line, path):
 
 
 def _image_path(text, folder):
-    image = absolute(text if text.startswith("~/") else folder / text)
+    image = absolute(user_path(text, folder))
     if "\\" in text and not image.is_file():  # as Windows writes it
         return absolute(folder / text.replace("\\", "/"))
     return image

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.evaluate.calibrate import read_calibration, share_text
+from topdb_tf.files import user_path
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.distances import pairwise_distances
 from topdb_tf.retrieval.pairs.intervals import Share
@@ -133,7 +134,7 @@ def read_pairs(path: Path) -> list[tuple[Path, Path]]:
                     f"Received: {path}, line {rows.line_num}: {','.join(row)}"
                 )
             if row:
-                pairs.append((Path(row[0].strip()), Path(row[1].strip())))
+                pairs.append((user_path(row[0].strip()), user_path(row[1].strip())))
     if not pairs:
         raise ValueError(f"{path} must name a pair of images, IMAGE,IMAGE a row.")
     return pairs

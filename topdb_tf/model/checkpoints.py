@@ -3,13 +3,13 @@
 import contextlib
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import h5py
 import keras
 import numpy as np
 
+from topdb_tf.files import user_path
 from topdb_tf.model.backbones import (
     build_backbone,
     mobilenet_v2_source,
@@ -65,7 +65,7 @@ def load_backbone_weights(model, name, weights):
             f"by `--set model.weights=none`. Received: weights={weights!r}"
         )
     backbone = _backbone_of(model)
-    path = Path(weights).expanduser()
+    path = user_path(weights)
     if weights != "imagenet" and path.exists():
         if path.is_file() and path.suffix in SUFFIXES:
             _load_torch_file(backbone, name, path)

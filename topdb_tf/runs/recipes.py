@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from topdb_tf.files import plain
+from topdb_tf.files import plain, user_path
 from topdb_tf.runs.settings import KINDS, RENAMED, Config, nearest_name
 from topdb_tf.texts import Say, silent
 
@@ -33,7 +33,7 @@ def read_recipe(
     Raises:
         ValueError: If the recipe, a key or a value is not known.
     """
-    path = Path(name_or_path)
+    path = user_path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         if name_or_path not in recipes():
             raise ValueError(
