@@ -1,6 +1,8 @@
 """Errors of the system, and signals, are told in one line by every command."""
 
+import builtins
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -8,11 +10,19 @@ import sys
 from pathlib import Path
 
 import click
+import keras
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from topdb_tf.cli import main
+from topdb_tf.data.decoding import decode_image
+from topdb_tf.data.image_files import list_images
 from topdb_tf.files import os_error_text
+from topdb_tf.fit.histogram import color_histograms
+from topdb_tf.model.extraction import load_embedder
+from topdb_tf.retrieval.features import load_retrieval_set
 
 
 @pytest.fixture
@@ -124,3 +134,68 @@ def test_a_home_is_found_where_no_shell_has_put_it(monkeypatch, tmp_path):
     (tmp_path / "~nosuchuser").mkdir()
     answer = CliRunner().invoke(main, ["info", "~nosuchuser/run"])
     assert answer.stderr.startswith("Error: ~nosuchuser/run is not the folder of a run")
+
+
+def write_features(path):
+    names = ("features", "pids", "camids")
+    arrays = {f"{part}_{n}": np.ones(2) for part in ("query", "gallery") for n in names}
+    np.savez(path, **arrays)
+    return path
+
+
+def write_model(path):
+    pixels = keras.Input((8, 8, 3))
+    keras.Model(pixels, keras.layers.GlobalMaxPooling2D()(pixels)).save(path)
+    return path
+
+
+def write_image(path):
+    Image.new("RGB", (8, 16)).save(path)
+    return path
+
+
+READERS = [
+    (write_features, "a.npz", load_retrieval_set),
+    (write_model, "a.keras", load_embedder),
+    (write_image, "a.png", lambda path: color_histograms([path])),
+    (write_image, "a.png", decode_image),
+]
+
+
+@pytest.mark.parametrize(("write", "name", "read"), READERS)
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE])
+def test_what_cannot_be_read_now_is_not_called_damaged(
+    number, write, name, read, tmp_path, monkeypatch
+):
+    path = write(tmp_path / name)
+
+    def failing(function):
+        def fails(file, *arguments, **options):
+            if str(file) == str(path):
+                raise OSError(number, os.strerror(number), str(path))
+            return function(file, *arguments, **options)
+
+        return fails
+
+    for owner in (io, builtins, Path):
+        monkeypatch.setattr(owner, "open", failing(owner.open))
+    with pytest.raises(OSError, match="a\\.") as caught:
+        read(path)
+    assert caught.value.errno == number
+
+
+def test_a_folder_that_may_not_be_read_is_not_left_out(tmp_path, monkeypatch):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write_image(tmp_path / folder / "1.png")
+    assert len(list_images([tmp_path]).paths) == 2
+    scandir = os.scandir
+
+    def denied(path):
+        if str(path).endswith("b"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(PermissionError):
+        list_images([tmp_path])

@@ -191,6 +191,16 @@ def _named(path):
         raise OSError(error.errno, told, str(path)) from error
 
 
+def may_pass(error: BaseException) -> bool:
+    """Returns whether an error is one of the system, which tells no damage of a file.
+
+    Libraries raise an `OSError` without a number where they do not like the contents.
+    A file that is missing is missing.
+    """
+    told = isinstance(error, OSError) and error.errno is not None
+    return told and not isinstance(error, FileNotFoundError)
+
+
 def write_whole(path: Path, text: str) -> None:
     """Writes a text file so that it is seen whole or not at all."""
     with whole_file(path) as partial:

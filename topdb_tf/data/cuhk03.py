@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.data.records import DatasetCard, ImageRecord, Split
-from topdb_tf.files import partial_path
+from topdb_tf.files import may_pass, partial_path
 
 _FILE_NAME = re.compile(r"([1-5])_(\d{3})_([12])_(\d{2})\.png")
 
@@ -99,6 +99,8 @@ def read_protocol(path: Path) -> Protocol:
             ),
         )
     except Exception as error:  # of many kinds, when the bytes are not MATLAB's
+        if may_pass(error):
+            raise
         raise ValueError(
             "The protocol must be a MATLAB file with the fields filelist, labels, "
             "camId, train_idx, query_idx and gallery_idx. Download the file itself, "
@@ -152,6 +154,8 @@ def extract_images(
     try:
         file = h5py.File(mat_path, "r")
     except OSError as error:
+        if may_pass(error):
+            raise
         raise ValueError(
             "cuhk-03.mat must be a complete HDF5 file. Extract cuhk03_release.zip "
             f"again. Received: path={mat_path} ({error})"
@@ -182,6 +186,8 @@ def _read_image(file, kind: str, name: str) -> np.ndarray:
         table = file[file[kind][0, pair - 1]]
         pixels = file[table[image - 1, person - 1]][()]
     except (KeyError, IndexError, ValueError, OSError) as error:
+        if may_pass(error):
+            raise
         raise ValueError(
             f"cuhk-03.mat must hold the image {name} under {kind!r}. Extract "
             f"cuhk03_release.zip again. Received: path={file.filename} ({error})"

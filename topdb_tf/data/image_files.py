@@ -1,5 +1,6 @@
 """The image files that a user names."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -42,8 +43,14 @@ def list_images(places: Sequence[Path]) -> ImageList:
     for place in map(Path, places):
         if not place.exists():
             raise FileNotFoundError(f"There is no image file or folder {place}.")
-        inside = sorted(place.rglob("*")) if place.is_dir() else [place]
-        files += [path for path in inside if not path.is_dir()]
+        if not place.is_dir():
+            files.append(place)
+            continue
+        inside = []
+        # (`rglob` leaves out, without a word, the folders that it may not read.)
+        for folder, _, names in os.walk(place, onerror=_raise):
+            inside += [Path(folder, name) for name in names]
+        files += sorted(inside)
     files = list(dict.fromkeys(files))
     paths = tuple(path for path in files if is_image(path))
     if not paths:
@@ -52,3 +59,7 @@ def list_images(places: Sequence[Path]) -> ImageList:
             f" {', '.join(str(place) for place in places) or 'nothing'}"
         )
     return ImageList(paths, tuple(path for path in files if not is_image(path)))
+
+
+def _raise(error):
+    raise error

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from topdb_tf.files import may_pass
+
 _SIZE = (64, 128)  # (width, height)
 _NUM_STRIPES, _NUM_BINS = 6, 16
 _CHANNELS = 8  # R, G, B, hue, saturation, Y, Cb, Cr
@@ -56,6 +58,8 @@ def _color_channels(path: Path) -> np.ndarray:
             f"The image must exist; see datasets/README.md. Received: path={path}"
         ) from None
     except OSError as error:
+        if may_pass(error):
+            raise
         raise ValueError(
             "The image must be complete; see datasets/README.md. "
             f"Received: path={path} ({error})"

@@ -9,7 +9,7 @@ import h5py
 import keras
 import numpy as np
 
-from topdb_tf.files import user_path
+from topdb_tf.files import may_pass, user_path
 from topdb_tf.model.backbones import (
     build_backbone,
     mobilenet_v2_source,
@@ -181,6 +181,8 @@ def _read(path, backbone, name):
         model.load_weights(path)
         return _weights_by_layer(model)
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
+        if may_pass(error):
+            raise
         raise ValueError(
             f"The file or folder must hold weights of {name}. {_advice(name)} "
             f"Received: {path}, which says: {error}"

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from topdb_tf.files import may_pass
+
 # Loading a model needs the layers that these modules register.
 from topdb_tf.model import layers, normalization  # noqa: F401
 from topdb_tf.model.folding import folded
@@ -36,9 +38,12 @@ def load_embedder(path: Path | str):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no model at {path}.")
+    path.open("rb").close()  # Keras would take what it may not read for another file
     try:
         embedder = keras.models.load_model(path, compile=False)
     except (ValueError, OSError, KeyError, TypeError) as error:
+        if may_pass(error):
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
             f"{path} must be a .keras file that `topdb-tf fit` wrote. "

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from topdb_tf.files import may_pass
+
 SUFFIXES = (".safetensors", ".pth", ".pt", ".tar")
 """How the names of such files end; PyTorch's own may end in anything."""
 
@@ -79,6 +81,8 @@ def _read_pickled(path):
         with torch.serialization.safe_globals(_numpy_scalars()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # each format and each kind of damage has its own
+        if may_pass(error):
+            raise
         if asked := _PICKLED_FUNCTION.search(str(error)):
             raise ValueError(
                 f"{path} must hold tensors, numbers and texts alone; nothing else is "
