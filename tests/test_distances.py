@@ -124,3 +124,88 @@ def test_bad_input_is_refused():
 def golden():
     with np.load(GOLDEN) as arrays:
         return dict(arrays)
+
+
+def exact_squares(query, gallery):
+    query, gallery = (np.asarray(part, np.longdouble) for part in (query, gallery))
+    return np.square(query[:, None] - gallery[None]).sum(axis=2)
+
+
+def directions(features):
+    features = np.asarray(features, np.longdouble)
+    features = features / np.abs(features).max(axis=1, keepdims=True)
+    return features / np.sqrt(np.square(features).sum(axis=1, keepdims=True))
+
+
+def order(distances):
+    return np.argsort(distances, axis=1, kind="stable").tolist()
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset"),
+    [(1, 1e2), (1, 1e4), (1, 1e8), (1, -1e9), (1e-4, 1), (1e-9, 1), (1e-7, 1e-3)],
+)
+def test_what_all_features_have_in_common_hides_no_difference(scale, offset):
+    query, gallery = (
+        scale * random_features(count, 8, seed=count).astype(float) + offset
+        for count in (20, 50)
+    )
+    expected = exact_squares(query, gallery)
+    squares = pairwise_distances(query, gallery)
+    np.testing.assert_allclose(squares, expected.astype(float), rtol=2e-5)
+    assert order(squares) == order(expected)
+    cosine = pairwise_distances(query, gallery, metric="cosine")
+    expected = exact_squares(directions(query), directions(gallery)) / 2
+    np.testing.assert_allclose(cosine, expected.astype(float), rtol=1e-4)
+    assert order(cosine) == order(expected)
+
+
+def test_a_common_offset_of_one_place_hides_no_difference():
+    query, gallery = random_features(20, 8), random_features(50, 8, seed=1)
+    query[:, 3] += 5000
+    gallery[:, 3] += 5000
+    distances = pairwise_distances(query, gallery, metric="euclidean")
+    assert order(distances) == order(exact_squares(query, gallery))
+
+
+@pytest.mark.parametrize("scale", [1e-310, 1e-25, 1e10, 1e20, 1e200])
+def test_cosine_is_the_same_at_any_scale(scale):
+    query, gallery = (random_features(count, 8).astype(float) for count in (20, 50))
+    gallery[7] = 0
+    plain = pairwise_distances(query, gallery, metric="cosine")
+    scaled = pairwise_distances(query * scale, gallery * scale, metric="cosine")
+    np.testing.assert_allclose(scaled, plain, atol=1e-6)
+    assert (scaled[:, 7] == 1).all()
+
+
+def test_squares_that_float32_cannot_hold_are_refused():
+    query, gallery = random_features(20, 8), random_features(50, 8).astype(float)
+    for scale in (1e-25, 1e-300):
+        with pytest.raises(ValueError, match="Multiply them all by the same large"):
+            pairwise_distances(query * scale, gallery * scale)
+    squares = pairwise_distances(query * 1e-6, gallery * 1e-6)
+    expected = pairwise_distances(query, gallery)
+    np.testing.assert_allclose(squares * 1e12, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["sqeuclidean", "cosine"])
+@pytest.mark.parametrize("value", [0.1, 3.3, 1e-12, 1e12])
+def test_equal_features_are_doubted(metric, value):
+    equal = FeatureDistances(np.full((6, 8), value), np.full((24, 8), value), metric)
+    assert equal.doubt().startswith("100.0% of the pairs of gallery images are equally")
+
+
+def test_only_distances_that_tell_little_are_doubted():
+    query, gallery = random_features(40, 64), random_features(300, 64, seed=1)
+    for metric in ("sqeuclidean", "cosine"):
+        for offset in (0, 3, 1e4):
+            assert FeatureDistances(query + offset, gallery, metric).doubt() is None
+        with_outlier = np.concatenate([gallery, np.full((1, 64), 1e6)])
+        assert FeatureDistances(query, with_outlier, metric).doubt() is None
+        copies = np.concatenate([gallery, gallery[:5]])
+        assert FeatureDistances(query, copies, metric).doubt() is None
+    assert FeatureDistances(query[:1], gallery[:1]).doubt() is None  # nothing to order
+    by_camera = gallery + 1e5 * (np.arange(300) % 2)[:, None]
+    assert "rounding decides" in FeatureDistances(query, by_camera).doubt()
+    half_zero = gallery * (np.arange(300) % 2)[:, None]
+    assert "equally far" in FeatureDistances(query, half_zero, "cosine").doubt()

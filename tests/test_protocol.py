@@ -216,3 +216,35 @@ def test_the_engine_stands_on_its_own():
         "sys.exit(', '.join(heavy) or 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("rerank", [None, Reranking()])
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
+def test_an_offset_of_all_features_changes_no_score(metric, rerank):
+    query, gallery, *identities = random_set()
+    plain = score(RetrievalSet(query, gallery, *identities), metric=metric)
+    moved = [part.astype(float) + 1e4 for part in (query, gallery)]
+    moved = score(RetrievalSet(*moved, *identities), metric=metric, rerank=rerank)
+    if rerank is not None:
+        plain = score(
+            RetrievalSet(query, gallery, *identities), metric=metric, rerank=rerank
+        )
+    assert moved.scores.mean_ap == pytest.approx(plain.scores.mean_ap, abs=1e-4)
+    assert moved.warning is None
+
+
+def test_squares_of_distances_that_vanish_are_refused_by_the_reranking():
+    query, gallery, *identities = random_set()
+    for scale in (1e-9, 1e-11):
+        small = RetrievalSet(query * scale, gallery * scale, *identities)
+        with pytest.raises(ValueError, match="fit in float32, the smallest too"):
+            score(small, rerank=Reranking())
+
+
+def test_a_ranking_by_the_order_of_the_gallery_says_so_in_its_record():
+    query, gallery, *identities = random_set()
+    result = score(RetrievalSet(query * 0, gallery * 0, *identities))
+    assert "100.0% of the pairs of gallery images" in result.warning
+    record = json.loads(json.dumps(result.to_dict()))
+    assert RetrievalResult.from_dict(record).warning == result.warning
+    assert "warning" not in score(random_set()).to_dict()

@@ -428,3 +428,14 @@ def test_parameters_of_a_search_are_told_from_those_of_an_index(place):
     with pytest.raises(ValueError, match="at most nlist"):
         index.search(drawn(1), parameters={"nprobe": 1000})
     assert kinds.default_parameters("ivf", 1_000_000, 512)["nlist"] == 2048
+
+
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
+def test_features_whose_squares_vanish_are_refused(tmp_path, metric):
+    features = np.random.default_rng(0).standard_normal((5, 4))
+    for small in (features * 1e-25, features * 1e-60):
+        with pytest.raises(ValueError, match="neither too large nor too small"):
+            create_index(tmp_path / "index", small, list("abcde"), metric=metric)
+    create_index(tmp_path / "index", features * 1e-6, list("abcde"), metric=metric)
+    found = SearchIndex(tmp_path / "index").search(features * 1e-6, k=1)
+    assert found.rows.ravel().tolist() == [0, 1, 2, 3, 4]

@@ -230,6 +230,8 @@ def calibration_lines(calibration: ModelCalibration) -> list[str]:
         f"thresholds found on {_half_text(pairs.found_on)},",
         f"rates measured on {_half_text(pairs.measured_on)}",
     ]
+    if pairs.warning:
+        lines.append(f"warning: {pairs.warning}")
     if pairs.num_left_out:
         lines.append(f"{pairs.num_left_out:,} images of nobody known were left out")
     for place, point in enumerate(pairs.operating_points):

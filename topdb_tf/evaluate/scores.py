@@ -328,6 +328,8 @@ def score_lines(scores: Scores) -> list[str]:
         lines.append(f"trained on {origin.trained_on}, tested on {origin.dataset}")
     for name, result in scores.results:
         lines.append(_score_line("" if name == "plain" else f"{name}: ", result))
+    if scores.plain.warning:
+        lines.append(f"warning: {scores.plain.warning}")
     if scores.plain.protocol.cameras == "none":
         lines.append(
             "no cameras: matches by the same camera count; the query image itself does "

@@ -155,6 +155,8 @@ def warnings_of(measured: Measured, info: RunInfo) -> list[str]:
         *_other_scores_lines(measured, info),
         *_few_queries_lines(measured),
     ]
+    if measured.plain.result.warning:
+        lines.append(measured.plain.result.warning)
     if protocol.ignore_cameras and protocol.cameras != "none":
         lines.append(
             "Matches by the query's own camera count. That is easier than the "

@@ -16,6 +16,12 @@ _KINDS = {
 }
 _SMALL_PRODUCT = 1 << 20
 _LARGEST_SQUARE = np.finfo(np.float32).max / 8
+_LEAST_SQUARE = 2.0**-80  # of the largest: squares of its parts are not lost
+_COMMON = 15 / 16  # share of the squared lengths that all images have in common
+_ROWS = 1024  # that are float64 at a time
+_LOOKED_AT = 32, 512  # queries and gallery images
+_STEPS = 2.0**-46, 2.0**-22  # of float64 and float32, of the squares of two images
+_DOUBTFUL = 0.01  # share of pairs of gallery images
 
 
 def pairwise_distances(
@@ -27,7 +33,9 @@ def pairwise_distances(
     zero; `"euclidean"` is its root, after negative values were set to zero;
     `"cosine"` is 1 - cos(q, g), and 1 where a feature vector is zero.
 
-    A value does not depend on the other images of the call.
+    What all features, or all directions of `"cosine"`, have in common is taken off in
+    float64 where it makes up most of them, as the differences would be lost in it.
+    Otherwise a value does not depend on the other images of the call.
 
     Args:
         query_features: Shape `(num_queries, dim)`.
@@ -66,29 +74,26 @@ class FeatureDistances:
             normalised features.
 
     Raises:
-        ValueError: If the metric is unknown, the shapes do not fit, or squared norms
-            overflow float32.
+        ValueError: If the metric is unknown, the shapes do not fit, or features are not
+            finite, or too large or too small to be squared in float32.
     """
 
     def __init__(self, query_features, gallery_features, metric="sqeuclidean"):
         if metric != "chord":
             check_one_of("metric", metric, METRICS)
-        with np.errstate(over="ignore"):  # reported with the norms
-            self._parts = [
-                np.ascontiguousarray(features, dtype=np.float32)
-                for features in (query_features, gallery_features)
-            ]
-        _check_shapes(*self._parts)
+        given = [np.asarray(query_features), np.asarray(gallery_features)]
+        _check_shapes(*given)
         self._kind = _KINDS[metric]
-        self.num_queries, self.num_gallery = map(len, self._parts)
+        self.num_queries, self.num_gallery = map(len, given)
         self.num_images = self.num_queries + self.num_gallery
-        squares = np.concatenate([_squared_norms(part) for part in self._parts])
-        self._check_norms(squares)
+        with np.errstate(over="ignore", under="ignore"):  # seen in the squares
+            parts = [np.ascontiguousarray(part, np.float32) for part in given]
         if self._kind in (_COSINE, _CHORD):
-            norms = np.sqrt(squares)
-            self._terms = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
+            self._parts, terms, self._is_directed = _angles(given, parts)
         else:
-            self._terms = squares
+            self._parts, terms = _differences(given, parts)
+            self._is_directed = False
+        self._terms = np.concatenate(terms)
 
     def begin(self, rows, columns, buffer: Buffer) -> np.ndarray:
         """Returns the matrix product of two sets of images, to be finished.
@@ -104,7 +109,7 @@ class FeatureDistances:
     def finish(self, start, stop, block, rows, columns) -> None:
         """Makes distances of the rows `start` to `stop` of a block, in place."""
         left, right = self._terms[rows], self._terms[columns]
-        _finish_rows(start, stop, block, left, right, self._kind)
+        _finish_rows(start, stop, block, left, right, self._kind, self._is_directed)
 
     def distances(self, rows, columns, buffer: Buffer, workers: Workers):
         """Returns the finished block of distances of two sets of images."""
@@ -112,17 +117,45 @@ class FeatureDistances:
         workers.run(self.finish, len(block), block, rows, columns)
         return block
 
-    def _check_norms(self, squares):
-        parts = squares[: self.num_queries], squares[self.num_queries :]
-        for name, part in zip(("query", "gallery"), parts, strict=True):
-            bad = np.flatnonzero(~(part < _LARGEST_SQUARE))
-            if len(bad):
-                raise ValueError(
-                    "Features must be finite numbers, and their squared norms must fit "
-                    "in float32. Not so, or overflown in float16, in "
-                    f"{len(bad)} rows. "
-                    f"Received: {name}_features, rows {listed(bad, 10)}"
-                )
+    def doubt(self) -> str | None:
+        """Returns why a ranking by these distances means little, if it does.
+
+        Of some queries and gallery images the distances are computed in float64: many
+        may be equal, or differ by less than float32 resolves.
+        """
+        queries, gallery = (
+            np.unique(np.linspace(0, count - 1, most).astype(np.int64))
+            for count, most in zip(
+                (self.num_queries, self.num_gallery), _LOOKED_AT, strict=True
+            )
+        )
+        left, right = map(self._doubles, (queries, gallery + self.num_queries))
+        sizes, others = (np.einsum("ij,ij->i", part, part) for part in (left, right))
+        products = np.einsum("ik,jk->ij", left, right)
+        exact = np.sort(sizes[:, np.newaxis] + others - 2 * products, axis=1)
+        sizes += np.median(others)
+        equal, near = (_share_within(exact, step * sizes) for step in _STEPS)
+        if near < _DOUBTFUL:
+            return None
+        if equal < _DOUBTFUL:
+            text = (
+                f"In {near:.1%} of the pairs of gallery images rounding decides which "
+                "is nearer to a query: their distances differ by less than float32 "
+                "resolves."
+            )
+        else:
+            text = (
+                f"{equal:.1%} of the pairs of gallery images are equally far from a "
+                "query: their order in the gallery decides which comes first."
+            )
+        return f"{text} Seen in {len(queries)} queries and {len(gallery)} such images."
+
+    def _doubles(self, images):
+        """Returns features as float64, those of angles with norms of 1."""
+        features = self.features(images).astype(np.float64)
+        if self._kind in (_COSINE, _CHORD) and not self._is_directed:
+            features *= self._terms[images, np.newaxis]
+        return features
 
     def features(self, images) -> np.ndarray:
         """Returns the features of images, given by a slice or ascending numbers."""
@@ -201,6 +234,116 @@ def _check_shapes(query_features, gallery_features):
         )
 
 
+def _differences(given, parts):
+    """Returns features and their squares, less the mean where that is most of them."""
+    squares = [_squared_norms(part) for part in parts]
+    _check_rows([own < _LARGEST_SQUARE for own in squares])
+    center, mean_square = np.zeros(1), np.concatenate(squares).mean(dtype=np.float64)
+    if _has_in_common(parts, [np.ones_like(own) for own in squares], mean_square):
+        center = _center(given, False)
+        parts = [_less(part, center, False) for part in given]
+        squares = [_squared_norms(part) for part in parts]
+    largest = max(own.max(initial=0) for own in squares)
+    if largest < _LEAST_SQUARE and any(np.any(part != center) for part in given):
+        raise ValueError(
+            "Features must differ enough for the squares of their differences to be "
+            "numbers of float32. Multiply them all by the same large number. "
+            f"Received: a largest square of {largest:.3g}"
+        )
+    return parts, squares
+
+
+def _angles(given, parts):
+    """Returns features and 1 / norm, or directions less their mean, and squares.
+
+    The latter, marked by `True`, is for directions that have most in common, and for
+    features whose squares are no numbers of float32. 1 - cos(q, g) is half the squared
+    distance of the directions. The term of a vector of zeros is 0, or infinite.
+    """
+    squares = [_squared_norms(part) for part in parts]
+    is_zero = [np.zeros(len(own), bool) for own in squares]
+    if any(own.min(initial=1) < _LEAST_SQUARE for own in squares):
+        is_zero = [~part.any(axis=1) for part in given]
+    if all(
+        (zero | ((own >= _LEAST_SQUARE) & (own < _LARGEST_SQUARE))).all()
+        for own, zero in zip(squares, is_zero, strict=True)
+    ):
+        terms = [
+            np.divide(1, np.sqrt(own), out=np.zeros_like(own), where=~zero)
+            for own, zero in zip(squares, is_zero, strict=True)
+        ]
+        if not _has_in_common(parts, terms, 1):
+            return parts, terms, False
+    _check_rows([np.isfinite(part).all(axis=1) for part in given])
+    center = _center(given, True)
+    parts = [_less(part, center, True) for part in given]
+    terms = [_squared_norms(part) for part in parts]
+    for part, own, zero in zip(parts, terms, is_zero, strict=True):
+        part[zero], own[zero] = 0, np.inf
+    return parts, terms, True
+
+
+def _check_rows(is_good):
+    for name, good in zip(("query", "gallery"), is_good, strict=True):
+        bad = np.flatnonzero(~good)
+        if len(bad):
+            raise ValueError(
+                "Features must be finite numbers, and their squared norms must fit "
+                "in float32. Not so, or overflown in float16, in "
+                f"{len(bad)} rows. "
+                f"Received: {name}_features, rows {listed(bad, 10)}"
+            )
+
+
+def _has_in_common(parts, weights, mean_square):
+    """Returns whether the mean of the weighted rows is most of them."""
+    num_rows = max(sum(map(len, parts)), 1)
+    pairs = zip(weights, parts, strict=True)
+    total = sum(np.einsum("i,ij->j", own, part) for own, part in pairs)
+    mean = total.astype(np.float64) / num_rows
+    return mean @ mean > _COMMON * mean_square
+
+
+def _doubles(part, directed):
+    """Yields the rows of features as float64, some at a time, or their directions."""
+    for start in range(0, len(part), _ROWS):
+        rows = part[start : start + _ROWS].astype(np.float64)
+        if directed:
+            for order in (np.inf, 2):  # first the largest, for squares that fit
+                norms = np.linalg.norm(rows, order, axis=1, keepdims=True)
+                np.divide(rows, norms, out=rows, where=norms > 0)
+        yield rows
+
+
+def _center(given, directed):
+    """Returns the mean of all rows as float64: the row itself if they are equal."""
+    first, total = None, 0
+    for part in given:
+        for rows in _doubles(part, directed):
+            first = rows[0] if first is None else first
+            total = total + (rows - first).sum(axis=0)
+    return first + total / sum(map(len, given))
+
+
+def _less(part, center, directed):
+    """Returns features, or their directions, less a vector, as float32."""
+    out, start = np.empty(part.shape, np.float32), 0
+    with np.errstate(under="ignore"):
+        for rows in _doubles(part, directed):
+            out[start : start + len(rows)] = rows - center
+            start += len(rows)
+    return out
+
+
+def _share_within(ordered, limits):
+    """Returns the share of pairs of a row's ascending values that differ no more."""
+    num_columns, count = ordered.shape[1], 0
+    for row, limit in zip(ordered, limits, strict=True):
+        after = np.searchsorted(row, row + limit, side="right")
+        count += after.sum() - num_columns * (num_columns + 1) // 2
+    return count / max(len(ordered) * num_columns * (num_columns - 1) // 2, 1)
+
+
 def _squared_norms(features):
     with np.errstate(over="ignore", invalid="ignore"):
         return np.einsum("ij,ij->i", features, features)
@@ -248,12 +391,16 @@ def _at_least(num_rows, features):
 
 
 @compiled(fastmath={"nnan", "nsz"})
-def _finish_rows(start, stop, block, row_terms, column_terms, kind):
+def _finish_rows(start, stop, block, row_terms, column_terms, kind, is_directed):
     for i in range(start, stop):
         row, term = block[i], row_terms[i]
         if kind == _SQUARED or kind == _EUCLIDEAN:
             for j in range(row.size):
                 row[j] = (term + column_terms[j]) - np.float32(2) * row[j]
+        elif is_directed:
+            for j in range(row.size):
+                half = np.float32(0.5) * (term + column_terms[j]) - row[j]
+                row[j] = half if half < np.float32(3) else np.float32(1)  # no direction
         else:
             for j in range(row.size):
                 row[j] = np.float32(1) - row[j] * (term * column_terms[j])

@@ -32,7 +32,7 @@ def expand_features(
         metric: One of `topdb_tf.retrieval.distances.METRICS`.
 
     Returns:
-        New features of queries and gallery, float32 of the same shapes.
+        New features of queries and gallery of the same shapes, float64 if one is.
 
     Raises:
         ValueError: If `k` is below 1, shapes do not fit, or features are not finite.
@@ -41,17 +41,19 @@ def expand_features(
         >>> import numpy as np
         >>> from topdb_tf.retrieval.expansion import expand_features
         >>> expand_features(np.array([[0.0]]), np.array([[1.0], [9.0]]), k=2)
-        (array([[0.5]], dtype=float32), array([[0.5], [5. ]], dtype=float32))
+        (array([[0.5]]), array([[0.5], [5. ]]))
     """
     if k < 1:
         raise ValueError(f"`k` must be at least 1. Received: {k=}")
     source = FeatureDistances(query_features, gallery_features, metric)
     with Workers() as workers:
         neighbors = nearest_neighbors(source, k, workers=workers, memory=_BLOCK_BYTES)
-    expanded = np.empty((source.num_images, np.shape(query_features)[1]), np.float32)
+    features = np.concatenate([query_features, gallery_features])
+    features = features.astype(np.result_type(features, np.float32), copy=False)
+    expanded = np.empty_like(features)
     for start in range(0, source.num_images, _ROWS):
         ids = neighbors.ids[start : start + _ROWS]
         numbers, places = np.unique(ids, return_inverse=True)
-        near = source.features(numbers)[places.reshape(ids.shape)]
+        near = features[numbers][places.reshape(ids.shape)]
         expanded[start : start + _ROWS] = near.mean(axis=1)
     return expanded[: source.num_queries], expanded[source.num_queries :]

@@ -9,6 +9,7 @@ from topdb_tf.retrieval.parallel import Buffer, Workers, compiled
 _ROWS, _COLUMNS = 1024, 4096
 _CHUNK = 256  # columns that are compared before any is looked at
 _NARROW = 64
+_LEAST = 2.0**-90  # of the largest square: those of near images are not lost
 
 
 class Neighbors(NamedTuple):
@@ -43,7 +44,7 @@ def nearest_neighbors(
         advance: Called with the number of distances computed since its last call.
 
     Raises:
-        ValueError: If squares of distances overflow float32.
+        ValueError: If squares of distances are too large or too small for float32.
     """
     num_images = source.num_images
     k = min(k, num_images)
@@ -68,10 +69,16 @@ def nearest_neighbors(
             )
         if advance is not None:
             advance(sum(num_images - image for image in range(top, rows.stop)))
-    if not np.isfinite(neighbors.largest).all():
+    largest = neighbors.largest.max(initial=0)
+    is_lost = 0 < largest < _LEAST
+    if not largest:
+        all_images = slice(0, num_images)
+        first = source.distances(slice(0, 1), all_images, Buffer(num_images), workers)
+        is_lost = first.any()
+    if is_lost or not np.isfinite(largest):
         raise ValueError(
-            "Squares of distances must fit in float32. Scale the features down. "
-            f"Received: largest={neighbors.largest.max()}"
+            "Squares of distances must fit in float32, the smallest too. Multiply all "
+            f"features by the same number. Received: {largest=:.3g}"
         )
     return neighbors
 

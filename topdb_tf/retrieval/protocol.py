@@ -12,7 +12,7 @@ import numpy as np
 
 from topdb_tf.files import record_of
 from topdb_tf.progress import adding_up
-from topdb_tf.retrieval.distances import METRICS
+from topdb_tf.retrieval.distances import METRICS, FeatureDistances
 from topdb_tf.retrieval.features import RetrievalSet, checked_distances
 from topdb_tf.retrieval.matches import MatchIndex
 from topdb_tf.retrieval.parallel import Workers
@@ -101,12 +101,15 @@ class RetrievalResult(NamedTuple):
         seconds: Seconds of the computation.
         warmup_seconds: Seconds before it, in which kernels were compiled, or read from
             disk; almost zero from the second call on.
+        warning: Why the ranking means little, if it does; see
+            `topdb_tf.retrieval.distances.FeatureDistances.doubt`.
     """
 
     scores: RetrievalScores
     protocol: Protocol
     seconds: float
     warmup_seconds: float
+    warning: str | None = None
 
     @classmethod
     def from_dict(cls, record: Mapping) -> "RetrievalResult":
@@ -130,6 +133,7 @@ class RetrievalResult(NamedTuple):
             record_of(Protocol, record["protocol"]),
             record.get("seconds", math.nan),
             record.get("warmup_seconds", math.nan),
+            record.get("warning"),
         )
 
     def to_dict(self) -> dict:
@@ -138,8 +142,10 @@ class RetrievalResult(NamedTuple):
         del scores["queries"]
         cmc = {str(k): float(share) for k, share in enumerate(scores.pop("cmc"), 1)}
         num_valid_queries = scores.pop("num_valid_queries")
+        warning = {} if self.warning is None else {"warning": self.warning}
         return {
             **scores,
+            **warning,
             "cmc": cmc,
             "num_valid_queries": num_valid_queries,
             "protocol": self.protocol.to_dict(),
@@ -188,12 +194,9 @@ def score(
     warm_up = perf_counter()
     _compile_kernels(rerank is not None)
     start = perf_counter()
+    source = ranked_distances(retrieval_set, metric, rerank)
     blocks = distance_blocks(
-        retrieval_set,
-        metric=metric,
-        rerank=rerank,
-        memory_limit=memory_limit,
-        progress=progress,
+        source, rerank=rerank, memory_limit=memory_limit, progress=progress
     )
     judge = _judge(retrieval_set, ignore_cameras, single_shot)
     scores = summarize([judge(block, workers) for block, workers in blocks], _MAX_RANK)
@@ -209,13 +212,27 @@ def score(
         num_valid_queries=scores.num_valid_queries,
         split_sha256=_split_hash(retrieval_set),
     )
-    return RetrievalResult(scores, protocol, perf_counter() - start, start - warm_up)
+    seconds, warning = perf_counter() - start, source.doubt()
+    return RetrievalResult(scores, protocol, seconds, start - warm_up, warning)
+
+
+def ranked_distances(
+    retrieval_set: RetrievalSet, metric: str, rerank: Reranking | None = None
+) -> FeatureDistances:
+    """Returns the distances that a gallery is ranked by, or that are re-ranked.
+
+    Raises:
+        ValueError: If the metric is unknown, or the set does not hold together.
+    """
+    check_one_of("metric", metric, METRICS)
+    if rerank is not None:
+        metric = _RERANKED_METRICS[metric == "cosine", rerank.input]
+    return checked_distances(retrieval_set, metric)
 
 
 def distance_blocks(
-    retrieval_set: RetrievalSet,
+    source: FeatureDistances,
     *,
-    metric: str,
     rerank: Reranking | None = None,
     memory_limit: int = MEMORY_LIMIT,
     progress: Callable[[int, int], None] | None = None,
@@ -223,19 +240,14 @@ def distance_blocks(
     """Returns an iterator over blocks of distances, and the threads that work on them.
 
     Args:
-        retrieval_set: Features and identities.
-        metric: `"sqeuclidean"`, `"euclidean"` or `"cosine"`.
+        source: What `ranked_distances` returned for the same re-ranking.
         rerank: Parameters of the re-ranking. Defaults to none.
         memory_limit: Bytes that may be taken above the features, as float32.
         progress: Called with the work done and all of it, in arbitrary units.
 
     Raises:
-        ValueError: As `score`, before the first block is asked for.
+        ValueError: If the memory does not suffice, before the first block is asked for.
     """
-    check_one_of("metric", metric, METRICS)
-    if rerank is not None:
-        metric = _RERANKED_METRICS[metric == "cosine", rerank.input]
-    source = checked_distances(retrieval_set, metric)
     memory = _block_memory(source, rerank, memory_limit)
     advance = adding_up(progress, _num_distances(source, rerank))
 

@@ -8,7 +8,11 @@ import numpy as np
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.matches import MatchIndex
 from topdb_tf.retrieval.parallel import compiled
-from topdb_tf.retrieval.protocol import Reranking, distance_blocks
+from topdb_tf.retrieval.protocol import (
+    Reranking,
+    distance_blocks,
+    ranked_distances,
+)
 from topdb_tf.retrieval.ranking import CountedRanks, joined
 
 
@@ -157,9 +161,8 @@ def ranked_lists(
     """
     if k < 1:
         raise ValueError(f"`k` must be at least 1. Received: {k=}")
-    blocks = distance_blocks(
-        retrieval_set, metric=metric, rerank=rerank, progress=progress
-    )
+    source = ranked_distances(retrieval_set, metric, rerank)
+    blocks = distance_blocks(source, rerank=rerank, progress=progress)
     index = MatchIndex(retrieval_set.identities, ignore_cameras=ignore_cameras)
     index.check_any()
     judge = CountedRanks(index)

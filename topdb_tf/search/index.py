@@ -16,7 +16,7 @@ from topdb_tf.search.manifest import (
 from topdb_tf.search.scan import exact_neighbors, refined
 
 _ATTEMPTS = 5
-_LARGEST_SQUARE = np.finfo(np.float32).max / 8
+_LARGEST_SQUARE, _LEAST_SQUARE = np.finfo(np.float32).max / 8, 2.0**-80
 _READERS_ERRORS = (ValueError, KeyError, OSError, EOFError)
 
 
@@ -162,16 +162,20 @@ def checked_features(features: np.ndarray, manifest: Manifest) -> np.ndarray:
             f"Features must be floats of the shape (num_images, {dim}), as those of "
             f"the index. Received: {features.dtype} of shape {features.shape}"
         )
-    with np.errstate(over="ignore", invalid="ignore"):
-        features = np.ascontiguousarray(features, dtype=np.float32)
+    given = features
+    with np.errstate(all="ignore"):
+        features = np.ascontiguousarray(given, dtype=np.float32)
         squares = np.einsum("ij,ij->i", features, features)
     bad = ~(squares < _LARGEST_SQUARE)
+    if squares.max(initial=0) < _LEAST_SQUARE:
+        bad |= given.any(axis=1)  # all would be equally far
     if metric == "cosine":
         bad |= squares == 0
     if bad.any():
         zero = ", and not all zero" if metric == "cosine" else ""
         raise ValueError(
-            f"Features must be finite numbers, small enough to be squared{zero}. "
+            "Features must be finite numbers, neither too large nor too small to be "
+            f"squared in float32{zero}. "
             f"Received: {bad.sum()} rows that are not, the first row "
             f"{np.flatnonzero(bad)[0]}"
         )

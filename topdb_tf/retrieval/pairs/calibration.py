@@ -78,7 +78,8 @@ class Calibrated:
     """Thresholds, found on one half of the persons and measured on the other.
 
     There is an operating point for each wanted rate, in their order. Images are left
-    out of which nobody knows whom they show.
+    out of which nobody knows whom they show. The warning says why distances mean
+    little, if they do.
     """
 
     operating_points: tuple[OperatingPoint, ...]
@@ -88,6 +89,7 @@ class Calibrated:
     num_left_out: int
     confidence: float
     roc: CompactRoc
+    warning: str | None = None
 
 
 def calibration_of(
@@ -153,6 +155,7 @@ def calibration_of(
         num_left_out=num_images - num_used,
         confidence=CONFIDENCE,
         roc=roc,
+        warning=first.doubt(),
     )
 
 

@@ -133,6 +133,10 @@ class PairDistances:
         """Numbers of all pairs; takes memory for each pair of cameras."""
         return pair_totals(self._identities, ignore_cameras=self._ignore_cameras)
 
+    def doubt(self) -> str | None:
+        """Returns why these distances mean little, if they do."""
+        return self._source.doubt()
+
     @property
     def num_distances(self) -> int:
         """Number of distances of one pass over the pairs."""
