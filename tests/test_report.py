@@ -26,7 +26,7 @@ from topdb_tf.report.page import Contents, check_page
 from topdb_tf.report.parts import cmc_drawing
 from topdb_tf.report.thumbnails import Thumbnails
 from topdb_tf.retrieval.features import RetrievalSet
-from topdb_tf.retrieval.paired import paired_difference
+from topdb_tf.retrieval.pairs.paired import paired_difference
 from topdb_tf.retrieval.protocol import score
 from topdb_tf.retrieval.rank_lists import DRAWN, HIGHEST, LOWEST, WRONG, RankLists
 from topdb_tf.runs.folder import open_run

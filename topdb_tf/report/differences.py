@@ -11,7 +11,7 @@ from topdb_tf.evaluate.trainings import Training
 from topdb_tf.files import plain
 from topdb_tf.fit.info import run_info
 from topdb_tf.report.words import warnings_of
-from topdb_tf.retrieval.paired import PairedDifference, paired_difference
+from topdb_tf.retrieval.pairs.paired import PairedDifference, paired_difference
 from topdb_tf.retrieval.protocol import Protocol, RetrievalResult
 from topdb_tf.runs.recipes import FREE_SETTINGS, flat_settings, yaml_text
 from topdb_tf.texts import Table, signed

@@ -50,7 +50,7 @@ def paired_difference(
 
     Example:
         >>> import numpy as np
-        >>> from topdb_tf.retrieval.paired import paired_difference
+        >>> from topdb_tf.retrieval.pairs.paired import paired_difference
         >>> found = paired_difference(
         ...     np.array([0.2, 0.4]), np.array([0.6, 0.4]), np.array([1, 2]))
         >>> round(found.mean, 6), found.num_better, found.num_worse
