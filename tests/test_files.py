@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 import topdb_tf
+from topdb_tf.data.image_files import list_images
 from topdb_tf.files import (
     contents_of,
+    files_below,
     partial_path,
     remove_whole,
     user_path,
@@ -181,3 +183,44 @@ def test_without_a_home_there_is_no_error(monkeypatch):
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as it then does
     assert user_path("~/a.csv") == Path("~/a.csv")
+
+
+def test_all_files_below_a_folder_are_listed_those_behind_links_too(tmp_path):
+    for name in ("a/1.jpg", "a/b/2.jpg", "c.txt", "a.jpg"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "3.jpg").touch()
+    (tmp_path / "in" / "d").symlink_to(tmp_path / "out")
+    (tmp_path / "in" / "lost.jpg").symlink_to("nowhere")
+    (tmp_path / "in" / ".partial-12345678").mkdir()
+    (tmp_path / "in" / ".partial-12345678" / "new.jpg").touch()
+    found = files_below(tmp_path / "in")
+    assert [str(path.relative_to(tmp_path / "in")) for path in found] == [
+        "a/1.jpg",
+        "a/b/2.jpg",
+        "a.jpg",
+        "c.txt",
+        "d/3.jpg",
+        "lost.jpg",
+    ]
+    (tmp_path / "out" / "up").symlink_to(tmp_path / "in")
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        list(files_below(tmp_path / "in"))
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out_in_silence(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b.jpg").touch()
+    iterdir = Path.iterdir
+
+    def denied(path):
+        if path.name == "a":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(PermissionError):
+        list(files_below(tmp_path))
+    with pytest.raises(PermissionError):
+        list_images([tmp_path])

@@ -739,3 +739,12 @@ def test_a_name_that_begins_with_a_tilde_is_a_name(tmp_path):
     images = ("~a.jpg", "~root.jpg", *GIVEN_IMAGES[2:])
     split = read(write(tmp_path, text, images=images))
     assert [r.path for r in split.train] == [tmp_path / image for image in images[:2]]
+
+
+def test_a_link_that_leads_nowhere_is_not_left_out_in_silence(tmp_path):
+    names = [f"{person}/{camera}/1.jpg" for person in "abcd" for camera in "xy"]
+    touch(tmp_path / "people", *names)
+    (tmp_path / "people" / "a" / "x" / "2.jpg").symlink_to("nowhere.jpg")
+    split = read(tmp_path / "people")
+    read_images = [record.path for part in PARTS for record in getattr(split, part)]
+    assert tmp_path / "people" / "a" / "x" / "2.jpg" in read_images

@@ -129,6 +129,24 @@ def contents_of(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if not path.name.startswith(partial)]
 
 
+def files_below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Yields the files of a folder and of those in it, links followed, by their names.
+
+    Unlike `Path.rglob` it leaves no folder out in silence.
+
+    Raises:
+        OSError: If a folder cannot be read, or a link leads to one that it is in.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(folder))
+    for path in sorted(contents_of(folder)):
+        if path.is_dir():
+            yield from files_below(path, (*above, real))
+        else:
+            yield path
+
+
 def _new_partial(folder, stack):
     """Returns a new hidden folder in another, which goes when the stack is closed."""
     while True:

@@ -121,7 +121,7 @@ def _check_no_images(top, folder):
 
 
 def _images(folder, skipped):
-    files = [path for path in folder.iterdir() if path.is_file()]
+    files = [path for path in folder.iterdir() if not path.is_dir()]
     images = sorted((p for p in files if is_image(p)), key=lambda p: p.name)
     hidden = {path for path in files if path.name.startswith(".")}
     skipped += sorted({*files} - {*images} - hidden)

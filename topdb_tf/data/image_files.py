@@ -1,11 +1,11 @@
 """The image files that a user names."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from topdb_tf.data.market import is_image
+from topdb_tf.files import files_below
 
 
 class ImageList(NamedTuple):
@@ -43,14 +43,7 @@ def list_images(places: Sequence[Path]) -> ImageList:
     for place in map(Path, places):
         if not place.exists():
             raise FileNotFoundError(f"There is no image file or folder {place}.")
-        if not place.is_dir():
-            files.append(place)
-            continue
-        inside = []
-        # (`rglob` leaves out, without a word, the folders that it may not read.)
-        for folder, _, names in os.walk(place, onerror=_raise):
-            inside += [Path(folder, name) for name in names]
-        files += sorted(inside)
+        files += files_below(place) if place.is_dir() else [place]
     files = list(dict.fromkeys(files))
     paths = tuple(path for path in files if is_image(path))
     if not paths:
@@ -59,7 +52,3 @@ def list_images(places: Sequence[Path]) -> ImageList:
             f" {', '.join(str(place) for place in places) or 'nothing'}"
         )
     return ImageList(paths, tuple(path for path in files if not is_image(path)))
-
-
-def _raise(error):
-    raise error

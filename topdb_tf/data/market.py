@@ -72,7 +72,7 @@ def list_part(folder: Path, part: str) -> PartFolder:
         with os.scandir(folder) as entries:
             for entry in entries:
                 path = folder / entry.name
-                is_read = is_image(path) and entry.is_file()
+                is_read = is_image(path) and not entry.is_dir()
                 (images if is_read else others).append(path)
     records, unnamed = [], []
     for path in sorted(images):

@@ -21,6 +21,7 @@ from topdb_tf.evaluate.scores import (
     spread,
 )
 from topdb_tf.evaluate.trainings import deciding_settings
+from topdb_tf.files import files_below
 from topdb_tf.runs.folder import Run, open_run
 from topdb_tf.runs.recipes import nearest_recipe, settings_text
 
@@ -123,8 +124,9 @@ def _scored_runs(folders, notes):
                 f"There is no folder {folder}. Train with `topdb-tf fit`, or name the "
                 "folder of a run."
             )
-        for file in sorted(folder.rglob("config.yaml")):
-            paths.setdefault(file.parent.resolve(), file.parent)
+        for file in files_below(folder):
+            if file.name == "config.yaml":
+                paths.setdefault(file.parent.resolve(), file.parent)
     scored = {}
     for path in paths.values():
         run = open_run(path)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from topdb_tf.files import contents_of
 from topdb_tf.runs.folder import Run, RunFolder, open_run
 from topdb_tf.runs.recipes import NEUTRAL_SETTINGS, flat_settings
 from topdb_tf.runs.settings import Config
@@ -48,7 +49,9 @@ def trainings_of(
     names = [folder.resolve().name for folder in folders]
     trainings = []
     for folder, name in zip(folders, names, strict=True):
-        seeds = sorted(folder.glob("seed-*/config.yaml"), key=_seed)
+        inside = contents_of(folder) if folder.is_dir() else []
+        seeds = [path / "config.yaml" for path in inside if path.match("seed-*")]
+        seeds = sorted(filter(Path.is_file, seeds), key=_seed)
         is_run = RunFolder(folder).holds_run or not seeds
         paths = [folder] if is_run else [config.parent for config in seeds]
         label = name if names.count(name) == 1 else str(folder)

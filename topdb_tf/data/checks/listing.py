@@ -21,6 +21,7 @@ from topdb_tf.data.own_images import (
 )
 from topdb_tf.data.partition import split_of
 from topdb_tf.data.records import DatasetCard, Split, load_card
+from topdb_tf.files import files_below
 from topdb_tf.texts import counted
 
 OTHER_FORMATS = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".jfif", ".heic", ".avif")
@@ -156,7 +157,7 @@ def _findings_of_names(part, content):
 
 
 def _findings_of_others(part, others):
-    nested = [p for p in others if p.is_dir() and any(map(is_image, p.rglob("*")))]
+    nested = [p for p in others if p.is_dir() and any(map(is_image, files_below(p)))]
     yield from findings_of_files(
         "error",
         "nested",
