@@ -315,7 +315,7 @@ def test_connections_that_the_server_closed_are_replaced(stand_in, paths):
     idle = list(client.connection._idle.queue)
     assert len(idle) > 1
     for connection in idle:
-        connection.sock.shutdown(socket.SHUT_RDWR)
+        connection.sock._sock.shutdown(socket.SHUT_RDWR)
     # One dead connection tells of the others: the second attempt takes a new one.
     np.testing.assert_array_equal(client.embed(paths).embeddings, expected())
     client.connection.close()

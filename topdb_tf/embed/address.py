@@ -1,5 +1,6 @@
 """Where a model server is, and which of its models is asked."""
 
+import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -32,6 +33,11 @@ class ServerAddress(NamedTuple):
     def __str__(self):
         return f"{self.host}:{self.port}"
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the server is on this machine, where no proxy leads to."""
+        return self.host in ("localhost", "[::1]") or self.host.startswith("127.")
+
 
 class ModelChoice(NamedTuple):
     """Which model of a server is asked.
@@ -58,8 +64,9 @@ def parse_address(server: str, protocol: str | None = None) -> ServerAddress:
         protocol: "rest" or "grpc".
 
     Raises:
-        ValueError: If there is no port, or scheme and protocol are not what they can
-            be or contradict each other.
+        ValueError: If there is no port, scheme and protocol are not what they can be
+            or contradict each other, or there is more than an address, such as the
+            model.
 
     Example:
         >>> from topdb_tf.embed.address import parse_address
@@ -72,9 +79,21 @@ def parse_address(server: str, protocol: str | None = None) -> ServerAddress:
     parts = urlsplit(server if has_scheme else f"//{server}")
     try:
         host, port = parts.hostname, parts.port
-    except ValueError:  # a port that is no number
+        (host or "").encode("idna")  # as the system's resolver would
+    except ValueError:  # a port that is no number, a host that can be none
         host = port = None
-    if not host or port is None or (has_scheme and parts.scheme not in _SCHEMES):
+    path, _, model = parts.path.partition("/v1/models")
+    if model or parts.path.rstrip("/").endswith("/v1"):
+        name = re.sub(r"[:/].*", "", model.lstrip("/")) or "NAME"
+        start = server.partition("/v1")[0]
+        raise ValueError(
+            "The server is named without the path of a model: --server "
+            f"{start} --model-name {name}. Received: server={server!r}"
+        )
+    is_known = not has_scheme or parts.scheme in _SCHEMES
+    has_more = "@" in parts.netloc or parts.query or parts.fragment
+    is_odd = has_more or re.search(r"[\s\x00-\x1f\x7f]", server)
+    if not host or not port or not is_known or is_odd:
         raise ValueError(
             "The server must be HOST:PORT, or one of "
             f"{', '.join(f'{scheme}://HOST:PORT' for scheme in _SCHEMES)}. "
@@ -86,6 +105,11 @@ def parse_address(server: str, protocol: str | None = None) -> ServerAddress:
         raise ValueError(
             'The protocol must be "rest" or "grpc", and that of the address. '
             f"Received: protocol={protocol!r}, server={server!r}"
+        )
+    if named == "grpc" and path.strip("/"):
+        raise ValueError(
+            f"The server must be HOST:PORT for gRPC, without a path. "
+            f"Received: server={server!r}"
         )
     host = f"[{host}]" if ":" in host else host
     return ServerAddress(named, host, port, tls, parts.path.rstrip("/"))

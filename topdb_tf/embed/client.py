@@ -114,7 +114,7 @@ class ServingClient:
         paths: Sequence[Path | str],
         *,
         skip_bad: bool = False,
-        timeout: float | None = None,
+        timeout: float | Deadline | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> EmbeddedFiles:
         """Returns the embeddings of image files, in their order.
@@ -125,7 +125,8 @@ class ServingClient:
             paths: JPEG or PNG files.
             skip_bad: Whether an image that cannot be read or embedded is left out
                 and listed. Otherwise it ends everything.
-            timeout: Seconds for all of it; as long as it takes if it is `None`.
+            timeout: Seconds for all of it, or the end of the time of more than it; as
+                long as it takes if it is `None`.
             progress: Called with the number of files done and of all.
 
         Raises:
@@ -136,7 +137,8 @@ class ServingClient:
         """
         if not len(paths):
             raise ValueError("There must be an image to embed. Received: no paths")
-        task = _Task(self, skip_bad, Deadline(timeout))
+        deadline = timeout if isinstance(timeout, Deadline) else Deadline(timeout)
+        task = _Task(self, skip_bad, deadline)
         self.version = task.ask(self.connection.resolve_version)
         starts = range(0, len(paths), self.batch_size)
         parts, done = [], 0
@@ -211,6 +213,12 @@ class _Task:
             raise ServingError(
                 "The server refuses images that it takes alone: it puts bad images of "
                 "others into the same batch. Ask it not to batch requests."
+            )
+        if images and (is_bad := ~np.isfinite(embeddings).all(axis=1)).any():
+            first = paths[indices[np.flatnonzero(is_bad)[0]]]
+            raise ServingError(
+                "Embeddings must be finite: is the model a trained one? Received: "
+                f"{is_bad.sum()} that are not, the first of {first}"
             )
         in_order = tuple(failures[index] for index in sorted(failures))
         return EmbeddedFiles(embeddings, np.array(indices, np.int64), in_order)

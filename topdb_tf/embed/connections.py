@@ -1,5 +1,7 @@
 """Connections to model servers, by their addresses."""
 
+import re
+import ssl
 from pathlib import Path
 
 from topdb_tf.embed.address import ModelChoice, parse_address
@@ -18,8 +20,9 @@ def connect(
     the certificates (PEM) in `ca_file` are trusted, for TLS.
 
     Raises:
-        ValueError: If the address cannot be one, if both version and label are
-            chosen, or if gRPC is not installed.
+        ValueError: If the address or the name of the model cannot be one, if both
+            version and label are chosen, if the file holds no certificates, or if gRPC
+            is not installed.
     """
     address = parse_address(server, protocol)
     model = model or ModelChoice()
@@ -28,6 +31,24 @@ def connect(
             "A version is chosen by its number or by a label. "
             f"Received: version={model.version}, label={model.label!r}"
         )
+    for name in (model.name, model.label or "-"):
+        # What TensorFlow Serving tells from the rest of an address, in REST.
+        if not name.strip() or re.search(r"[/:\x00-\x1f\x7f]", name):
+            raise ValueError(
+                "The name and the label of a model must be texts without a slash, a "
+                f"colon or a control character. Received: {name!r}"
+            )
+    if model.version is not None and not 0 <= model.version < 2**63:
+        raise ValueError(
+            f"A version must be a whole number from 0. Received: {model.version}"
+        )
+    if ca_file is not None:
+        try:
+            ssl.create_default_context(cafile=ca_file)
+        except ssl.SSLError as error:
+            raise ValueError(
+                f"{ca_file} must hold certificates (PEM). Received: {error}"
+            ) from error
     if address.protocol == "rest":
         from topdb_tf.embed.rest import RestConnection
 

@@ -14,8 +14,9 @@ from topdb_tf.data.records import ImageRecord, camids_of, pids_of
 from topdb_tf.embed.address import ModelChoice, parse_address
 from topdb_tf.embed.client import ServingClient
 from topdb_tf.embed.connections import connect
-from topdb_tf.embed.errors import Failure, failure_lines
+from topdb_tf.embed.errors import Failure, ServingError, failure_lines
 from topdb_tf.embed.model_probes import keras_file, probe_features
+from topdb_tf.embed.retries import Deadline
 from topdb_tf.files import check_new_file, plain, whole_file
 from topdb_tf.progress import progress_bar
 from topdb_tf.runs.machine import load_tensorflow
@@ -209,24 +210,25 @@ def embed_files(source: Source, paths: Sequence[Path]) -> Embedding:
 
     Raises:
         FileNotFoundError: If there is no such model.
-        ValueError: If an image is bad, or an embedding is not finite.
-        ServingError: If the server fails.
+        ValueError: If an image is bad.
+        ServingError: If the server fails, or an embedding is not finite.
     """
     with open_client(source) as client:
+        deadline = Deadline(source.timeout)
+        probes = probe_features(client, deadline)  # what is wrong is said at once
         start = time.perf_counter()
         with progress_bar("embedding") as progress:
             features, kept, failures = client.embed(
                 paths,
                 skip_bad=source.skip_bad,
-                timeout=source.timeout,
+                timeout=deadline,
                 progress=progress,
             )
         seconds = time.perf_counter() - start
-        is_bad = ~np.isfinite(features).all(axis=1)
-        if is_bad.any():
-            raise ValueError(
-                "Embeddings must be finite: is the model a trained one? Received: "
-                f"{is_bad.sum()} that are not, the first of {paths[kept[is_bad][0]]}"
+        if features.shape[1] != probes.shape[1]:
+            raise ServingError(
+                "All embeddings must have the same length: did the model change "
+                f"meanwhile? Received: {features.shape[1]} and {probes.shape[1]}"
             )
         records = [_record_of(paths[place]) for place in kept]
         return Embedding(
@@ -234,7 +236,7 @@ def embed_files(source: Source, paths: Sequence[Path]) -> Embedding:
             paths=[str(paths[place]) for place in kept],
             pids=pids_of(records),
             camids=camids_of(records),
-            probes=probe_features(client),
+            probes=probes,
             kept=kept,
             failures=failures,
             version=client.version,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-_NAMED_IMAGE = re.compile(r"image_bytes\[(\d+)\][:,]?([^\n\]]*)")
+_NAMED_IMAGE = re.compile(r"image_bytes\[(\d{1,9})\][:,]?([^\n\]]*)")
 
 
 class ServingError(Exception):

@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 
 from topdb_tf.embed.client import ServingClient
+from topdb_tf.embed.errors import ServingError
+from topdb_tf.embed.retries import Deadline
 from topdb_tf.export.probes import probe_images
 from topdb_tf.files import sha256_of, temporary_folder
 from topdb_tf.runs.folder import RunFolder
@@ -59,16 +61,34 @@ def recorded_model(
     )
 
 
-def probe_features(client: ServingClient) -> np.ndarray:
+def probe_features(
+    client: ServingClient, deadline: Deadline | None = None
+) -> np.ndarray:
     """Returns the embeddings of four drawn images, float32 `(4, dim)`.
 
     The images are the same everywhere and always, in files without loss.
+
+    Raises:
+        ServingError: If the model does not tell them apart, or gives them embeddings
+            that depend on their order, as those of another image do.
     """
     with temporary_folder() as folder:
         paths = [folder / f"{number}.png" for number in range(_NUM_PROBES)]
         for path, image in zip(paths, probe_images(_NUM_PROBES), strict=True):
             Image.fromarray(image).save(path)
-        return client.embed(paths).embeddings
+        probes = client.embed(paths, timeout=deadline).embeddings
+        backwards = client.embed(paths[::-1], timeout=deadline).embeddings[::-1]
+    if not (probes != probes[0]).any():
+        raise ServingError(
+            "The model must tell images apart: four drawn ones have one and the same "
+            f"embedding. Is it a trained one? Received: {probes[0, :3].tolist()} …"
+        )
+    if not _largest_difference(backwards, probes) <= _LARGEST_DIFFERENCE:
+        raise ServingError(
+            "The embeddings of a model must be in the order of the images: those of "
+            "four drawn ones change with it."
+        )
+    return probes
 
 
 def check_same_model(probes: np.ndarray | None, model: RecordedModel | None) -> None:
@@ -79,11 +99,7 @@ def check_same_model(probes: np.ndarray | None, model: RecordedModel | None) -> 
     """
     if probes is None or model is None:
         return
-    expected, difference = np.float64(model.probe_features()), np.inf
-    if probes.dtype.kind == "f" and probes.shape == expected.shape:
-        lengths = np.linalg.norm(expected, axis=1).clip(min=1e-12)
-        distances = np.linalg.norm(np.float64(probes) - expected, axis=1)
-        difference = (distances / lengths).max()
+    difference = _largest_difference(probes, model.probe_features())
     if not difference <= _LARGEST_DIFFERENCE:  # nor if it is not a number
         raise ValueError(
             "Images must be embedded by the model that made the index, "
@@ -91,6 +107,14 @@ def check_same_model(probes: np.ndarray | None, model: RecordedModel | None) -> 
             "nothing. Name that model, or build an index with the other one. "
             f"Received: embeddings of drawn images that differ by {difference:.1%}"
         )
+
+
+def _largest_difference(probes, expected):
+    """Returns the largest distance between two embeddings of an image, as a share."""
+    if probes.dtype.kind != "f" or probes.shape != expected.shape:
+        return np.inf
+    lengths = np.linalg.norm(np.float64(expected), axis=1).clip(min=1e-12)
+    return (np.linalg.norm(np.float64(probes) - expected, axis=1) / lengths).max()
 
 
 def keras_file(model: Path | None) -> Path | None:
