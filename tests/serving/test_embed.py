@@ -190,7 +190,7 @@ def test_one_version_may_be_named_by_its_folder(model_folder, photos, out):
 def test_embeddings_that_are_not_finite_are_refused(tmp_path, photos, out):
     write_tiny_model(tmp_path / "broken", factor=float("nan"))
     answer = topdb("embed", photos, "--model", tmp_path / "broken", "--out", out)
-    refused(answer, "must be finite", "3 that are not", "a.jpg")
+    refused(answer, "must be finite", "4 that are not", "drawn-0.png")
     assert not out.exists()
 
 

@@ -128,10 +128,10 @@ def test_a_damaged_or_odd_file_of_features_is_explained(images, index, tmp_path)
     for odd in (
         {"paths": ["one"]},
         {"paths": [1, 2]},
-        {"pids": [0.5, 1.0]},
+        {"pids": [1, 2, 3]},
         {"pids": [[1, 2]]},
         {"camids": np.array([1, 2**63], np.uint64)},
     ):
         np.savez(path, features=whole, **odd)
-        refused(topdb("index", "query", index, path), *odd, "2 images")
-        refused(topdb("index", "add", index, path), *odd, "2 images")
+        refused(topdb("index", "query", index, path), *odd)
+        refused(topdb("index", "add", index, path), *odd)

@@ -33,7 +33,7 @@ _TYPES = (
 )
 _USER_ERRORS = {  # what gRPC says of a server that would do no better later
     "larger than max": "its messages are bounded: take a smaller --batch-size",
-    "http1": "it does not speak gRPC: if it is the port of REST, name it http://{}",
+    "HTTP/2": "it does not speak gRPC: if it is the port of REST, name it http://{}",
     "Domain name not found": "there is no such host",
     "certificate": "its certificate is not trusted: see --ca-file",
 }
