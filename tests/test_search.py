@@ -233,6 +233,20 @@ def test_a_change_that_fails_leaves_the_old_index(place, monkeypatch, name, chan
     assert {path.name for path in place.iterdir()} == named | {"index.json"}
 
 
+@pytest.mark.parametrize("name", ["append_features", "write_file"])
+def test_a_new_index_that_fails_leaves_nothing(place, monkeypatch, name):
+    works = getattr(files, name)
+
+    def fails(*arguments):
+        works(*arguments)
+        raise OSError("disk full")
+
+    monkeypatch.setattr(files, name, fails)
+    with pytest.raises(OSError, match="disk full"):
+        create_index(place, drawn(20), names(20))
+    assert not place.exists()
+
+
 def add_one(place, number):
     add_entries(place, drawn(1, seed=number), [f"of process {number}"])
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from topdb_tf import __version__
-from topdb_tf.files import record_of
+from topdb_tf.files import record_of, temporary_folder
 from topdb_tf.progress import Verbosity, verbosity
 
 _WORTHWHILE = 1.2  # a half precision must be this much faster to be chosen
@@ -206,7 +206,8 @@ def _import_keras():
         importlib.import_module("keras")
     except (ValueError, AttributeError, TypeError, OSError):  # at its keras.json
         home = os.environ.get("KERAS_HOME")
-        with tempfile.TemporaryDirectory() as os.environ["KERAS_HOME"]:
+        with temporary_folder() as folder:
+            os.environ["KERAS_HOME"] = str(folder)
             importlib.import_module("keras")
         del os.environ["KERAS_HOME"]
         if home is not None:

@@ -17,6 +17,7 @@ from topdb_tf.search.manifest import (
     METRICS,
     IndexFiles,
     Manifest,
+    clear_away,
     read_manifest,
     write_manifest,
 )
@@ -77,7 +78,13 @@ def create_index(
     with _held(folder):
         if (folder / MANIFEST).exists():
             raise FileExistsError(f"Another process has just built {folder}.")
-        _rewrite(folder, manifest, features, entries, progress)
+        try:
+            _rewrite(folder, manifest, features, entries, progress)
+        except BaseException:
+            clear_away(folder)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            raise
 
 
 def add_entries(

@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import json
 import re
+from collections.abc import Set
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -158,7 +159,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     if manifest.approximate_rows is None:
         del values["approximate_rows"]
     write_whole(folder / MANIFEST, json.dumps(values, indent=1) + "\n")
-    names = {file.name for file in manifest.files.written()}
+    clear_away(folder, {file.name for file in manifest.files.written()})
+
+
+def clear_away(folder: Path, names: Set[str] = frozenset()) -> None:
+    """Removes the files of an index that are not among those of some names."""
     for pattern in PATTERNS:
         for path in folder.glob(pattern):
             if path.name not in names:
