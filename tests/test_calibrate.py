@@ -11,8 +11,10 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import calibrations
 from topdb_tf.cli import main
 from topdb_tf.data.drawn.synthetic import write_synthetic
+from topdb_tf.evaluate.calibrate import calibration_lines, read_calibration
 from topdb_tf.files import plain, record_of
 from topdb_tf.model.backbones import tiny
 from topdb_tf.model.network import build_network, embedder
@@ -28,6 +30,7 @@ from topdb_tf.retrieval.pairs.intervals import Share, share_of_pairs
 from topdb_tf.retrieval.pairs.operating_points import compact_roc, threshold_at
 from topdb_tf.retrieval.pairs.pair_counts import PairDistances, pair_totals
 from topdb_tf.retrieval.pairs.verification import roc_curve
+from topdb_tf.runs.folder import open_run
 from topdb_tf.texts import rate_text
 
 CELL = 1 / 2048  # how far a threshold may be rounded up, as a share of it
@@ -452,6 +455,19 @@ def test_people_are_told_the_rates(run):
     calibration = json.loads((run / "calibration.json").read_text())
     assert (calibration["metric"], calibration["seed"]) == ("cosine", 3)
     assert calibration["model"] == "embedder_best.keras"
+
+
+def test_cameras_have_the_names_that_their_owner_gave_them(run):
+    worst = {"cameras": [1, 3], "false_match_rate": 0.25}
+    calibrations.write_calibration(
+        run,
+        operating_points=[calibrations.point(0.01, 0.5, worst_cameras=worst)],
+        camera_names={"1": "door", "2": "yard"},
+    )
+    calibration = read_calibration(open_run(run))
+    lines = calibration_lines(calibration)
+    assert "  worst cameras: door and 3, 25%" in lines
+    assert calibration.to_dict()["camera_names"] == {"1": "door", "2": "yard"}
 
 
 def test_too_small_a_rate_is_refused_before_anything_is_embedded(run, monkeypatch):

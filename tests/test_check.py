@@ -1,10 +1,11 @@
 """What the check of a data set finds, and what it leaves alone."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from topdb_tf.data.checks.split import check_split
+from topdb_tf.data.checks.split import check_split, check_test
 from topdb_tf.data.records import ImageRecord, Split
 
 
@@ -32,6 +33,36 @@ def only_finding(split, images_per_pid=2, **options):
 
 def test_a_sound_data_set_has_no_findings():
     assert check_split(own_split(), images_per_pid=2) == []
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "images_per_pid", "fit"),
+    [(4, 2, None), (5, 2, None), (6, 2, 4), (64, 4, 8), (None, 4, None)],
+)
+def test_a_batch_of_more_identities_than_there_are(batch_size, images_per_pid, fit):
+    split = own_split(train=records(*[(pid, n) for pid in (1, 2) for n in range(4)]))
+    findings = check_split(split, images_per_pid=images_per_pid, batch_size=batch_size)
+    assert [finding.kind for finding in findings] == ["few-pids"] * bool(fit)
+    for finding in findings:
+        assert finding.severity == "warning"
+        assert "data.batch_size, data.images_per_pid" in finding.message
+        assert "the 2 training identities of own" in finding.message
+        assert f"--set data.batch_size={fit}," in finding.fix
+        again = check_split(split, images_per_pid=images_per_pid, batch_size=fit)
+        assert again == []
+
+
+def test_what_cannot_be_scored_is_refused_and_training_images_do_not_matter():
+    check_test(own_split(train=()))
+    with pytest.raises(ValueError, match="no query images"):
+        check_test(own_split(query=()))
+    one_camera = own_split(query=records((3, 5)), gallery=records((3, 5), (4, 5)))
+    with pytest.raises(ValueError, match="All queries .* camera 5.*--ignore-cameras"):
+        check_test(one_camera)
+    check_test(one_camera, ignore_cameras=True)
+    check_test(dataclasses.replace(one_camera, has_cameras=False))
+    with pytest.raises(ValueError, match="No query has a match"):
+        check_test(own_split(gallery=records((3, 1), (9, 1))))
 
 
 @pytest.mark.parametrize("part", ["train", "query", "gallery"])

@@ -221,7 +221,10 @@ def test_an_identity_with_one_image_is_warned_of(own_data_root, tmp_path):
         ("data.dataset=market", ["market1501", "Did you mean"]),
         ("train.epoch=1", ["Did you mean `train.epochs`"]),
         ("data.batch_size=7", ["multiple of `data.images_per_pid`"]),
-        ("data.batch_size=12", ["pids_per_batch"]),
+        (
+            "data.batch_size=12",
+            ["data.batch_size", "data.images_per_pid", "--set data.batch_size="],
+        ),
         ("data.image_height=8", ["row", "height"]),
         ("model.backbone=resnet18", ["resnet50", "resnet18"]),
         ("model.streams=[global, part]", ["part", "top_drop"]),

@@ -348,6 +348,11 @@ def test_a_map_is_the_same_again_and_keeps_clusters_apart(method, run):
     assert np.mean(nearest == pids) > (0.99 if method == "tsne" else 0.7)
     title = view.picture(7.2).axes[0].get_title(loc="left")
     assert title.endswith("digits: cameras")
+    split = replace(embedded.split, camera_names={1: "door", 2: "2", 77: "attic"})
+    own = map_of(replace(embedded, split=split), range(1, 5), method=method)
+    assert own.facts.to_dict()["camera_names"] == {"1": "door"}
+    title = own.picture(7.2).axes[0].get_title(loc="left")
+    assert title.endswith("digits: cameras (1 door)")
 
 
 def test_the_persons_of_a_map_have_the_most_images(small_data_root):

@@ -388,7 +388,8 @@ def test_one_folder_a_person_is_checked_too(tmp_path):
 
 
 def run(*arguments):
-    return CliRunner().invoke(main, ["data", "check", *map(str, arguments)])
+    command = ["data", "check", "--batch-size", "8", *map(str, arguments)]
+    return CliRunner().invoke(main, command)
 
 
 def test_the_status_tells_errors_and_strictly_warnings(folder):
@@ -397,6 +398,11 @@ def test_the_status_tells_errors_and_strictly_warnings(folder):
     assert run(folder).exit_code == 0
     assert run(folder, "--strict").exit_code == 1
     assert run(folder, "--strict", "--images-per-pid", 3).exit_code == 0
+    # The 3 persons do for a batch of 8 images, and not for one of 64.
+    batches = run(folder, "--batch-size", 64, "--images-per-pid", 3)
+    assert batches.exit_code == 0
+    assert "warning: A batch of 64 images, 3 each of 21 identities" in batches.stdout
+    assert "--set data.batch_size=9," in batches.stdout
     truncate(folder)
     assert run(folder).exit_code == 1
     assert run(folder / "missing").exit_code == 2
@@ -429,6 +435,28 @@ def test_a_montage_shows_readable_images_and_names_the_damaged(folder, tmp_path)
         assert image.width == 1440  # 7.2 inches at 200 dots
     assert run(folder, "--montage", tmp_path / "a.png", "--quick").exit_code == 2
     assert run(folder, "--montage", tmp_path / "a.txt").exit_code == 2
+
+
+def test_a_montage_has_the_names_that_their_owner_gave(tmp_path, monkeypatch):
+    for seed, name in enumerate(f"p{p}-{c}.jpg" for p in range(4) for c in "ab"):
+        (tmp_path / name).write_bytes(jpeg(seed, size=(100, 50)))  # landscape
+    rows = [f"{path.name},{path.stem[:2]}" for path in tmp_path.glob("*.jpg")]
+    rows = [f"{row},{'door' if '-a' in row else 'yard'}" for row in rows]
+    (tmp_path / "own.csv").write_text("\n".join(["path,pid,camid", *rows]))
+    drawn = []
+
+    def montage(title, rows, sections):
+        drawn.append((list(rows), list(sections)))
+        return montage_figure(title, *drawn[0])
+
+    monkeypatch.setattr("topdb_tf.drawing.montage.montage_figure", montage)
+    check_data(str(tmp_path / "own.csv"), montage=tmp_path / "sheet.png")
+    [(rows, sections)] = drawn
+    assert [row.label for row in rows] == [f"pid p{p}" for p in range(4)]
+    assert rows[0].captions == ["camera door", "camera yard"]
+    assert {c for group in sections[0].groups for c in group.captions} == {
+        f"p{p} {camera}" for p in range(4) for camera in ("door", "yard")
+    }
 
 
 def test_the_montage_grows_with_its_rows_and_sections():

@@ -32,6 +32,7 @@ def data():
     default=4,
     help="Images of an identity in a batch of the training.",
 )
+@count_option("--batch-size", default=64, help="Images in a batch of the training.")
 @IGNORE_CAMERAS
 @click.option(
     "--montage",

@@ -67,6 +67,14 @@ class Split:
         """Returns the images of "train", "query" or "gallery"."""
         return getattr(self, name)
 
+    def pid_name(self, pid: int) -> str:
+        """Returns what a person is called."""
+        return self.pid_names.get(pid, str(pid))
+
+    def camera_name(self, camid: int) -> str:
+        """Returns what a camera is called."""
+        return self.camera_names.get(camid, str(camid))
+
     def counts(self, name: str) -> "PartCounts":
         """Returns how many images and identities a part holds."""
         records = self.part(name)

@@ -8,8 +8,8 @@ give are measured on the pairs of the second, whose persons are others.
 import datetime
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -51,6 +51,7 @@ class ModelCalibration:
         judging_seconds: Seconds in which the pairs were judged.
         date: When, in UTC.
         topdb_tf: Version of the package.
+        camera_names: The owner's name of each camera, by its number as text.
     """
 
     model: str
@@ -64,6 +65,7 @@ class ModelCalibration:
     judging_seconds: float
     date: str
     topdb_tf: str = __version__
+    camera_names: Mapping[str, str] = field(default_factory=dict)
 
     def operating_point(self, rate: float | None) -> OperatingPoint:
         """Returns the operating point of a calibrated rate, or the first one.
@@ -96,6 +98,7 @@ class ModelCalibration:
             "ignore_cameras": self.ignore_cameras,
             "seed": self.seed,
             "metric": self.metric,
+            "camera_names": dict(self.camera_names),
             **plain(self.pairs),
             "seconds": {
                 "embedding": self.embedding_seconds,
@@ -120,6 +123,7 @@ class ModelCalibration:
             embedding_seconds=seconds["embedding"],
             judging_seconds=seconds["judging"],
             topdb_tf=record["topdb_tf"],
+            camera_names=dict(record.get("camera_names", {})),
             **{name: record[name] for name in names},
         )
 
@@ -184,6 +188,7 @@ def calibrate(
         embedding_seconds=embedding_seconds,
         judging_seconds=time.perf_counter() - start,
         date=now.isoformat(timespec="seconds"),
+        camera_names={str(n): t for n, t in embedded.split.camera_names.items()},
     )
     text = json.dumps(calibration.to_dict(), indent=2) + "\n"
     write_whole(run.folder.calibration, text)
@@ -235,7 +240,7 @@ def calibration_lines(calibration: ModelCalibration) -> list[str]:
     if pairs.num_left_out:
         lines.append(f"{pairs.num_left_out:,} images of nobody known were left out")
     for place, point in enumerate(pairs.operating_points):
-        lines += _point_lines(point, place, pairs.camera_pairs)
+        lines += _point_lines(calibration, point, place)
     return [
         *lines,
         f"intervals hold the true value in {pairs.confidence:.0%} of cases; "
@@ -282,7 +287,10 @@ def _half_text(half):
     )
 
 
-def _point_lines(point, place, camera_pairs):
+def _point_lines(calibration, point, place):
+    def named(cameras):
+        return [calibration.camera_names.get(str(n), str(n)) for n in cameras]
+
     lines = [
         f"false-match rate {rate_text(point.wanted_false_match_rate)}: threshold "
         f"{point.threshold:.6g}",
@@ -295,19 +303,19 @@ def _point_lines(point, place, camera_pairs):
     worst = point.worst_cameras
     if worst is None:
         return lines
-    one, other = worst.cameras
+    one, other = named(worst.cameras)
     rate = rate_text(worst.false_match_rate)
     lines.append(f"  worst cameras: {one} and {other}, {rate}")
     others = sorted(
         (
             (pair.false_matches[place] / pair.pairs, tuple(pair.cameras))
-            for pair in camera_pairs
+            for pair in calibration.pairs.camera_pairs
             if pair.counted and tuple(pair.cameras) != tuple(worst.cameras)
         ),
         reverse=True,
     )
     texts = [
-        f"{one} and {other} {rate_text(rate)}"
-        for rate, (one, other) in others[:_SHOWN_CAMERAS]
+        f"{' and '.join(named(cameras))} {rate_text(rate)}"
+        for rate, cameras in others[:_SHOWN_CAMERAS]
     ]
     return [*lines, *([f"  then: {', '.join(texts)}"] if texts else [])]

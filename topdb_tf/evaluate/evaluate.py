@@ -1,8 +1,10 @@
 """Scoring a model on the query and gallery of a data set."""
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 
+from topdb_tf.data.checks.split import check_test
 from topdb_tf.evaluate.embedding import Embedder, embed_run
 from topdb_tf.evaluate.scores import (
     Scores,
@@ -44,7 +46,9 @@ def evaluate(
         FileNotFoundError: If the run has no model yet, or the data is missing.
         ValueError: If the data cannot be scored.
     """
-    embedded = embed_run(run, dataset, best=best, say=say)
+    ignore_cameras = run.config.evaluation.ignore_cameras
+    check = functools.partial(check_test, ignore_cameras=ignore_cameras)
+    embedded = embed_run(run, dataset, best=best, check=check, say=say)
     scores = replace(
         _scores_of(embedded.images, run.config, rerank=rerank),
         origin=embedded.origin,
@@ -83,6 +87,7 @@ def evaluate_weights(
     if not weights.is_file():
         raise FileNotFoundError(f"There is no model at {weights}.")
     split = read_data(dataset, config, say=say)
+    check_test(split, ignore_cameras=config.evaluation.ignore_cameras)
     load_tensorflow()
     from topdb_tf.model.extraction import load_embedder
 

@@ -10,6 +10,7 @@ from topdb_tf.data.records import Split, pids_of
 from topdb_tf.drawing.embedding_map import embedding_map_figure
 from topdb_tf.evaluate.embedding import Embedded, only_persons
 from topdb_tf.figures.view import View
+from topdb_tf.texts import listed
 
 METHODS = ("tsne", "pca")
 _PERPLEXITY = 30
@@ -49,6 +50,12 @@ class EmbeddingMap:
         pid_names = self.embedded.split.pid_names
         return {pid: name for pid, name in pid_names.items() if pid in self.pids}
 
+    @property
+    def camera_names(self) -> Mapping[int, str]:
+        """The names of the cameras that have another one than their number."""
+        names, shown = self.embedded.split.camera_names, self.camids
+        return {n: names[n] for n in names if n in shown and names[n] != str(n)}
+
     def to_dict(self) -> dict:
         """Returns what `--json` prints of it."""
         quality = {"perplexity": self.perplexity}
@@ -59,6 +66,7 @@ class EmbeddingMap:
             **self.embedded.to_dict(),
             "metric": self.embedded.run.config.evaluation.metric,
             "names": {str(pid): name for pid, name in self.names.items()},
+            "camera_names": {str(n): name for n, name in self.camera_names.items()},
             "method": self.method,
             "seed": self.seed,
             **quality,
@@ -131,12 +139,14 @@ def _picture(facts: EmbeddingMap, width: float):
     else:
         title = f"t-SNE, perplexity {facts.perplexity:.3g}"
     has_cameras = facts.camids.min() >= 0
+    cameras = listed([f"{n} {name}" for n, name in sorted(facts.camera_names.items())])
+    cameras = f" ({cameras})" if cameras else ""
     return embedding_map_figure(
         facts.points,
         facts.pids,
         facts.camids if has_cameras else None,
         names=facts.names,
-        title=f"{title}; digits: cameras" if has_cameras else title,
+        title=f"{title}; digits: cameras{cameras}" if has_cameras else title,
         width=width,
     )
 

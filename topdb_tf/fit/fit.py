@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from topdb_tf.data.checks.split import check_split
+from topdb_tf.data.checks.split import FEW_PIDS, check_split
 from topdb_tf.data.records import labels_of
 from topdb_tf.evaluate.embedding import Embedder
 from topdb_tf.files import write_whole
@@ -69,9 +69,9 @@ def fit(config: Config, run_dir: Path, *, say: Say) -> Run | None:
     if config.train.freeze_epochs and config.model.weights == "none":
         say("warning: the backbone that is frozen at first has random weights")
     with explained_losses(cluster, how_to_restart(run)):
-        distribution = begin(config, cluster, say)
+        split, distribution = _begun(config, cluster, say)
         say = say if cluster.is_chief else silent
-        training = _prepared(config, say, distribution)
+        training = _prepared(config, split, say, distribution)
         with own_folder(run, cluster) as folder:
             if cluster.is_chief:
                 new_run(run_dir)  # another process may have trained there meanwhile
@@ -117,11 +117,11 @@ def resume(
         explained_losses(cluster, how_to_restart(run.folder)),
         own_folder(run.folder, cluster) as folder,
     ):
-        distribution = begin(config, cluster, say)
+        split, distribution = _begun(config, cluster, say, run)
         say = say if cluster.is_chief else silent
         checkpoint = checkpoint_of_run(run.folder, distribution, say)
         config_of_state = as_begun(config, run.saved, checkpoint)
-        training = _prepared(config_of_state, say, distribution, run=run)
+        training = _prepared(config_of_state, split, say, distribution)
         num_steps = training.batches.num_batches
         checkpoint = fitting(
             checkpoint, training.training_images, num_steps=num_steps, force=force
@@ -137,13 +137,25 @@ def resume(
     return run if cluster.is_chief else None
 
 
-def _prepared(config, say, distribution, *, run=None):
-    """Reads the data and builds the trainer; nothing is written yet."""
+def _begun(config, cluster, say, run=None):
+    """Returns the data set and the devices.
+
+    The data set comes first, since TensorFlow takes seconds, but not where workers
+    would wait for one that has found an error in it.
+    """
+    say_once = say if cluster.is_chief else silent
+    is_alone = config.train.strategy == "none"
+    split = _checked_split(config, say_once, run) if is_alone else None
+    distribution = begin(config, cluster, say)
+    return split or _checked_split(config, say_once, run), distribution
+
+
+def _prepared(config, split, say, distribution):
+    """Reads the images and builds the trainer; nothing is written yet."""
     import keras
     import tensorflow as tf
 
     check_network(config)
-    split = _checked_split(config, say, run)
     keras.utils.set_random_seed(config.train.seed)
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -188,10 +200,11 @@ def _checked_split(config, say, run):
     findings = check_split(
         split,
         images_per_pid=config.data.images_per_pid,
+        batch_size=config.data.batch_size,
         ignore_cameras=config.evaluation.ignore_cameras or not split.has_cameras,
     )
     for finding in findings:
-        if finding.severity == "error":
+        if finding.severity == "error" or finding.kind == FEW_PIDS:
             raise ValueError(f"{finding.message} {finding.fix}")
         say(f"warning: {finding.message} {finding.fix}")
     return split

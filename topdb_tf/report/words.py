@@ -39,14 +39,14 @@ def title_of(dataset: str) -> str:
 
 def person_name(split: Split, pid: int) -> str:
     """Returns what a person is called on a page."""
-    return str(split.pid_names.get(pid, pid))
+    return split.pid_name(pid)
 
 
 def camera_name(split: Split, camid: int) -> str:
     """Returns what a camera is called on a page."""
     if not split.has_cameras:
         return "unknown"
-    return str(split.camera_names.get(camid, camid))
+    return split.camera_name(camid)
 
 
 def recipe_text(near: NearestRecipe) -> str:

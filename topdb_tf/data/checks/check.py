@@ -123,6 +123,7 @@ def check_data(
     *,
     quick: bool = False,
     images_per_pid: int = 4,
+    batch_size: int | None = None,
     ignore_cameras: bool = False,
     montage: Path | None = None,
 ) -> CheckResult:
@@ -133,6 +134,7 @@ def check_data(
         root: Folder of all benchmarks. Defaults to that of `data_root`.
         quick: Whether to look at names and counts alone and open no image.
         images_per_pid: Images of each identity in a batch of the training.
+        batch_size: Images in such a batch; without, any number will do.
         ignore_cameras: Whether an image of the query's own camera is a match, too.
         montage: Where to draw some identities and the worst findings; needs the
             images.
@@ -153,7 +155,10 @@ def check_data(
     if split.records or not findings:
         alike = ignore_cameras or not split.has_cameras
         findings += check_split(
-            split, images_per_pid=images_per_pid, ignore_cameras=alike
+            split,
+            images_per_pid=images_per_pid,
+            batch_size=batch_size,
+            ignore_cameras=alike,
         )
         findings += check_names(split, listing.card)
     images, opens = ImageIndex(split), bool(split.records) and not quick

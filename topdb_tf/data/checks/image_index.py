@@ -19,12 +19,15 @@ class ImageIndex:
         counts = [len(split.part(part)) for part in PARTS]
         self.parts = np.repeat(list(PARTS), counts)
         self.is_trained = self.parts == "train"
-        self._pid_names = split.pid_names
+        self._split = split
 
     def pid_name(self, index: int) -> str:
         """Returns the owner's name of the person in an image."""
-        pid = self.records[index].pid
-        return self._pid_names.get(pid, str(pid))
+        return self._split.pid_name(self.records[index].pid)
+
+    def camera_name(self, index: int) -> str:
+        """Returns the owner's name of the camera of an image."""
+        return self._split.camera_name(self.records[index].camid)
 
     def group(self, indices: Iterable[int]) -> tuple[Path, ...]:
         """Returns the files of some images."""

@@ -81,7 +81,7 @@ def _row(images, indices):
     return Row(
         f"pid {images.pid_name(indices[0])}",
         [_pixels(images.paths[index]) for index in indices],
-        [f"camera {images.camids[index]}" for index in indices],
+        [f"camera {images.camera_name(index)}" for index in indices],
     )
 
 
@@ -93,7 +93,11 @@ def _section(finding, images, usable):
     for paths in finding.groups[:_GROUPS]:
         shown = [path for path in paths if path in usable][:_PER_GROUP]
         indices = [places[path] for path in shown]
-        captions = [f"{images.pid_name(i)} c{images.camids[i]}" for i in indices]
+        cameras = [images.camera_name(index) for index in indices]
+        captions = [
+            f"{images.pid_name(index)} {'c' if name.isdigit() else ''}{name}"
+            for index, name in zip(indices, cameras, strict=True)
+        ]
         groups.append(Group([_pixels(path) for path in shown], captions))
     return Section(f"{finding.kind}: {len(finding.groups):,}", groups)
 

@@ -132,7 +132,10 @@ def _scarce_cameras(split):
         return
     scarce = sorted(c for c, n in num_images.items() if n * _SCARCE < median)
     if scarce:
-        cameras = [f"camera {camid} ({num_images[camid]})" for camid in scarce]
+        cameras = [
+            f"camera {split.camera_name(camid)} ({num_images[camid]})"
+            for camid in scarce
+        ]
         yield Finding(
             "warning",
             "scarce-camera",

@@ -7,9 +7,15 @@ from topdb_tf.data.market import PARTS
 from topdb_tf.data.records import ImageRecord, Split
 from topdb_tf.texts import listed
 
+FEW_PIDS = "few-pids"  # too few for the batch; `fit` stops at it
+
 
 def check_split(
-    split: Split, *, images_per_pid: int, ignore_cameras: bool = False
+    split: Split,
+    *,
+    images_per_pid: int,
+    batch_size: int | None = None,
+    ignore_cameras: bool = False,
 ) -> list[Finding]:
     """Finds what would spoil a training or an evaluation; opens no image.
 
@@ -18,6 +24,7 @@ def check_split(
     Args:
         split: The data set.
         images_per_pid: Images of each identity in a batch.
+        batch_size: Images in a batch; without, any number will do.
         ignore_cameras: Whether an image of the query's own camera is a match, too.
 
     Returns:
@@ -36,13 +43,28 @@ def check_split(
         *_empty_parts(split),
         *_shared_pids(split),
         *_missing_matches(split, ignore_cameras=ignore_cameras),
+        *_few_pids(split, images_per_pid, batch_size or 0),
         *_scarce_pids(split, images_per_pid),
     ]
     return sorted(findings, key=lambda finding: finding.severity)
 
 
-def _empty_parts(split):
-    for part in PARTS:
+def check_test(split: Split, *, ignore_cameras: bool = False) -> None:
+    """Raises `ValueError` if nothing can be scored; opens no image.
+
+    Args:
+        split: The data set, of which training images do not matter.
+        ignore_cameras: Whether an image of the query's own camera is a match, too.
+    """
+    alike = ignore_cameras or not split.has_cameras
+    matches = _missing_matches(split, ignore_cameras=alike)
+    for finding in (*_empty_parts(split, ("query", "gallery")), *matches):
+        if finding.severity == "error":
+            raise ValueError(f"{finding.message} {finding.fix}")
+
+
+def _empty_parts(split, parts=tuple(PARTS)):
+    for part in parts:
         if not split.part(part):
             yield Finding(
                 "error",
@@ -76,8 +98,9 @@ def _missing_matches(split, *, ignore_cameras):
         yield Finding(
             "error",
             "one-camera",
-            f"All queries and gallery images are of camera {cameras.pop()}, so no "
-            "query has a match seen by another camera: the camera ids look constant.",
+            "All queries and gallery images are of camera "
+            f"{split.camera_name(cameras.pop())}, so no query has a match seen by "
+            "another camera: the camera ids look constant.",
             "Give each image the number of its camera, or count matches of the same "
             "camera: --ignore-cameras (fit: --set evaluation.ignore_cameras=true).",
         )
@@ -118,6 +141,22 @@ def _unmatched(split: Split, ignore_cameras: bool) -> list[ImageRecord]:
     ]
 
 
+def _few_pids(split, images_per_pid, batch_size):
+    wanted, number = batch_size // images_per_pid, split.num_pids
+    if 0 < number < wanted:
+        yield Finding(
+            "warning",  # another batch is a setting, not another data set
+            FEW_PIDS,
+            f"A batch of {batch_size} images, {images_per_pid} each of {wanted} "
+            "identities (data.batch_size, data.images_per_pid), needs more than the "
+            f"{number} training identities of {split.name}.",
+            f"fit: --set data.batch_size={number * images_per_pid}, or a smaller "
+            f"multiple of {images_per_pid}."
+            if number > 1
+            else "Add persons: a batch needs two or more.",
+        )
+
+
 def _scarce_pids(split, images_per_pid):
     num_images = Counter(record.pid for record in split.train)
     single = {pid for pid, count in num_images.items() if count == 1}
@@ -156,5 +195,5 @@ def _grouped(records: tuple[ImageRecord, ...], pids: set[int]) -> tuple:
 
 
 def _listed(pids: set[int], split: Split) -> str:
-    names = [split.pid_names.get(pid, str(pid)) for pid in sorted(pids)]
+    names = [split.pid_name(pid) for pid in sorted(pids)]
     return f"{'pid' if len(pids) == 1 else 'pids'} {listed(names)}"
