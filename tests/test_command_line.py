@@ -73,6 +73,14 @@ def test_every_number_of_a_command_has_a_range_without_nan():
                     kind.convert(text, option, None)
 
 
+def test_a_character_that_standard_output_lacks_is_no_error(monkeypatch):
+    monkeypatch.setitem(
+        main.commands, "try-it", click.command()(lambda: click.echo("±–"))
+    )
+    answer = CliRunner(charset="latin-1").invoke(main, ["try-it"])
+    assert (answer.exit_code, answer.stdout_bytes) == (0, b"\xb1\\u2013\n")
+
+
 def test_a_rate_that_is_no_number_is_refused_before_anything_is_read():
     for options in (
         ("calibrate", "--false-match-rate", "nan"),

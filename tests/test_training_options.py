@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import keras
@@ -315,6 +316,21 @@ def test_the_schedule_is_that_of_the_settings():
     assert rate_of_epoch(read_recipe("paper"))(250) == pytest.approx(peak / 10)
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["train.epochs=30"], "warm-up is longer .*_epochs=50, train.epochs=30"),
+        (["train.epochs=120"], r"never falls: train.decay_epochs=\[200, 300\] come"),
+        (["train.epochs=50", "train.decay_epochs=[]"], None),
+        (["train.epochs=300"], None),
+    ],
+)
+def test_a_schedule_that_the_training_does_not_reach_is_warned_of(settings, words):
+    lines = option_lines(read_recipe("paper", settings), num_batches=9)
+    assert len(lines) == (words is not None)
+    assert all(re.search(f"^warning: .*{words}", line) for line in lines)
+
+
 def test_options_are_off_and_silent_until_asked_for():
     assert option_lines(read_recipe("paper"), num_batches=9) == []
     config = read_recipe("demo", [*ALL, "train.evaluate_every=1"])
@@ -328,6 +344,7 @@ def test_options_are_off_and_silent_until_asked_for():
         "ends after 9 scored epochs",
     ):
         assert text in lines
+    assert "warning" not in lines
     with pytest.raises(ValueError, match="at most the batches of an epoch.*: 2"):
         option_lines(config, num_batches=2)
 

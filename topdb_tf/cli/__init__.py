@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 import threading
 import time
 
@@ -133,6 +134,8 @@ def main(ctx, quiet, verbose, traceback):
     """
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose exclude each other.")
+    if hasattr(sys.stdout, "reconfigure"):  # where its encoding lacks a character
+        sys.stdout.reconfigure(errors="backslashreplace")
     level = Verbosity.VERBOSE if verbose else Verbosity.NORMAL
     ctx.with_resource(telling(Verbosity.QUIET if quiet else level))
     if verbose:

@@ -259,6 +259,19 @@ def option_lines(config: Config, *, num_batches: int) -> list[str]:
             f"batch {size * train.accumulate_steps}, to which the learning rate is "
             "scaled; hard examples and batch statistics are those of each batch"
         )
+    if train.warmup_epochs > train.epochs:
+        lines.append(
+            f"warning: the warm-up is longer than the training (train.warmup_epochs="
+            f"{train.warmup_epochs}, train.epochs={train.epochs}): the learning rate "
+            "does not reach its peak"
+        )
+    elif (
+        train.schedule == "steps" and min(train.decay_epochs, default=0) > train.epochs
+    ):
+        lines.append(
+            f"warning: the learning rate never falls: train.decay_epochs="
+            f"{list(train.decay_epochs)} come after train.epochs={train.epochs}"
+        )
     if train.schedule == "cosine":
         lines.append("after the warm-up the learning rate follows a cosine to zero")
     if train.clip_norm:
