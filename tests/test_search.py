@@ -427,7 +427,7 @@ def test_what_cannot_be_built_is_explained(place, monkeypatch):
     with pytest.raises(ValueError, match="from 2 to 512. Received: M=1"):
         create_index(place, drawn(9), names(9), kind="hnsw", parameters={"M": 1})
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ValueError, match="pip install 'topdb-tf"):
+    with pytest.raises(ValueError, match="pip install 'faiss-cpu>="):
         create_index(place, drawn(9), names(9), kind="hnsw")
     create_index(place, drawn(9), names(9))  # the exact kind does without
     with pytest.raises(FileExistsError, match="index add"):

@@ -11,6 +11,7 @@ from topdb_tf.evaluate.table import paper_tables
 from topdb_tf.evaluate.table_formats import table_lines
 from topdb_tf.runs.folder import RunFolder
 from topdb_tf.runs.recipes import read_recipe
+from topdb_tf.texts import Table
 
 PROTOCOL = {
     "metric": "sqeuclidean",
@@ -282,3 +283,12 @@ def test_a_broken_file_of_scores_is_named(three_seeds):
     path = three_seeds / "market" / "seed-1" / "scores.json"
     path.write_text("{")
     refused(topdb("table", three_seeds), str(path), "no JSON")
+
+
+def test_latex_escapes_what_it_would_take_for_its_own():
+    groups = [("one", 1), ("two", 1)]
+    rows = [[r"x_1\{$~^", "5%", "−1"]]
+    lines = Table("", ["a", "b", "c"], rows, groups).latex()
+    cell = r"x\_1\textbackslash{}\{\$\textasciitilde{}\textasciicircum{}"
+    assert rf"{cell} & 5\% & $-$1 \\" in lines
+    assert r"\cmidrule(lr){2-2} \cmidrule(lr){3-3}" in lines

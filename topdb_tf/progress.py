@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
+from topdb_tf.texts import printable
+
 
 class Verbosity(enum.IntEnum):
     """How much a command tells beside its results and errors."""
@@ -98,7 +100,7 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     from rich import progress as bars
 
     columns = (
-        bars.TextColumn("{task.description}"),
+        bars.TextColumn("{task.description}", markup=False),  # of a foreign name
         bars.BarColumn(),
         bars.MofNCompleteColumn(),
         bars.TimeElapsedColumn(),
@@ -108,7 +110,7 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     where = {"console": console.Console(stderr=True)}
     is_quiet = _verbosity == Verbosity.QUIET
     with bars.Progress(*columns, **where, disable=is_quiet) as progress:
-        task = progress.add_task(title, total=None)
+        task = progress.add_task(printable(title), total=None)
 
         def update(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)

@@ -3,18 +3,29 @@
 import math
 import numbers
 import re
+import shlex
 import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from importlib import metadata
+from itertools import accumulate, chain, pairwise
 from typing import NamedTuple
 
 MINUS = "\u2212"
 NOTHING = "–"  # in a cell without a value
+_STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of Unicode
+_JOINERS = "\t\u200c\u200d"  # some scripts and emoji need the last two
 # How people and programs write that a person or a camera is not known.
 _UNKNOWN = {"", "nan", "none", "null", "na", "unknown", "unk", "undefined", "missing"}
 _SIGNS = re.compile(r"[\s!-/:-@\[-`{-~\u2010-\u2015]+")  # of ASCII, and dashes
-_LATEX = {"_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "±": r"$\pm$", "–": "--"}
+_LATEX = {character: f"\\{character}" for character in "_&%#${}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    MINUS: "$-$",
+    "–": "--",
+}
 
 Say = Callable[[str], None]
 """A function that shows a line to the user."""
@@ -35,6 +46,46 @@ def duration_text(seconds: float) -> str:
         return f"{minutes} min {seconds} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min"
+
+
+def printable(text: str) -> str:
+    """Returns a line in which nothing steers a terminal, or hides what it says.
+
+    What comes from files and servers may hold escape sequences, line breaks and marks
+    of the direction of writing: they are written as Python writes them.
+
+    Example:
+        >>> from topdb_tf.texts import printable
+        >>> printable("anna\\x1b[2J\\u202egpj.exe")
+        'anna\\\\x1b[2J\\\\u202egpj.exe'
+    """
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in _STEERING and character not in _JOINERS
+        else character
+        for character in text
+    )
+
+
+def one_line(error: BaseException) -> str:
+    """Returns what an error says, printable and in one line."""
+    return printable(" ".join(str(error).split()))
+
+
+def install_command(extra: str) -> str:
+    """Returns the command that installs the packages of an extra of this one.
+
+    They are named one by one: this package is on no index, where anybody could give
+    its name to another.
+    """
+    try:
+        lines = metadata.requires("topdb-tf") or []
+    except metadata.PackageNotFoundError:  # run from its sources
+        lines = []
+    is_of_extra = re.compile(rf"(.+?)\s*;.*\bextra == ['\"]{extra}['\"]")
+    matches = filter(None, map(is_of_extra.match, lines))
+    names = [shlex.quote(match[1]) for match in matches]
+    return f"pip install {' '.join(names) or f'what setup.py names for {extra}'}"
 
 
 def listed(items: Sequence, shown: int = 5) -> str:
@@ -235,6 +286,11 @@ class Table:
                 for title, number in self.groups
             )
             lines.append(f"{' & ' * (first - 1)}{titles.removeprefix(' ')} \\\\")
+            ends = accumulate((number for _, number in self.groups), initial=first)
+            rules = (
+                rf"\cmidrule(lr){{{start + 1}-{end}}}" for start, end in pairwise(ends)
+            )
+            lines.append(" ".join(rules))
         lines += [_latex_row(self.head), r"\midrule", *map(_latex_row, self.rows)]
         return [*lines, r"\bottomrule", r"\end{tabular}"]
 

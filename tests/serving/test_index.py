@@ -1,6 +1,7 @@
 """`topdb-tf index`, from image files to what is found for them."""
 
 import json
+import unicodedata
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from tests.serving.test_embed import GALLERY, QUERY, refused, topdb, write_images
 from topdb_tf.embed.embed import Source
+from topdb_tf.embed.model_probes import recorded_model
 from topdb_tf.search.changes import create_index
 from topdb_tf.search.query import query_index, rank_lists
 
@@ -135,3 +137,31 @@ def test_a_damaged_or_odd_file_of_features_is_explained(images, index, tmp_path)
         np.savez(path, features=whole, **odd)
         refused(topdb("index", "query", index, path), *odd)
         refused(topdb("index", "add", index, path), *odd)
+
+
+HOSTILE = "a\x1b]0;owned\x07\x9b2J\u202egnp.exe\nError: all is lost"
+
+
+def test_names_cannot_steer_the_terminal(tmp_path):
+    index, features = tmp_path / "people.index", tmp_path / "q.npz"
+    model = recorded_model(np.eye(4, dtype="f4"), model=None, server=HOSTILE)
+    create_index(
+        index, np.eye(3, 4, dtype="f4"), [HOSTILE, "顔　写真.png", "é"], model=model
+    )
+    np.savez(features, features=np.eye(1, 4, dtype="f4"), paths=[HOSTILE])
+    named = "--path", HOSTILE + "?"
+    for answer in (
+        topdb("index", "info", index),
+        topdb("index", "query", index, features),
+        topdb("index", "remove", index, *named),
+        topdb("--verbose", "index", "build", tmp_path / HOSTILE, "--out", "x"),
+        topdb("index", HOSTILE),
+    ):
+        assert r"a\x1b]0;owned\x07\x9b2J\u202egnp.exe" in answer.output
+        steering = {"Cc", "Cf"}
+        lines = answer.output.splitlines()
+        assert not any(unicodedata.category(c) in steering for c in "".join(lines))
+        assert not any(line.startswith("Error: all is lost") for line in lines)
+    assert "顔　写真.png" in topdb("index", "query", index, features).stdout
+    (query,) = asked("query", index, features)["queries"]
+    assert query["path"] == query["found"][0]["path"] == HOSTILE

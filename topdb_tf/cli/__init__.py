@@ -18,7 +18,7 @@ from topdb_tf.cli import search as searching
 from topdb_tf.cli.options import explained_os_errors, say, say_more, version_lines
 from topdb_tf.embed.errors import ServingError
 from topdb_tf.progress import Verbosity, telling
-from topdb_tf.texts import duration_text
+from topdb_tf.texts import duration_text, one_line, printable
 from topdb_tf.training.errors import (
     BatchTooLargeError,
     NonFiniteLossError,
@@ -50,9 +50,12 @@ class _Commands(click.Group):
         except _EXPLAINED as error:
             if ctx.params.get("traceback"):
                 raise
-            raise click.ClickException(" ".join(str(error).split())) from error
+            raise click.ClickException(one_line(error)) from error
+        except click.ClickException as error:
+            error.message = printable(error.message)
+            raise
         except TrainingInterrupted as stop:
-            click.echo(stop, err=True)
+            click.echo(printable(str(stop)), err=True)
             # As the shell has it for a process that a signal ended: 130 for Ctrl-C.
             ctx.exit(128 + stop.signal_number)
         except KeyboardInterrupt:
@@ -139,7 +142,8 @@ def main(ctx, quiet, verbose, traceback):
     level = Verbosity.VERBOSE if verbose else Verbosity.NORMAL
     ctx.with_resource(telling(Verbosity.QUIET if quiet else level))
     if verbose:
-        say("\n".join(version_lines()))
+        for line in version_lines():
+            say(line)
 
 
 for _command in (

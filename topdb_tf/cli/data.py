@@ -13,6 +13,7 @@ from topdb_tf.cli.options import (
     count_option,
     show,
 )
+from topdb_tf.texts import one_line, printable
 
 _COLOURS = {"error:": "red", "warning:": "yellow", "note:": "blue"}
 
@@ -61,8 +62,8 @@ def check(ctx, dataset, data_root, strict, as_json, **options):
     try:
         result = check_data(dataset, data_root, **options)
     except (ValueError, FileNotFoundError) as error:
-        raise click.UsageError(" ".join(str(error).split())) from error
-    show(result, lambda result: _coloured(result.lines()), as_json)
+        raise click.UsageError(one_line(error)) from error
+    show(result, lambda result: _coloured(result.lines()), as_json, is_exact=True)
     ctx.exit(result.exit_status(strict=strict))
 
 
@@ -70,7 +71,7 @@ def _coloured(lines):
     """Returns lines whose first word is in colour; `click.echo` drops it in files."""
     is_plain = bool(os.environ.get("NO_COLOR"))
     for line in lines:
-        word, space, rest = line.partition(" ")
+        word, space, rest = printable(line).partition(" ")
         if word in _COLOURS and not is_plain:
             word = click.style(word, fg=_COLOURS[word], bold=True)
         yield f"{word}{space}{rest}"
@@ -111,6 +112,6 @@ def prepare(ctx, archive, dataset, data_root, as_json):
     try:
         result = prepare(archive, data_root, dataset=dataset)
     except (ValueError, FileNotFoundError, FileExistsError) as error:
-        raise click.UsageError(" ".join(str(error).split())) from error
-    show(result, lambda result: _coloured(result.lines()), as_json)
+        raise click.UsageError(one_line(error)) from error
+    show(result, lambda result: _coloured(result.lines()), as_json, is_exact=True)
     ctx.exit(0 if result.is_complete else 1)

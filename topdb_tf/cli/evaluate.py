@@ -25,6 +25,7 @@ from topdb_tf.cli.options import (
     show,
 )
 from topdb_tf.runs.recipes import read_recipe
+from topdb_tf.texts import one_line, printable
 
 
 @click.command()
@@ -160,9 +161,10 @@ class _TellsByStatus(click.Command):
             raise
         except Exception as error:  # Python would end with 1 at an unforeseen one
             if isinstance(error, click.ClickException):
+                error.message = printable(error.message)
                 error.show()
             elif isinstance(error, ValueError) and not root.params.get("traceback"):
-                click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+                click.echo(f"Error: {one_line(error)}", err=True)
             elif not isinstance(error, BrokenPipeError):
                 traceback.print_exc()
             ctx.exit(_ERROR)

@@ -126,7 +126,7 @@ def export(
 def convert(checkpoint, out, variant, image_size, force, as_json):
     """Makes a PyTorch CHECKPOINT, of the authors or of BDB, into the model OUT.keras.
 
-    Reads .safetensors, and with `pip install 'topdb-tf[torch]'` the files of
+    Reads .safetensors, and with PyTorch (`pip install torch`) the files of
     torch.save; nothing in them is run.
 
     \b

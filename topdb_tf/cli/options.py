@@ -18,6 +18,7 @@ from topdb_tf import __version__
 from topdb_tf.files import os_error_text, plain, user_path
 from topdb_tf.progress import Verbosity, verbosity
 from topdb_tf.runs.settings import Config
+from topdb_tf.texts import printable
 
 PROGRAM = "topdb-tf"
 
@@ -112,8 +113,7 @@ def explained_os_errors(ctx: click.Context | None = None) -> Iterator[None]:
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
         if any(frame.f_code is click.echo.__code__ for frame in frames):
             error = OSError(error.errno, None, "standard output")
-        text = " ".join(os_error_text(error).split())
-        raise click.ClickException(text) from error
+        raise click.ClickException(" ".join(os_error_text(error).split())) from error
 
 
 def dataset_names() -> list[str]:
@@ -126,32 +126,35 @@ def dataset_names() -> list[str]:
 def say(line: str) -> None:
     """Shows a line to people, on standard error, unless the command is quiet."""
     if verbosity() > Verbosity.QUIET:
-        click.echo(line, err=True)
+        click.echo(printable(line), err=True)
 
 
 def say_more(line: str) -> None:
     """Shows a line to people, on standard error, if the command is verbose."""
     if verbosity() > Verbosity.NORMAL:
-        click.echo(line, err=True)
+        click.echo(printable(line), err=True)
 
 
 def say_settings(config: Config) -> None:
     """Shows all settings of a run if the command is verbose."""
-    say_more(config.to_yaml().rstrip())
+    for line in config.to_yaml().splitlines():
+        say_more(line)
 
 
-def show(result, lines_of, as_json: bool) -> None:
+def show(result, lines_of, as_json: bool, *, is_exact: bool = False) -> None:
     """Writes a result to standard output: JSON alone, or its lines for people.
 
     Args:
         result: A record, which JSON has by the names of its fields.
         lines_of: Function from the result to its lines.
         as_json: Whether JSON is written.
+        is_exact: Whether the lines are for programs, and keep every character.
     """
     if as_json:
         click.echo(json.dumps(plain(result), indent=2))
     else:
-        click.echo("\n".join(lines_of(result)))
+        lines = lines_of(result)
+        click.echo("\n".join(lines if is_exact else map(printable, lines)))
 
 
 def show_record(record, as_json: bool) -> None:

@@ -118,7 +118,8 @@ def table(runs, form, as_json):
     if form == "csv" and not as_json:
         for note in result.notes:
             say(f"Note: {note}")
-    show(result, lambda result: table_lines(result, form), as_json)
+    is_csv = form == "csv"
+    show(result, lambda result: table_lines(result, form), as_json, is_exact=is_csv)
 
 
 def _finish(result, lines_of, opens, as_json):

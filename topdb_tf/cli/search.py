@@ -43,7 +43,7 @@ def index():
 
     The kind exact compares a query with every image and misses nothing. Others look at
     a part of the images: faster for single queries, but some matches are missed. They
-    need FAISS (pip install 'topdb-tf[search]').
+    need FAISS (pip install faiss-cpu).
 
     \b
     topdb-tf index build photos --model runs/market1501 --out people.index

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from topdb_tf.export.frozen import frozen
 from topdb_tf.model.folding import folded
+from topdb_tf.texts import install_command
 
 
 class Format(NamedTuple):
@@ -55,7 +56,7 @@ def check_format(format: str, precision: str) -> Format:
         raise ValueError(
             f"Writing and checking the format {format} needs "
             f"{', '.join(name.replace('_', '-') for name in missing)}: "
-            f"pip install 'topdb-tf[{format}]'"
+            f"{install_command(format)}"
         )
     return file_format
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.files import may_pass
+from topdb_tf.texts import install_command
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".tar")
 """How the names of such files end; PyTorch's own may end in anything."""
@@ -102,7 +103,7 @@ def _torch(path):
         import torch
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"Reading {path} needs PyTorch: pip install 'topdb-tf[torch]'. A file that "
+            f"Reading {path} needs PyTorch: {install_command('torch')}. A file that "
             "ends in .safetensors needs none."
         ) from error
     return torch

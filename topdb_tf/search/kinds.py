@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from topdb_tf.search.manifest import damaged
+from topdb_tf.texts import install_command
 
 SHORT_FORMS = {"ivf": "IVF{nlist},SQ8", "hnsw": "HNSW{M},SQ8"}
 """The FAISS factory strings that two kinds stand for; both keep 8-bit codes."""
@@ -99,8 +100,8 @@ def load_faiss():
         import faiss
     except ImportError as error:
         raise ValueError(
-            "This kind of index needs FAISS: pip install 'topdb-tf[search]', or pip "
-            f"install faiss-cpu. The kind exact does without. Received: {error}"
+            f"This kind of index needs FAISS: {install_command('search')}. The kind "
+            f"exact does without. Received: {error}"
         ) from error
     return faiss
 
