@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import topdb_tf
-from topdb_tf.data.image_files import list_images
 from topdb_tf.files import (
     contents_of,
     files_below,
@@ -207,20 +206,3 @@ def test_all_files_below_a_folder_are_listed_those_behind_links_too(tmp_path):
     (tmp_path / "out" / "up").symlink_to(tmp_path / "in")
     with pytest.raises(OSError, match="Too many levels of symbolic links"):
         list(files_below(tmp_path / "in"))
-
-
-def test_a_folder_that_cannot_be_read_is_not_left_out_in_silence(tmp_path, monkeypatch):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b.jpg").touch()
-    iterdir = Path.iterdir
-
-    def denied(path):
-        if path.name == "a":
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return iterdir(path)
-
-    monkeypatch.setattr(Path, "iterdir", denied)
-    with pytest.raises(PermissionError):
-        list(files_below(tmp_path))
-    with pytest.raises(PermissionError):
-        list_images([tmp_path])

@@ -1,6 +1,7 @@
 """Errors of the system, and signals, are told in one line by every command."""
 
 import builtins
+import datetime
 import errno
 import io
 import os
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from topdb_tf.cli import main
+from topdb_tf.cli.options import new_run_dir
 from topdb_tf.data.decoding import decode_image
 from topdb_tf.data.image_files import list_images
 from topdb_tf.files import os_error_text
@@ -189,13 +191,36 @@ def test_a_folder_that_may_not_be_read_is_not_left_out(tmp_path, monkeypatch):
         (tmp_path / folder).mkdir()
         write_image(tmp_path / folder / "1.png")
     assert len(list_images([tmp_path]).paths) == 2
-    scandir = os.scandir
+    iterdir = Path.iterdir
 
     def denied(path):
-        if str(path).endswith("b"):
+        if path.name == "b":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return scandir(path)
+        return iterdir(path)
 
-    monkeypatch.setattr(os, "scandir", denied)
+    monkeypatch.setattr(Path, "iterdir", denied)
     with pytest.raises(PermissionError):
         list_images([tmp_path])
+
+
+def test_two_runs_of_the_same_second_have_folders_of_their_own(
+    ask, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+
+    class Now(datetime.datetime):
+        @classmethod
+        def now(cls):
+            return cls(2026, 5, 4, 3, 2, 1)
+
+    monkeypatch.setattr("datetime.datetime", Now)
+    names = []
+
+    def act():
+        names.extend(new_run_dir("a").name for _ in range(3))
+        (tmp_path / "runs" / names[1] / "config.yaml").touch()
+
+    assert ask(act).exit_code == 0
+    assert names == [f"a-20260504-030201{end}" for end in ("", "-2", "-3")]
+    left = [path.name for path in (tmp_path / "runs").iterdir()]
+    assert left == [names[1]]  # what stayed empty is gone

@@ -11,7 +11,7 @@ import tempfile
 import time
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def partial_path(path: Path) -> Iterator[Path]:
     """
     missing = [folder for folder in path.parents if not folder.exists()]
     with _named(path), contextlib.ExitStack() as stack:
-        stack.callback(_remove_empty, missing)
+        stack.callback(remove_empty, missing)
         partial = _new_partial(path.parent, stack)
         yield partial / f"{_NEW}{path.suffix}"
 
@@ -121,6 +121,13 @@ def remove_whole(folder: Path) -> None:
     """Removes a folder; nobody sees a part of it, even if this is cut short."""
     with partial_path(folder) as doomed:
         folder.rename(doomed)
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Removes folders that are empty, in this order."""
+    for folder in folders:  # the deepest first; what is in use by now stays
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def contents_of(folder: Path) -> list[Path]:
@@ -189,12 +196,6 @@ def _remove_partial_of_the_dead(folder):
                 stack.callback(os.close, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(partial, ignore_errors=True)
-
-
-def _remove_empty(folders):
-    for folder in folders:  # the deepest first; what is in use by now stays
-        with contextlib.suppress(OSError):
-            folder.rmdir()
 
 
 @contextlib.contextmanager
