@@ -175,11 +175,12 @@ def test_a_layer_that_does_not_fit_at_the_end_changes_nothing(tmp_path, backbone
     write_older_file(path, backbone)
     backbone.set_weights([array + 1 for array in before])
     before = backbone.get_weights()
-    with h5py.File(path, "a") as file:
-        del file["Conv_1_bn/Conv_1_bn/gamma:0"]
-        file["Conv_1_bn/Conv_1_bn/gamma:0"] = np.zeros(7)
-    with pytest.raises(ValueError, match="layer Conv_1_bn"):
-        load_backbone_weights(backbone, NAME, path)
+    for values in (np.zeros(7), np.full(1280, np.inf)):
+        with h5py.File(path, "a") as file:
+            del file["Conv_1_bn/Conv_1_bn/gamma:0"]
+            file["Conv_1_bn/Conv_1_bn/gamma:0"] = values
+        with pytest.raises(ValueError, match="layer Conv_1_bn"):
+            load_backbone_weights(backbone, NAME, path)
     for old, new in zip(before, backbone.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -262,6 +263,10 @@ def test_a_checkpoint_of_pytorch_is_loaded(tmp_path, is_zip):
         (
             {"conv1.weight": np.zeros((64, 3, 3, 3))},
             r"conv1\.weight of shape \(64, 3, 3",
+        ),
+        (
+            {"bn1.running_var": np.full(64, np.nan)},
+            "Received: bn1.running_var with NaN",
         ),
     ],
 )

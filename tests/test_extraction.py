@@ -112,6 +112,16 @@ def test_a_network_is_built_alike_whatever_another_program_set(backbone):
     assert configs[2] == configs[0]
 
 
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_model_whose_weights_are_not_finite_is_refused(value, tmp_path):
+    model, path = small_embedder(), tmp_path / "embedder.keras"
+    weights = model.get_layer("global_neck").moving_variance
+    weights.assign(np.full(weights.shape, value))
+    model.save(path)
+    with pytest.raises(ValueError, match="must hold finite weights.*moving_variance"):
+        load_embedder(path)
+
+
 def test_a_missing_model_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.keras"):
         load_embedder(tmp_path / "none.keras")

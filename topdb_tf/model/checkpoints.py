@@ -230,5 +230,10 @@ def _assign(backbone, saved, weights):
                 f"Received: weights={str(weights)!r}, where the layer {layer.name} "
                 f"has the shapes {found} instead of {needed}"
             )
+        if not all(np.isfinite(array).all() for array in saved[layer.name]):
+            raise ValueError(
+                "The weights must be finite. Fetch or train them anew. Received: "
+                f"weights={str(weights)!r}, whose layer {layer.name} is not"
+            )
     for layer in layers:
         layer.set_weights(saved[layer.name])

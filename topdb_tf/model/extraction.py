@@ -33,7 +33,8 @@ def load_embedder(path: Path | str):
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no model of pixels to embeddings.
+        ValueError: If it is no model of pixels to embeddings, or a weight is NaN or
+            infinite.
     """
     path = Path(path)
     if not path.is_file():
@@ -55,6 +56,12 @@ def load_embedder(path: Path | str):
             f"{path} must hold a model of pixels (batch, height, width, 3). "
             f"Received: input_shape={shape}"
         )
+    for weight in embedder.weights:
+        if not np.isfinite(weight.numpy()).all():
+            raise ValueError(
+                f"{path} must hold finite weights: its training went wrong. Take the "
+                f"model of another epoch, or train anew. Received: {weight.path}"
+            )
     return embedder
 
 

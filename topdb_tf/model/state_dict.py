@@ -227,6 +227,11 @@ def _converted(key, value, variable):
             f"Received: {key} of shape {value.shape} for {variable.path} of shape "
             f"{tuple(variable.shape)}"
         )
+    if not np.isfinite(converted).all():
+        raise ValueError(
+            "Every weight of the checkpoint must be finite. Fetch or train it anew. "
+            f"Received: {key} with NaN or infinity"
+        )
     return converted
 
 
