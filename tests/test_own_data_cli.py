@@ -216,12 +216,38 @@ def test_cameras_are_kept_where_none_is_its_own_match():
         (["--dataset", "./nowhere"], ["no file or folder", "nowhere"]),
         (["--dataset", "peopel"], ["no file or folder of that name"]),
         (["--set", "data.test_share=1"], ["`data.test_share`", "(0, 1)"]),
-        (["--set", "data.test_share=2"], ["`data.test_share` must be in [0, 1]"]),
+        (
+            ["--set", "data.test_share=2"],
+            ["`data.test_share` must be a number in (0, 1)"],
+        ),
     ],
 )
 def test_what_cannot_be_is_told_in_a_line(people, tmp_path, arguments, words):
     refused(fit(people, tmp_path / "run", *arguments), *words)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_layout_holds_for_the_folder_that_it_is_told_of(own, people, tmp_path):
+    places = tmp_path / "places"
+    for person in people.iterdir():
+        for image in person.iterdir():
+            camera = "door" if "_c1" in image.name else "yard"
+            place = places / camera / person.name.replace("person-", "x")
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, place)
+    refused(topdb("evaluate", own, "--dataset", places), "--layout 'camera/person'")
+    assert topdb("data", "check", places, "--quick").exit_code == 1
+    layout = ["--layout", "camera/person"]
+    assert topdb("data", "check", places, "--quick", *layout).exit_code == 0
+    answer = topdb("evaluate", own, "--dataset", places, *layout, "--json")
+    assert json.loads(answer.stdout)["dataset"] == "places"
+    refused(topdb("evaluate", own, *layout), "Leave out --layout")
+    # A run that was trained with a layout keeps it for its own images alone.
+    config = yaml.safe_load((own / "config.yaml").read_text())
+    config["data"]["layout"] = "camera/person"
+    (own / "config.yaml").write_text(yaml.safe_dump(config))
+    assert topdb("evaluate", own).exit_code == 0
+    refused(topdb("evaluate", own, "--dataset", places), "--layout 'camera/person'")
 
 
 def test_folders_of_the_same_name_are_columns_of_their_own(tmp_path):

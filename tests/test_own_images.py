@@ -1,5 +1,7 @@
 """One's own images: CSV files, folders of persons, and how they are divided."""
 
+import itertools
+import os
 import random
 import shutil
 
@@ -9,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topdb_tf.data.benchmarks import dataset_name, is_path, read_split
+from topdb_tf.data.checks.check import check_data
 from topdb_tf.data.checks.split import check_split
+from topdb_tf.data.image_files import list_images
 from topdb_tf.data.partition import split_of
 from topdb_tf.data.records import camids_of, pids_of
 from topdb_tf.data.sightings import Sighting
@@ -527,7 +531,7 @@ def test_a_folder_of_images_named_as_market_1501_is_divided(tmp_path):
     ("name", "words"),
     [
         ("beside.jpg", "beside.jpg directly in"),
-        ("p0/cam1/day2/1.jpg", "nothing deeper. Received: folder=.*day2"),
+        ("p0/cam1/day2/1.jpg", r"look like person/camera/\*, say so with --layout"),
     ],
 )
 def test_images_elsewhere_are_refused(tmp_path, name, words):
@@ -541,6 +545,247 @@ def test_a_folder_without_images_is_refused(tmp_path):
         read(touch(tmp_path / "people", "a/notes.txt"))
     with pytest.raises(ValueError, match="one folder for each person.*loose.jpg"):
         read(touch(tmp_path / "flat", "loose.jpg"))
+
+
+# ---- levels of folders
+
+NAMES = ["anna", "bob", "cleo", "dan", "eve", "fay", "gus", "hal"]
+NUMBERS = [f"{number:04d}" for number in range(1, 9)]
+CAMS = ("cam1", "cam2", "cam3")
+DAYS = ("2024-01-05", "2024-01-06")
+TRAINED, TESTED = NUMBERS[:4], NUMBERS[4:]
+
+
+def paths(pattern, *levels):
+    """Returns a path for each choice of one name a level."""
+    return [pattern.format(*names) for names in itertools.product(*levels)]
+
+
+def parts_of(train, query, gallery, pattern="{}/{}/1_c{}.jpg"):
+    return [
+        *paths(pattern, [train], TRAINED, "12"),
+        *paths(pattern, [query], TESTED, "1"),
+        *paths(pattern, [gallery], TESTED, "2"),
+    ]
+
+
+def persons_and_cameras(split):
+    persons = {split.pid_names.get(r.pid, str(r.pid)) for r in split.records}
+    return sorted(persons), len({r.camid for r in split.records})
+
+
+@pytest.mark.parametrize(
+    ("names", "persons", "cameras", "note"),
+    [
+        (paths("{}/person_{}/1.jpg", CAMS, NUMBERS), "person", 3, "as camera/person"),
+        (paths("{}/{}/1.jpg", ("C01", "camera-2"), NAMES), "", 2, "as camera/person"),
+        (paths("0{}/person_{}/1.jpg", "12", NUMBERS), "person", 2, "as camera/person"),
+        (paths("sets/cam_{}/person_{}/1.png", "ab", NUMBERS), "person", 2, "alone in"),
+        (paths("{}/{}/1.jpg", NAMES, ("door", "yard")), "", 2, "as person/camera"),
+        (paths("{}/{}/1.jpg", NUMBERS, "123"), "", 3, "as person/camera"),
+        (paths("p{}/c{}/1.jpg", "12345", "12345678"), "p", 8, ""),
+        (paths("all/{}/1_c{}.jpg", NAMES, "12"), "", 2, "alone in"),
+        (paths("{}/{}_c{}s1_001.jpg", CAMS, NUMBERS, "12"), "", 3, "Read as camera:"),
+        (parts_of("train", "query", "gallery"), "", 2, ""),
+        (parts_of("training", "probe", "gallery"), "", 2, "probe is query"),
+        (parts_of("trainSet", "querySet", "gallery_set"), "", 2, "querySet is query"),
+        (parts_of("train", "query", "gallery", "x/{}/{}/c{}/1.jpg"), "", 2, "alone in"),
+        (parts_of("train", "query", "gallery", "{}/{}_c{}.jpg"), "", 2, "as split:"),
+        (
+            parts_of("bounding_box_train", "query", "bounding_box_test"),
+            "",
+            2,
+            "bounding_box_test is gallery",
+        ),
+        (
+            [
+                *paths("train/cam{}/{}/1.jpg", "12", NAMES[:4]),
+                *paths("query/cam1/{}/1.jpg", NAMES[4:]),
+                *paths("gallery/cam2/{}/1.jpg", NAMES[4:]),
+            ],
+            "",
+            2,
+            "as split/camera/person",
+        ),
+        # People have such names, and their folders are as the others'.
+        (paths("{}/{}_c{}.jpg", [*NAMES, "Val"], "1", "12"), "", 2, "Val"),
+        (paths("{}/cam{}/1.jpg", [*NAMES, "query"], "12"), "", 2, "as person/camera"),
+        (paths("{}/cam{}/1.jpg", ["Cam", "Camille", "Cameron", "x"], "12"), "", 2, ""),
+        (paths("2021{}/1_c{}.jpg", NUMBERS, "12"), "", 2, ""),
+        (paths("track_{}/1_c{}.jpg", NUMBERS, "12"), "track", 2, ""),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_persons_are_told_from_cameras_and_parts(
+    tmp_path, names, persons, cameras, note
+):
+    split = read(touch(tmp_path / "people", *names))
+    found, num_cameras = persons_and_cameras(split)
+    assert num_cameras == cameras
+    assert len(found) >= 4
+    assert all(name.startswith(persons) for name in found)
+    assert not {"train", "query", "gallery", "door", "yard", *CAMS} & (
+        {*found} - {"query" if "query" in note or "person/camera" in note else ""}
+    )
+    assert note in " ".join(split.notes)
+    assert "Read as" not in " ".join(split.notes) or note
+
+
+@pytest.mark.parametrize(
+    ("names", "likely"),
+    [
+        (paths("{}/{}/1.jpg", ("door", "yard"), NAMES), "camera/person"),
+        (paths("{}/{}/1.jpg", "123456", NUMBERS), "camera/person"),
+        (paths("{}/{}/1.jpg", range(10, 25), NUMBERS), "camera/person"),
+        (paths("{}/{}/1.jpg", DAYS, NAMES), r"\*/person"),
+        (paths("{}/{}/1.jpg", NAMES, DAYS), r"person/\*"),
+        (paths("{}/track_{}/1.jpg", NAMES, "12"), r"person/\*"),
+        (paths("{}/{}/1.jpg", NAMES, ("train", "test")), r"person/\*"),
+        (paths("fold{}/{}/{}/1.jpg", "12", ["train"], NAMES), r"\*/\*/person"),
+        (paths("{}/cam{}/{}/1.jpg", NAMES, "12", DAYS), r"person/camera/\*"),
+        (paths("{}/{}.jpg", CAMS, NUMBERS), "no name of a folder or image tells"),
+        (paths("{}/{}.jpg", DAYS, NUMBERS), "no name of a folder or image tells"),
+        (
+            paths("{}/cam{}/person{}.jpg", ["train", "query", "gallery"], "12", "123"),
+            "--layout split/person",
+        ),
+        (paths("north{}/{}_c1s1_000151_01.jpg", "abcd", NUMBERS), r"--layout '\*'"),
+        (paths("{}/{}/1.jpg", [*NAMES, "train", "test"], "1"), "parts of a split, and"),
+        ([*paths("{}/1.jpg", NAMES), "query/anna/1.jpg"], "parts of a split, and"),
+        (
+            [*parts_of("train", "test/query", "test/gallery")],
+            "side by side. Received: gallery in test",
+        ),
+        (
+            paths("{}/{}/1.jpg", ["train_all", "train", "query", "gallery"], NAMES)[1:],
+            "must hold all images of both.*train_all",
+        ),
+        (parts_of("trainset", "queryset", "testset"), "Is `test` the gallery"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_levels_that_could_be_others_are_refused_with_a_way_out(
+    tmp_path, names, likely
+):
+    folder = touch(tmp_path / "people", *names)
+    with pytest.raises(ValueError, match=likely):
+        read(folder)
+    [finding] = check_data(str(folder), quick=True).findings
+    assert finding.severity == "error"
+
+
+@pytest.mark.parametrize(
+    ("layout", "names", "persons"),
+    [
+        ("camera/person", paths("{}/{}/1.jpg", ("door", "yard"), NAMES), NAMES),
+        ("*/person", paths("{}/{}/1_c{}.jpg", DAYS, NAMES, "12"), NAMES),
+        ("person/*", paths("{}/{}/1_c{}.jpg", NAMES, DAYS, "12"), NAMES),
+        ("person/*", paths("{}/a/b/1_c{}.jpg", NAMES, "12"), NAMES),
+        ("person/camera/*", paths("{}/cam{}/{}/1.jpg", NAMES, "12", DAYS), NAMES),
+        ("person", paths("{}/1_c{}.jpg", ["Val", "Dev", *NAMES], "12"), None),
+        ("person", paths("{}/1_{}.jpg", ("c1", "c2", "c3", "c4"), "12"), None),
+        ("*", paths("{}/{}_c{}_1.jpg", "ab", NUMBERS, "12"), None),
+    ],
+)
+def test_a_layout_decides(tmp_path, layout, names, persons):
+    folder = touch(tmp_path / "people", *names)
+    split = read(folder, layout=layout)
+    found, _ = persons_and_cameras(split)
+    assert found == (persons or found)
+    assert len(split.records) == len(names)
+    if persons is None and layout == "person":
+        assert {"Val", "c1"} & {*found}
+
+
+@pytest.mark.parametrize("layout", ["", "persons", "person/person", "person/split/x"])
+def test_a_layout_that_is_none_is_refused(tmp_path, layout):
+    with pytest.raises(ValueError, match=r"data\.layout.*split, person, camera"):
+        read(people(tmp_path), layout=layout)
+
+
+def test_a_layout_is_for_folders_alone(tmp_path):
+    path = write(tmp_path, GIVEN, images=GIVEN_IMAGES)
+    for name in (str(path), "market1501"):
+        with pytest.raises(ValueError, match="Leave it out"):
+            read_split(name, tmp_path, layout="person")
+
+
+def test_all_of_training_is_read_once_from_a_prepared_benchmark(tmp_path):
+    names = [
+        *paths("train_all/{}/1_c{}.jpg", TRAINED, "12"),
+        *paths("train/{}/1_c1.jpg", TRAINED),
+        *paths("val/{}/1_c2.jpg", TRAINED),
+        *paths("query/{}/1_c1.jpg", TESTED),
+        *paths("gallery/{}/1_c2.jpg", TESTED),
+        *paths("multi-query/{}/1_c1.jpg", TESTED),
+    ]
+    split = read(touch(tmp_path / "people", *names))
+    assert [split.counts(part).images for part in PARTS] == [8, 4, 4]
+    assert "not used: multi-query, train, val" in " ".join(split.notes)
+
+
+def test_distractors_are_in_the_gallery_and_nobody(tmp_path):
+    folder = touch(tmp_path / "people", *parts_of("train", "query", "gallery"))
+    touch(folder, *paths("distractors/{}/1_c1.jpg", TESTED), "junk/1/1_c1.jpg")
+    gallery = read(folder).gallery
+    assert sorted(r.pid for r in gallery) == [0, 0, 0, 0, 5, 6, 7, 8]
+
+
+def test_folders_of_the_system_hold_no_images(tmp_path):
+    folder = people(tmp_path)
+    before = everything(read(folder))
+    touch(
+        folder,
+        "p0/.ipynb_checkpoints/0_c1_0-checkpoint.jpg",
+        "p1/@eaDir/1_c1_0.jpg",
+        "__MACOSX/p1/1_c1_0.jpg",
+    )
+    assert everything(read(folder)) == before
+    images = [record.path for record in read(folder).records]
+    assert sorted(list_images([folder]).paths) == sorted(images)
+
+
+def test_a_link_to_a_folder_above_ends(tmp_path):
+    folder = people(tmp_path)
+    (folder / "p0" / "loop").symlink_to(folder)
+    assert sum(map(len, everything(read(folder)).values())) == 20
+
+
+def test_a_benchmark_with_a_folder_a_person_is_refused(tmp_path):
+    names = parts_of("bounding_box_train", "query", "bounding_box_test")
+    folder = touch(tmp_path / "market1501", *names)
+    with pytest.raises(ValueError, match=r"Move them up; or.*--dataset .*/market1501"):
+        read_split("market1501", tmp_path)
+    touch(folder, "bounding_box_train/0001_c1_1.jpg")
+    with pytest.raises(ValueError, match="must hold its images itself"):
+        read(folder)
+
+
+# ---- names
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [(b"Jos\xe9/1.jpg", "Jos\\xe9/1.jpg"), (b"p0/a\rb.jpg", "a\\rb")]
+)
+def test_names_that_no_list_can_hold_are_refused_and_shown(tmp_path, name, shown):
+    people(tmp_path)
+    touch(tmp_path / "people", os.fsdecode(name))
+    with pytest.raises(ValueError, match="UTF-8") as error:
+        read(tmp_path / "people")
+    assert shown in str(error.value)
+    [finding] = check_data(str(tmp_path / "people"), quick=True).findings
+    assert shown in finding.message
+
+
+@pytest.mark.parametrize("name", ["a,b", 'a"b', " a ", "a;b", "x" * 250])
+def test_names_of_any_text_are_read_back_from_a_division(tmp_path, name):
+    folder = people(tmp_path)
+    (folder / "p0").rename(folder / name)
+    split = read(folder)
+    path = write(tmp_path, table_text(split), name="split.csv")
+    again = read(path)
+    assert everything(again) == everything(split)
+    assert again.pid_names == split.pid_names
 
 
 # ---- dividing
@@ -698,6 +943,7 @@ def test_a_division_is_read_back_as_it_was(tmp_path, cameras):
         ("crops/my people.csv", "my-people"),
         ("runs/night/split.csv", "night-split"),
         ("data/synthetic", "own-synthetic"),
+        ("ä" * 100, "ä" * 60 + "-8c8b9015"),
     ],
 )
 def test_short_names_are_good_for_files(name, short):

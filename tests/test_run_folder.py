@@ -4,7 +4,7 @@ import os
 import pytest
 
 from topdb_tf.files import write_whole
-from topdb_tf.runs.folder import RunFolder, held, new_run, open_run
+from topdb_tf.runs.folder import RunFolder, held, new_folder, new_run, open_run
 from topdb_tf.runs.recipes import read_recipe
 from topdb_tf.texts import silent
 
@@ -67,6 +67,7 @@ def test_a_run_that_another_process_finished_meanwhile_is_kept(tmp_path, monkeyp
     def prepared(*arguments):
         run.path.mkdir()
         write_whole(run.config_file, "of the other process")
+        write_whole(run.embedder, "its model")
 
     monkeypatch.setattr(fit, "begin", lambda *arguments: None)
     monkeypatch.setattr(fit, "_prepared", prepared)
@@ -82,3 +83,60 @@ def test_what_a_killed_process_left_is_no_run_and_nothing_in_the_way(tmp_path):
     assert new_run(left.parent).path == left.parent
     with pytest.raises(FileNotFoundError, match="topdb-tf fit"):
         open_run(runs=tmp_path / "runs")
+
+
+def begin_and_fail(run, *names):
+    """Begins a run, writes some files of it, and fails."""
+
+    def fail():
+        for name in ("config.yaml", "split.csv", "log.csv", *names):
+            (run.path / name).parent.mkdir(parents=True, exist_ok=True)
+            (run.path / name).write_text("")
+        raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"), new_folder(run):
+        fail()
+
+
+def test_a_run_that_fails_before_its_first_checkpoint_leaves_nothing(tmp_path):
+    run = new_run(tmp_path / "runs" / "first")
+    begin_and_fail(run, "tensorboard/events", "checkpoints/.partial-1/arrays.npz")
+    assert not list(tmp_path.iterdir())
+    run.path.mkdir(parents=True)
+    begin_and_fail(new_run(run.path), "embedder.keras")
+    assert not list(run.path.iterdir())  # the folder was there before
+
+
+def test_a_run_with_a_checkpoint_stays_when_it_fails(tmp_path):
+    run = new_run(tmp_path / "first")
+    checkpoint = "checkpoints/00001-0000000/manifest.json"
+    begin_and_fail(run, checkpoint, "embedder.keras")
+    assert (run.path / checkpoint).exists()
+    assert run.holds_run
+    with pytest.raises(FileExistsError):
+        new_run(run.path)
+
+
+def test_what_was_killed_before_its_first_checkpoint_is_begun_anew(tmp_path):
+    left = RunFolder(tmp_path)
+    for path in (left.config_file, left.log):
+        path.write_text("old")
+    with new_folder(new_run(tmp_path)):
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["embedder.keras", "scores.json", "notes.txt"])
+def test_what_else_a_folder_holds_is_not_taken_for_a_killed_start(tmp_path, name):
+    for path in (tmp_path / "config.yaml", tmp_path / name):
+        path.write_text("")
+    with pytest.raises(FileExistsError):
+        new_run(tmp_path)
+
+
+def test_a_run_that_begins_beside_another_leaves_it_alone(tmp_path):
+    run = new_run(tmp_path / "run")
+    with new_folder(run):
+        run.config_file.write_text("")
+        with pytest.raises(ValueError, match="Another process"), new_folder(run):
+            pass
+        assert run.holds_run

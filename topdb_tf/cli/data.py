@@ -8,8 +8,10 @@ from topdb_tf.cli.options import (
     AS_JSON,
     DATA_ROOT,
     IGNORE_CAMERAS,
+    LAYOUT,
     PATH,
     NamesOption,
+    chosen_layout,
     count_option,
     show,
 )
@@ -25,6 +27,7 @@ def data():
 
 @data.command()
 @click.argument("dataset")
+@LAYOUT
 @DATA_ROOT
 @click.option("--quick", is_flag=True, help="Look at names and counts; open no image.")
 @click.option("--strict", is_flag=True, help="End with status 1 for warnings too.")
@@ -59,6 +62,8 @@ def check(ctx, dataset, data_root, strict, as_json, **options):
     """
     from topdb_tf.data.checks.check import check_data
 
+    if layout := chosen_layout():
+        options["layout"] = layout
     try:
         result = check_data(dataset, data_root, **options)
     except (ValueError, FileNotFoundError) as error:

@@ -6,6 +6,7 @@ from topdb_tf.cli.options import (
     AS_JSON,
     BEST,
     DATA_ROOT,
+    LAYOUT,
     PATH,
     count_option,
     data_overrides,
@@ -46,6 +47,7 @@ from topdb_tf.cli.options import (
 @click.option(
     "--dataset", help="onnx, litert: data set to score and calibrate int8 on."
 )
+@LAYOUT
 @DATA_ROOT
 @count_option(
     "--max-pids",

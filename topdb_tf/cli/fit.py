@@ -8,6 +8,7 @@ from click.core import ParameterSource
 from topdb_tf.cli.options import (
     AS_JSON,
     DATA_ROOT,
+    LAYOUT,
     OVERRIDES,
     PATH,
     RUN,
@@ -38,6 +39,7 @@ from topdb_tf.training.choices import STRATEGIES
     show_default=True,
     help=f"{', '.join(recipes())}, or a YAML file.",
 )
+@LAYOUT
 @DATA_ROOT
 @click.option(
     "--run-dir",
@@ -106,7 +108,7 @@ def fit(
     options += [f"train.strategy={strategy}"] if strategy else []
     options += overrides
     if resumed is not None:
-        _refuse_beside_resume(context, ("recipe", "run_dir", "seeds"))
+        _refuse_beside_resume(context, ("recipe", "run_dir", "seeds", "layout"))
         _show_run(resume(resumed, overrides=options, force=force, say=say), as_json)
         return
     config = read_recipe(recipe, options, say=say)

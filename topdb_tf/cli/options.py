@@ -39,11 +39,36 @@ class UserPath(click.Path):
 
 
 PATH = UserPath()
+_LAYOUT_KEY = f"{__name__}.layout"
+
+
+def options_of(*options):
+    """Returns a decorator that adds some options to a command, in this order."""
+
+    def add_to(command):
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add_to
+
 
 # Options that several commands have, each spelled once.
 RUN = click.argument("run", required=False, type=PATH)
-DATASET = click.option(
-    "--dataset", help="Another data set than the run's own: a name, CSV file or folder."
+LAYOUT = click.option(
+    "--layout",
+    metavar="LEVELS",
+    expose_value=False,
+    callback=lambda ctx, _, levels: ctx.meta.update({_LAYOUT_KEY: levels}),
+    help="Of a folder: what its levels are, such as camera/person or split/person/*.  "
+    "[default: auto, by names and shape]",
+)
+DATASET = options_of(
+    click.option(
+        "--dataset",
+        help="Another data set than the run's own: a name, CSV file or folder.",
+    ),
+    LAYOUT,
 )
 DATA_ROOT = click.option(
     "--data-root",
@@ -163,8 +188,14 @@ def show_record(record, as_json: bool) -> None:
     show(record, lambda record: record.lines(), as_json)
 
 
+def chosen_layout() -> str | None:
+    """Returns what `--layout` says in the command that is run, if anything."""
+    context = click.get_current_context(silent=True)
+    return context.meta.get(_LAYOUT_KEY) if context else None
+
+
 def data_overrides(dataset: str | None, data_root: Path | None) -> list[str]:
-    """Returns the options `--dataset` and `--data-root` as overrides of a recipe.
+    """Returns `--dataset`, `--layout` and `--data-root` as overrides of a recipe.
 
     Paths are absolute, and quoted, as they may hold what YAML reads otherwise.
     """
@@ -175,6 +206,8 @@ def data_overrides(dataset: str | None, data_root: Path | None) -> list[str]:
 
         dataset = str(absolute(dataset)) if is_path(dataset) else dataset
         overrides.append(f"data.dataset={json.dumps(dataset)}")
+    if layout := chosen_layout():
+        overrides.append(f"data.layout={json.dumps(layout)}")
     if data_root:
         overrides.append(f"data.root={json.dumps(str(data_root.resolve()))}")
     return overrides
@@ -207,17 +240,6 @@ def version_lines() -> list[str]:
         f"{PROGRAM} {__version__}",
         ", ".join([f"Python {platform.python_version()}", *versions]),
     ]
-
-
-def options_of(*options):
-    """Returns a decorator that adds some options to a command, in this order."""
-
-    def add_to(command):
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add_to
 
 
 def count_option(*names, least: int = 1, most: int = 10**6, **attributes):

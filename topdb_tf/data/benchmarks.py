@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import hashlib
 import os
 import re
 from collections.abc import Callable
@@ -11,12 +12,14 @@ from topdb_tf.data import cuhk03
 from topdb_tf.data.drawn.synthetic import write_synthetic
 from topdb_tf.data.market import PARTS, holds_part, read_market_layout
 from topdb_tf.data.msmt17 import read_msmt17
-from topdb_tf.data.own_images import read_own_images
+from topdb_tf.data.own_images import check_no_layout, read_own_images
 from topdb_tf.data.records import DatasetCard, Split, load_card
 from topdb_tf.data.sightings import absolute
 from topdb_tf.data.table import TABLE_SUFFIXES
+from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.files import user_path
 
+_LONGEST_NAME = 120  # of one's own images, in bytes
 Progress = Callable[[int, int], None]
 
 
@@ -36,6 +39,7 @@ def read_split(
     *,
     check_counts: bool = True,
     progress: Progress | None = None,
+    layout: str = AUTO,
     **division,
 ) -> Split:
     """Reads the records of a benchmark, or of anybody's own images.
@@ -48,6 +52,7 @@ def read_split(
             identities as its card says. `False` accepts a subset.
         progress: Called with the numbers of images done and to do while images are
             extracted (CUHK03) or drawn (synthetic), which is done only once.
+        layout: What each level of one's own folders is; `auto` judges.
         **division: How own images are divided: `test_share`, `division_seed` and
             `ignore_cameras` of `topdb_tf.data.partition.split_of`.
 
@@ -59,7 +64,9 @@ def read_split(
     """
     if name not in DATASETS:
         check_name(name)
-        return read_own_images(Path(name), name=dataset_name(name), **division)
+        short = dataset_name(name)
+        return read_own_images(Path(name), name=short, layout=layout, **division)
+    check_no_layout(name, layout)
     card = load_card(name)
     split = DATASETS[name](Path(data_root), card, progress=progress)
     if check_counts:
@@ -110,6 +117,9 @@ def dataset_name(name: str | Path) -> str:
     text = path.stem if path.suffix.lower() in TABLE_SUFFIXES else path.name
     text = f"{path.parent.name}-split" if path.name == "split.csv" else text
     text = re.sub(r"[^\w.-]+", "-", text).strip("-.") or "own"
+    if len(text.encode()) > _LONGEST_NAME:  # what is added must fit into 255 bytes, too
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        text = f"{text.encode()[:_LONGEST_NAME].decode(errors='ignore')}-{digest}"
     return f"own-{text}" if text in DATASETS else text
 
 

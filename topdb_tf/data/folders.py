@@ -3,90 +3,180 @@
 import re
 from pathlib import Path
 
-from topdb_tf.data.market import is_image, record_of
-from topdb_tf.data.sightings import Sighting
-from topdb_tf.data.table import PARTS
+from topdb_tf.data.market import is_image, is_left_out, record_of
+from topdb_tf.data.sightings import GALLERY, TRAIN, VALIDATION, Sighting
+from topdb_tf.data.trees.levels import AUTO, Levels, judged, parse_layout
+from topdb_tf.data.trees.words import (
+    CAMERA,
+    DISTRACTORS,
+    LEFT_OUT,
+    PERSON,
+    SPLIT,
+    TRAIN_ALL,
+    UNUSED,
+    kind_of,
+    part_of,
+)
 from topdb_tf.texts import listed, natural_order
 
 LAYOUT = (
     "There must be one folder for each person, people/anna/1.jpg, or within it one for "
-    "each camera, people/anna/cam2/1.jpg"
+    "each camera, people/anna/cam2/1.jpg; or --layout says what the levels are"
 )
 
 _CAMERA_IN_NAME = re.compile(r"(?:^|[_-])c(?:am)?(\d+)(?!\d)", re.IGNORECASE)
 
 
-def read_folders(folder: Path) -> tuple[list[Sighting], list[str]]:
+def read_folders(
+    folder: Path, *, layout: str = AUTO
+) -> tuple[list[Sighting], list[str]]:
     """Reads images that lie in a folder for each person.
 
     Within the folder of a person there can be one for each camera. Where there are
     none, and the name of every image tells its camera (`anna_c2_0001.jpg`), the names
-    are believed. Where all folders at the top are named `train`, `val`, `test`,
-    `query` or `gallery`, the folders of the persons lie in those. A folder of images
-    alone is read by names as in Market-1501. Files that are not images, and hidden
-    ones, are skipped.
+    are believed. Above the persons there can be the parts of a split, by their usual
+    names, and cameras. A folder of images alone is read by names as in Market-1501.
+    Files that are not images, and hidden ones, are skipped.
+
+    Args:
+        folder: The folder.
+        layout: What each level of folders is, such as `camera/person`; `auto` judges
+            by names and shape.
 
     Returns:
         The images, sorted by their paths, and notes for the user.
 
     Raises:
-        ValueError: If images lie elsewhere, or there is none.
+        ValueError: If images lie elsewhere, there is none, or it is not sure what the
+            levels are.
     """
-    notes, skipped = [], []
-    tops = _subfolders(folder)
-    if tops and all(top.name.lower() in PARTS for top in tops):
-        _check_no_images(folder, folder)
-        sightings = [
-            one._replace(part=PARTS[top.name.lower()])
-            for top in tops
-            for one in _persons(top, folder, notes, skipped)
-        ]
-    elif tops:
-        sightings = _persons(folder, folder, notes, skipped)
-    else:
-        sightings = _named_as_market(folder, skipped)
-    if not sightings:
+    images, skipped, empty, notes = [], [], [], []
+    _look_below(folder, (folder.resolve(),), images, skipped, empty)
+    if not images:
         raise ValueError(f"{folder} must hold images, .jpg or .png. {LAYOUT}.")
+    inner = folder if layout != AUTO else _innermost(images, folder)
+    levels = _levels(images, inner, layout)
+    if inner != folder:
+        notes.append(f"Read from {inner}, which is alone in {folder}.")
+    notes += [levels.note] if levels.note else []
+    sightings = [_sighting(path, levels, inner, folder) for path in images]
+    sightings = _with_parts(sightings, inner, notes)
+    if empty:
+        names = listed([path.name for path in empty])
+        notes.append(f"Folders without images are left out: {names}.")
     if skipped:
         names = listed([path.name for path in skipped], 3)
         notes.append(f"Skipped, as no images: {names}.")
     return _with_cameras(sightings, notes), notes
 
 
-def _persons(top, folder, notes, skipped):
-    _check_no_images(top, folder)
-    all_sightings, empty = [], []
-    for person in _subfolders(top):
-        images = _images(person, skipped)
-        sightings = [_sighting(path, person.name, None, folder) for path in images]
-        for camera in _subfolders(person):
-            deeper = [path for path in _subfolders(camera) if any(path.iterdir())]
-            if deeper:
-                raise ValueError(
-                    f"{LAYOUT}, and nothing deeper. Received: folder={deeper[0]}"
-                )
-            sightings += [
-                _sighting(path, person.name, camera.name, folder)
-                for path in _images(camera, skipped)
-            ]
-        all_sightings += sightings
-        if not sightings:
-            empty.append(person.name)
-    if empty:
-        notes.append(f"Folders without images are left out: {listed(empty)}.")
-    return all_sightings
+def _look_below(folder, above, images, skipped, empty):
+    """Lists what lies in a folder, and then in those within it."""
+    files, folders = [], []
+    for path in folder.iterdir():
+        if path.is_dir():
+            folders += [] if is_left_out(path) else [path]
+        elif not path.name.startswith("."):
+            files.append(path)
+    number = len(images)
+    images += sorted(filter(is_image, files), key=lambda path: path.name)
+    skipped += sorted(path for path in files if not is_image(path))
+    for inner in sorted(folders, key=lambda path: natural_order(path.name)):
+        if inner.resolve() not in above:  # a link to a folder that it lies in
+            _look_below(inner, (*above, inner.resolve()), images, skipped, empty)
+    if len(images) == number:
+        empty.append(folder)
 
 
-def _named_as_market(folder, skipped):
-    images = _images(folder, skipped)
-    try:
-        records = [record_of(path) for path in images]
-    except ValueError as error:
-        raise ValueError(f"{LAYOUT}. {error}") from error
-    return [
-        _sighting(record.path, str(record.pid), str(record.camid), folder)
-        for record in records
+def _innermost(images, folder):
+    """Returns the first folder that is not alone: many archives hold one of a name."""
+    trees = [path.relative_to(folder).parts for path in images]
+    while len({tree[0] for tree in trees}) == 1 and all(
+        len(tree) > 2 for tree in trees
+    ):
+        kinds = [kind_of({tree[i] for tree in trees}, below=i > 0) for i in (0, 1)]
+        is_person = kinds[1] == CAMERA and max(map(len, trees)) == 3
+        if kinds[0] is not None or is_person:
+            break
+        folder, trees = folder / trees[0][0], [tree[1:] for tree in trees]
+    return folder
+
+
+def _levels(images, folder, layout):
+    if layout != AUTO:
+        return parse_layout(layout)
+    relative = [path.relative_to(folder) for path in images]
+    depths = {len(path.parts) for path in relative}
+    if 1 not in depths:
+        return judged(relative, folder)
+    if len(depths) > 1:
+        raise ValueError(_misplaced(images[0], folder))
+    return Levels(())
+
+
+def _sighting(path, levels, folder, root):
+    """Returns an image; its part is still the name of its folder in the split."""
+    roles, told = levels.roles, path.relative_to(folder).parts[:-1]
+    must = {SPLIT, PERSON} if PERSON in roles else {SPLIT, CAMERA}
+    least = max((i for i, role in enumerate(roles, 1) if role in must), default=0)
+    if len(told) < least:
+        raise ValueError(_misplaced(path, path.parent))
+    if len(told) > len(roles) and roles[-1:] != (UNUSED,):
+        deeper = folder.joinpath(*told[: len(roles) + 1])
+        raise ValueError(f"{LAYOUT}, and nothing deeper. Received: folder={deeper}")
+    by_role = dict(zip(roles, told, strict=False))
+    person, camera = by_role.get(PERSON, "").strip(), by_role.get(CAMERA)
+    if PERSON not in roles:
+        try:
+            record = record_of(path)
+        except ValueError as error:
+            raise ValueError(f"{LAYOUT}. {error}") from error
+        person, camera = str(record.pid), camera or str(record.camid)
+    camera = camera and camera.strip()  # as a list of them is read again
+    place = str(path.relative_to(root))
+    return Sighting(path, person, camera, by_role.get(SPLIT), place)
+
+
+def _misplaced(path, folder):
+    return f"{LAYOUT}. Received: {path.name} directly in {folder}"
+
+
+def _with_parts(sightings, folder, notes):
+    """Returns the images with the parts of a split that their folders are named by."""
+    parts = {one.part: part_of(one.part) for one in sightings if one.part}
+    unknown = [name for name, part in parts.items() if part is None]
+    if unknown:
+        raise ValueError(
+            f"{folder}: folders of a split must be train, val, test, query or gallery. "
+            f"Received: {listed(unknown)}"
+        )
+    whole, pieces = [
+        {(one.person, one.path.name) for one in sightings if parts.get(one.part) in of}
+        for of in ((TRAIN_ALL,), (TRAIN, VALIDATION))
     ]
+    if whole and not pieces <= whole:
+        raise ValueError(
+            f"{folder}: a folder of training and validation together must hold all "
+            "images of both. Leave it out, or the two. Received: "
+            f"{listed([name for name, part in parts.items() if part == TRAIN_ALL])}"
+        )
+    unused = {LEFT_OUT, *([TRAIN, VALIDATION] if whole else [])}
+    out = [name for name, part in parts.items() if part in unused]
+    if out:
+        notes.append(f"Folders of the split that are not used: {listed(out)}.")
+    numbers = {one.person for one in sightings if one.part not in out}
+    nobody = DISTRACTORS if any(n.strip("0") == "" for n in numbers) else "0"
+    used = []
+    for one in sightings:
+        part = parts.get(one.part)
+        if part == DISTRACTORS:
+            one, part = one._replace(person=nobody), GALLERY
+        if one.part not in out:
+            used.append(one._replace(part=TRAIN if part == TRAIN_ALL else part))
+    other = [f"{n} is {p}" for n, p in parts.items() if n.lower() != p and n not in out]
+    if other:
+        notes.append(f"Of the folders of the split {listed(other)}.")
+    return used
 
 
 def _with_cameras(sightings, notes):
@@ -107,27 +197,3 @@ def _with_cameras(sightings, notes):
             f"{len(sightings):,} do not tell it: {listed(silent, 3)}."
         )
     return sightings
-
-
-def _sighting(path, person, camera, folder):
-    return Sighting(path, person, camera, None, str(path.relative_to(folder)))
-
-
-def _check_no_images(top, folder):
-    images = _images(top, [])
-    if images:
-        names = listed([path.name for path in images], 3)
-        raise ValueError(f"{LAYOUT}. Received: {names} directly in {top}")
-
-
-def _images(folder, skipped):
-    files = [path for path in folder.iterdir() if not path.is_dir()]
-    images = sorted((p for p in files if is_image(p)), key=lambda p: p.name)
-    hidden = {path for path in files if path.name.startswith(".")}
-    skipped += sorted({*files} - {*images} - hidden)
-    return images
-
-
-def _subfolders(folder):
-    folders = [p for p in folder.iterdir() if p.is_dir() and p.name[:1] != "."]
-    return sorted(folders, key=lambda path: natural_order(path.name))

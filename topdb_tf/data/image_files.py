@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from topdb_tf.data.market import is_image
+from topdb_tf.data.market import is_image, is_left_out
 from topdb_tf.files import files_below
 
 
@@ -33,7 +33,8 @@ def checked_places(images, query, gallery) -> tuple[Path, ...]:
 def list_images(places: Sequence[Path]) -> ImageList:
     """Returns the image files in files and folders, the latter with all below them.
 
-    A file given twice is taken once.
+    A file given twice is taken once. Hidden folders below are left out, as where a
+    data set is read.
 
     Raises:
         FileNotFoundError: If a place does not exist.
@@ -43,7 +44,7 @@ def list_images(places: Sequence[Path]) -> ImageList:
     for place in map(Path, places):
         if not place.exists():
             raise FileNotFoundError(f"There is no image file or folder {place}.")
-        files += files_below(place) if place.is_dir() else [place]
+        files += _files_below(place) if place.is_dir() else [place]
     files = list(dict.fromkeys(files))
     paths = tuple(path for path in files if is_image(path))
     if not paths:
@@ -52,3 +53,9 @@ def list_images(places: Sequence[Path]) -> ImageList:
             f" {', '.join(str(place) for place in places) or 'nothing'}"
         )
     return ImageList(paths, tuple(path for path in files if not is_image(path)))
+
+
+def _files_below(folder):
+    for path in files_below(folder):
+        if not any(map(is_left_out, path.relative_to(folder).parents)):
+            yield path

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from topdb_tf.data.records import ImageRecord, Split
+from topdb_tf.files import files_below
+from topdb_tf.texts import listed
 
 PARTS = {
     "train": "bounding_box_train",
@@ -16,6 +18,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 JUNK_PID = -1  # detections of too low quality, left out
 DISTRACTOR_PID = 0  # persons that no query asks for, many in one number
 
+_SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN"}
+_SYSTEM_FOLDERS |= {"System Volume Information", "lost+found"}
 _NAME_PATTERN = re.compile(r"(-1|\d{1,18})_c(\d{1,18})(?!\d)")
 
 
@@ -30,6 +34,16 @@ class PartFolder(NamedTuple):
     junk: tuple[Path, ...]
     unnamed: tuple[Path, ...]
     others: tuple[Path, ...]
+
+    @property
+    def nested(self) -> list[Path]:
+        """The folders among the others that hold images, which are not read."""
+        folders = [path for path in self.others if path.is_dir()]
+        return [
+            folder
+            for folder in folders
+            if not is_left_out(folder) and any(map(is_image, files_below(folder)))
+        ]
 
 
 def read_market_layout(folder: Path, *, name: str) -> Split:
@@ -61,6 +75,13 @@ def read_market_layout(folder: Path, *, name: str) -> Split:
         content = list_part(folder, part)
         if content.unnamed:
             raise ValueError(_unnamed_message(content.unnamed[0]))
+        if nested := content.nested:
+            raise ValueError(
+                f"{folder / PARTS[part]} must hold its images itself: names alone tell "
+                "the person here. Move them up; or, where all images lie in a folder a "
+                f"person, name the folder of the three: --dataset {folder}. Received: "
+                f"folders of images, {listed([path.name for path in nested], 3)}"
+            )
         parts[part] = content.records
     return Split(name, **parts)
 
@@ -88,6 +109,19 @@ def list_part(folder: Path, part: str) -> PartFolder:
 def is_image(path: Path) -> bool:
     """Returns whether a file is an image by its name, and not a hidden one."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def tells_person(path: Path) -> bool:
+    """Returns whether the name of an image tells its person and camera."""
+    return _NAME_PATTERN.match(path.name) is not None
+
+
+def is_left_out(folder: Path) -> bool:
+    """Returns whether a folder is a hidden one, or one that a system puts its own in.
+
+    Those of Jupyter, macOS and network stores hold copies and previews of images.
+    """
+    return folder.name.startswith(".") or folder.name in _SYSTEM_FOLDERS
 
 
 def record_of(path: Path) -> ImageRecord:

@@ -3,15 +3,21 @@
 from pathlib import Path
 
 from topdb_tf.data.folders import read_folders
-from topdb_tf.data.market import PARTS, read_market_layout
+from topdb_tf.data.market import PARTS, list_part, read_market_layout
 from topdb_tf.data.partition import split_of
 from topdb_tf.data.records import Split
 from topdb_tf.data.sightings import Sighting, absolute
 from topdb_tf.data.table import TABLE_SUFFIXES, read_table
+from topdb_tf.data.trees.levels import AUTO
 
 
 def read_own_images(
-    path: Path, *, name: str, missing: list[Sighting] | None = None, **division
+    path: Path,
+    *,
+    name: str,
+    layout: str = AUTO,
+    missing: list[Sighting] | None = None,
+    **division,
 ) -> Split:
     """Reads a CSV file, a folder of persons or one in the layout of Market-1501.
 
@@ -20,6 +26,7 @@ def read_own_images(
             `bounding_box_train` and so on, else one folder for each person
             (`topdb_tf.data.folders.read_folders`).
         name: Name of the split.
+        layout: What each level of a folder is, such as `camera/person`; `auto` judges.
         missing: Takes up the images of a CSV file that do not exist, instead of an
             error.
         **division: `test_share`, `division_seed` and `ignore_cameras` of
@@ -30,7 +37,7 @@ def read_own_images(
         FileNotFoundError: If there is no such file or folder, or images are missing.
     """
     path = existing(path)
-    sightings, notes = read_sightings(path, missing=missing)
+    sightings, notes = read_sightings(path, layout=layout, missing=missing)
     return split_of(sightings, name=name, source=path, notes=notes, **division)
 
 
@@ -52,9 +59,14 @@ def existing(path: str | Path) -> Path:
 def is_named_as_market(folder: Path) -> bool:
     """Returns whether a folder is in the layout of Market-1501.
 
-    A folder named `query` alone can be one beside `train` and `gallery`.
+    A folder named `query` alone can be one beside `train` and `gallery`. Where its
+    parts hold no images but folders of images, these are persons.
     """
-    return any((folder / PARTS[part]).is_dir() for part in ("train", "gallery"))
+    if not any((folder / PARTS[part]).is_dir() for part in ("train", "gallery")):
+        return False
+    parts = [list_part(folder, part) for part in PARTS]
+    has_images = any(one.records or one.unnamed for one in parts)
+    return has_images or not any(one.nested for one in parts)
 
 
 def sightings_of(split: Split, folder: Path) -> list[Sighting]:
@@ -73,16 +85,26 @@ def sightings_of(split: Split, folder: Path) -> list[Sighting]:
 
 
 def read_sightings(
-    path: Path, *, missing: list[Sighting] | None = None
+    path: Path, *, layout: str = AUTO, missing: list[Sighting] | None = None
 ) -> tuple[list[Sighting], list[str]]:
     """Reads the images that `read_own_images` divides, with notes for the user."""
     if path.is_dir():
-        if not is_named_as_market(path):
-            return read_folders(path)
+        if layout != AUTO or not is_named_as_market(path):
+            return read_folders(path, layout=layout)
         return sightings_of(read_market_layout(path, name=path.name), path), []
     if path.suffix.lower() not in TABLE_SUFFIXES:
         raise ValueError(
             f"A file with images must be one of {', '.join(TABLE_SUFFIXES)}. "
             f"Received: {path}"
         )
+    check_no_layout(path, layout)
     return read_table(path, missing=missing)
+
+
+def check_no_layout(name: str | Path, layout: str) -> None:
+    """Raises `ValueError` if a layout is told of what has no levels of folders."""
+    if layout != AUTO:
+        raise ValueError(
+            "--layout (setting data.layout) says what the folders of one's own images "
+            f"are. Leave it out for {name}. Received: layout={layout!r}"
+        )

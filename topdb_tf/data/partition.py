@@ -128,7 +128,8 @@ def _known_parts(sightings, source, notes):
     if has_both or len(given & {QUERY, GALLERY}) == 1:
         raise ValueError(
             f"{source}: the split must name `query` and `gallery`, or `test`, from "
-            f"which queries are drawn. Received: {', '.join(sorted(given))}"
+            "which queries are drawn. Is `test` the gallery? Name it so. Received: "
+            f"{', '.join(sorted(given))}"
         )
     if VALIDATION not in given:
         return sightings

@@ -1,5 +1,7 @@
 """Records of images, of the parts of a data set, and of what its card says."""
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -42,6 +44,9 @@ class Split:
         pid_names: The owner's name of each pid, where that is another.
         camera_names: The owner's name of each camid, where that is another.
         notes: What the user should be told of how the images were read.
+
+    Raises:
+        ValueError: If the path of an image is not text, and could not be written down.
     """
 
     name: str
@@ -52,6 +57,19 @@ class Split:
     pid_names: dict[int, str] = field(default_factory=dict, hash=False)
     camera_names: dict[int, str] = field(default_factory=dict, hash=False)
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        paths = "\0".join(str(record.path) for record in self.records)
+        if match := re.search("[\r\n\ud800-\udfff]", paths):
+            end = match.end()
+            path = paths[:end].rpartition("\0")[2] + paths[end:].partition("\0")[0]
+            shown = os.fsencode(path).decode(errors="backslashreplace")
+            shown = shown.replace("\r", r"\r").replace("\n", r"\n")
+            raise ValueError(
+                "Names of folders and images must be of one line in UTF-8, as lists of "
+                "them are text. Rename what an old archive named otherwise; convmv "
+                f"does it for all. Received: {shown}"
+            )
 
     @property
     def num_pids(self) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from topdb_tf.data.checks.split import FEW_PIDS, check_split
 from topdb_tf.data.records import labels_of
+from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.evaluate.embedding import Embedder
 from topdb_tf.files import write_whole
 from topdb_tf.fit.loop import Training, option_lines, train
@@ -72,9 +73,7 @@ def fit(config: Config, run_dir: Path, *, say: Say) -> Run | None:
         split, distribution = _begun(config, cluster, say)
         say = say if cluster.is_chief else silent
         training = _prepared(config, split, say, distribution)
-        with own_folder(run, cluster) as folder:
-            if cluster.is_chief:
-                new_run(run_dir)  # another process may have trained there meanwhile
+        with own_folder(run, cluster, is_new=True) as folder:
             write_whole(folder.config_file, config.to_yaml())
             write_division(folder, config, training.embedder_of_test.split)
             write_whole(folder.environment, training.environment.to_json())
@@ -108,6 +107,9 @@ def resume(
     """
     run = open_run(run_dir, overrides, say=say)
     config = run.config
+    if config.data.layout == AUTO:
+        data = replace(config.data, layout=run.saved.data.layout)
+        config = replace(config, data=data)
     check_same_settings(run.saved, config, force=force)
     cluster = read_cluster(config.train.strategy)
     if ended := how_it_ended(run.folder, config):

@@ -73,8 +73,8 @@ def telling_the_way_on(run: RunFolder) -> Iterator[None]:
         yield
     except (CheckpointError, NonFiniteLossError) as error:
         way = (
-            f"There is no checkpoint before it: remove {run.path}, or choose another "
-            "--run-dir, and start anew."
+            "There is no checkpoint before it, so nothing of the run is kept: mend "
+            "that, and start the same command again."
         )
         if done := positions(run.checkpoints):
             force = " --force" if isinstance(error, NonFiniteLossError) else ""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from topdb_tf.files import temporary_folder
-from topdb_tf.runs.folder import RunFolder, held
+from topdb_tf.runs.folder import RunFolder, held, new_folder
 from topdb_tf.runs.machine import Precision, load_tensorflow, set_precision
 from topdb_tf.runs.settings import PRECISIONS, Config
 from topdb_tf.texts import Say
@@ -63,19 +63,21 @@ def begin(config: Config, cluster: Cluster, say: Say) -> Distribution:
 
 
 @contextlib.contextmanager
-def own_folder(run: RunFolder, cluster: Cluster) -> Iterator[RunFolder]:
+def own_folder(
+    run: RunFolder, cluster: Cluster, *, is_new: bool = False
+) -> Iterator[RunFolder]:
     """Gives the folder that this worker writes to.
 
     It is the run's, held, for the chief, and one that is thrown away for the others,
-    which do all that the chief does so that each waits for the same.
+    which do all that the chief does so that each waits for the same. Of a new one
+    nothing is left after an error before its first checkpoint.
 
     Raises:
         TrainingInterrupted: At a signal; its text names the run's folder.
         ValueError: If another process is training in the run's folder.
     """
     if cluster.is_chief:
-        run.path.mkdir(parents=True, exist_ok=True)
-        with held(run):
+        with new_folder(run) if is_new else held(run):
             yield run
         return
     with temporary_folder() as folder:
@@ -90,8 +92,8 @@ def own_folder(run: RunFolder, cluster: Cluster) -> Iterator[RunFolder]:
 def how_to_restart(run: RunFolder) -> str:
     """Returns how a training is gone on with that has lost a worker."""
     return (
-        "The checkpoints are kept: start all workers again, with `topdb-tf fit "
-        f"--resume {run.path}`."
+        "Checkpoints are kept: start all workers again, with `topdb-tf fit --resume "
+        f"{run.path}`, or, if there was none yet, with the same command."
     )
 
 

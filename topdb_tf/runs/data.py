@@ -9,6 +9,7 @@ from topdb_tf.data.own_images import read_sightings
 from topdb_tf.data.records import Split
 from topdb_tf.data.sightings import absolute
 from topdb_tf.data.table import table_text
+from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.files import write_whole
 from topdb_tf.progress import progress_bar
 from topdb_tf.runs.folder import Run, RunFolder
@@ -39,8 +40,16 @@ def read_data(
         FileNotFoundError: If the data set, or some of its images, are missing.
         ValueError: If it cannot be used.
     """
-    if run is not None and run.folder.split.is_file() and is_own(dataset, run):
-        return _divided_before(run, say)
+    layout = config.data.layout
+    if run is not None and is_own(dataset, run):
+        if layout not in (AUTO, run.saved.data.layout):
+            raise ValueError(
+                "A run keeps to how it read its own images. Leave out --layout, or "
+                f"name another data set. Received: layout={layout!r}"
+            )
+        if run.folder.split.is_file():
+            return _divided_before(run, say)
+        layout = run.saved.data.layout
     root = data_root(Path(config.data.root) if config.data.root else None)
     name = dataset_name(dataset)
     with progress_bar(f"looking at {name}") as progress:
@@ -49,6 +58,7 @@ def read_data(
             root,
             check_counts=config.data.check_counts,
             progress=progress,
+            layout=layout,
             test_share=config.data.test_share,
             division_seed=config.data.division_seed,
             ignore_cameras=config.evaluation.ignore_cameras,
@@ -141,7 +151,7 @@ def warn_of_trained_images(run: Run, split: Split, say: Say) -> None:
 
 def _divided_before(run, say):
     division, source = run.folder.split, run.saved.data.dataset
-    name = dataset_name(source)
+    name, layout = dataset_name(source), run.saved.data.layout
     try:
         split = read_split(division, Path())
     except FileNotFoundError as error:
@@ -151,7 +161,8 @@ def _divided_before(run, say):
         ) from error
     known = {record.path for record in split.train + split.query + split.gallery}
     try:
-        now = {sighting.path for sighting in read_sightings(absolute(source))[0]}
+        sightings, _ = read_sightings(absolute(source), layout=layout)
+        now = {sighting.path for sighting in sightings}
     except (FileNotFoundError, ValueError):
         say(f"{name}: {source} cannot be read any more; as divided in {division}.")
     else:

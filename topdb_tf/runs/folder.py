@@ -2,16 +2,19 @@
 
 import contextlib
 import functools
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.files import contents_of, held_folder
 from topdb_tf.runs.machine import Environment
 from topdb_tf.runs.recipes import read_config
 from topdb_tf.runs.settings import Config
 from topdb_tf.texts import Say, silent
+from topdb_tf.training.checkpoint_files import positions
 
 
 def _inside(name: str) -> property:
@@ -55,16 +58,73 @@ class RunFolder(NamedTuple):
 def new_run(path: Path) -> RunFolder:
     """Returns the folder of a new run; it is made when the run begins.
 
+    What a training left that was killed before its first checkpoint is nothing to keep.
+
     Raises:
-        FileExistsError: If the folder already holds anything.
+        FileExistsError: If the folder already holds anything else.
     """
     path = Path(path)
-    if path.exists() and (not path.is_dir() or contents_of(path)):
+    is_free = not path.exists() or (path.is_dir() and not contents_of(path))
+    if not is_free and not _is_of_killed_start(RunFolder(path)):
         raise FileExistsError(
             f"{path} already exists and is not empty; a run is never overwritten. "
             "Choose another --run-dir, or remove it."
         )
     return RunFolder(path)
+
+
+@contextlib.contextmanager
+def new_folder(run: RunFolder) -> Iterator[None]:
+    """Makes and holds the folder of a run that begins.
+
+    After an error before the first checkpoint nothing is left of it, so that the same
+    command can be started again. A run with a checkpoint always stays.
+
+    Raises:
+        ValueError: If another process is training in it.
+    """
+    made = [path for path in (run.path, *run.path.parents) if not path.exists()]
+    run.path.mkdir(parents=True, exist_ok=True)
+    try:
+        with held(run):
+            new_run(run.path)  # another process may have trained there meanwhile
+            _clear(run)
+            try:
+                yield
+            except BaseException:
+                _clear(run)
+                raise
+    finally:
+        for path in made:  # the deepest first; what is not empty stays
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def _clear(run):
+    """Removes what a training wrote, unless it has a checkpoint."""
+    if positions(run.checkpoints):
+        return
+    others = [path for path in contents_of(run.path) if not _is_of_start(path)]
+    for path in {*run.path.iterdir()} - {*others}:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _is_of_start(path):
+    """Returns whether a training writes such a file before it is scored at the end."""
+    run = RunFolder(path.parent)
+    written = (run.config_file, run.split, run.environment, run.log, run.tensorboard)
+    models = (run.embedder, run.best_embedder, run.checkpoints)
+    return path in (*written, *models)
+
+
+def _is_of_killed_start(run):
+    """Returns whether a folder holds what a training left that was killed early."""
+    if not run.holds_run or run.embedder.exists() or positions(run.checkpoints):
+        return False
+    return all(map(_is_of_start, contents_of(run.path)))
 
 
 @dataclass(frozen=True)
@@ -139,6 +199,8 @@ def open_run(
         raise FileNotFoundError(_not_a_run(folder))
     saved = read_config(folder.config_file, say=say)
     overrides = list(overrides)
+    if saved.data.layout != AUTO:  # that of its own images, not of what is named now
+        overrides.insert(0, f"data.layout={AUTO}")
     config = read_config(folder.config_file, overrides) if overrides else saved
     return Run(folder, config, saved)
 

@@ -9,6 +9,7 @@ from numbers import Integral
 
 import yaml
 
+from topdb_tf.data.trees.levels import AUTO, parse_layout
 from topdb_tf.files import plain
 from topdb_tf.model.variants import MAPS, NECKS
 from topdb_tf.texts import Interval
@@ -106,6 +107,9 @@ class DataConfig:
     Args:
         dataset: Name of the data set, or the path of one's own: a CSV file or a folder.
         root: Folder that holds the data sets; none: $TOPDB_DATA, else `datasets/`.
+        layout: What each level of one's own folders is, from the top: `split`,
+            `person`, `camera`, or `*` for one that is not used, such as
+            `camera/person`; `auto` judges by names and shape.
         check_counts: Whether a benchmark must be complete; `false` takes a subset.
         test_share: Share of one's own identities that are for the test, in (0, 1),
             where no split is given.
@@ -122,6 +126,7 @@ class DataConfig:
 
     dataset: str = "market1501"
     root: str | None = None
+    layout: str = AUTO
     check_counts: bool = True
     test_share: float = _number("(0, 1)", 0.3)
     division_seed: int = _number(_SEED, 1)
@@ -136,6 +141,8 @@ class DataConfig:
 
     def __post_init__(self):
         _check_each("data", self)
+        if self.layout != AUTO:
+            parse_layout(self.layout)
         if self.batch_size % self.images_per_pid or self.pids_per_batch < 2:
             raise ValueError(
                 "`data.batch_size` must be a multiple of `data.images_per_pid`, and "

@@ -14,6 +14,7 @@ from topdb_tf.data.benchmarks import (
 from topdb_tf.data.checks.findings import Finding, findings_of_files
 from topdb_tf.data.market import JUNK_PID, PARTS, is_image, list_part
 from topdb_tf.data.own_images import (
+    check_no_layout,
     existing,
     is_named_as_market,
     read_own_images,
@@ -21,7 +22,7 @@ from topdb_tf.data.own_images import (
 )
 from topdb_tf.data.partition import split_of
 from topdb_tf.data.records import DatasetCard, Split, load_card
-from topdb_tf.files import files_below
+from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.texts import counted
 
 OTHER_FORMATS = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".jfif", ".heic", ".avif")
@@ -40,7 +41,12 @@ class Listing(NamedTuple):
 
 
 def list_dataset(
-    name: str | Path, data_root: Path, *, progress: Progress | None = None, **division
+    name: str | Path,
+    data_root: Path,
+    *,
+    progress: Progress | None = None,
+    layout: str = AUTO,
+    **division,
 ) -> Listing:
     """Lists a data set as `read_split` does, but goes on where something is wrong.
 
@@ -53,11 +59,12 @@ def list_dataset(
         FileNotFoundError: If the data set is not there.
     """
     if name in DATASETS:
+        check_no_layout(name, layout)
         return _list_benchmark(name, Path(data_root), progress)
     check_name(name)
     path, short, findings, missing = existing(name), dataset_name(name), [], []
     try:
-        if path.is_dir() and is_named_as_market(path):
+        if path.is_dir() and layout == AUTO and is_named_as_market(path):
             original, findings = _list_market(path, short)
             sightings = sightings_of(original, path)
             split = split_of(sightings, name=short, source=path, **division)
@@ -67,7 +74,9 @@ def list_dataset(
                 split = replace(split, **parts, pid_names={}, camera_names={})
         else:
             _refuse_benchmarks(path)
-            split = read_own_images(path, name=short, missing=missing, **division)
+            split = read_own_images(
+                path, name=short, layout=layout, missing=missing, **division
+            )
     except (ValueError, FileNotFoundError) as error:
         split = Split(short, (), (), ())
         message = " ".join(str(error).split())
@@ -123,7 +132,7 @@ def _list_market(folder, name):
         content = list_part(folder, part)
         parts[part] = content.records
         findings += _findings_of_names(subfolder, content)
-        findings += _findings_of_others(subfolder, content.others)
+        findings += _findings_of_others(subfolder, content)
     return Split(name, **parts), findings
 
 
@@ -156,8 +165,8 @@ def _findings_of_names(part, content):
     )
 
 
-def _findings_of_others(part, others):
-    nested = [p for p in others if p.is_dir() and any(map(is_image, files_below(p)))]
+def _findings_of_others(part, content):
+    nested = content.nested
     yield from findings_of_files(
         "error",
         "nested",
@@ -167,7 +176,7 @@ def _findings_of_others(part, others):
         "up and name them <pid>_c<camid>….",
         nested,
     )
-    files = [path for path in others if path.is_file()]
+    files = [path for path in content.others if path.is_file()]
     pictures = [path for path in files if path.suffix.lower() in OTHER_FORMATS]
     yield from findings_of_files(
         "warning",
