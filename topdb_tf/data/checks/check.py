@@ -139,8 +139,7 @@ def check_data(
         batch_size: Images in such a batch; without, any number will do.
         ignore_cameras: Whether an image of the query's own camera is a match, too.
         layout: What each level of one's own folders is; `auto` judges.
-        montage: Where to draw some identities and the worst findings; needs the
-            images.
+        montage: Where to draw identities and the worst findings; opens images.
 
     Raises:
         ValueError: If the data set is unknown, or a montage is wanted of a quick look.
