@@ -15,7 +15,8 @@ from tests import calibrations
 from topdb_tf.cli import main
 from topdb_tf.data.drawn.synthetic import write_synthetic
 from topdb_tf.evaluate.calibrate import calibration_lines, read_calibration
-from topdb_tf.files import plain, record_of
+from topdb_tf.files import plain
+from topdb_tf.json_files import record_of
 from topdb_tf.model.backbones import tiny
 from topdb_tf.model.network import build_network, embedder
 from topdb_tf.retrieval.distances import pairwise_distances

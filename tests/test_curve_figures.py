@@ -179,7 +179,7 @@ def test_what_has_no_scores_is_scored_first(run):
 
 def test_a_damaged_file_of_scores_is_named(run):
     (run / "scores.json").write_text("{")
-    assert "scores.json is no JSON file" in refused("cmc", run)
+    assert "Received: no JSON: Expecting" in refused("cmc", run)
 
 
 def test_training_draws_the_log(run):

@@ -9,8 +9,6 @@ import secrets
 import shutil
 import tempfile
 import time
-import types
-import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -338,36 +336,19 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def record_of(kind: Any, value: Any) -> Any:
-    """Returns the record that `plain` wrote, by the types of its fields.
-
-    What the record does not know is not read; a field that is missing keeps its
-    default.
+def check_unpacked(path: Path, unpacked: int) -> None:
+    """Checks, before any of it is read, that a file is no small one of a huge content.
 
     Args:
-        kind: The dataclass or `NamedTuple`, or the type of a part of it.
-        value: What JSON holds.
+        path: The file.
+        unpacked: Bytes that it says to hold.
 
     Raises:
-        TypeError: If a field without a default is missing, or a part is not what it
-            should be.
+        ValueError: If these are more than any honest compression makes of it.
     """
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        known = [part for part in parts if part is not types.NoneType]
-        return None if value is None else record_of(known[0], value)
-    if origin is tuple:
-        kinds = [parts[0]] * len(value) if parts[-1] is ... else parts
-        pairs = zip(kinds, value, strict=True)
-        return tuple(record_of(one, part) for one, part in pairs)
-    if origin is list:
-        return [record_of(parts[0], part) for part in value]
-    if origin is dict:
-        return {key: record_of(parts[1], part) for key, part in value.items()}
-    if dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"):
-        if not isinstance(value, Mapping):
-            raise TypeError(f"{kind.__name__} must be an object. Received: {value!r}")
-        kinds = typing.get_type_hints(kind)
-        known = {n: record_of(kinds[n], value[n]) for n in kinds if n in value}
-        return kind(**known)
-    return Path(value) if kind is Path else value
+    size = path.stat().st_size
+    if unpacked > 100 * size + (64 << 20):
+        raise ValueError(
+            f"{path} has {size:,} bytes and says to hold {unpacked:,}: more than a "
+            "file of arrays does. Nothing of it was read."
+        )

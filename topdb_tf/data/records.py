@@ -5,13 +5,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
 import topdb_tf
-from topdb_tf.files import record_of
+from topdb_tf.json_files import record_of
+from topdb_tf.yaml_files import read_yaml
 
 
 class ImageRecord(NamedTuple):
@@ -249,7 +249,7 @@ def load_card(name: str) -> DatasetCard:
 
     Raises:
         FileNotFoundError: If there is no such card.
-        ValueError: If the card lacks a key or has one that is not known.
+        ValueError: If the card lacks a key, has one that is not known or a wrong value.
     """
     package = Path(topdb_tf.__file__).parent
     paths = [root / "datasets" / f"{name}.yaml" for root in (package, package.parent)]
@@ -259,21 +259,23 @@ def load_card(name: str) -> DatasetCard:
             f"The card of {name} must be at {paths[0]} or {paths[1]}. Write one beside "
             f"the others; datasets/README.md tells how. Received: name={name!r}"
         )
-    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    archives = entries.pop("archives", ())
     expected = [field.name for field in fields(DatasetCard)][1:-1]
-    if sorted(entries) != sorted(expected):
-        raise ValueError(
-            f"A card must hold exactly the keys {', '.join(expected)}, and archives if "
-            f"there are any ({path}). Received: keys={sorted(entries)}"
-        )
     known = [field.name for field in fields(ArchiveCard)]
-    for archive in archives:
-        if not set(archive) <= set(known):
-            raise ValueError(
-                f"An archive of a card must hold no keys but {', '.join(known)} "
-                f"({path}). Received: keys={sorted(archive)}"
-            )
-    defaults = {"name": name, "folder": entries["folders"][0]}
-    entries["archives"] = [defaults | archive for archive in archives]
-    return record_of(DatasetCard, {"name": name, **entries})
+    try:
+        entries = record_of(dict[str, Any], read_yaml(path))
+        archives = record_of(list[dict[str, Any]], entries.pop("archives", []))
+        _check_keys(entries, expected, "A card must hold exactly the keys", expected)
+        for archive in archives:
+            _check_keys(archive, known, "An archive of a card must hold no keys but")
+        folders = record_of(tuple[str, ...], entries["folders"], "folders")
+        defaults = {"name": name, "folder": next(iter(folders), "")}
+        entries["archives"] = [defaults | archive for archive in archives]
+        return record_of(DatasetCard, {"name": name, **entries})
+    except ValueError as error:
+        raise ValueError(f"The card {path} cannot be used: {error}") from error
+
+
+def _check_keys(entries, known, rule, needed=()):
+    keys = set(entries)
+    if not set(needed) <= keys <= set(known):
+        raise ValueError(f"{rule} {', '.join(known)}. Received: keys={sorted(keys)}")

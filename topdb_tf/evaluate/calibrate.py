@@ -16,8 +16,10 @@ import numpy as np
 from topdb_tf import __version__
 from topdb_tf.data.records import Split, camids_of, pids_of
 from topdb_tf.evaluate.embedding import Embedded, embed_run
-from topdb_tf.files import plain, record_of, sha256_of, write_whole
+from topdb_tf.files import plain, sha256_of, write_whole
+from topdb_tf.json_files import read_json, record_of
 from topdb_tf.progress import progress_bar
+from topdb_tf.retrieval.distances import METRICS
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.identities import Identities
 from topdb_tf.retrieval.pairs.calibration import (
@@ -29,10 +31,19 @@ from topdb_tf.retrieval.pairs.halves import check_rates, checked_halves
 from topdb_tf.retrieval.pairs.intervals import Share
 from topdb_tf.runs.data import DataOrigin
 from topdb_tf.runs.folder import Run
-from topdb_tf.texts import Say, duration_text, rate_text, silent
+from topdb_tf.texts import Say, check_one_of, duration_text, rate_text, silent
 
 _FORMAT = 1
 _SHOWN_CAMERAS = 5
+_TOLD = (
+    ("model", str),
+    ("model_sha256", str),
+    ("ignore_cameras", bool),
+    ("seed", int),
+    ("metric", str),
+    ("date", str),
+    ("topdb_tf", str),
+)
 
 
 @dataclass(frozen=True)
@@ -111,20 +122,22 @@ class ModelCalibration:
         """Returns the calibration that `to_dict` made a record of.
 
         Raises:
-            KeyError, TypeError, ValueError: If it is no such record.
+            KeyError, ValueError: If it is no such record.
         """
         if record["format"] != _FORMAT:
             raise ValueError(f"format {record['format']}")
-        names = ("model", "model_sha256", "ignore_cameras", "seed", "metric", "date")
-        seconds = record["seconds"]
+        seconds = record_of(dict[str, float], record["seconds"], "seconds")
+        own = {name: record_of(kind, record[name], name) for name, kind in _TOLD}
+        check_one_of("metric", own["metric"], METRICS)
         return cls(
             origin=DataOrigin.from_dict(record),
-            pairs=record_of(Calibrated, record),
+            pairs=_checked(record_of(Calibrated, record)),
             embedding_seconds=seconds["embedding"],
             judging_seconds=seconds["judging"],
-            topdb_tf=record["topdb_tf"],
-            camera_names=dict(record.get("camera_names", {})),
-            **{name: record[name] for name in names},
+            camera_names=record_of(
+                dict[str, str], record.get("camera_names", {}), "camera_names"
+            ),
+            **own,
         )
 
 
@@ -210,11 +223,8 @@ def read_calibration(run: Run) -> ModelCalibration:
             f"Find one with `topdb-tf calibrate {run.path}`."
         )
     again = f"Run `topdb-tf calibrate {run.path}` again."
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        calibration = ModelCalibration.from_dict(record)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} is damaged or of another version. {again}") from error
+    advice = f"is damaged or of another version. {again}"
+    calibration = read_json(file, ModelCalibration.from_dict, advice)
     model = run.path / calibration.model
     if not model.is_file():
         raise FileNotFoundError(f"There is no model at {model}.")
@@ -224,6 +234,27 @@ def read_calibration(run: Run) -> ModelCalibration:
             f"since, and its distances with it. {again}"
         )
     return calibration
+
+
+def _checked(pairs):
+    """Returns the calibration of a file if its numbers can be those of one."""
+    points, roc = pairs.operating_points, pairs.roc
+    shares = [*roc.false_match_rates, *roc.true_match_rates]
+    for point in points:
+        shares.append(point.wanted_false_match_rate)
+        for share in (point.false_match_rate, point.true_match_rate):
+            shares += [share.low, share.value, share.high]
+    if not all(0 <= share <= 1 for share in shares):
+        raise ValueError("the rates must be shares, in [0, 1]")
+    lengths = set(
+        map(len, (roc.distances, roc.false_match_rates, roc.true_match_rates))
+    )
+    if not points or len(lengths) > 1 or roc.distances != sorted(roc.distances):
+        raise ValueError(
+            "there must be an operating point, and a ROC with ascending distances and "
+            "two rates at each"
+        )
+    return pairs
 
 
 def calibration_lines(calibration: ModelCalibration) -> list[str]:

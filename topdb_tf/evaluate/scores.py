@@ -1,5 +1,6 @@
 """Scores of a model: made, kept in the run's folder, averaged over seeds, told."""
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -14,10 +15,11 @@ import numpy as np
 from topdb_tf.data.benchmarks import dataset_name, is_path
 from topdb_tf.data.sightings import absolute
 from topdb_tf.files import write_whole
+from topdb_tf.json_files import read_json, record_of
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.protocol import Reranking, RetrievalResult, score
-from topdb_tf.runs.data import DataOrigin, is_own
+from topdb_tf.runs.data import DataOrigin, is_own, origin_of
 from topdb_tf.runs.folder import Run
 from topdb_tf.runs.settings import Config
 from topdb_tf.texts import percent
@@ -119,15 +121,17 @@ class Scores:
         """Returns the scores that `to_dict` made a record of.
 
         Raises:
-            KeyError, TypeError, ValueError: If it is no such record.
+            KeyError, ValueError: If it is no such record.
         """
         again = record.get("reranked")
         return cls(
             plain=RetrievalResult.from_dict(record),
             reranked=None if again is None else RetrievalResult.from_dict(again),
             origin=DataOrigin.from_dict(record) if "dataset" in record else None,
-            model=record.get("model"),
-            model_sha256=record.get("model_sha256"),
+            model=record_of(str | None, record.get("model"), "model"),
+            model_sha256=record_of(
+                str | None, record.get("model_sha256"), "model_sha256"
+            ),
         )
 
 
@@ -189,7 +193,12 @@ def read_scores(
     Raises:
         ValueError: If the file is damaged.
     """
-    return read_scores_file(scores_file(run, dataset, best=best))
+    scores = read_scores_file(scores_file(run, dataset, best=best))
+    if scores is not None and scores.origin is None:
+        trained_on = run.saved.data.dataset
+        origin = origin_of(dataset or trained_on, trained_on)
+        return dataclasses.replace(scores, origin=origin)
+    return scores
 
 
 def read_scores_file(file: Path) -> Scores | None:
@@ -200,15 +209,11 @@ def read_scores_file(file: Path) -> Scores | None:
     """
     if not file.is_file():
         return None
-    try:
-        return Scores.from_dict(json.loads(file.read_text(encoding="utf-8")))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is no JSON file: {error}. Remove it.") from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{file} does not hold scores as `topdb-tf evaluate` writes them. Remove "
-            f"it, and score the run again. Received: {error!r}"
-        ) from error
+    advice = (
+        "does not hold scores as `topdb-tf evaluate` writes them. Remove it, and score "
+        "the run again."
+    )
+    return read_json(file, Scores.from_dict, advice)
 
 
 def write_scores(file: Path, scores: Scores) -> None:

@@ -5,13 +5,14 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from topdb_tf.data.benchmarks import dataset_name
 from topdb_tf.evaluate.scores import PAPER_METRICS, Spread, mean_metrics, read_scores
 from topdb_tf.files import contents_of, plain, write_whole
 from topdb_tf.fit.fit import fit, resume
 from topdb_tf.fit.resume import how_it_ended
+from topdb_tf.json_files import read_json, record_of
 from topdb_tf.runs.data import located
 from topdb_tf.runs.folder import Run, RunFolder, held, open_run
 from topdb_tf.runs.recipes import read_config, settings_changing_result
@@ -64,20 +65,25 @@ class SeedsSummary:
     def from_dict(cls, record: Mapping) -> "SeedsSummary":
         """Returns the summary that `to_dict` made a record of."""
         keys = [metric.key for metric in PAPER_METRICS]
-        means, reranked = (
-            {key: Spread(**spreads[key]) for key in keys}
-            for spreads in (record, record["reranked"])
-        )
+
+        def of_keys(kind, values):
+            values = record_of(dict[str, Any], values)
+            return {key: record_of(kind, values[key], key) for key in keys}
+
         seeds = [
             SeedScores(
-                one["seed"],
-                one["run"],
-                {key: one[key] for key in keys},
-                one["reranked"],
+                record_of(int, one["seed"], "seed"),
+                record_of(str, one["run"], "run"),
+                of_keys(float, one),
+                of_keys(float, one["reranked"]),
             )
-            for one in record["seeds"]
+            for one in record_of(list[dict[str, Any]], record["seeds"], "seeds")
         ]
-        return cls(record["run"], record["dataset"], tuple(seeds), means, reranked)
+        folder, dataset = (
+            record_of(str, record[key], key) for key in ("run", "dataset")
+        )
+        again = of_keys(Spread, record["reranked"])
+        return cls(folder, dataset, tuple(seeds), of_keys(Spread, record), again)
 
 
 def read_seeds(folder: Path) -> SeedsSummary | None:
@@ -89,13 +95,8 @@ def read_seeds(folder: Path) -> SeedsSummary | None:
     file = folder / _FILE
     if not file.is_file():
         return None
-    try:
-        return SeedsSummary.from_dict(json.loads(file.read_text(encoding="utf-8")))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{file} must be what `topdb-tf fit --seeds` wrote there. Received: "
-            f"{error!r}"
-        ) from error
+    advice = "must be what `topdb-tf fit --seeds` wrote there."
+    return read_json(file, SeedsSummary.from_dict, advice)
 
 
 def fit_seeds(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.files import record_of
+from topdb_tf.json_files import record_of
 from topdb_tf.progress import adding_up
 from topdb_tf.retrieval.distances import METRICS, FeatureDistances
 from topdb_tf.retrieval.features import RetrievalSet, checked_distances
@@ -92,6 +92,15 @@ class Protocol:
         return sorted(name for name in mine if mine[name] != theirs[name])
 
 
+_WRITTEN = {
+    "mean_ap_trapezoid": float,
+    "mean_inp": float,
+    "num_valid_queries": int,
+    "seconds": float,
+    "warmup_seconds": float,
+}
+
+
 class RetrievalResult(NamedTuple):
     """Scores and how they were obtained.
 
@@ -118,22 +127,30 @@ class RetrievalResult(NamedTuple):
         A score that the record does not have, as one of an older version, is NaN.
 
         Raises:
-            KeyError: If there is no CMC or no protocol.
-            TypeError, ValueError: If they are not what they should be.
+            KeyError: If there is no mAP, no CMC or no protocol.
+            ValueError: If they are not what they should be.
         """
         known = {
-            name: record.get(name, math.nan)
-            for name in RetrievalScores._fields
-            if name not in ("cmc", "queries")
+            name: record_of(kind, record[name], name) if name in record else math.nan
+            for name, kind in _WRITTEN.items()
         }
-        shares = {int(rank): float(share) for rank, share in record["cmc"].items()}
-        cmc = np.array([shares[rank] for rank in sorted(shares)])
+        known["mean_ap"] = record_of(float, record["mean_ap"], "mean_ap")
+        seconds, warmup_seconds = known.pop("seconds"), known.pop("warmup_seconds")
+        cmc = record_of(dict[str, float], record["cmc"], "cmc")
+        if not cmc:
+            raise ValueError("`cmc` must hold the share of a rank")
+        shares = [*cmc.values(), *(known[name] for name in known if "mean" in name)]
+        if any(not 0 <= share <= 1 for share in shares if not math.isnan(share)):
+            raise ValueError("scores must be shares, in [0, 1]")
+        by_rank = sorted((int(rank), share) for rank, share in cmc.items())
         return cls(
-            RetrievalScores(cmc=cmc, queries=None, **known),
-            record_of(Protocol, record["protocol"]),
-            record.get("seconds", math.nan),
-            record.get("warmup_seconds", math.nan),
-            record.get("warning"),
+            RetrievalScores(
+                cmc=np.array([share for _, share in by_rank]), queries=None, **known
+            ),
+            record_of(Protocol, record["protocol"], "protocol"),
+            seconds,
+            warmup_seconds,
+            record_of(str | None, record.get("warning"), "warning"),
         )
 
     def to_dict(self) -> dict:

@@ -11,6 +11,7 @@ from topdb_tf.data.sightings import absolute
 from topdb_tf.data.table import table_text
 from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.files import write_whole
+from topdb_tf.json_files import record_of
 from topdb_tf.progress import progress_bar
 from topdb_tf.runs.folder import Run, RunFolder
 from topdb_tf.runs.settings import Config
@@ -111,9 +112,8 @@ class DataOrigin:
     @classmethod
     def from_dict(cls, record: Mapping) -> "DataOrigin":
         """Returns the origin in a record that `to_dict` is a part of."""
-        return cls(
-            record["dataset"], record.get("dataset_path"), record.get("trained_on")
-        )
+        keys = "dataset", "dataset_path", "trained_on"
+        return cls(*(record_of(str | None, record.get(key), key) for key in keys))
 
 
 def origin_of(dataset: str, trained_on: str | None) -> DataOrigin:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from topdb_tf import __version__
-from topdb_tf.files import record_of, temporary_folder
+from topdb_tf.files import temporary_folder
+from topdb_tf.json_files import read_json, record_of
 from topdb_tf.progress import Verbosity, verbosity
 
 _WORTHWHILE = 1.2  # a half precision must be this much faster to be chosen
@@ -156,17 +157,17 @@ class Environment:
         """
         if not path.is_file():
             return cls()
-        try:
-            saved = json.loads(path.read_text(encoding="utf-8"))
-            precision = saved.pop("precision", None)  # a text there
-            environment = record_of(cls, saved)
-            if precision is None:
-                return environment
-            return dataclasses.replace(environment, precision=Precision.read(precision))
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"{path} must be what `topdb-tf fit` wrote there. Received: {error}"
-            ) from error
+        return read_json(
+            path, cls._from_dict, "must be what `topdb-tf fit` wrote there."
+        )
+
+    @classmethod
+    def _from_dict(cls, saved):
+        precision = record_of(str | None, saved.pop("precision", None), "precision")
+        environment = record_of(cls, saved)
+        if precision is None:
+            return environment
+        return dataclasses.replace(environment, precision=Precision.read(precision))
 
     def to_dict(self) -> dict:
         """Returns what `environment.json` holds."""

@@ -13,6 +13,7 @@ import yaml
 from topdb_tf.files import plain, user_path
 from topdb_tf.runs.settings import KINDS, RENAMED, Config, nearest_name
 from topdb_tf.texts import Say, silent
+from topdb_tf.yaml_files import read_yaml, yaml_value
 
 
 def recipes() -> tuple[str, ...]:
@@ -62,11 +63,8 @@ def read_config(
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no configuration file {path}.")
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not a YAML file: {error}") from error
-    values = _values(settings, str(path), say)
+    settings = read_yaml(path)
+    values = _values({} if settings is None else settings, str(path), say)
     for override in (overrides := tuple(overrides)):
         key, equals, text = override.partition("=")
         if not equals:
@@ -93,8 +91,8 @@ def _recipe_folder():
 
 def _yaml_value(text):
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return yaml_value(text)
+    except ValueError:
         return text
 
 
@@ -125,7 +123,7 @@ def _values(settings, where, say):
 def _mapping(value, name, where):
     if not isinstance(value, dict):
         raise ValueError(
-            f"{name} must hold keys and values. Received: {value!r} ({where})"
+            f"{name} must hold keys and values. Received: {f'{value!r}':.60} ({where})"
         )
     return value
 
@@ -174,9 +172,12 @@ def _converted(value: Any, hint: Any, key: str, where: str) -> Any:
         value = _number(value)
     if hint is str and key == "model.weights" and value is None:
         value = "none"  # YAML reads none, null and ~ alike
-    if type(value) is not hint:
-        expected = KINDS.get(hint, str(hint))
-        raise ValueError(f"`{key}` must be {expected}. Received: {value!r} ({where})")
+    is_huge = hint is int and isinstance(value, int) and abs(value) >= 1 << 63
+    if type(value) is not hint or is_huge:
+        expected = KINDS.get(hint, str(hint)) + (" of 64 bits" if is_huge else "")
+        raise ValueError(
+            f"`{key}` must be {expected}. Received: {f'{value!r}':.60} ({where})"
+        )
     return value
 
 

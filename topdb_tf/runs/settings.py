@@ -11,6 +11,7 @@ import yaml
 
 from topdb_tf.data.trees.levels import AUTO, parse_layout
 from topdb_tf.files import plain
+from topdb_tf.json_files import SCALARS
 from topdb_tf.model.variants import MAPS, NECKS
 from topdb_tf.texts import Interval
 from topdb_tf.training.choices import (
@@ -34,12 +35,9 @@ RENAMED = {
 """Settings that had another name before, which is read still, and their name now."""
 
 KINDS = {
-    int: "a whole number",
+    **SCALARS,
     tuple[int, ...]: "whole numbers",
-    float: "a number",
     float | str: "`soft` or a number",
-    str: "a text",
-    bool: "true/false",
 }
 """What the values of settings are, in words, by their types."""
 

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from topdb_tf import __version__
 from topdb_tf.embed.model_probes import RecordedModel
-from topdb_tf.files import record_of, write_whole
+from topdb_tf.files import write_whole
+from topdb_tf.json_files import record_of
 
 MANIFEST = "index.json"
 FORMAT = 1

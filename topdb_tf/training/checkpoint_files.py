@@ -15,14 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.files import (
-    plain,
-    record_of,
-    remove_whole,
-    sha256_of,
-    sync,
-    whole_folder,
-)
+from topdb_tf.files import plain, remove_whole, sha256_of, sync, whole_folder
+from topdb_tf.json_files import record_of
 from topdb_tf.training.errors import CheckpointError, DamagedCheckpointError
 
 _ARRAYS, _FACTS, _MANIFEST = "arrays.npz", "facts.json", "manifest.json"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from topdb_tf.files import record_of
+from topdb_tf.json_files import record_of
 from topdb_tf.training.errors import WorkerLostError
 
 _EXAMPLE = (
