@@ -161,6 +161,23 @@ def test_a_missing_data_set_is_answered_with_paths_and_source(tmp_path, name, so
     assert "$TOPDB_DATA" in message
 
 
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("market1501", "market1501/market1501/bounding_box_train"),
+        ("cuhk03-labeled", "cuhk03-np/CUHK03-NP/labeled/bounding_box_train"),
+        ("msmt17-v1", "msmt17/MSMT17_V1/MSMT17_V1/list_train.txt"),
+    ],
+)
+def test_a_data_set_that_lies_too_deep_is_pointed_at(tmp_path, name, folder):
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "cuhk03-np/detected/bounding_box_train").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError) as error:
+        read_split(name, tmp_path)
+    assert f"Is it {(tmp_path / folder).parent}? That is too deep" in str(error.value)
+    assert "detected" not in str(error.value).replace("detected.mat", "")
+
+
 @pytest.mark.usefixtures("small_cards")
 def test_a_half_extracted_data_set_is_told_part_by_part(tmp_path):
     # One image and with it one identity of three and two; no gallery folder at all.

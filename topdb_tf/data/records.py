@@ -13,6 +13,8 @@ import topdb_tf
 from topdb_tf.json_files import record_of
 from topdb_tf.yaml_files import read_yaml
 
+_MARKS = {"bounding_box_train", "list_train.txt"}  # in the folder of a data set
+
 
 class ImageRecord(NamedTuple):
     """One image of one person seen by one camera.
@@ -193,6 +195,12 @@ class DatasetCard:
         self, data_root: Path, places: Sequence[Path], hint: str = ""
     ) -> str:
         """Returns what to tell the user if the images are in none of some places."""
+        names = {part for folder in self.folders for part in Path(folder).parts}
+        marks = [*data_root.glob("*/*/*"), *data_root.glob("*/*/*/*")]
+        for path in sorted(path for path in marks if path.name in _MARKS):
+            if names.issuperset(path.relative_to(data_root).parts[:-1]):
+                hint += f"Is it {path.parent}? That is too deep: move it up. "
+                break
         return (
             f"The images of {self.title} must lie in {' or '.join(map(str, places))}. "
             f"{hint}{self.source} datasets/README.md shows the expected folders; "
