@@ -190,6 +190,21 @@ def test_who_is_not_known_is_no_person_and_where_no_camera(tmp_path, unknown):
         read(tmp_path / "own.csv")
 
 
+@pytest.mark.parametrize(
+    "name", ["nan_c1_1", "-2_c1_1", f"{2**64}_c1_1", "0001_c-1_1", f"1_c{2**64}_1"]
+)
+def test_a_name_as_in_market_1501_tells_numbers_that_can_be(tmp_path, name):
+    names = [f"{pid:04d}_c{camid}_1.jpg" for pid in range(1, 6) for camid in (1, 2)]
+    assert len(read(touch(tmp_path / "flat", *names)).records) == 10
+    for folder in ("bounding_box_train", "query", "bounding_box_test"):
+        touch(tmp_path / "parts" / folder, *names)
+    touch(tmp_path / "parts" / "query", f"{name}.jpg")
+    touch(tmp_path / "flat", f"{name}.jpg")
+    for folder in ("flat", "parts"):
+        with pytest.raises(ValueError, match=f"<pid>_c<camid>.*{name}"):
+            read(tmp_path / folder)
+
+
 def test_a_folder_of_nobody_known_is_no_person(tmp_path):
     folder = people(tmp_path)
     touch(folder, "unknown/1.jpg", "unknown/2.jpg")

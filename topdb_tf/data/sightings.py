@@ -121,7 +121,8 @@ def camera_numbers(sightings: list[Sighting], source: Path) -> dict[str, int]:
         raise ValueError(
             f"{source}: cameras must be told for all images, or for none. "
             f"{len(missing):,} of {len(sightings):,} have no camid: "
-            f"{listed([one.place for one in missing])}."
+            f"{listed([one.place for one in missing])}. Tell them, or leave these "
+            "images out."
         )
     names = sorted({one.camera for one in sightings} - {None, ""}, key=natural_order)
     if len(names) < 2:
