@@ -215,6 +215,19 @@ def test_no_two_exports_get_the_same_number(tmp_path, monkeypatch):
     assert (folder / "3" / "card").read_text() == "mine"
 
 
+def test_a_full_disk_is_an_error_of_the_system(embedder, tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise tf.errors.ResourceExhaustedError(
+            None, None, "m/saved_model.pb.tmp73; No space left on device"
+        )
+
+    monkeypatch.setattr(tf.saved_model, "save", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        save(ServedEmbedder(embedder), tmp_path / "m")
+    assert caught.value.filename == str(tmp_path / "m" / "1")
+    assert list(tmp_path.iterdir()) == []
+
+
 def write_and_fail(served, folder):
     with whole_folder(next_version(folder)) as partial:
         served.write(partial)

@@ -18,12 +18,13 @@ from click.testing import CliRunner
 from PIL import Image
 
 from topdb_tf.cli import main
-from topdb_tf.cli.options import new_run_dir
+from topdb_tf.cli.options import new_run_dir, say
 from topdb_tf.data.decoding import decode_image
 from topdb_tf.data.image_files import list_images
 from topdb_tf.files import os_error_text
 from topdb_tf.fit.histogram import color_histograms
 from topdb_tf.model.extraction import load_embedder
+from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.features import load_retrieval_set
 
 
@@ -90,6 +91,26 @@ def test_a_full_standard_output_is_named(options):
         "Error: standard output: No space left on device. Make room there, or name "
         "another place.\n"
     )
+
+
+def test_what_cannot_be_told_stops_no_work(ask, monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def flush(self):
+            self.write("")
+
+    def act():
+        say("a line")
+        with progress_bar("working") as progress:
+            progress(1, 1)
+        click.echo("the result")
+
+    full = property(lambda self: Full(), lambda self, stream: None)
+    monkeypatch.setattr("topdb_tf.progress._Forgiving._stream", full, raising=False)
+    answer = ask(act)
+    assert (answer.exit_code, answer.stdout) == (0, "the result\n")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")

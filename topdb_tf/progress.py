@@ -4,7 +4,7 @@ import enum
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 
 from topdb_tf.texts import printable
@@ -31,13 +31,36 @@ def verbosity() -> Verbosity:
 
 @contextmanager
 def telling(level: Verbosity) -> Iterator[None]:
-    """Tells as much as `level` says inside, and as before afterwards."""
+    """Tells as much as `level` says inside, and as before afterwards.
+
+    Where standard error takes no more, as on a full disk, work goes on untold.
+    """
     global _verbosity
     before, _verbosity = _verbosity, level
     try:
-        yield
+        with redirect_stderr(_Forgiving(sys.stderr)):
+            yield
     finally:
         _verbosity = before
+
+
+class _Forgiving:
+    """A stream that drops what cannot be written."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text):
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self):
+        with suppress(OSError):
+            self._stream.flush()
 
 
 @contextmanager

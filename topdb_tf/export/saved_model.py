@@ -1,5 +1,7 @@
 """The embedder as a SavedModel that TensorFlow Serving loads as it is."""
 
+import errno
+import os
 from pathlib import Path
 
 import keras
@@ -48,7 +50,13 @@ class ServedEmbedder(tf.Module):
             "pixels": self.embed_images,
             "activation_map": self.map_activation,
         }
-        tf.saved_model.save(self, str(folder), signatures=signatures)
+        try:
+            tf.saved_model.save(self, str(folder), signatures=signatures)
+        except tf.errors.OpError as error:
+            for number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EIO):
+                if os.strerror(number) in str(error):
+                    raise OSError(number, os.strerror(number), str(folder)) from error
+            raise
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "image_bytes")])
     def embed_bytes(self, image_bytes):
