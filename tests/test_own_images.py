@@ -652,6 +652,7 @@ def test_persons_are_told_from_cameras_and_parts(
         (paths("{}/{}/1.jpg", ("door", "yard"), NAMES), "camera/person"),
         (paths("{}/{}/1.jpg", "123456", NUMBERS), "camera/person"),
         (paths("{}/{}/1.jpg", range(10, 25), NUMBERS), "camera/person"),
+        (paths("{}/c{}/1.jpg", CAMS, NUMBERS), "look like camera/person"),
         (paths("{}/{}/1.jpg", DAYS, NAMES), r"\*/person"),
         (paths("{}/{}/1.jpg", NAMES, DAYS), r"person/\*"),
         (paths("{}/track_{}/1.jpg", NAMES, "12"), r"person/\*"),

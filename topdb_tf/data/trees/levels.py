@@ -158,7 +158,8 @@ def _likely_roles(kinds, names, pairs):
     """Returns the most likely levels where they are not sure."""
     repeats = len(pairs) > max(map(len, names), default=0)
     roles = [UNUSED if kind == SPLIT else kind for kind in kinds]
-    places = [place for place, role in enumerate(roles) if role is None]
+    kind = CAMERA if None not in roles and roles.count(CAMERA) > 1 else None
+    places = [place for place, role in enumerate(roles) if role == kind]
     if PERSON not in roles and places:
         sizes = {place: (_width(names[place]), len(names[place])) for place in places}
         roles[max(places, key=sizes.get)] = PERSON
