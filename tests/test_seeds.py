@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from tests.conftest import SMALL, draw_people
 from tests.test_cli import refused, topdb
 from topdb_tf.cli import main
+from topdb_tf.evaluate.averages import spread
 from topdb_tf.evaluate.measured import measure
-from topdb_tf.evaluate.scores import spread
 from topdb_tf.fit.info import run_info
 from topdb_tf.fit.seeds import (
     SeedScores,

@@ -1,14 +1,102 @@
-"""Top-DB-Net for person re-identification, on Keras 3 and TensorFlow."""
+"""Top-DB-Net for person re-identification, on Keras 3 and TensorFlow.
+
+The names in `__all__` are the public interface. They are imported when they are first
+used, as TensorFlow takes seconds to import: what scores features does without it.
+"""
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["load_embedder"]
+__all__ = [
+    "Embedder",
+    "TopDropBlock",
+    "build_network",
+    "compare",
+    "evaluate",
+    "fit",
+    "load_embedder",
+    "load_features",
+    "register_backbone",
+    "register_dataset",
+    "register_drop_block",
+    "register_loss",
+    "register_stream",
+    "rerank",
+    "score",
+]
+
+if TYPE_CHECKING:  # for editors and type checkers
+    from topdb_tf.data.benchmarks import register_dataset
+    from topdb_tf.embed.embedder import Embedder
+    from topdb_tf.evaluate.arrays import compare, rerank, score
+    from topdb_tf.evaluate.evaluate import evaluate
+    from topdb_tf.fit.recipe import fit
+    from topdb_tf.model.backbones import register_backbone
+    from topdb_tf.model.extraction import load_embedder
+    from topdb_tf.model.layers import TopDropBlock, register_drop_block
+    from topdb_tf.model.network import build_network, register_stream
+    from topdb_tf.retrieval.features import load_retrieval_set as load_features
+    from topdb_tf.training.losses import register_loss
+
+_HOMES = {
+    "Embedder": "embed.embedder",
+    "TopDropBlock": "model.layers",
+    "build_network": "model.network",
+    "compare": "evaluate.arrays",
+    "load_embedder": "model.extraction",
+    "load_features": "retrieval.features:load_retrieval_set",
+    "register_backbone": "model.backbones",
+    "register_dataset": "data.benchmarks",
+    "register_drop_block": "model.layers",
+    "register_loss": "training.losses",
+    "register_stream": "model.network",
+    "rerank": "evaluate.arrays",
+    "score": "evaluate.arrays",
+}
 
 
 def __getattr__(name):
-    # TensorFlow takes seconds to import; the command line and the retrieval engine
-    # do without.
-    if name == "load_embedder":
-        from topdb_tf.model.extraction import load_embedder
+    if name in ("evaluate", "fit"):  # rooms that can be called
+        return import_module(f"{__name__}.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home, _, inner = _HOMES[name].partition(":")
+    return getattr(import_module(f"{__name__}.{home}"), inner or name)
 
-        return load_embedder
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__():
+    return sorted({*globals(), *__all__})
+
+
+class _LayersWithKeras:
+    """Registers the layers as soon as Keras is imported.
+
+    `keras.saving.load_model` finds them then in the file of a model, whichever of the
+    two packages is imported first.
+    """
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "keras":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def run_and_register(module):
+                run(module)
+                import_module(f"{__name__}.model.layers")
+                import_module(f"{__name__}.model.normalization")
+
+            spec.loader.exec_module = run_and_register
+        return spec
+
+
+if "keras" in sys.modules:
+    import_module(f"{__name__}.model.layers")
+    import_module(f"{__name__}.model.normalization")
+else:
+    sys.meta_path.insert(0, _LayersWithKeras())

@@ -1,5 +1,6 @@
 """Numbers, lists and tables in words."""
 
+import html
 import math
 import numbers
 import re
@@ -131,10 +132,12 @@ def counted(number: int, noun: str) -> str:
 
     Example:
         >>> from topdb_tf.texts import counted
-        >>> counted(1, "pair"), counted(1200, "image")
-        ('1 pair', '1,200 images')
+        >>> counted(1, "pair"), counted(1200, "image"), counted(2, "query")
+        ('1 pair', '1,200 images', '2 queries')
     """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    if number != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
+    return f"{number:,} {noun}"
 
 
 def percent(share: float) -> str:
@@ -273,6 +276,16 @@ class Table:
             cells = " | ".join(text.replace("|", r"\|") for text in texts)
             lines.append(f"| {cells} |")
         return lines
+
+    def html(self) -> str:
+        """Returns an HTML table, as a notebook shows it."""
+        grid = [("th", self._whole_head()), *(("td", row) for row in self.rows)]
+        rows = [
+            "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
+            for tag, texts in grid
+        ]
+        caption = f"<caption>{html.escape(self.caption)}</caption>"
+        return f"<table>{caption}<tr>{'</tr><tr>'.join(rows)}</tr></table>"
 
     def latex(self) -> list[str]:
         """Returns the lines of a LaTeX `tabular` (package booktabs) below a comment."""

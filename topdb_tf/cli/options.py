@@ -2,10 +2,8 @@
 
 import contextlib
 import dataclasses
-import datetime
 import errno
 import functools
-import itertools
 import json
 import math
 import platform
@@ -18,6 +16,7 @@ import click
 from topdb_tf import __version__
 from topdb_tf.files import os_error_text, plain, remove_empty, user_path
 from topdb_tf.progress import Verbosity, verbosity
+from topdb_tf.runs.folder import folder_of_new_run
 from topdb_tf.runs.settings import Config
 from topdb_tf.texts import printable
 
@@ -214,18 +213,8 @@ def data_overrides(dataset: str | None, data_root: Path | None) -> list[str]:
 
 
 def new_run_dir(name: str) -> Path:
-    """Makes the folder of a new run, `runs/NAME-TIME`, which no other process takes.
-
-    At the end of the command it is removed if it is empty.
-    """
-    path = first = Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    for number in itertools.count(2):
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:  # of a run that began in the same second
-            path = first.with_name(f"{first.name}-{number}")
-        else:
-            break
+    """Makes the folder of a new run, which is removed if the command leaves it empty."""
+    path = folder_of_new_run(name)
     click.get_current_context().call_on_close(lambda: remove_empty([path, path.parent]))
     return path
 

@@ -13,11 +13,12 @@ from topdb_tf.data.drawn.synthetic import write_synthetic
 from topdb_tf.data.market import PARTS, holds_part, read_market_layout
 from topdb_tf.data.msmt17 import read_msmt17
 from topdb_tf.data.own_images import check_no_layout, read_own_images
-from topdb_tf.data.records import DatasetCard, Split, load_card
+from topdb_tf.data.records import CARDS, DatasetCard, Split, load_card
 from topdb_tf.data.sightings import absolute
 from topdb_tf.data.table import TABLE_SUFFIXES
 from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.files import user_path
+from topdb_tf.registry import register
 
 _LONGEST_NAME = 120  # of one's own images, in bytes
 Progress = Callable[[int, int], None]
@@ -196,6 +197,37 @@ DATASETS = {
 }
 """What reads each data set: of the data root, the card, and `progress`, which is called
 with the numbers of images done and to do where images are extracted or drawn."""
+
+
+def register_dataset(
+    name: str,
+    reader: Callable[[Path], Split] | None = None,
+    *,
+    card: DatasetCard | None = None,
+) -> Callable:
+    """Adds a data set, for `--dataset NAME`; without a reader it is a decorator.
+
+    Args:
+        name: Name of the data set.
+        reader: Function from the data root to the `topdb_tf.data.records.Split` of the
+            images, which raises FileNotFoundError if they are not there.
+        card: What is known of the data set, such as how many images it has.
+
+    Returns:
+        The reader.
+
+    Raises:
+        ValueError: If the name is taken, or is none.
+    """
+    nothing = {"source": "", "terms": "", "citation": "", "parts": {}}
+    CARDS[name] = card or DatasetCard(name, title=name, folders=(name,), **nothing)
+    return register(
+        DATASETS,
+        name,
+        reader,
+        what="data set",
+        entry=lambda reader: lambda root, card, *, progress=None: reader(root),
+    )
 
 
 def _check_counts(split: Split, card: DatasetCard, data_root: Path) -> None:

@@ -249,6 +249,10 @@ def labels_of(records: tuple[ImageRecord, ...]) -> np.ndarray:
     return labels.astype(np.int32)
 
 
+CARDS: dict[str, DatasetCard] = {}
+"""Cards of data sets that `topdb_tf.register_dataset` added."""
+
+
 def load_card(name: str) -> DatasetCard:
     """Loads the card of a data set, from the installed package or the source tree.
 
@@ -259,6 +263,8 @@ def load_card(name: str) -> DatasetCard:
         FileNotFoundError: If there is no such card.
         ValueError: If the card lacks a key, has one that is not known or a wrong value.
     """
+    if name in CARDS:
+        return CARDS[name]
     package = Path(topdb_tf.__file__).parent
     paths = [root / "datasets" / f"{name}.yaml" for root in (package, package.parent)]
     path = next((path for path in paths if path.is_file()), None)

@@ -111,7 +111,7 @@ class ServingClient:
 
     def embed(
         self,
-        paths: Sequence[Path | str],
+        paths: Sequence[Path | str | bytes],
         *,
         skip_bad: bool = False,
         timeout: float | Deadline | None = None,
@@ -122,7 +122,7 @@ class ServingClient:
         The files are read while others are on their way, and sent as they are.
 
         Args:
-            paths: JPEG or PNG files.
+            paths: JPEG or PNG files, or their contents.
             skip_bad: Whether an image that cannot be read or embedded is left out
                 and listed. Otherwise it ends everything.
             timeout: Seconds for all of it, or the end of the time of more than it; as
@@ -191,7 +191,7 @@ class _Task:
         failures, images, indices = {}, [], []
         for index in range(start, min(start + self.client.batch_size, len(paths))):
             try:
-                images.append(_contents(paths[index]))
+                images.append(_contents(_path_of(paths, index), paths[index]))
                 indices.append(index)
             except BadImageError as error:
                 self._note(failures, index, error.failure)
@@ -207,7 +207,7 @@ class _Task:
             if position is not None:
                 index = indices.pop(position)
                 del images[position]
-                failure = Failure(Path(paths[index]), reason)
+                failure = Failure(_path_of(paths, index), reason)
                 self._note(failures, index, failure)
         if images and embeddings is None:
             raise ServingError(
@@ -263,10 +263,15 @@ class _Task:
         return None, None
 
 
-def _contents(path):
-    path = Path(path)
+def _path_of(paths, index):
+    """Returns the path of an image, or what it is called without one."""
+    path = paths[index]
+    return Path(f"image {index}") if isinstance(path, bytes) else Path(path)
+
+
+def _contents(path, image):
     try:
-        contents = path.read_bytes()
+        contents = image if isinstance(image, bytes) else path.read_bytes()
     except OSError as error:
         reason = error.strerror or os.strerror(error.errno or 0)
         raise BadImageError(Failure(path, reason)) from error

@@ -2,7 +2,7 @@
 
 from topdb_tf.data.records import load_card
 from topdb_tf.evaluate import published
-from topdb_tf.evaluate.scores import check_same_protocol
+from topdb_tf.evaluate.averages import check_same_protocol
 from topdb_tf.retrieval.protocol import Protocol
 
 

@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 
 from topdb_tf.data.checks.split import check_test
@@ -15,14 +16,14 @@ from topdb_tf.evaluate.scores import (
 )
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.runs.data import origin_of, read_data
-from topdb_tf.runs.folder import Run
+from topdb_tf.runs.folder import Run, open_run
 from topdb_tf.runs.machine import load_tensorflow
 from topdb_tf.runs.settings import Config
 from topdb_tf.texts import Say, silent
 
 
 def evaluate(
-    run: Run,
+    run: Run | str | PathLike,
     dataset: str | None = None,
     *,
     best: bool = False,
@@ -35,7 +36,7 @@ def evaluate(
     where they are not computed anew.
 
     Args:
-        run: The run.
+        run: The run, or its folder.
         dataset: Another data set than the one it was trained on.
         best: Whether to take the model of the best epoch instead of the last.
         rerank: Whether to compute the re-ranked scores too, which the setting
@@ -46,11 +47,14 @@ def evaluate(
         FileNotFoundError: If the run has no model yet, or the data is missing.
         ValueError: If the data cannot be scored.
     """
+    if not isinstance(run, Run):
+        run = open_run(user_path(run), say=say)
     ignore_cameras = run.config.evaluation.ignore_cameras
     check = functools.partial(check_test, ignore_cameras=ignore_cameras)
     embedded = embed_run(run, dataset, best=best, check=check, say=say)
     scores = replace(
         _scores_of(embedded.images, run.config, rerank=rerank),
+        identities=embedded.images.identities,
         origin=embedded.origin,
         model=embedded.model.name,
         model_sha256=embedded.model_sha256,

@@ -3,9 +3,7 @@
 import dataclasses
 import hashlib
 import json
-import math
-import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,11 +16,12 @@ from topdb_tf.files import write_whole
 from topdb_tf.json_files import read_json, record_of
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.features import RetrievalSet
+from topdb_tf.retrieval.identities import Identities
 from topdb_tf.retrieval.protocol import Reranking, RetrievalResult, score
 from topdb_tf.runs.data import DataOrigin, is_own, origin_of
 from topdb_tf.runs.folder import Run
 from topdb_tf.runs.settings import Config
-from topdb_tf.texts import percent
+from topdb_tf.texts import Table, counted, percent
 
 
 class Metric(NamedTuple):
@@ -73,7 +72,7 @@ def metrics_of(result: RetrievalResult) -> list[tuple[str, float]]:
     return [(metric.name, metric.of(result)) for metric in METRICS]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scores:
     """The scores of one model on one data set: what `scores.json` holds.
 
@@ -83,6 +82,7 @@ class Scores:
         origin: What was tested on and trained on, where that is known.
         model: Name of the model's file.
         model_sha256: Sum of that file; older versions did not write it.
+        identities: Who is on the images, of scores that were computed just now.
     """
 
     plain: RetrievalResult
@@ -90,6 +90,24 @@ class Scores:
     origin: DataOrigin | None = None
     model: str | None = None
     model_sha256: str | None = None
+    identities: Identities | None = None
+
+    def __repr__(self):
+        plain, again = self.plain, self.reranked
+        count = counted(plain.scores.num_valid_queries, "query")
+        words = [*_main_metrics(plain), count]
+        if plain.protocol.cameras == "none":
+            words.append("no cameras")
+        text = ", ".join(words)
+        return f"{text}; re-ranked {', '.join(_main_metrics(again))}" if again else text
+
+    def _repr_html_(self):
+        """Shows all scores as a table in a notebook."""
+        rows = [
+            [metric.name, *(percent(metric.of(result)) for _, result in self.results)]
+            for metric in METRICS
+        ]
+        return Table(repr(self), ["", *(name for name, _ in self.results)], rows).html()
 
     @property
     def results(self) -> list[tuple[str, RetrievalResult]]:
@@ -104,6 +122,39 @@ class Scores:
     def metrics(self, *, reranked: bool = False) -> list[tuple[str, float]]:
         """Returns the scores that are shown, shares by their names."""
         return metrics_of(self.result(reranked=reranked))
+
+    def per_query(self) -> np.ndarray:
+        """Returns the scores of each query, such as for `pandas.DataFrame`.
+
+        Returns:
+            Structured array of shape `(num_queries,)`: `pid` and `camid`, and of each
+            ranking `average_precision`, `inverse_negative_penalty` (NaN without a
+            match) and `first_match_rank` (from 1; 0 without a match), of the re-ranked
+            one with `reranked_` before the name.
+
+        Raises:
+            ValueError: If the scores were read from a file, or the gallery was drawn.
+        """
+        if self.identities is None or self.plain.protocol.single_shot is not None:
+            raise ValueError(
+                "Scores of single queries are there where they were computed just now, "
+                "and the whole gallery was ranked."
+            )
+        columns = {
+            "pid": self.identities.query_pids,
+            "camid": self.identities.query_camids,
+        }
+        for name, result in self.results:
+            start = "" if name == "plain" else "reranked_"
+            for field in _OF_QUERIES:
+                columns[start + field] = getattr(result.scores.queries, field)
+        table = np.empty(
+            len(self.identities.query_pids),
+            [(name, column.dtype) for name, column in columns.items()],
+        )
+        for name, column in columns.items():
+            table[name] = column
+        return table
 
     def to_dict(self) -> dict:
         """Returns what `scores.json` holds."""
@@ -133,6 +184,13 @@ class Scores:
                 str | None, record.get("model_sha256"), "model_sha256"
             ),
         )
+
+
+_OF_QUERIES = ("average_precision", "inverse_negative_penalty", "first_match_rank")
+
+
+def _main_metrics(result):
+    return [f"{metric.name} {percent(metric.of(result))} %" for metric in PAPER_METRICS]
 
 
 def score_set(
@@ -219,111 +277,6 @@ def read_scores_file(file: Path) -> Scores | None:
 def write_scores(file: Path, scores: Scores) -> None:
     """Writes scores as JSON, whole or not at all."""
     write_whole(file, json.dumps(scores.to_dict(), indent=2) + "\n")
-
-
-class Spread(NamedTuple):
-    """A score of some seeds.
-
-    Args:
-        mean: Its mean.
-        deviation: Its sample standard deviation, of n - 1; `None` of a single seed.
-        num_seeds: Number of seeds, where it is known.
-    """
-
-    mean: float
-    deviation: float | None
-    num_seeds: int | None
-
-    def __str__(self):
-        """Returns the mean with its deviation, if there is one, in percent."""
-        if self.deviation is None:
-            return percent(self.mean)
-        return f"{percent(self.mean)} ± {percent(self.deviation)}"
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Returns mean, sample standard deviation and number of the values.
-
-    Example:
-        >>> from topdb_tf.evaluate.scores import spread
-        >>> spread([0.25, 0.75, 0.5])  # the squares of the deviations: 2 / 16, over 2
-        Spread(mean=0.5, deviation=0.25, num_seeds=3)
-        >>> str(spread([0.8583, 0.8561])), str(spread([0.5]))
-        ('85.7 ± 0.2', '50.0')
-    """
-    if not all(map(math.isfinite, values)):  # an older version did not score so
-        return Spread(math.nan, None, len(values))
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return Spread(statistics.fmean(values), deviation, len(values))
-
-
-def check_same_protocol(results: Mapping[str, RetrievalResult]) -> None:
-    """Checks that scores may be averaged: a mean over protocols means nothing.
-
-    Args:
-        results: Results by the folder of their run.
-
-    Raises:
-        ValueError: If two of them were obtained by different protocols.
-    """
-    (first, result), *others = results.items()
-    for path, other in others:
-        keys = result.protocol.differences(other.protocol)
-        if keys:
-            raise ValueError(
-                f"{first} and {path} have the same settings, but were scored by "
-                f"different protocols ({', '.join(keys)}). Score them again with "
-                "`topdb-tf evaluate RUN`, or name one of them alone."
-            )
-
-
-def mean_metrics(results: Mapping[str, RetrievalResult]) -> dict[str, Spread]:
-    """Returns the scores of some seeds by the names of `METRICS`.
-
-    Args:
-        results: Results by the folder of their run.
-
-    Raises:
-        ValueError: If they were obtained by different protocols.
-    """
-    check_same_protocol(results)
-    return {
-        metric.name: spread([metric.of(result) for result in results.values()])
-        for metric in METRICS
-    }
-
-
-class MeanCmc(NamedTuple):
-    """The CMC of some seeds.
-
-    Args:
-        cmc: Means, shares by rank.
-        deviation: Their sample standard deviations; `None` of a single seed.
-    """
-
-    cmc: np.ndarray
-    deviation: np.ndarray | None
-
-
-def mean_cmc(results: Mapping[str, RetrievalResult]) -> MeanCmc:
-    """Returns the mean CMC of some seeds.
-
-    Args:
-        results: Results by the folder of their run.
-
-    Raises:
-        ValueError: If they were obtained by different protocols.
-    """
-    check_same_protocol(results)
-    cmcs = [result.scores.cmc for result in results.values()]
-    num_ranks = min(map(len, cmcs))
-    by_rank = list(zip(*(cmc[:num_ranks].tolist() for cmc in cmcs), strict=True))
-    deviation = None
-    if len(cmcs) > 1:
-        deviation = np.array([statistics.stdev(shares) for shares in by_rank])
-    return MeanCmc(
-        np.array([statistics.fmean(shares) for shares in by_rank]), deviation
-    )
 
 
 def score_lines(scores: Scores) -> list[str]:

@@ -8,18 +8,13 @@ from typing import NamedTuple
 
 from topdb_tf.data.benchmarks import dataset_name
 from topdb_tf.evaluate import published
+from topdb_tf.evaluate.averages import Spread, spread
 from topdb_tf.evaluate.comparability import (
     notes_on_columns,
     notes_on_group,
     notes_on_published,
 )
-from topdb_tf.evaluate.scores import (
-    PAPER_METRICS,
-    Scores,
-    Spread,
-    read_scores_file,
-    spread,
-)
+from topdb_tf.evaluate.scores import PAPER_METRICS, Scores, read_scores_file
 from topdb_tf.evaluate.trainings import deciding_settings
 from topdb_tf.files import files_below
 from topdb_tf.runs.folder import Run, open_run

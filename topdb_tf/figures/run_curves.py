@@ -11,9 +11,10 @@ import numpy as np
 from topdb_tf.drawing.curves import CmcCurve, cmc_figure
 from topdb_tf.drawing.training_curves import training_figure
 from topdb_tf.evaluate import published
+from topdb_tf.evaluate.averages import MeanCmc, mean_cmc
 from topdb_tf.evaluate.comparability import differences_from_published
 from topdb_tf.evaluate.evaluate import evaluate
-from topdb_tf.evaluate.scores import MeanCmc, Scores, mean_cmc, read_scores
+from topdb_tf.evaluate.scores import Scores, read_scores
 from topdb_tf.evaluate.trainings import Training
 from topdb_tf.figures.view import View
 from topdb_tf.retrieval.protocol import RetrievalResult

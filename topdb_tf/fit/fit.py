@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,7 +40,9 @@ from topdb_tf.training.distribution import explained_losses, read_cluster
 from topdb_tf.training.state import restore
 
 
-def fit(config: Config, run_dir: Path, *, say: Say) -> Run | None:
+def fit(
+    config: Config, run_dir: Path, *, callbacks: Sequence = (), say: Say
+) -> Run | None:
     """Trains a network and writes all of the run into its folder.
 
     Everything that can be wrong with the data, the settings or the weights is found
@@ -49,6 +51,8 @@ def fit(config: Config, run_dir: Path, *, say: Say) -> Run | None:
     Args:
         config: Settings of the run.
         run_dir: The run's folder, new or empty.
+        callbacks: Further callbacks of Keras; they come after those of the run, and
+            find the scores of an epoch in its logs.
         say: Function that shows a line.
 
     Returns:
@@ -77,7 +81,7 @@ def fit(config: Config, run_dir: Path, *, say: Say) -> Run | None:
             write_whole(folder.config_file, config.to_yaml())
             write_division(folder, config, training.embedder_of_test.split)
             write_whole(folder.environment, training.environment.to_json())
-            train(training, folder)
+            train(training, folder, callbacks=callbacks)
     return open_run(run_dir) if cluster.is_chief else None
 
 

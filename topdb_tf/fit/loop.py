@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -71,7 +71,11 @@ class Scored(NamedTuple):
 
 
 def train(
-    training: Training, run: RunFolder, *, resumed: Checkpoint | None = None
+    training: Training,
+    run: RunFolder,
+    *,
+    resumed: Checkpoint | None = None,
+    callbacks: Sequence = (),
 ) -> None:
     """Trains to the last epoch, or an early end, and writes the scores.
 
@@ -96,8 +100,8 @@ def train(
         explained_memory(lambda: training_memory(config, precision)),
         telling_the_way_on(run),
     ):
-        callbacks = _callbacks(training, run, scoring, interruption, resumed)
-        _fit(training, callbacks, resumed)
+        ours = _callbacks(training, run, scoring, interruption, resumed)
+        _fit(training, [*ours, *callbacks], resumed)
     scored = scoring.last or _score(training)  # where nothing else was left to do
     scores = _written_scores(training, run, scored)
     duration = duration_text(time.monotonic() - start)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from topdb_tf.data.benchmarks import dataset_name
-from topdb_tf.evaluate.scores import PAPER_METRICS, Spread, mean_metrics, read_scores
+from topdb_tf.evaluate.averages import Spread, mean_metrics
+from topdb_tf.evaluate.scores import PAPER_METRICS, read_scores
 from topdb_tf.files import contents_of, plain, write_whole
 from topdb_tf.fit.fit import fit, resume
 from topdb_tf.fit.resume import how_it_ended

@@ -9,6 +9,7 @@ from keras import layers
 
 from topdb_tf.model.keras_defaults import keras_defaults
 from topdb_tf.model.normalization import FusedBatchNormalization
+from topdb_tf.registry import register
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Mean of red, green and blue on ImageNet, for pixels in [0, 1]."""
@@ -88,6 +89,27 @@ def tiny(image_size):
 
 BACKBONES = {"resnet50": resnet50, "mobilenet_v2": mobilenet_v2, "tiny": tiny}
 """The backbones by name: functions from the image size to a `keras.Model`."""
+
+
+def register_backbone(name, function=None):
+    """Adds a backbone, for `model.backbone=NAME`; without a function a decorator.
+
+    It is trained with `model.weights=none`: pretrained weights are those that the
+    function's model has already.
+
+    Args:
+        name: Name of the backbone.
+        function: Function from `(height, width)` in pixels to a `keras.Model` named
+            "backbone", from normalised images `(batch, height, width, 3)` to a feature
+            map of four dimensions.
+
+    Returns:
+        The function.
+
+    Raises:
+        ValueError: If the name is taken, or is none.
+    """
+    return register(BACKBONES, name, function, what="backbone")
 
 
 @keras_defaults()

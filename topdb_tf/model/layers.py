@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 import keras
 from keras import ops
 
+from topdb_tf.registry import register
 from topdb_tf.texts import check_one_of
 
 RELEVANCES = {"mean": ops.mean, "max": ops.max}
@@ -229,6 +230,25 @@ DROP_BLOCKS = {"top": top_drop_block, "batch": batch_drop_block}
 They take `height_ratio`, `relevance` and `seed`; the layer takes the map that is
 dropped from and, as `activation`, the one that rows may be ranked on.
 """
+
+
+def register_drop_block(name, function=None):
+    """Adds a drop block, for `model.drop=NAME`; without a function a decorator.
+
+    Args:
+        name: Name of the drop block.
+        function: Function of `height_ratio`, `relevance` and `seed`, given by name, to
+            a layer. It is called with the feature map `(batch, height, width,
+            channels)` and, by the name `activation`, the map that the rows are ranked
+            on, and drops while training only.
+
+    Returns:
+        The function.
+
+    Raises:
+        ValueError: If the name is taken, or is none.
+    """
+    return register(DROP_BLOCKS, name, function, what="drop block")
 
 
 def _check_height_ratio(height_ratio):

@@ -15,6 +15,7 @@ from topdb_tf.model.backbones import (
 from topdb_tf.model.keras_defaults import keras_defaults
 from topdb_tf.model.normalization import FusedBatchNormalization
 from topdb_tf.model.variants import MAPS, NECKS
+from topdb_tf.registry import register
 from topdb_tf.texts import check_one_of
 
 HEAD_DTYPE = "float32"
@@ -153,6 +154,30 @@ STREAMS = {
     "regularization": Stream(regularization_features, at_inference=False),
 }
 """The streams by name, in the order in which embeddings concatenate them."""
+
+
+def register_stream(name, function=None, *, at_inference=True):
+    """Adds a stream, for `model.streams`; without a function it is a decorator.
+
+    Args:
+        name: Name of the stream.
+        function: Function from the `FeatureMaps` of the network to features, float32
+            of shape `(batch, dim)`; the names of its layers begin with the stream's.
+        at_inference: Whether embeddings have its features too; else it only trains.
+
+    Returns:
+        The function.
+
+    Raises:
+        ValueError: If the name is taken, or is none.
+    """
+    return register(
+        STREAMS,
+        name,
+        function,
+        what="stream",
+        entry=lambda function: Stream(function, at_inference),
+    )
 
 
 def bottleneck(x, *, name):

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from topdb_tf.evaluate.averages import Spread, mean_metrics
 from topdb_tf.evaluate.measured import Measured
-from topdb_tf.evaluate.scores import METRICS, Scores, Spread, mean_metrics
+from topdb_tf.evaluate.scores import METRICS, Scores
 from topdb_tf.evaluate.trainings import Training
 from topdb_tf.files import plain
 from topdb_tf.fit.info import run_info

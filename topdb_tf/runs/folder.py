@@ -1,7 +1,9 @@
 """A run: its folder, its settings, and what its folder tells of it."""
 
 import contextlib
+import datetime
 import functools
+import itertools
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -53,6 +55,18 @@ class RunFolder(NamedTuple):
     def holds_run(self) -> bool:
         """Whether it is the folder of a run."""
         return self.config_file.is_file()
+
+
+def folder_of_new_run(name: str) -> Path:
+    """Makes the folder of a new run, `runs/NAME-TIME`, which no other process takes."""
+    path = first = Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    for number in itertools.count(2):
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:  # of a run that began in the same second
+            path = first.with_name(f"{first.name}-{number}")
+        else:
+            return path
 
 
 def new_run(path: Path) -> RunFolder:

@@ -22,11 +22,14 @@ def check_network(config: Config) -> None:
     from topdb_tf.model.backbones import BACKBONES
     from topdb_tf.model.layers import DROP_BLOCKS, RELEVANCES
     from topdb_tf.model.network import STREAMS
+    from topdb_tf.training.losses import CROSS_ENTROPIES, TRIPLETS
 
     model = config.model
     check_choice("model.backbone", model.backbone, BACKBONES)
     check_choice("model.drop", model.drop, DROP_BLOCKS)
     check_choice("model.relevance", model.relevance, RELEVANCES)
+    check_choice("train.cross_entropy", config.train.cross_entropy, CROSS_ENTROPIES)
+    check_choice("train.triplet", config.train.triplet, TRIPLETS)
     for stream in model.streams:
         check_choice("model.streams", stream, STREAMS)
 
@@ -46,18 +49,20 @@ def build_trainer(
         FileNotFoundError: If the backbone's weights cannot be had.
     """
     from topdb_tf.model.network import embedder
-    from topdb_tf.training.losses import BatchHardTripletLoss, LabelSmoothedCrossEntropy
+    from topdb_tf.training.losses import CROSS_ENTROPIES, TRIPLETS
     from topdb_tf.training.trainer import ReidTrainer
 
-    distribution = distribution or Distribution()
+    distribution, train = distribution or Distribution(), config.train
     with distribution.scope():
         network = _build_network(config, num_pids)
         if distribution.num_replicas > 1 and config.train.statistics == "synchronized":
             _synchronize(network)
     trainer = ReidTrainer(
         network,
-        cross_entropy=LabelSmoothedCrossEntropy(config.train.label_smoothing),
-        triplet=BatchHardTripletLoss(config.train.margin),
+        cross_entropy=CROSS_ENTROPIES[train.cross_entropy](
+            label_smoothing=train.label_smoothing
+        ),
+        triplet=TRIPLETS[train.triplet](margin=train.margin),
         mining=config.train.mining,
         strategy=distribution.strategy,
     )

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from topdb_tf.files import plain, user_path
+from topdb_tf.runs.plugins import load_plugins
 from topdb_tf.runs.settings import KINDS, RENAMED, Config, nearest_name
 from topdb_tf.texts import Say, silent
 from topdb_tf.yaml_files import read_yaml, yaml_value
@@ -76,6 +77,7 @@ def read_config(
         for part in reversed(key.strip().split(".", 1)):
             settings = {part: settings}
         values |= _values(settings, f"--set {override}", say)
+    load_plugins(values.get("plugins", ()))
     try:
         return _config_of(values)
     except ValueError as error:
@@ -100,6 +102,9 @@ def _values(settings, where, say):
     """Returns the values of a mapping of sections by `section.key`, each checked."""
     values, sections = {}, _sections()
     for section, keys in _mapping(settings, "A configuration", where).items():
+        if section == "plugins":
+            values[section] = _converted(keys, tuple[str, ...], section, where)
+            continue
         if section not in sections:
             raise _no_such_setting(section, _all_keys(), where)
         hints = typing.get_type_hints(sections[section])
@@ -136,17 +141,25 @@ def _no_such_setting(key, names, where):
 def _config_of(values):
     """Returns the settings of some values by `section.key`, the others by default."""
     settings = {name: {} for name in _sections()}
+    plugins = values.get("plugins", ())
     for key, value in values.items():
+        if key == "plugins":
+            continue
         section, _, name = key.partition(".")
         settings[section][name] = value
     return Config(
-        **{name: make(**settings[name]) for name, make in _sections().items()}
+        **{name: make(**settings[name]) for name, make in _sections().items()},
+        plugins=plugins,
     )
 
 
 def _sections():
     """Returns the class of each section of the settings by its name."""
-    return {field.name: field.default_factory for field in dataclasses.fields(Config)}
+    return {
+        section.name: section.default_factory
+        for section in dataclasses.fields(Config)
+        if section.name != "plugins"
+    }
 
 
 def _converted(value: Any, hint: Any, key: str, where: str) -> Any:
@@ -206,12 +219,15 @@ FREE_SETTINGS = (
 
 
 def flat_settings(config: Config) -> dict:
-    """Returns all settings by `section.name`."""
-    return {
+    """Returns all settings by `section.name`, and the plugins."""
+    sections = dataclasses.asdict(config)
+    plugins = sections.pop("plugins")
+    settings = {
         f"{section}.{key}": value
-        for section, settings in dataclasses.asdict(config).items()
+        for section, settings in sections.items()
         for key, value in settings.items()
     }
+    return settings | {"plugins": plugins}
 
 
 class ChangedSetting(NamedTuple):

@@ -224,6 +224,9 @@ class TrainConfig:
         label_smoothing: Share of the target that the cross-entropy spreads over all
             identities.
         margin: Margin of the triplet loss, or `soft` for the soft margin.
+        cross_entropy: Loss of the logits, a name in
+            `topdb_tf.training.losses.CROSS_ENTROPIES`.
+        triplet: Loss of the features, a name in `topdb_tf.training.losses.TRIPLETS`.
         precision: `auto`, `float32`, `bfloat16` or `float16`.
         xla: Whether the step is compiled by XLA.
         strategy: `none` (one device), `mirrored` (all GPUs of this machine) or
@@ -257,6 +260,8 @@ class TrainConfig:
     stop_after: int = _number(_UP_TO_EPOCHS, 0)
     label_smoothing: float = _number("[0, 1)", 0.1)
     margin: float | str = _number("[0, 1e12]", 0.3)
+    cross_entropy: str = "label_smoothed"
+    triplet: str = "batch_hard"
     precision: str = _one_of(*PRECISIONS)
     xla: bool = False
     strategy: str = _one_of(*STRATEGIES)
@@ -317,12 +322,22 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """Every setting of a run."""
+    """Every setting of a run.
+
+    Args:
+        data: Images and batches.
+        model: The network.
+        train: Losses and optimizer.
+        evaluation: The scores.
+        plugins: Modules that are imported before the settings are used; they add
+            parts of their own, such as by `topdb_tf.register_backbone`.
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    plugins: tuple[str, ...] = ()
 
     def to_yaml(self) -> str:
         """Returns all settings as YAML that `read_config` reads back."""

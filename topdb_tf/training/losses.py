@@ -3,6 +3,9 @@
 import keras
 from keras import ops
 
+from topdb_tf.registry import register
+from topdb_tf.texts import check_one_of
+
 _SMALLEST_SQUARED_DISTANCE = 1e-12  # the root's gradient is infinite at zero
 
 
@@ -118,6 +121,36 @@ class BatchHardTripletLoss(keras.losses.Loss):
 
     def get_config(self):
         return {**super().get_config(), "margin": self.margin}
+
+
+CROSS_ENTROPIES = {"label_smoothed": LabelSmoothedCrossEntropy}
+"""The losses of the logits by name: functions of `label_smoothing` to a Keras loss."""
+TRIPLETS = {"batch_hard": BatchHardTripletLoss}
+"""The losses of the features by name: functions of `margin` to a Keras loss."""
+
+
+def register_loss(name, function=None, *, on="features"):
+    """Adds a loss, for `train.triplet=NAME`; without a function it is a decorator.
+
+    Args:
+        name: Name of the loss.
+        function: A subclass of `keras.losses.Loss`, or a function that returns such a
+            loss. It is called with the setting `margin=`, or for the logits
+            `label_smoothing=`. The loss gets the labels `(batch,)` and the features
+            `(batch, dim)` or logits `(batch, num_pids)` of one stream, and returns a
+            value an image.
+        on: "features", in the place of the triplet loss, or "logits", in that of the
+            cross-entropy (`train.cross_entropy=NAME`).
+
+    Returns:
+        The function.
+
+    Raises:
+        ValueError: If the name is taken, or is none, or `on` is neither.
+    """
+    check_one_of("on", on, ("features", "logits"))
+    table = TRIPLETS if on == "features" else CROSS_ENTROPIES
+    return register(table, name, function, what=f"loss of the {on}")
 
 
 def euclidean_distances(features):

@@ -1,0 +1,225 @@
+"""Scores of features from any program, given as arrays or lists."""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from topdb_tf.evaluate.scores import Scores
+from topdb_tf.retrieval.features import RetrievalSet, load_retrieval_set
+from topdb_tf.retrieval.paired import PairedDifference, paired_difference
+from topdb_tf.retrieval.protocol import distance_blocks
+from topdb_tf.retrieval.protocol import score as score_set
+from topdb_tf.retrieval.reranking import Reranking
+from topdb_tf.texts import counted, signed
+
+
+def score(
+    query_features: np.ndarray | Sequence,
+    gallery_features: np.ndarray | Sequence,
+    query_pids: np.ndarray | Sequence,
+    gallery_pids: np.ndarray | Sequence,
+    query_camids: np.ndarray | Sequence | None = None,
+    gallery_camids: np.ndarray | Sequence | None = None,
+    *,
+    metric: str = "sqeuclidean",
+    rerank: bool | Reranking = False,
+    ignore_cameras: bool = False,
+) -> Scores:
+    """Ranks the gallery for every query, and scores the rankings.
+
+    A gallery image of the query's person by the query's camera is not ranked, as in
+    all benchmarks of person re-identification. TensorFlow is not imported.
+
+    Args:
+        query_features: A row of numbers for each query, shape `(num_queries, dim)`.
+        gallery_features: The same of the gallery, `(num_gallery, dim)`.
+        query_pids: Person of each query: whole numbers or texts, `(num_queries,)`.
+        gallery_pids: Person of each gallery image; images of -1 are not ranked.
+        query_camids: Camera of each query; without, no camera is known, and every
+            gallery image of the person is a match.
+        gallery_camids: Camera of each gallery image, or nothing likewise.
+        metric: "sqeuclidean" (squared Euclidean), "euclidean" or "cosine".
+        rerank: Whether to score the k-reciprocal re-ranking besides, with the
+            parameters of its paper or with those given.
+        ignore_cameras: Whether matches by the query's own camera count as well.
+
+    Returns:
+        The scores; `per_query()` of them gives those of each query.
+
+    Raises:
+        ValueError: If the arrays do not fit together, hold NaN, or leave every query
+            without a match.
+
+    Example:
+        >>> import topdb_tf
+        >>> topdb_tf.score([[0.0], [1.0]], [[0.1], [0.8]], [1, 2], [1, 2])
+        mAP 100.0 %, rank-1 100.0 %, 2 queries, no cameras
+    """
+    features = map(_features, (query_features, gallery_features))
+    camids = (
+        [None] * len(pids) if camids is None else camids
+        for pids, camids in ((query_pids, query_camids), (gallery_pids, gallery_camids))
+    )
+    images = RetrievalSet(*features, query_pids, gallery_pids, *camids)
+    parameters = Reranking() if rerank is True else rerank or None
+    if not isinstance(parameters, Reranking | None):
+        raise ValueError(
+            f"`rerank` must be true, false or a `Reranking`. Received: {rerank!r}"
+        )
+    results = [
+        score_set(images, metric=metric, ignore_cameras=ignore_cameras, rerank=one)
+        for one in (None, parameters)[: 1 + (parameters is not None)]
+    ]
+    return Scores(*results, identities=images.identities)
+
+
+def rerank(
+    query_features: np.ndarray | Sequence,
+    gallery_features: np.ndarray | Sequence,
+    *,
+    metric: str = "sqeuclidean",
+    **parameters,
+) -> np.ndarray:
+    """Returns the k-reciprocal re-ranked distances of queries to a gallery.
+
+    They are exact; see `topdb_tf.retrieval.reranking.RerankedDistances`. TensorFlow is
+    not imported.
+
+    Source: Zhong et al., Re-ranking Person Re-identification with k-reciprocal
+    Encoding, CVPR 2017 (https://arxiv.org/abs/1701.08398).
+
+    Args:
+        query_features: A row of numbers for each query, shape `(num_queries, dim)`.
+        gallery_features: The same of the gallery, `(num_gallery, dim)`.
+        metric: "sqeuclidean", "euclidean" or, of normalised features, "cosine".
+        **parameters: Those of `topdb_tf.retrieval.reranking.Reranking`: `k1`, `k2`,
+            `lambda_value` and `input`.
+
+    Returns:
+        float32 array of shape `(num_queries, num_gallery)`; smaller is more alike.
+
+    Raises:
+        ValueError: If shapes do not fit or a parameter is out of its range.
+
+    Example:
+        >>> import topdb_tf
+        >>> topdb_tf.rerank([[0.0]], [[0.1], [0.8]], k1=1, k2=1).argmin()
+        np.int64(0)
+    """
+    query, gallery = map(_features, (query_features, gallery_features))
+    nobody = [np.zeros(len(features), int) for features in (query, gallery)]
+    images = RetrievalSet(query, gallery, *nobody, *nobody)
+    rows = []
+    blocks = distance_blocks(images, metric=metric, rerank=Reranking(**parameters))
+    for block, workers in blocks:
+        workers.run(block.finish, len(block.distances), grain=_GRAIN)
+        rows.append(block.distances.copy())  # it is gone with the next one
+    return np.concatenate(rows)
+
+
+class Comparison(NamedTuple):
+    """How much higher a second ranking of the same queries scores than a first.
+
+    Args:
+        first: Scores of the first.
+        second: Scores of the second.
+        differences: The difference of each score that every query has, by its name,
+            with the 95 % interval over other test persons.
+    """
+
+    first: Scores
+    second: Scores
+    differences: dict[str, PairedDifference]
+
+    def __repr__(self):
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """Returns the comparison for people."""
+        lines = [f"first:  {self.first!r}", f"second: {self.second!r}"]
+        for name, found in self.differences.items():
+            ends = f"{signed(found.low)} to {signed(found.high)}"
+            lines.append(
+                f"{name} {signed(found.mean)} points (95 % interval {ends}); better on "
+                f"{counted(found.num_better, 'query')}, worse on {found.num_worse:,}"
+            )
+        return lines
+
+
+def compare(
+    first: Scores | RetrievalSet | str | PathLike,
+    second: Scores | RetrievalSet | str | PathLike,
+    **options,
+) -> Comparison:
+    """Compares two rankings of the same queries and gallery, query by query.
+
+    Args:
+        first: Scores that `score` or `evaluate` returned, or the features: a file as
+            `load_features` reads it, or what it returned.
+        second: The same of the other ranking.
+        **options: Of `score`, for features.
+
+    Raises:
+        FileNotFoundError: If a file does not exist.
+        ValueError: If the images are not the same, in the same order, or were scored
+            by different protocols.
+
+    Example:
+        >>> import topdb_tf
+        >>> features, pids = [[0.0], [0.2]], [1, 2]
+        >>> before = topdb_tf.score(features, [[0.3], [0.1]], pids, pids)
+        >>> after = topdb_tf.score(features, [[0.1], [0.3]], pids, pids)
+        >>> topdb_tf.compare(before, after).differences["mAP"].mean
+        0.5
+    """
+    scores = [_scores(ranking, options) for ranking in (first, second)]
+    one, other = (each.plain for each in scores)
+    differing = one.protocol.differences(other.protocol)
+    if differing:
+        raise ValueError(
+            "Two rankings are compared on the same images, in the same order, and by "
+            f"the same protocol. They differ in: {', '.join(differing)}"
+        )
+    pids = scores[0].identities.query_pids
+    before, after = one.scores.queries, other.scores.queries
+    differences = {
+        name: paired_difference(of(before), of(after), pids)
+        for name, of in _OF_QUERIES.items()
+    }
+    return Comparison(*scores, differences)
+
+
+_GRAIN = 16
+_OF_QUERIES = {
+    "mAP": lambda queries: queries.average_precision,
+    "rank-1": lambda queries: np.where(
+        queries.first_match_rank > 0, queries.first_match_rank == 1, np.nan
+    ),
+    "mINP": lambda queries: queries.inverse_negative_penalty,
+}
+
+
+def _features(features):
+    """Returns features as an array of a float type; lists are taken as they come."""
+    try:
+        array = np.asarray(features)
+    except ValueError as error:  # rows of several lengths
+        raise ValueError(f"Features must be rows of one length. {error}") from error
+    # Whole numbers of a list are meant as numbers; an array of them is a mistake.
+    return array if hasattr(features, "dtype") else array.astype(np.float32)
+
+
+def _scores(ranking, options):
+    if isinstance(ranking, str | PathLike):
+        ranking = load_retrieval_set(Path(ranking))
+    if not isinstance(ranking, Scores):
+        return score(*ranking, **options)
+    if ranking.plain.scores.queries is None or ranking.identities is None:
+        raise ValueError(
+            "Scores that were read from a file have none of single queries. Score the "
+            "run or its features again."
+        )
+    return ranking

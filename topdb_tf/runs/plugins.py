@@ -1,0 +1,31 @@
+"""Modules of other people that add parts of a network, losses and data sets."""
+
+import importlib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def load_plugins(names: Iterable[str]) -> None:
+    """Imports the modules of some names, also from the current folder.
+
+    Args:
+        names: Names of modules, such as `my_blocks` of a file `my_blocks.py`.
+
+    Raises:
+        ValueError: If one cannot be imported; the reason is told.
+    """
+    for name in names:
+        folder = str(Path.cwd())
+        sys.path.append(folder)  # as `python -m` does, which a console script does not
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # whatever their code raises
+            hint = f" Name it {name[:-3]!r}." if name.endswith(".py") else ""
+            raise ValueError(
+                f"The plugin {name!r} must be a Python module that can be imported, "
+                f"from the current folder ({folder}) or as an installed package.{hint} "
+                f"Received: {type(error).__name__}: {error}"
+            ) from error
+        finally:
+            sys.path.remove(folder)
