@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from topdb_tf.embed.embed import Source, open_client
+from topdb_tf.files import user_path
 from topdb_tf.runs.folder import RunFolder, open_run
 from topdb_tf.texts import check_one_of
 
@@ -46,7 +47,7 @@ class Embedder:
         channel_order: str = "RGB",
     ):
         check_one_of("channel_order", channel_order, _ORDERS)
-        path = Path(model).expanduser()
+        path = user_path(model)
         if best:
             path = open_run(path).model(best=True)
         elif RunFolder(path).holds_run:

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from os import PathLike
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from topdb_tf.evaluate.scores import Scores
+from topdb_tf.files import user_path
 from topdb_tf.retrieval.features import RetrievalSet, load_retrieval_set
-from topdb_tf.retrieval.paired import PairedDifference, paired_difference
+from topdb_tf.retrieval.pairs.paired import PairedDifference, paired_difference
 from topdb_tf.retrieval.protocol import distance_blocks
 from topdb_tf.retrieval.protocol import score as score_set
 from topdb_tf.retrieval.reranking import Reranking
@@ -214,7 +214,7 @@ def _features(features):
 
 def _scores(ranking, options):
     if isinstance(ranking, str | PathLike):
-        ranking = load_retrieval_set(Path(ranking))
+        ranking = load_retrieval_set(user_path(ranking))
     if not isinstance(ranking, Scores):
         return score(*ranking, **options)
     if ranking.plain.scores.queries is None or ranking.identities is None:

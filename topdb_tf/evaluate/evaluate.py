@@ -14,6 +14,7 @@ from topdb_tf.evaluate.scores import (
     scores_file,
     write_scores,
 )
+from topdb_tf.files import user_path
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.runs.data import origin_of, read_data
 from topdb_tf.runs.folder import Run, open_run
