@@ -46,11 +46,11 @@ class TrainedOnce:
         self.folder = folder
         self.kept = {}
 
-    def __call__(self, training, run, *, resumed=None):
+    def __call__(self, training, run, *, resumed=None, callbacks=()):
         config = training.config
         network = (config.model, config.train.strategy)
         if network not in self.kept:
-            self.train(training, run, resumed=resumed)
+            self.train(training, run, resumed=resumed, callbacks=callbacks)
             self.kept[network] = self.folder / str(len(self.kept))
             shutil.copytree(run.path, self.kept[network])
             return

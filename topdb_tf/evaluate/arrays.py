@@ -10,7 +10,7 @@ from topdb_tf.evaluate.scores import Scores
 from topdb_tf.files import user_path
 from topdb_tf.retrieval.features import RetrievalSet, load_retrieval_set
 from topdb_tf.retrieval.pairs.paired import PairedDifference, paired_difference
-from topdb_tf.retrieval.protocol import distance_blocks
+from topdb_tf.retrieval.protocol import distance_blocks, ranked_distances
 from topdb_tf.retrieval.protocol import score as score_set
 from topdb_tf.retrieval.reranking import Reranking
 from topdb_tf.texts import counted, signed
@@ -112,9 +112,9 @@ def rerank(
     query, gallery = map(_features, (query_features, gallery_features))
     nobody = [np.zeros(len(features), int) for features in (query, gallery)]
     images = RetrievalSet(query, gallery, *nobody, *nobody)
-    rows = []
-    blocks = distance_blocks(images, metric=metric, rerank=Reranking(**parameters))
-    for block, workers in blocks:
+    reranking, rows = Reranking(**parameters), []
+    source = ranked_distances(images, metric=metric, rerank=reranking)
+    for block, workers in distance_blocks(source, rerank=reranking):
         workers.run(block.finish, len(block.distances), grain=_GRAIN)
         rows.append(block.distances.copy())  # it is gone with the next one
     return np.concatenate(rows)
