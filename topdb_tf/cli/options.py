@@ -213,7 +213,7 @@ def data_overrides(dataset: str | None, data_root: Path | None) -> list[str]:
 
 
 def new_run_dir(name: str) -> Path:
-    """Makes the folder of a new run, which is removed if the command leaves it empty."""
+    """Makes the folder of a new run; it goes if the command leaves it empty."""
     path = folder_of_new_run(name)
     click.get_current_context().call_on_close(lambda: remove_empty([path, path.parent]))
     return path

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from topdb_tf.data.benchmarks import dataset_name
-from topdb_tf.files import user_path
+from topdb_tf.files import remove_empty, user_path
 from topdb_tf.fit.fit import fit as fit_config
-from topdb_tf.runs.folder import Run, new_run_dir
+from topdb_tf.runs.folder import Run, folder_of_new_run
 from topdb_tf.runs.recipes import read_recipe, yaml_text
 from topdb_tf.texts import Say
 
@@ -59,8 +59,11 @@ def fit(
             overrides.append(f"train.{name}={_registered(name, loss)}")
     config = read_recipe(str(recipe), overrides, say=say)
     name = f"{dataset_name(config.data.dataset)}-{Path(recipe).stem}"
-    run_dir = user_path(run_dir) if run_dir is not None else new_run_dir(name)
-    return fit_config(config, run_dir, callbacks=callbacks, say=say)
+    path = folder_of_new_run(name) if run_dir is None else user_path(run_dir)
+    try:
+        return fit_config(config, path, callbacks=callbacks, say=say)
+    finally:
+        remove_empty([path, path.parent] if run_dir is None else [])
 
 
 def _registered(setting, loss):
