@@ -156,3 +156,20 @@ def test_as_many_cameras_as_images_take_no_memory_for_each_pair_of_them():
     tracemalloc.stop()
     assert found.counted.genuine.sum() == count
     assert peak < 8 * count**2
+
+
+def test_one_odd_image_does_not_take_the_bins_of_all_others():
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((200, 8))
+    features[7] *= 30
+    ids = np.arange(200) // 5, np.arange(200) % 2
+    some = [each[::4] for each in (features, *ids)]
+    images = RetrievalSet(some[0], features, some[1], ids[0], some[2], ids[1])
+    pairs = pair_histograms(images)
+    edges = bin_edges(pairs, num_bins=40)
+    distances = pairwise_distances(features[::4], features)
+    usual = distances[:, np.arange(200) != 7].max()
+    assert edges[-1] > 10 * usual
+    assert (edges < usual).sum() > 20  # of 41
+    counted = [binned(counts, edges).sum() for two in pairs[:2] for counts in two]
+    assert sum(counted) == distances.size

@@ -290,7 +290,7 @@ def test_a_caption_says_where_an_axis_does_not_begin_at_zero(nearest, is_cut):
     ids = np.array([1]), np.array([1, 2]), np.array([1]), np.array([2, 2])
     result = score(RetrievalSet(np.array([[0.0]]), gallery, *ids))
     drawing = cmc_drawing("cmc", "CMC", [Curve("one", "synthetic", {"run": result})])
-    assert ("does not begin at zero" in drawing.caption) == is_cut
+    assert ("The axis begins at 95 %, not at zero" in drawing.caption) == is_cut
 
 
 def test_maps_are_of_one_query_of_each_reason_after_the_other():

@@ -20,6 +20,7 @@ from topdb_tf.drawing.style import (
 
 _LABELLED_WIDTH = 5  # inches, from which there is room for names beside the lines
 _MOST_LABELS = 7
+_LEAST_BOTTOM = 0.2  # of the axis, as a share: what begins lower begins at zero
 PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.6g}")
 """Writes the shares of an axis as percent."""
 
@@ -46,7 +47,7 @@ def cmc_figure(
     """Returns the share of queries with a match up to each rank, by run.
 
     Names stand beside the lines where there is room, else in a legend. The axis
-    begins below the smallest share, not at zero.
+    begins below the smallest share, or at zero where that is near.
 
     Args:
         curves: One a run; at least one.
@@ -71,7 +72,8 @@ def cmc_figure(
         for place, (name, share) in enumerate(references.items()):
             _draw_reference(axes, name, share, place)
         firsts = [curve.cmc[0] for curve in curves] + list(references.values())
-        axes.set_ylim(max(0.0, np.floor(20 * min(firsts) - 0.4) / 20), 1.005)
+        bottom = np.floor(20 * min(firsts) - 0.4) / 20
+        axes.set_ylim(bottom if bottom >= _LEAST_BOTTOM else 0.0, 1.005)
         axes.set_xlim(0.5, max_rank + 0.01 * max_rank)
         step = 5 if max_rank <= 25 else 10
         axes.set_xticks([1, *range(step, max_rank + 1, step)])

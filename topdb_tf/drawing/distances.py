@@ -72,7 +72,7 @@ def distance_figure(
         upper.set_yticks([])
         upper.set_ylabel("share of pairs")
         upper.set_ylim(0)
-        upper.set_xlim(edges[0], edges[-1])
+        _show_most(upper, np.asarray(edges, float), counts, thresholds)
         lower.set_ylabel("pairs, %")
         lower.set_xlabel(_METRICS.get(metric, metric))
         look = {"frameon": False, "fontsize": 8 if wide else 7, "handlelength": 2.5}
@@ -145,6 +145,19 @@ def _draw_histograms(axes, edges, counts):
         )
         if alpha:
             axes.stairs(heights, edges, color=color, alpha=alpha, fill=True)
+
+
+def _show_most(axes, edges, counts, thresholds):
+    """Ends the axis before a last bin of a few pairs that are far beyond all others."""
+    last, widths = edges[-1], np.diff(edges)
+    if len(widths) > 1 and widths[-1] > 3 * widths[:-1].max():
+        last = max(edges[-2], *(1.05 * one.distance for one in thresholds), 0)
+        num_far = sum(int(numbers[-1]) for numbers in counts.values())
+        most = f"{edges[-1]:,.0f}" if edges[-1] >= 100 else f"{edges[-1]:.3g}"
+        text = f"{num_far:,} pairs farther apart, up to {most}"
+        place = {"xycoords": "axes fraction", "ha": "right", "va": "top"}
+        axes.annotate(text, (0.99, 0.97), fontsize=_LETTER_SIZE - 1, **place)
+    axes.set_xlim(edges[0], min(last, edges[-1]))
 
 
 def _draw_rates(axes, roc):

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
+from topdb_tf.drawing.style import GREY
+
 _LETTER_SIZE = 8  # points
 
 
@@ -24,8 +26,9 @@ class EndLabel(NamedTuple):
 def add_end_labels(axes: Axes, labels: Sequence[EndLabel]) -> None:
     """Writes names right of the axes, moved apart, each joined to its line's end.
 
-    The joining lines look as the lines do, and end in their marks. The names are
-    black, for colours that are told apart are not all easily read.
+    The joining lines are thin and grey, so that nobody takes them for data; before a
+    name stands a piece of its line, as in a legend. The names are black, for colours
+    that are told apart are not all easily read.
     To be called when the lines are drawn and the limits of the axes are set.
     """
     axes.figure.draw_without_rendering()  # only now the height of the axes is known
@@ -37,19 +40,14 @@ def add_end_labels(axes: Axes, labels: Sequence[EndLabel]) -> None:
     starts = axes.transAxes.inverted().transform(ends)
     for label, start, place in zip(labels, starts, places, strict=True):
         height = (place - box.y0) / box.height
-        axes.plot(
-            [start[0], 1.06],
-            [start[1], height],
-            transform=axes.transAxes,
-            clip_on=False,
-            linewidth=1,
-            markersize=4,
-            markevery=[1],
-            **label.look,
-        )
+        free = {"transform": axes.transAxes, "clip_on": False}
+        joined = [start[0], 1.03], [start[1], height]
+        axes.plot(*joined, color=GREY, linewidth=0.5, **free)
+        key = {"linewidth": 1.4, "markersize": 4, "markevery": [1], **label.look}
+        axes.plot([1.04, 1.06, 1.08], [height] * 3, **key, **free)
         axes.annotate(
             label.text,
-            (1.075, height),
+            (1.09, height),
             xycoords="axes fraction",
             fontsize=_LETTER_SIZE,
             verticalalignment="center",

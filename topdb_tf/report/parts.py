@@ -218,8 +218,8 @@ def cmc_drawing(
     drawn = [replace(curve, label=_in_figures(curve.label)) for curve in curves]
     figure = run_curves.cmc_of(drawn, references=references).picture(NARROW)
     caption = "Share of the valid queries with a match up to a rank."
-    if figure.axes[0].get_ylim()[0] > 0:
-        caption += " The axis does not begin at zero."
+    if (bottom := figure.axes[0].get_ylim()[0]) > 0:
+        caption += f" The axis begins at {100 * bottom:.0f} %, not at zero."
     labels = [curve.label for curve in curves]
     cmcs = [curve.mean.cmc for curve in curves]
     last = min(map(len, cmcs))

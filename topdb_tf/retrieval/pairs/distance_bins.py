@@ -15,6 +15,8 @@ from topdb_tf.retrieval.pairs.operating_points import (
 )
 from topdb_tf.retrieval.pairs.pair_counts import PairDistances
 
+_USUAL_SHARE = 0.98  # of the pairs of a kind: one odd image is in fewer
+_ROOM, _FAR = 1.3, 2.0  # times the distance that they reach
 _CELL_OF_ONE = int(np.float32(1).view(np.int32)) >> LOW_BITS
 
 
@@ -73,6 +75,9 @@ def pair_histograms(
 def bin_edges(histograms: PairHistograms, *, num_bins: int) -> np.ndarray:
     """Returns edges of bins of nearly equal width, from the least to the most distance.
 
+    Where a few distances are far beyond all others the last bin holds them, so that
+    the others do not share a few bins.
+
     They are ends of the cells of the histograms, so that every pair is counted in the
     bin that it belongs to: a bin holds the distances above its lower edge, up to and
     including its upper one. An edge is moved for that by at most 1/2048 of itself.
@@ -96,9 +101,21 @@ def bin_edges(histograms: PairHistograms, *, num_bins: int) -> np.ndarray:
     ends = cell_ends(np.arange(first, last + 1)).astype(float)
     if not cells[0]:
         ends[0] = 0
-    wanted = np.linspace(ends[0], ends[-1], num_bins + 1)
-    wanted[-1] = ends[-1]  # which rounding must not raise above all ends
+    kinds = [*histograms.counted, *histograms.by_one_camera]
+    usual = max(_cell_of_share(kind, _USUAL_SHARE) for kind in kinds if kind.any())
+    most = ends[max(usual - first, 0)]
+    is_far = num_bins > 1 and ends[-1] > _FAR * most > 0
+    last = _ROOM * most if is_far else ends[-1]
+    wanted = np.linspace(ends[0], last, num_bins + 1 - is_far)
+    wanted[-1] = min(wanted[-1], ends[-1])  # which rounding must not exceed
+    wanted = np.append(wanted, ends[-1:])
     return np.unique(ends[np.searchsorted(ends, wanted)])
+
+
+def _cell_of_share(counts, share):
+    """Returns the first cell up to which there is a share of the pairs."""
+    upto = np.cumsum(counts)
+    return int(np.searchsorted(upto, share * upto[-1]))
 
 
 def binned(counts: np.ndarray, edges: np.ndarray) -> np.ndarray:
