@@ -237,8 +237,8 @@ def test_every_file_that_is_no_whole_image_is_named_with_the_reason(folder):
     [finding] = [one for one in findings(folder) if one.kind == "unreadable"]
     assert len(finding.groups) == 3
     assert "3 images cannot be read" in finding.message
-    assert "000008_01.png (it is no image)" in finding.message
-    assert "000009_01.png (image file is truncated" in finding.message
+    assert "000008_01.png (is neither a JPEG nor a PNG" in finding.message
+    assert "000009_01.png (is damaged" in finding.message
 
 
 @pytest.mark.parametrize(

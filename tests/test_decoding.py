@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tests.image_zoo import BAD, GOOD
 from topdb_tf.data.decoding import ImageFiles, decode_image, decode_images, free_memory
 
 
@@ -45,10 +46,25 @@ def test_a_grey_jpeg_has_three_equal_channels(tmp_path):
     np.testing.assert_array_equal(pixels, pixels[:, :, :1].repeat(3, axis=2))
 
 
-def test_a_cmyk_jpeg_is_converted(tmp_path):
-    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "red.jpg")
-    pixels = decode_image(tmp_path / "red.jpg")
-    np.testing.assert_allclose(pixels, np.full((16, 16, 3), [255, 0, 0]), atol=3)
+@pytest.mark.parametrize("name", GOOD)
+def test_files_that_people_bring_are_read_as_pillow_reads_them(tmp_path, name, capfd):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(GOOD[name])
+    with Image.open(path) as image:
+        expected = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(decode_image(path), expected)
+    np.testing.assert_array_equal(decode_images([path])[0], expected)
+    assert "Corrupt" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_files_that_are_refused_are_named_with_the_reason(tmp_path, name):
+    contents, reason = BAD[name]
+    path = tmp_path / "a.jpg"
+    path.write_bytes(contents)
+    for decode in (decode_image, lambda path: decode_images([path])):
+        with pytest.raises(ValueError, match=rf"a\.jpg \(.*{reason}"):
+            decode(path)
 
 
 def test_images_keep_their_order_and_size(files):
@@ -87,7 +103,7 @@ def test_progress_is_told_after_each_file(files):
 def test_all_truncated_files_are_named(files, cache_bytes):
     truncate(files[2])
     truncate(files[5])
-    names = rf"whole JPEG or PNG file.*{files[2].name}, .*{files[5].name}$"
+    names = rf"whole 8-bit JPEG.*{files[2].name} \(is dam.*{files[5].name} \(is dam"
     with pytest.raises(ValueError, match=names):
         decode_images(files, cache_bytes=cache_bytes)
 
@@ -95,7 +111,7 @@ def test_all_truncated_files_are_named(files, cache_bytes):
 def test_of_many_damaged_files_the_first_are_named(files):
     for path in files:
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match=rf"{files[4].name} and 2 more$"):
+    with pytest.raises(ValueError, match=rf"{files[4].name} .is empty. and 2 more$"):
         decode_images(files)
 
 

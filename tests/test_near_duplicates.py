@@ -132,8 +132,9 @@ def test_facts_tell_damaged_files_from_whole_ones(drawn, tmp_path):
     page.write_text("<html>")
     facts = image_contents([drawn[0], cut, page, tmp_path / "missing.jpg"])
     assert facts.errors[0] is None
-    assert "truncated" in facts.errors[1]
-    assert facts.errors[2:] == ["it is no image", "there is no such file"]
+    assert facts.errors[1] == "is damaged or cut off"
+    assert facts.errors[2] == "is neither a JPEG nor a PNG file"
+    assert facts.errors[3] == "there is no such file"
     assert facts.formats == ["JPEG", "JPEG", "", ""]
     np.testing.assert_array_equal(facts.sizes[0], [128, 64])  # height, width
     assert facts.digests[3] == b""

@@ -1,15 +1,14 @@
-import io
 import resource
-import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
+from tests.image_zoo import BAD, GOOD, encoded, picture
+from topdb_tf.data.checks.image_faults import MAX_PIXELS
 from topdb_tf.data.decoding import decode_image
 from topdb_tf.data.pipeline import evaluation_dataset
-from topdb_tf.export.preprocessing import MAX_PIXELS, pixels_of_bytes, pixels_of_images
+from topdb_tf.export.preprocessing import pixels_of_bytes, pixels_of_images
 
 SIZE = (32, 16)
 
@@ -24,71 +23,6 @@ def of_bytes():
 def of_images():
     signature = [tf.TensorSpec((None, None, None, 3), tf.uint8)]
     return tf.function(lambda x: pixels_of_images(x, SIZE), input_signature=signature)
-
-
-def picture(height=40, width=24, seed=0):
-    rng = np.random.default_rng(seed)
-    return np.kron(
-        rng.integers(0, 256, (height // 4, width // 4, 3)), np.ones((4, 4, 1))
-    ).astype(np.uint8)
-
-
-def encoded(image, kind="PNG", **options):
-    if isinstance(image, np.ndarray):
-        image = Image.fromarray(image)
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-GOOD = {
-    "jpeg": encoded(picture(), "JPEG"),
-    "png": encoded(picture()),
-    "grey jpeg": encoded(picture()[..., 0], "JPEG"),
-    "grey png": encoded(picture()[..., 0]),
-    "palette png": encoded(Image.fromarray(picture()).quantize(16)),
-    "png with transparency": encoded(np.dstack([picture(), picture()[..., :1]])),
-    "progressive jpeg": encoded(picture(), "JPEG", progressive=True),
-    "smallest": encoded(picture(4, 4)),
-}
-
-
-def png_header(width, height, depth=8):
-    """The start of a PNG that claims a size; there is nothing behind it."""
-    fields = width.to_bytes(4, "big") + height.to_bytes(4, "big")
-    chunk = b"IHDR" + fields + bytes([depth, 2, 0, 0, 0])
-    checksum = zlib.crc32(chunk).to_bytes(4, "big")
-    return b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + chunk + checksum
-
-
-BAD = {
-    "": (b"", "is empty"),
-    "text": (b"no image at all", "neither a JPEG nor a PNG"),
-    "gif": (encoded(picture(), "GIF"), "neither a JPEG nor a PNG"),
-    "bmp": (encoded(picture(), "BMP"), "neither a JPEG nor a PNG"),
-    "start of a jpeg": (b"\xff\xd8\xff", "damaged"),
-    "half a jpeg": (GOOD["jpeg"][: len(GOOD["jpeg"]) // 2], "damaged"),
-    "half a png": (GOOD["png"][: len(GOOD["png"]) // 2], "damaged"),
-    "start of a png": (GOOD["png"][:20], "damaged"),
-    "1 x 1": (encoded(picture(4, 4)[:1, :1]), "has 1 x 1 pixels, less than 4"),
-    "3 high": (encoded(picture(4, 8)[:3]), "has 3 x 8 pixels, less than 4"),
-    "40 megapixels": (
-        encoded(Image.new("L", (8000, 5000)), "JPEG"),
-        "has 5000 x 8000 pixels, more than 16,777,216",
-    ),
-    "bomb": (png_header(2**31 - 1, 2**31 - 1), "more than 16,777,216"),
-    "no size": (png_header(0, 8), "has 8 x 0 pixels, less than 4"),
-    "cmyk": (encoded(Image.fromarray(picture()).convert("CMYK"), "JPEG"), "CMYK"),
-    "16 bits": (encoded(picture()[..., 0].astype(np.uint16) * 256), "16 bits"),
-    "animation": (
-        encoded(
-            Image.fromarray(picture()),
-            save_all=True,
-            append_images=[Image.fromarray(picture(seed=1))],
-        ),
-        "animation",
-    ),
-}
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -122,7 +56,7 @@ def test_what_cannot_be_used_is_named_with_its_place_and_reason(name, of_bytes):
 
 
 def test_the_first_of_several_bad_images_is_named(of_bytes):
-    batch = [GOOD["png"], BAD["half a jpeg"][0], BAD["text"][0], BAD[""][0]]
+    batch = [GOOD["png"], BAD["half a jpeg"][0], BAD["text"][0], BAD["empty"][0]]
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"bytes\[1\] is damaged"):
         of_bytes(batch)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"bytes\[0\] is empty"):

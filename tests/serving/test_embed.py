@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from tests.image_zoo import BAD, GOOD
 from tests.serving.stand_in import Code
 from tests.serving.tiny_model import embedding_of, image_bytes, write_tiny_model
 from tests.test_extraction import small_embedder
 from topdb_tf.cli import main
 from topdb_tf.data.pipeline import evaluation_dataset
+from topdb_tf.embed.errors import RefusedError
+from topdb_tf.embed.local import EmbedderConnection
 from topdb_tf.model.extraction import extract_embeddings
 
 PHOTOS = {"a.jpg": (200, 0, 0), "b.PNG": (0, 150, 0), "deep/c.jpeg": (10, 20, 30)}
@@ -175,7 +178,7 @@ def test_the_model_of_a_run_gives_what_evaluation_gives(tmp_path, photos, out):
         np.testing.assert_allclose(arrays["features"], expected, rtol=1e-4, atol=1e-5)
     (photos / "b.PNG").write_bytes(image_bytes((1, 2, 3))[:40])
     answer = topdb("embed", photos, "--model", run / "embedder.keras", "--out", out)
-    refused(answer, "b.PNG", "not a whole JPEG or PNG")
+    refused(answer, "b.PNG", "is damaged or cut off")
 
 
 def test_one_version_may_be_named_by_its_folder(model_folder, photos, out):
@@ -236,3 +239,23 @@ def test_rest_does_without_tensorflow(stand_in, photos, out):
     )
     assert "3 images" in answer.stdout
     assert answer.stderr.strip().splitlines()[-1].startswith("embedding"), answer.stderr
+
+
+def test_a_webp_that_is_called_jpg_is_named_and_can_be_left_out(tmp_path, photos, out):
+    small_embedder().save(tmp_path / "e.keras")
+    (photos / "deep/c.jpeg").write_bytes(image_bytes((1, 2, 3), kind="WEBP"))
+    where = ["--model", tmp_path / "e.keras", "--out", out]
+    refused(topdb("embed", photos, *where), "c.jpeg", "neither a JPEG nor a PNG")
+    answer = topdb("embed", photos, *where, "--skip-bad")
+    assert answer.exit_code == 0, answer.output
+    assert "c.jpeg: is neither a JPEG nor a PNG" in answer.stdout
+    assert "1 left out" in answer.stdout
+
+
+def test_a_runs_model_refuses_what_training_refuses(tmp_path):
+    small_embedder().save(tmp_path / "e.keras")
+    connection = EmbedderConnection(tmp_path / "e.keras")
+    for contents, reason in BAD.values():
+        with pytest.raises(RefusedError, match=rf"image_bytes\[1\] .*{reason}"):
+            connection.predict([GOOD["jpeg"], contents], 1.0)
+    assert len(connection.predict(list(GOOD.values()), 1.0)) == len(GOOD)

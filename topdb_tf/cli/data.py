@@ -61,11 +61,12 @@ def check(ctx, dataset, data_root, strict, as_json, **options):
     topdb-tf data check people.csv --quick --strict --json
     """
     from topdb_tf.data.checks.check import check_data
+    from topdb_tf.runs.machine import load_tensorflow
 
     if layout := chosen_layout():
         options["layout"] = layout
     try:
-        result = check_data(dataset, data_root, **options)
+        result = check_data(dataset, data_root, **options, load_decoder=load_tensorflow)
     except (ValueError, FileNotFoundError) as error:
         raise click.UsageError(one_line(error)) from error
     show(result, lambda result: _coloured(result.lines()), as_json, is_exact=True)

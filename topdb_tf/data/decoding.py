@@ -1,22 +1,24 @@
 """Image files to RGB pixels: all at once into memory, or each time one is needed."""
 
-import itertools
-import os
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from topdb_tf.data.checks.image_faults import (
+    RULE,
+    decode_contents,
+    quick_pixels_or_fault,
+    rgb_pixels,
+)
 from topdb_tf.texts import listed
 
 MESSAGES = {
     FileNotFoundError: "Every image file must exist. datasets/README.md says how to "
     "get the data.",
-    ValueError: "An image must be a whole JPEG or PNG file. Extract the data again; "
-    "datasets/README.md says how.",
+    ValueError: f"{RULE}. Extract or save these files again, or take them out; "
+    "`topdb-tf data check` lists all.",
 }
 
 
@@ -42,32 +44,16 @@ def decode_image(path: Path | str) -> np.ndarray:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no image, or not a whole one.
+        ValueError: If it is refused; see `topdb_tf.data.checks.image_faults`.
     """
     try:
         contents = Path(path).read_bytes()
     except FileNotFoundError:
         raise _error(FileNotFoundError, [path]) from None
-    try:
-        return rgb_pixels(contents).numpy()
-    except tf.errors.InvalidArgumentError:
-        raise _error(ValueError, [path]) from None
-
-
-def rgb_pixels(contents):
-    """Decodes a JPEG or PNG file.
-
-    JPEG is decoded with the exact integer transform, as Pillow does. Grey images get
-    three equal channels, CMYK is converted, transparency is left out.
-
-    Args:
-        contents: The bytes of the file, a scalar string.
-
-    Returns:
-        uint8 tensor of shape `(height, width, 3)`.
-    """
-    # Despite its name the operation decodes PNG too.
-    return tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
+    pixels, fault = decode_contents(contents)
+    if fault:
+        raise _error(ValueError, [f"{path} ({fault})"])
+    return pixels
 
 
 def decode_images(
@@ -98,22 +84,26 @@ def decode_images(
     """
     if cache_bytes is None:
         cache_bytes = free_memory() // 4
-    images, failed, num_bytes = [], {FileNotFoundError: [], ValueError: []}, 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = _in_order(pool, paths)
-        for done, (path, result) in enumerate(zip(paths, results, strict=True), 1):
-            if isinstance(result, Exception):
-                failed[type(result)].append(path)
-            else:
-                num_bytes += result.nbytes
-                images.append(result)
-            if num_bytes > cache_bytes:
-                images.clear()
-            if progress is not None:
-                progress(done, len(paths))
-    for kind, failed_paths in failed.items():
-        if failed_paths:
-            raise _error(kind, failed_paths)
+    images, missing, refused, num_bytes = [], [], [], 0
+    decoded = iter(_decoded_files(paths))
+    for done, path in enumerate(paths, 1):
+        try:
+            image = _next_image(decoded, path)
+        except FileNotFoundError:
+            missing.append(path)
+        except ValueError as error:
+            refused.append(str(error).partition("Received: path=")[2])
+        else:
+            num_bytes += image.nbytes
+            images.append(image)
+        if num_bytes > cache_bytes:
+            images.clear()
+        if progress is not None:
+            progress(done, len(paths))
+    if missing:
+        raise _error(FileNotFoundError, missing)
+    if refused:
+        raise _error(ValueError, refused)
     return ImageFiles(paths) if num_bytes > cache_bytes else images
 
 
@@ -185,23 +175,24 @@ def free_memory() -> int:
     return 4 * 2**30
 
 
-def _in_order(pool, paths):
-    """Yields what `_decoded_or_error` makes of each path, a few decoded ahead."""
-    paths = iter(paths)
-    pending = deque()
-    for path in itertools.islice(paths, 256):
-        pending.append(pool.submit(_decoded_or_error, path))
-    while pending:
-        yield pending.popleft().result()
-        for path in itertools.islice(paths, 1):
-            pending.append(pool.submit(_decoded_or_error, path))
+def _decoded_files(paths):
+    """Returns a data set of pixels: none where a file is refused or to be looked at."""
+
+    files = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
+    return files.map(
+        lambda path: quick_pixels_or_fault(tf.io.read_file(path))[0],
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
 
 
-def _decoded_or_error(path):
+def _next_image(decoded, path):
+    """Returns the next pixels of a data set, or raises what `decode_image` does."""
     try:
+        image = next(decoded).numpy()
+    except tf.errors.OpError:  # the data set goes on behind it
         return decode_image(path)
-    except (FileNotFoundError, ValueError) as error:
-        return error
+    return image if image.size else decode_image(path)
 
 
 def _error(kind, paths):

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from topdb_tf.data.decoding import resize_pixels, rgb_pixels
+from topdb_tf.data.checks.image_faults import decode_contents
+from topdb_tf.data.decoding import resize_pixels
 from topdb_tf.embed.errors import RefusedError
 from topdb_tf.export.saved_model import newest_version
 from topdb_tf.model.extraction import inference_function, load_embedder
@@ -79,10 +80,7 @@ class EmbedderConnection:
         """Does nothing: there is no server."""
 
     def _pixels(self, index, image):
-        try:
-            return resize_pixels(rgb_pixels(image), self._image_size)
-        except tf.errors.InvalidArgumentError:
-            raise RefusedError(
-                "INVALID_ARGUMENT",
-                f"image_bytes[{index}] is not a whole JPEG or PNG file",
-            ) from None
+        pixels, fault = decode_contents(image)
+        if fault:
+            raise RefusedError("INVALID_ARGUMENT", f"image_bytes[{index}] {fault}")
+        return resize_pixels(pixels, self._image_size)

@@ -168,14 +168,7 @@ def _embed(model, paths):
     from topdb_tf.data.pipeline import evaluation_dataset
     from topdb_tf.model.extraction import extract_embeddings, load_embedder
 
-    images = []
-    for path in paths:
-        try:
-            images.append(decode_image(path))
-        except ValueError:
-            raise ValueError(
-                f"An image must be a whole JPEG or PNG file. Received: {path}"
-            ) from None
+    images = [decode_image(path) for path in paths]
     embedder = load_embedder(model)
     batches = evaluation_dataset(
         images, image_size=tuple(embedder.input_shape[1:3]), batch_size=_BATCH_SIZE

@@ -6,19 +6,10 @@ is refused with its place in the request and the reason.
 
 import tensorflow as tf
 
-from topdb_tf.data.decoding import resize_pixels, rgb_pixels
-
-MIN_SIDE = 4
-"""Smallest height and width of an image, in pixels."""
-
-MAX_PIXELS = 2**24
-"""Largest height times width of an image: a crop of a person has far less."""
+from topdb_tf.data.checks.image_faults import DAMAGED, RULE, pixels_or_fault
+from topdb_tf.data.decoding import resize_pixels
 
 _DECODED_AT_A_TIME = 8
-_PNG_HEADER = 33  # bytes of the signature and the first chunk
-_DAMAGED = "is damaged or cut off"
-_JPEG_START = b"\xff\xd8\xff"
-_PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
 def pixels_of_bytes(image_bytes, image_size):
@@ -35,7 +26,7 @@ def pixels_of_bytes(image_bytes, image_size):
     # be decoded is left out, and then its number is missing.
     images = tf.data.Dataset.from_tensor_slices(image_bytes).enumerate()
     images = images.map(
-        lambda index, contents: (index, *_pixels_or_fault(contents, image_size)),
+        lambda index, contents: (index, *_resized_or_fault(contents, image_size)),
         num_parallel_calls=_DECODED_AT_A_TIME,
         deterministic=True,
     ).ignore_errors()
@@ -43,7 +34,7 @@ def pixels_of_bytes(image_bytes, image_size):
     images = images.concatenate(tf.data.Dataset.from_tensors(end))
     numbers, pixels, faults = images.batch(count + 1).get_single_element()
     positions = tf.range(tf.size(numbers, tf.int64))
-    faults = tf.where(numbers == positions, faults, _DAMAGED)
+    faults = tf.where(numbers == positions, faults, DAMAGED)
     with tf.control_dependencies([_no_fault(count, faults)]):
         return pixels[:-1]
 
@@ -64,69 +55,15 @@ def pixels_of_images(images, image_size):
     return resize_pixels(images, image_size)
 
 
-def _pixels_or_fault(contents, image_size):
+def _resized_or_fault(contents, image_size):
     """Returns the pixels of an image and an empty text, or what is wrong with it."""
-    fault = _fault_of_start(contents)
-    fault = tf.cond(
-        fault == "", lambda: _fault_of_shape(_shape_of(contents)), lambda: fault
-    )
+    pixels, fault = pixels_or_fault(contents)
     pixels = tf.cond(
         fault == "",
-        lambda: resize_pixels(rgb_pixels(contents), image_size),
+        lambda: resize_pixels(pixels, image_size),
         lambda: tf.zeros((*image_size, 3)),
     )
     return tf.ensure_shape(pixels, (*image_size, 3)), fault
-
-
-def _fault_of_start(contents):
-    length = tf.strings.length(contents)
-    contents = tf.strings.join([contents, "\0" * _PNG_HEADER])
-    is_jpeg = tf.strings.substr(contents, 0, 3) == _JPEG_START
-    is_png = tf.strings.substr(contents, 0, 8) == _PNG_START
-    has_16_bits = tf.strings.substr(contents, 24, 1) == b"\x10"
-    start = tf.strings.substr(contents, 0, 1024)
-    is_animation = tf.strings.regex_full_match(start, r"\C*acTL\C*")
-    return _first_fault(
-        (length == 0, "is empty"),
-        (~is_jpeg & ~is_png, "is neither a JPEG nor a PNG file"),
-        (is_png & (length < _PNG_HEADER), _DAMAGED),
-        (is_png & has_16_bits, "has 16 bits a channel"),
-        (is_png & is_animation, "is an animation"),
-    )
-
-
-def _shape_of(contents):
-    is_jpeg = tf.strings.substr(contents, 0, 3) == _JPEG_START
-    return tf.cond(
-        is_jpeg,
-        lambda: tf.cast(tf.io.extract_jpeg_shape(contents), tf.int64),
-        lambda: _png_shape(contents),
-    )
-
-
-def _png_shape(contents):
-    fields = tf.io.decode_raw(tf.strings.substr(contents, 16, 8), tf.uint8)
-    digits = tf.cast(tf.reshape(fields, (2, 4)), tf.int64)
-    width, height = tf.unstack(tf.reduce_sum(digits * [2**24, 2**16, 2**8, 1], axis=1))
-    return tf.stack([height, width, tf.constant(3, tf.int64)])
-
-
-def _fault_of_shape(shape):
-    height, width, channels = tf.unstack(shape)
-    size = tf.strings.format("has {} x {} pixels", (height, width))
-    is_large = height > MAX_PIXELS // tf.maximum(width, 1)
-    return _first_fault(
-        (channels == 4, "has four channels (CMYK)"),
-        (tf.minimum(height, width) < MIN_SIDE, size + f", less than {MIN_SIDE} a side"),
-        (is_large, size + f", more than {MAX_PIXELS:,}"),
-    )
-
-
-def _first_fault(*cases):
-    fault = tf.constant("")
-    for condition, text in reversed(cases):
-        fault = tf.where(condition, text, fault)
-    return fault
 
 
 def _no_fault(count, faults):
@@ -137,8 +74,4 @@ def _no_fault(count, faults):
         ["image_bytes[", tf.strings.as_string(index), "] ", faults[index]]
     )
     message = tf.where(count == 0, "image_bytes holds no image", fault)
-    rule = (
-        "Every image must be an 8-bit JPEG or PNG, grey or RGB, of at least "
-        f"{MIN_SIDE} x {MIN_SIDE} and at most {MAX_PIXELS:,} pixels"
-    )
-    return tf.Assert((count > 0) & (tf.size(bad) == 0), [message, rule])
+    return tf.Assert((count > 0) & (tf.size(bad) == 0), [message, RULE])

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -128,6 +129,7 @@ def check_data(
     ignore_cameras: bool = False,
     layout: str = AUTO,
     montage: Path | None = None,
+    load_decoder: Callable[[], None] | None = None,
 ) -> CheckResult:
     """Looks a data set over; changes nothing in it.
 
@@ -140,6 +142,7 @@ def check_data(
         ignore_cameras: Whether an image of the query's own camera is a match, too.
         layout: What each level of one's own folders is; `auto` judges.
         montage: Where to draw identities and the worst findings; opens images.
+        load_decoder: Called before images are opened, which takes TensorFlow.
 
     Raises:
         ValueError: If the data set is unknown, or a montage is wanted of a quick look.
@@ -164,8 +167,7 @@ def check_data(
         findings += check_names(split, listing.card)
     images, opens = ImageIndex(split), bool(split.records) and not quick
     if opens:
-        with progress_bar(f"opening {name}") as progress:
-            contents = image_contents(images.paths, progress=progress)
+        contents = _opened(images, name, load_decoder)
         findings += check_images(images, contents) + check_copies(images, contents)
         with progress_bar(f"comparing {name}") as progress:
             findings += check_near_duplicates(images, contents, progress=progress)
@@ -183,6 +185,13 @@ def check_data(
         seconds=round(time.monotonic() - start, 1),
         montage=montage if opens else None,
     )
+
+
+def _opened(images, name, load_decoder):
+    if load_decoder is not None:
+        load_decoder()
+    with progress_bar(f"opening {name}") as progress:
+        return image_contents(images.paths, progress=progress)
 
 
 def _check_montage(path, quick):

@@ -26,12 +26,16 @@ def check_images(images: ImageIndex, contents: ImageContents) -> list[Finding]:
 
 
 def _unreadable(images, contents):
-    bad = [index for index, error in enumerate(contents.errors) if error is not None]
+    bad = [
+        index
+        for index, error in enumerate(contents.errors)
+        if error is not None and contents.formats[index] in ("", *_SUFFIXES)
+    ]
     yield from findings_of_files(
         "error",
         "unreadable",
         f"{counted(len(bad), 'image')} cannot be read",
-        "Extract or copy these files again.",
+        "Extract, copy or save these files again: a training refuses them.",
         images.group(bad),
         [contents.errors[index] for index in bad],
     )
@@ -39,10 +43,12 @@ def _unreadable(images, contents):
 
 def _misnamed(images, contents):
     other, unread = [], []
-    for index in np.flatnonzero(contents.is_readable):
-        kind, suffix = contents.formats[index], images.paths[index].suffix.lower()
-        if suffix not in _SUFFIXES.get(kind, ()):
-            (other if kind in _SUFFIXES else unread).append(index)
+    for index, kind in enumerate(contents.formats):
+        if kind and kind not in _SUFFIXES:
+            unread.append(index)
+        elif contents.is_readable[index]:
+            if images.paths[index].suffix.lower() not in _SUFFIXES[kind]:
+                other.append(index)
     yield from findings_of_files(
         "error",
         "suffix",

@@ -1,5 +1,6 @@
 """What image files are: their size, format and content, or why they cannot be read."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -19,7 +20,7 @@ class ImageContents(NamedTuple):
     """What a number of image files are; place `i` of each is of file `i`.
 
     Args:
-        errors: What the decoder says of a file that it cannot read, else `None`.
+        errors: Why a file is refused, else `None`.
         formats: Pillow's name of the format, such as "JPEG"; empty if unknown.
         sizes: Height and width in pixels, int32 of shape `(num_images, 2)`; 0 where
             they are not known.
@@ -45,9 +46,8 @@ def image_contents(
 ) -> ImageContents:
     """Reads and decodes each file once, on all processor cores.
 
-    JPEG files are decoded at a fraction of their size where that is enough for the
-    thumbnail, which still reads every byte of them, so that a file that is cut short
-    is found. The memory that is kept is 864 bytes an image, and the results' own.
+    They are decoded as for a training, so what that refuses is an error here. The
+    memory that is kept is 864 bytes an image, and the results' own.
     `progress` is called with the numbers of images done and to do.
     """
     total = len(paths)
@@ -76,24 +76,21 @@ def image_contents(
 
 def _content_of(path):
     """Returns error, format, size, digest and thumbnail of a file."""
-    kind, size, digest = "", (0, 0), b""
+    from topdb_tf.data.checks.image_faults import decode_contents
+
+    kind, size = "", (0, 0)
     try:
         contents = Path(path).read_bytes()
-        digest = hashlib.blake2b(contents, digest_size=16).digest()
+    except FileNotFoundError:
+        return "there is no such file", kind, size, b"", None
+    except OSError as error:
+        return error.strerror or type(error).__name__, kind, size, b"", None
+    digest = hashlib.blake2b(contents, digest_size=16).digest()
+    with contextlib.suppress(Exception):  # Pillow's decoders raise many kinds
         with Image.open(io.BytesIO(contents)) as image:
             kind, size = image.format or "", (image.height, image.width)
-            height, width = THUMBNAIL
-            image.draft("RGB", (2 * width, 2 * height))
-            image.load()
-            small = image.convert("RGB").resize((width, height), Image.Resampling.BOX)
-    except Exception as error:  # Pillow's decoders raise many kinds
-        return _reason(error), kind, size, digest, None
-    return None, kind, size, digest, np.asarray(small)
-
-
-def _reason(error):
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "it is no image"
-    return " ".join(str(error).split()) or type(error).__name__
+    pixels, fault = decode_contents(contents)
+    if fault:
+        return fault, kind, size, digest, None
+    small = Image.fromarray(pixels).resize(THUMBNAIL[::-1], Image.Resampling.BOX)
+    return None, kind, pixels.shape[:2], digest, np.asarray(small)

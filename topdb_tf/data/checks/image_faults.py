@@ -1,0 +1,319 @@
+"""Which image files are refused, and why: one list for all that reads images.
+
+Training, evaluation, embedding, `data check` and an exported model all decode by
+`pixels_or_fault`. It is made of TensorFlow's operations, since it is part of the graph
+that is served.
+"""
+
+import io
+from functools import cache
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+MIN_SIDE = 4
+"""Smallest height and width of an image, in pixels."""
+
+MAX_PIXELS = 2**24
+"""Largest height times width of an image: a crop of a person has far less."""
+
+MAX_SCANS = 100
+"""Most scans of a JPEG, each of which takes time: a progressive one has about ten."""
+
+RULE = (
+    "Every image must be a whole 8-bit JPEG or PNG file, grey or RGB, of at least "
+    f"{MIN_SIDE} x {MIN_SIDE} and at most {MAX_PIXELS:,} pixels"
+)
+DAMAGED = "is damaged or cut off"
+
+_DOUBTFUL = "may have lost a part of its data"
+_LOST = "has lost a part of its data"
+_JPEG_START = b"\xff\xd8\xff"
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER = 33  # bytes of the signature and the first chunk
+_FRAME, _SCAN, _END = 0xC0, 0xDA, 0xD9  # second bytes of a JPEG's markers
+_NOT_FRAMES = (0xC4, 0xC8, 0xCC)  # tables, between the frames' markers 0xC0 … 0xCF
+_PROGRESSIVE = 0xC2
+_FILLER = bytes(range(1, 255)) * 2  # no marker is in it
+
+
+def rgb_pixels(contents):
+    """Decodes a JPEG or PNG file that is known to be a good one.
+
+    JPEG is decoded with the exact integer transform, as Pillow does. Grey images get
+    three equal channels, transparency is left out, and a camera's note of how it was
+    held (the orientation in EXIF) is not followed.
+
+    Args:
+        contents: The bytes of the file, a scalar string.
+
+    Returns:
+        uint8 tensor of shape `(height, width, 3)`.
+    """
+    # Despite its name the operation decodes PNG too.
+    return tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def decode_contents(contents: bytes) -> tuple[np.ndarray, str]:
+    """Returns the pixels of a file's bytes, and why they are refused, else ""."""
+    decoder, longer = _functions()
+    try:
+        pixels, fault = decoder(contents)
+        fault = fault.numpy().decode()
+        if fault == _DOUBTFUL:
+            fault = _LOST if _ends_early_for_pillow(contents, longer) else ""
+            pixels = pixels if fault else rgb_pixels(contents)
+    except tf.errors.InvalidArgumentError:
+        return np.zeros((0, 0, 3), np.uint8), DAMAGED
+    return pixels.numpy(), fault
+
+
+@cache
+def _functions():
+    signature = [tf.TensorSpec((), tf.string)]
+    return (
+        tf.function(quick_pixels_or_fault, input_signature=signature),
+        tf.function(_longer, input_signature=signature),
+    )
+
+
+def quick_pixels_or_fault(contents):
+    """Returns what `pixels_or_fault` does, but no pixels of what is doubtful."""
+    return pixels_or_fault(contents, fault_of_doubtful=lambda *_: _DOUBTFUL)
+
+
+def _ends_early_for_pillow(contents, longer):
+    """Tells what `_fault_of_end` does; TensorFlow would write to stderr each time."""
+    try:
+        with (
+            Image.open(io.BytesIO(contents)) as image,
+            Image.open(io.BytesIO(longer(contents).numpy())) as other,
+        ):
+            return image.tobytes() != other.tobytes()
+    except Exception:  # Pillow's decoders raise many kinds
+        return True
+
+
+def pixels_or_fault(contents, fault_of_doubtful=None):
+    """Decodes a JPEG or PNG file, or says why it is refused.
+
+    Args:
+        contents: The bytes of the file, a scalar string.
+        fault_of_doubtful: Tells of a JPEG, by its contents and pixels, whether its
+            data ends before the image. By default another decoding does.
+
+    Returns:
+        uint8 pixels of shape `(height, width, 3)` and an empty text; or no pixels,
+        `(0, 0, 3)`, and what the file is, "is empty".
+
+    Raises:
+        InvalidArgumentError: When run, if the decoder gives up: the file is damaged.
+    """
+    of_doubtful = fault_of_doubtful or _fault_of_end
+    is_jpeg = tf.strings.substr(contents, 0, 3) == _JPEG_START
+    pixels, fault = tf.cond(
+        is_jpeg, lambda: _of_jpeg(contents, of_doubtful), lambda: _of_png(contents)
+    )
+    return tf.ensure_shape(pixels, (None, None, 3)), fault
+
+
+def _of_png(contents):
+    fault = _fault_of_png(contents)
+    return tf.cond(
+        fault == "", lambda: (rgb_pixels(contents), fault), lambda: _refused(fault)
+    )
+
+
+def _fault_of_png(contents):
+    length = tf.strings.length(contents)
+    header = tf.strings.join([contents, "\0" * _PNG_HEADER])
+    is_png = tf.strings.substr(header, 0, 8) == _PNG_START
+    has_16_bits = tf.strings.substr(header, 24, 1) == b"\x10"
+    start = tf.strings.substr(contents, 0, 1024)
+    is_animation = tf.strings.regex_full_match(start, r"\C*acTL\C*")
+    fault = _first_fault(
+        (length == 0, "is empty"),
+        (~is_png, "is neither a JPEG nor a PNG file"),
+        (length < _PNG_HEADER, DAMAGED),
+        (has_16_bits, "has 16 bits a channel"),
+        (is_animation, "is an animation"),
+    )
+    bytes_of_size = tf.io.decode_raw(tf.strings.substr(header, 16, 8), tf.uint8)
+    digits = tf.cast(tf.reshape(bytes_of_size, (2, 4)), tf.int64)
+    size = tf.reduce_sum(digits * [2**24, 2**16, 2**8, 1], axis=1)
+    return tf.where(fault == "", _fault_of_shape(size[1], size[0]), fault)
+
+
+def _of_jpeg(contents, of_doubtful):
+    shape = tf.cast(tf.io.extract_jpeg_shape(contents), tf.int64)
+    is_usual = tf.reduce_all(shape >= [MIN_SIDE, MIN_SIDE, 1])
+    is_usual &= tf.reduce_all(shape <= [MAX_PIXELS, MAX_PIXELS, 3])
+    is_usual &= (shape[0] * shape[1] <= MAX_PIXELS) & _has_one_scan(contents)
+
+    def usual():
+        pixels = rgb_pixels(contents)
+        # A look at one pixel is quick, and enough for almost every image.
+        return tf.cond(
+            _is_grey(pixels[-1:, -1:]),
+            lambda: unless_lost(pixels, _is_corner_grey(pixels)),
+            lambda: (pixels, ""),
+        )
+
+    def unusual():
+        fault = tf.where(
+            shape[2] == 4,
+            "has four channels (CMYK)",
+            _fault_of_shape(shape[0], shape[1]),
+        )
+        fault = tf.cond(fault == "", lambda: _fault_of_scans(contents), lambda: fault)
+        return tf.cond(
+            fault == "",
+            lambda: unless_lost(rgb_pixels(contents), tf.constant(True)),
+            lambda: _refused(fault),
+        )
+
+    def unless_lost(pixels, is_doubtful):
+        fault = tf.cond(is_doubtful, lambda: of_doubtful(contents, pixels), lambda: "")
+        return tf.cond(fault == "", lambda: (pixels, fault), lambda: _refused(fault))
+
+    return tf.cond(is_usual, usual, unusual)
+
+
+def _is_corner_grey(pixels):
+    """Returns whether the last block of a JPEG is as if its data were missing.
+
+    A decoder makes a grey of luma 128 of it; colours can leak in from beside it.
+    """
+    rows, columns = (tf.shape(pixels)[axis] - 1 for axis in (0, 1))
+    return _is_grey(pixels[rows // 8 * 8 :, columns // 8 * 8 :])
+
+
+def _is_grey(pixels):
+    luma = tf.reduce_sum(tf.cast(pixels, tf.float32) * [0.299, 0.587, 0.114], -1)
+    return tf.reduce_all(tf.abs(luma - 128) <= 1.5)
+
+
+def _fault_of_shape(height, width):
+    is_small = tf.minimum(height, width) < MIN_SIDE
+    is_large = height > MAX_PIXELS // tf.maximum(width, 1)
+
+    def fault():
+        size = tf.strings.format("has {} x {} pixels", (height, width))
+        small, large = f", less than {MIN_SIDE} a side", f", more than {MAX_PIXELS:,}"
+        return size + tf.where(is_small, small, large)
+
+    return tf.cond(is_small | is_large, fault, lambda: "")
+
+
+def _has_one_scan(contents):
+    """Returns whether a JPEG has but one scan, for sure; quick."""
+    parts = _split(contents, bytes([0xFF, _SCAN]))
+    heads = _split(parts[0], bytes([0xFF, _PROGRESSIVE]))
+    return (tf.size(parts) == 2) & (tf.size(heads) == 1)
+
+
+def _split(text, separator):
+    # Of `tf.strings.split` only this operation; the rest of it costs more time.
+    return tf.raw_ops.StringSplitV2(input=[text], sep=separator).values
+
+
+def _fault_of_scans(contents):
+    """Returns what is wrong with the number of scans in a JPEG, or what they hold.
+
+    When its data is cut between two scans, each of those that are there is whole. Then
+    some coefficient of a component was never sent down to its last bit.
+    """
+    values = _values(contents)
+    frame, start, end = _places(values)
+    scans = _markers(values, _SCAN)
+    scans = tf.boolean_mask(scans, (scans >= start) & (scans < end))
+    too_many = tf.size(scans) > MAX_SCANS
+    scans = scans[:MAX_SCANS, None]
+    count = tf.gather(values, scans + 4)
+    sent = tf.gather(values, scans + 5 + 2 * tf.range(4))  # (scans, 4)
+    sent = tf.where(tf.range(4) < count, sent, -1)
+    first, last, bits = (
+        tf.gather(values, scans + 5 + 2 * count + place) for place in range(3)
+    )
+    coefficients = tf.range(64)
+    is_last_bit = (first <= coefficients) & (coefficients <= last) & (bits % 16 == 0)
+    # A scan of another kind holds all of a component, whatever its fields say.
+    is_last_bit |= tf.gather(values, frame + 1) != _PROGRESSIVE  # (scans, 64)
+    components = tf.gather(values, frame + 10 + 3 * tf.range(4))
+    components = tf.where(tf.range(4) < values[frame + 9], components, -2)
+    holds = tf.reduce_any(sent[:, None] == components[:, None], -1)  # (scans, 4)
+    is_whole = tf.reduce_any(holds[:, :, None] & is_last_bit[:, None], axis=0)
+    is_whole |= components[:, None] == -2
+    return _first_fault(
+        (too_many, f"has more than {MAX_SCANS} scans"),
+        (~tf.reduce_all(is_whole), _LOST),
+    )
+
+
+def _fault_of_end(contents, pixels):
+    """Tells whether more data before the end of a JPEG would change its pixels.
+
+    A decoder skips what follows the last block of an image. If some blocks are missing
+    it takes it for these.
+    """
+    is_lost = tf.reduce_any(rgb_pixels(_longer(contents)) != pixels)
+    return tf.where(is_lost, _LOST, "")
+
+
+def _longer(contents):
+    """Returns a JPEG with more data before its end."""
+    end = _places(_values(contents))[2]
+    parts = [tf.strings.substr(contents, 0, end), _FILLER]
+    rest = tf.strings.substr(contents, end, tf.strings.length(contents))
+    return tf.strings.join([*parts, rest])
+
+
+def _values(contents):
+    """Returns the bytes of a file as int32, and some zeros behind them."""
+    values = tf.cast(tf.io.decode_raw(contents, tf.uint8), tf.int32)
+    return tf.pad(values, [[0, 600]])
+
+
+def _markers(values, marker):
+    places = tf.where((values[:-1] == 0xFF) & (values[1:] == marker))[:, 0]
+    return tf.cast(places, tf.int32)
+
+
+def _places(values):
+    """Returns where frame, first scan and end of a JPEG begin.
+
+    Segments before the scan are skipped by their lengths: a small copy of the image
+    among them has such markers, too.
+    """
+    size = tf.size(values) - 600
+
+    def goes_on(place, frame):
+        is_scan = (values[place] == 0xFF) & (values[place + 1] == _SCAN)
+        return (place < size) & ~is_scan
+
+    def next_segment(place, frame):
+        marker = values[place + 1]
+        is_marker = (values[place] == 0xFF) & (marker != 0xFF)
+        is_alone = (marker < _FRAME) | ((marker >= 0xD0) & (marker <= _END))
+        is_frame = is_marker & (marker >= _FRAME) & (marker < _FRAME + 16)
+        is_frame &= tf.reduce_all(marker != _NOT_FRAMES)
+        length = tf.where(is_alone, 0, 256 * values[place + 2] + values[place + 3])
+        step = tf.where(is_marker, 2 + length, 1)
+        return tf.minimum(place + step, size), tf.where(is_frame, place, frame)
+
+    start, frame = tf.while_loop(goes_on, next_segment, (2, 0))
+    ends = _markers(values, _END)
+    ends = tf.boolean_mask(ends, ends >= start)
+    return frame, start, tf.reduce_min(tf.concat([ends, [size]], 0))
+
+
+def _refused(fault):
+    return tf.zeros((0, 0, 3), tf.uint8), tf.convert_to_tensor(fault)
+
+
+def _first_fault(*cases):
+    fault = tf.constant("")
+    for condition, text in reversed(cases):
+        fault = tf.where(condition, text, fault)
+    return fault
