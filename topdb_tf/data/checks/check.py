@@ -148,8 +148,7 @@ def check_data(
         ValueError: If the data set is unknown, or a montage is wanted of a quick look.
         FileNotFoundError: If it is not there.
     """
-    if montage is not None:
-        _check_montage(montage, quick)
+    _check_montage(montage, quick)
     start = time.monotonic()
     name = dataset_name(dataset)
     reading = {"layout": layout, "ignore_cameras": ignore_cameras}
@@ -195,6 +194,8 @@ def _opened(images, name, load_decoder):
 
 
 def _check_montage(path, quick):
+    if path is None:
+        return
     from topdb_tf.drawing.style import check_format
 
     check_format(path)
