@@ -446,6 +446,23 @@ def test_a_run_is_calibrated(run):
     assert calibration["num_left_out"] == 8
 
 
+def test_without_a_rate_few_persons_state_the_smallest_that_they_can(run):
+    answer = calibrate(run, "--json")
+    assert answer.exit_code == 0, answer.output
+    calibration = json.loads(answer.stdout)
+    (point,) = calibration["operating_points"]
+    rate = point["wanted_false_match_rate"]
+    pairs = min(
+        calibration[half]["impostor_pairs"] for half in ("found_on", "measured_on")
+    )
+    assert 10 / pairs <= rate < 11 / pairs
+    assert f"can state a false-match rate of {rate:g}" in answer.stderr
+    refused(
+        calibrate(run, "--false-match-rate", 0.9 * rate),
+        f"stated is {rate:g}. Name such a rate",
+    )
+
+
 def test_people_are_told_the_rates(run):
     options = "--false-match-rate", 0.5, "--metric", "cosine", "--best", "--seed", 3
     answer = calibrate(run, *options)

@@ -10,14 +10,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tests.test_folding import SIZE, trained_embedder
 from topdb_tf.data.pipeline import evaluation_dataset
-from topdb_tf.export import saved_model
-from topdb_tf.export.saved_model import (
-    ServedEmbedder,
-    newest_version,
-    next_version,
-    publish,
-    versions,
-)
+from topdb_tf.export import serving
+from topdb_tf.export.saved_model import ServedEmbedder
+from topdb_tf.export.serving import newest_version, next_version, publish, versions
 from topdb_tf.export.session import SessionModel
 from topdb_tf.files import partial_path, whole_folder
 from topdb_tf.model.folding import folded
@@ -209,7 +204,7 @@ def test_no_two_exports_get_the_same_number(tmp_path, monkeypatch):
             assert publish(other, folder) == number
             return number
 
-        monkeypatch.setattr(saved_model, "next_version", chosen_before)
+        monkeypatch.setattr(serving, "next_version", chosen_before)
         assert publish(mine, folder) == folder / "3"
     assert (folder / "2" / "card").read_text() == "other"
     assert (folder / "3" / "card").read_text() == "mine"

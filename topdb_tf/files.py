@@ -9,6 +9,7 @@ import secrets
 import shutil
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,22 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def check_model_file(path: Path) -> None:
+    """Checks, before TensorFlow is loaded, that a file may be a `.keras` file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no archive, as those files are.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model at {path}.")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path} must be a .keras file that `topdb-tf fit` wrote. "
+            "Received: a file of another kind, or cut off"
+        )
 
 
 def check_new_file(path: Path, *, suffix: str, force: bool = False) -> None:

@@ -177,9 +177,8 @@ class _TellsByStatus(click.Command):
     "rates",
     type=SHARE,
     multiple=True,
-    default=(0.001,),
-    show_default=True,
-    help="Share of the pairs of two persons to be taken for one; may be repeated.",
+    help="Share of the pairs of two persons to be taken for one; may be repeated.  "
+    "[default: 0.001, or the smallest that the persons can state]",
 )
 @DATASET
 @DATA_ROOT

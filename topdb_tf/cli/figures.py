@@ -368,10 +368,6 @@ def _write(
 
     for file in out:
         style.check_format(file)
-        if not file.parent.is_dir():
-            raise FileNotFoundError(
-                f"There is no folder {file.parent} for the figure. Make it first."
-            )
     files = list(out) or [folder / "figures" / f"{name}.png"]
     view = draw(*arguments, **options)
     drawn = view.picture(style.COLUMN_WIDTH if column else style.PAGE_WIDTH)

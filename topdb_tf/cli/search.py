@@ -110,10 +110,13 @@ def query(index, places, picture, source, as_json, **limits):
     """
     from topdb_tf.search.query import query_index, rank_lists
 
+    if picture:
+        from topdb_tf.drawing.style import check_format, save_figure
+
+        check_format(picture)
     result = query_index(index, places, source, **limits)
     if picture:
         from topdb_tf.drawing.rank_lists import rank_list_figure
-        from topdb_tf.drawing.style import save_figure
 
         save_figure(rank_list_figure(rank_lists(result.queries)), picture)
         say(f"the picture is {picture}")

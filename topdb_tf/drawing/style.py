@@ -76,7 +76,16 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def check_format(path: Path) -> None:
-    """Raises `ValueError` unless a name ends in `.png`, `.svg` or `.pdf`."""
+    """Checks, before anything is drawn, that a figure can be written.
+
+    Raises:
+        ValueError: If the name does not end in `.png`, `.svg` or `.pdf`.
+        FileNotFoundError: If its folder is missing.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"There is no folder {path.parent} for the figure. Make it first."
+        )
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(
             f"A figure must be written as .png, .svg or .pdf. Received: path={path}"

@@ -17,7 +17,8 @@ from topdb_tf.embed.connections import connect
 from topdb_tf.embed.errors import Failure, ServingError, failure_lines
 from topdb_tf.embed.model_probes import keras_file, probe_features
 from topdb_tf.embed.retries import Deadline
-from topdb_tf.files import check_new_file, plain, whole_file
+from topdb_tf.export.serving import newest_version
+from topdb_tf.files import check_model_file, check_new_file, plain, whole_file
 from topdb_tf.progress import progress_bar
 from topdb_tf.runs.machine import load_tensorflow
 from topdb_tf.texts import listed
@@ -247,10 +248,11 @@ def embed_files(source: Source, paths: Sequence[Path]) -> Embedding:
 def _open_model(path):
     if not path.exists():
         raise FileNotFoundError(f"There is no model at {path}.")
+    embedder = keras_file(path)
+    check_model_file(embedder) if embedder else newest_version(path)
     load_tensorflow()
     from topdb_tf.embed.local import EmbedderConnection, SavedModelConnection
 
-    embedder = keras_file(path)
     return EmbedderConnection(embedder) if embedder else SavedModelConnection(path)
 
 

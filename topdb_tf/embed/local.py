@@ -9,7 +9,7 @@ import tensorflow as tf
 from topdb_tf.data.checks.image_faults import decode_contents
 from topdb_tf.data.decoding import resize_pixels
 from topdb_tf.embed.errors import RefusedError
-from topdb_tf.export.saved_model import newest_version
+from topdb_tf.export.serving import newest_version
 from topdb_tf.model.extraction import inference_function, load_embedder
 
 

@@ -27,7 +27,7 @@ from topdb_tf.retrieval.pairs.calibration import (
     OperatingPoint,
     calibration_of,
 )
-from topdb_tf.retrieval.pairs.halves import check_rates, checked_halves
+from topdb_tf.retrieval.pairs.halves import check_rates, checked_halves, smallest_rate
 from topdb_tf.retrieval.pairs.intervals import Share
 from topdb_tf.runs.data import DataOrigin
 from topdb_tf.runs.folder import Run
@@ -35,6 +35,7 @@ from topdb_tf.texts import Say, check_one_of, duration_text, rate_text, silent
 
 _FORMAT = 1
 _SHOWN_CAMERAS = 5
+<<<<<<< HEAD
 _TOLD = (
     ("model", str),
     ("model_sha256", str),
@@ -44,6 +45,9 @@ _TOLD = (
     ("date", str),
     ("topdb_tf", str),
 )
+=======
+_USUAL_RATE, _LARGEST_RATE = 0.001, 0.5  # where none is named
+>>>>>>> 0faf011 (Say what arguments and files decide before TensorFlow is imported; calibrate at the smallest rate that the persons can state where none is named)
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ def calibrate(
     run: Run,
     dataset: str | None = None,
     *,
-    rates: Sequence[float],
+    rates: Sequence[float] = (),
     best: bool = False,
     seed: int = 1,
     say: Say = silent,
@@ -156,7 +160,8 @@ def calibrate(
         run: The run; metric and cameras are those of its settings of the evaluation.
         dataset: Another data set than the one it was trained on.
         rates: Wanted false-match rates, each in (0, 1). The first is the one that
-            `topdb_tf.evaluate.match` takes where none is named.
+            `topdb_tf.evaluate.match` takes where none is named. Defaults to 0.001, or
+            the smallest that the persons can state.
         best: Whether to take the model of the best epoch instead of the last.
         seed: Seed of the two halves of the persons.
         say: Function that shows a line to the user.
@@ -166,14 +171,24 @@ def calibrate(
         ValueError: If the rates cannot be measured on so few pairs, which is found
             before anything is embedded, or the images cannot be judged.
     """
-    check_rates(rates)
+    rates = tuple(rates)
+    check_rates(rates or (_USUAL_RATE,))
     evaluation = run.config.evaluation
 
     def check(split):
+        nonlocal rates
         _, identities, ignore_cameras = _judged_images(split, evaluation.ignore_cameras)
-        checked_halves(
-            identities, rates=rates, ignore_cameras=ignore_cameras, seed=seed
+        halves = checked_halves(
+            identities,
+            rates=rates or (_LARGEST_RATE,),
+            ignore_cameras=ignore_cameras,
+            seed=seed,
         )
+        if not rates:
+            smallest = smallest_rate(halves)
+            rates = (max(_USUAL_RATE, smallest),)
+            if smallest > _USUAL_RATE:
+                say(f"so few persons can state a false-match rate of {smallest:g}")
 
     start = time.perf_counter()
     embedded = embed_run(run, dataset, best=best, check=check, say=say)

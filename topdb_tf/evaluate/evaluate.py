@@ -14,7 +14,11 @@ from topdb_tf.evaluate.scores import (
     scores_file,
     write_scores,
 )
+<<<<<<< HEAD
 from topdb_tf.files import user_path
+=======
+from topdb_tf.files import check_model_file
+>>>>>>> 0faf011 (Say what arguments and files decide before TensorFlow is imported; calibrate at the smallest rate that the persons can state where none is named)
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.runs.data import origin_of, read_data
 from topdb_tf.runs.folder import Run, open_run
@@ -89,8 +93,7 @@ def evaluate_weights(
         FileNotFoundError: If the file or the data is missing.
         ValueError: If the file holds no embedder.
     """
-    if not weights.is_file():
-        raise FileNotFoundError(f"There is no model at {weights}.")
+    check_model_file(weights)
     split = read_data(dataset, config, say=say)
     check_test(split, ignore_cameras=config.evaluation.ignore_cameras)
     load_tensorflow()

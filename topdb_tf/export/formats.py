@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from topdb_tf.export.frozen import frozen
-from topdb_tf.model.folding import folded
 from topdb_tf.texts import install_command
 
 
@@ -91,6 +88,8 @@ def file_bytes(
             or if images are missing for "int8".
     """
     check_format(format, precision)
+    from topdb_tf.model.folding import folded
+
     if format == "onnx":
         from topdb_tf.export.onnx_file import onnx_bytes
 
@@ -142,6 +141,9 @@ def load_file(
 
 def _of_pixels(model):
     """Returns the function from pixels to embeddings, its weights constants."""
+    import tensorflow as tf
+
+    from topdb_tf.export.frozen import frozen
 
     def embed(pixels):
         return tf.identity(model(pixels, training=False))

@@ -18,6 +18,7 @@ from topdb_tf.export.accuracy import (
     retrieval_change,
     speeds,
 )
+from topdb_tf.export.formats import check_format, file_bytes
 from topdb_tf.export.probes import ProbeDifferences
 from topdb_tf.export.serving import Source
 from topdb_tf.files import check_new_file, plain, whole_file
@@ -106,16 +107,15 @@ def export_file(
             "int8", training images are missing, or the file's embeddings are not those
             of the model. Nothing is left behind.
     """
-    load_tensorflow()
-    from topdb_tf.export.formats import check_format, file_bytes
-    from topdb_tf.model.extraction import load_embedder
-
     start = time.monotonic()
     suffix = check_format(format, precision).suffix
     out = Path(out or _default_file(source, suffix, precision))
     check_new_file(out, suffix=suffix, force=force)
     config = _settings(source, report_data)
     split = _split_at_hand(source, config, report_data, precision, say)
+    load_tensorflow()
+    from topdb_tf.model.extraction import load_embedder
+
     embedder = load_embedder(source.model)
     say(f"{source.model}: writing {format}, {precision}")
     images = _calibration_images(split, embedder) if precision == "int8" else []
@@ -216,12 +216,17 @@ def _split_at_hand(source, config, report_data, precision, say) -> Split | None:
         say("not scored: a model without a run needs --dataset and --data-root")
         return None
     try:
-        return read_data(config.data.dataset, config, run=source.run)
+        split = read_data(config.data.dataset, config, run=source.run)
     except (FileNotFoundError, ValueError) as error:
         if precision == "int8" or report_data.overrides:
             raise
         say(f"not scored: {error}")
         return None
+    if precision == "int8" and not split.train:
+        raise ValueError(
+            f"{_INT8_NEEDS} Received: {split.name} without training images"
+        )
+    return split
 
 
 def _calibration_images(split, embedder) -> list[np.ndarray]:
@@ -229,10 +234,6 @@ def _calibration_images(split, embedder) -> list[np.ndarray]:
     from topdb_tf.data.pipeline import evaluation_dataset
 
     number = min(NUM_CALIBRATION_IMAGES, len(split.train))
-    if number == 0:
-        raise ValueError(
-            f"{_INT8_NEEDS} Received: {split.name} without training images"
-        )
     rng = np.random.default_rng(0)
     drawn = np.sort(rng.choice(len(split.train), number, replace=False))
     batches = evaluation_dataset(

@@ -9,13 +9,10 @@ import tensorflow as tf
 
 from topdb_tf.export.frozen import frozen
 from topdb_tf.export.preprocessing import pixels_of_bytes, pixels_of_images
-from topdb_tf.files import contents_of
 from topdb_tf.model.folding import folded
 
 FEATURE_MAP = "feature_map"
 """Name of the layer whose output is the backbone's map, F in the paper."""
-
-_SAVED_MODEL = "saved_model.pb"
 
 
 class ServedEmbedder(tf.Module):
@@ -77,60 +74,6 @@ class ServedEmbedder(tf.Module):
         """Returns `{"activation_map": (batch, rows, columns)}`, eq. 1 of the paper."""
         pixels = pixels_of_bytes(image_bytes, self.image_size)
         return {"activation_map": self._outputs(pixels)[1]}
-
-
-def next_version(folder: Path) -> Path:
-    """Returns the folder of a model's next version, `folder/<number>`, to be written.
-
-    Raises:
-        ValueError: If `folder` is not the folder of a model's versions.
-    """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} must be a folder, for the versions of a model.")
-    names = [path.name for path in contents_of(folder)] if folder.exists() else []
-    others = [name for name in names if not name.isdecimal()]
-    if others:
-        raise ValueError(
-            f"{folder} must hold nothing but the versions of a model, folders named by "
-            f"numbers. Choose another --out. Received: {', '.join(sorted(others)[:5])}"
-        )
-    return folder / str(max(versions(folder), default=0) + 1)
-
-
-def publish(model: Path, folder: Path) -> Path:
-    """Renames a whole model to the next version; no other process gets its number."""
-    while True:
-        version = next_version(folder)
-        try:
-            return model.rename(version)
-        except OSError:
-            if not version.exists():
-                raise
-
-
-def versions(folder: Path) -> list[int]:
-    """Returns the numbers of a model's versions, in ascending order."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
-
-
-def newest_version(folder: Path) -> Path:
-    """Returns the folder of a SavedModel: `folder`, or its newest version.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
-    if (folder / _SAVED_MODEL).is_file():
-        return folder
-    for number in reversed(versions(folder)):
-        if (folder / str(number) / _SAVED_MODEL).is_file():
-            return folder / str(number)
-    raise FileNotFoundError(
-        f"{folder} must hold a model that `topdb-tf export` wrote: folders named by "
-        f"their version, with {_SAVED_MODEL} in them."
-    )
 
 
 def _two_outputs(embedder, normalize):

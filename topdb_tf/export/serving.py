@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from topdb_tf.export.model_card import ServedExport, model_card
-from topdb_tf.files import partial_path, write_whole
+from topdb_tf.files import check_model_file, contents_of, partial_path, write_whole
 from topdb_tf.runs.folder import Run, open_run
 from topdb_tf.runs.machine import load_tensorflow, without_notes
 from topdb_tf.texts import Say
+
+_SAVED_MODEL = "saved_model.pb"
 
 
 class Source(NamedTuple):
@@ -34,6 +36,7 @@ def find_source(path: Path | None, *, best: bool = False) -> Source:
                 "A model must be in a .keras file, and has no other epoch to take "
                 f"with --best. Received: {path}, best={best}"
             )
+        check_model_file(path)
         return Source(path, None)
     run = open_run(path)
     return Source(run.model(best=best), run)
@@ -57,14 +60,14 @@ def export_saved_model(
         ValueError: If the file holds no embedder, or the version's embeddings differ
             too much from those of the source. Nothing is left behind.
     """
+    version = next_version(out or _default_folder(source))
     load_tensorflow()
     from topdb_tf.export.check import check_export, drawn_probes, reference_of
-    from topdb_tf.export.saved_model import ServedEmbedder, next_version, publish
+    from topdb_tf.export.saved_model import ServedEmbedder
     from topdb_tf.export.warm_up import write_warm_up_requests
     from topdb_tf.model.extraction import load_embedder
 
     start = time.monotonic()
-    version = next_version(out or _default_folder(source))
     embedder = load_embedder(source.model)
     with without_notes():
         served = ServedEmbedder(embedder, dtype=precision, normalize=normalize)
@@ -93,6 +96,60 @@ def export_saved_model(
         card = model_card(source.model, source.run, export)
         write_whole(partial / "README.md", card)
         return replace(export, path=publish(partial, version.parent))
+
+
+def next_version(folder: Path) -> Path:
+    """Returns the folder of a model's next version, `folder/<number>`, to be written.
+
+    Raises:
+        ValueError: If `folder` is not the folder of a model's versions.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} must be a folder, for the versions of a model.")
+    names = [path.name for path in contents_of(folder)] if folder.exists() else []
+    others = [name for name in names if not name.isdecimal()]
+    if others:
+        raise ValueError(
+            f"{folder} must hold nothing but the versions of a model, folders named by "
+            f"numbers. Choose another --out. Received: {', '.join(sorted(others)[:5])}"
+        )
+    return folder / str(max(versions(folder), default=0) + 1)
+
+
+def publish(model: Path, folder: Path) -> Path:
+    """Renames a whole model to the next version; no other process gets its number."""
+    while True:
+        version = next_version(folder)
+        try:
+            return model.rename(version)
+        except OSError:
+            if not version.exists():
+                raise
+
+
+def versions(folder: Path) -> list[int]:
+    """Returns the numbers of a model's versions, in ascending order."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+
+
+def newest_version(folder: Path) -> Path:
+    """Returns the folder of a SavedModel: `folder`, or its newest version.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    if (folder / _SAVED_MODEL).is_file():
+        return folder
+    for number in reversed(versions(folder)):
+        if (folder / str(number) / _SAVED_MODEL).is_file():
+            return folder / str(number)
+    raise FileNotFoundError(
+        f"{folder} must hold a model that `topdb-tf export` wrote: folders named by "
+        f"their version, with {_SAVED_MODEL} in them."
+    )
 
 
 def served_lines(export: ServedExport) -> list[str]:

@@ -11,6 +11,7 @@ from topdb_tf.embed.model_probes import check_same_model, keras_file, recorded_m
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.identities import whole_numbers
 from topdb_tf.runs.folder import RunFolder, open_run
+from topdb_tf.search import kinds
 from topdb_tf.search.changes import (
     add_entries,
     compact_index,
@@ -20,8 +21,9 @@ from topdb_tf.search.changes import (
 from topdb_tf.search.files import check_free
 from topdb_tf.search.index import SearchIndex
 from topdb_tf.search.items import items_of
-from topdb_tf.search.manifest import Manifest
+from topdb_tf.search.manifest import METRICS, Manifest
 from topdb_tf.search.overview import Change, IndexOverview, overview_of
+from topdb_tf.texts import check_one_of
 
 
 def build_index(
@@ -50,6 +52,9 @@ def build_index(
             or does not fit.
     """
     check_free(out)
+    metric = metric or _metric_of(source.model)
+    check_one_of("metric", metric, METRICS)
+    kinds.check_kind(kind, parameters or {})
     items, model = items_of(places, source), None
     if items.probes is not None:
         model = recorded_model(items.probes, model=source.model, server=source.server)
@@ -61,7 +66,7 @@ def build_index(
             pids=items.pids,
             camids=items.camids,
             kind=kind,
-            metric=metric or _metric_of(source.model),
+            metric=metric,
             parameters=parameters,
             model=model,
             progress=progress,

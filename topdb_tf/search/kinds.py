@@ -63,6 +63,17 @@ def default_parameters(kind: str, num_rows: int, dim: int) -> dict[str, int]:
     return {**parameters, "refine": 4}
 
 
+def check_kind(kind: str, parameters: dict[str, int]) -> None:
+    """Raises `ValueError` for what is wrong with a kind at any number of images.
+
+    Whether a factory string fits the features is known when there are some.
+    """
+    if kind == "exact" or kind in SHORT_FORMS:
+        check_parameters(default_parameters(kind, 1 << 20, 64), parameters)
+    else:
+        load_faiss()
+
+
 def check_parameters(
     known: dict[str, int], changes: dict[str, int], *, of_search: bool = False
 ) -> None:

@@ -17,6 +17,7 @@ from topdb_tf.runs.folder import RunFolder, open_run
 from topdb_tf.search.build import source_of_index
 from topdb_tf.search.index import SearchIndex
 from topdb_tf.search.items import items_of
+from topdb_tf.search.kinds import check_parameters
 from topdb_tf.texts import rate_text
 
 _PICTURED_QUERIES = 20
@@ -167,9 +168,11 @@ def query_index(
         raise ValueError("Name either --max-distance or --false-match-rate.")
     index = SearchIndex(folder)
     source = source_of_index(index.manifest, source)
+    known = index.manifest.parameters
+    check_parameters(known, parameters or {}, of_search=True)
+    threshold = _threshold(index.manifest, source.model, false_match_rate)
     items = items_of(places, source, part="query")
     check_same_model(items.probes, index.manifest.model)
-    threshold = _threshold(index.manifest, source.model, false_match_rate)
     if max_distance is not None:
         threshold = Threshold(max_distance)
     limit = np.inf

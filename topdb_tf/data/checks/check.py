@@ -203,10 +203,6 @@ def _check_montage(path, quick):
         raise ValueError(
             "A montage needs the images. Leave out --quick. Received: --quick --montage"
         )
-    if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"There is no folder {path.parent} for the montage. Make it first."
-        )
 
 
 def _summary(listing: Listing, part: str) -> PartSummary:

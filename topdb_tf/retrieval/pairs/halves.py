@@ -58,6 +58,12 @@ def checked_halves(
     return tuple(halves)
 
 
+def smallest_rate(halves: Sequence[Half]) -> float:
+    """Returns the smallest false-match rate that both halves can state, rounded up."""
+    num_impostors = min(half.totals.num_impostors for half in halves)
+    return float(_rounded_up(MIN_FALSE_MATCHES / num_impostors))
+
+
 def check_rates(rates: Sequence[float]) -> None:
     """Raises `ValueError` unless there is a rate and all are in (0, 1)."""
     if not rates or not all(0 < rate < 1 for rate in rates):
@@ -101,7 +107,8 @@ def _check_enough(halves, rates):
             f"At least {MIN_FALSE_MATCHES} false matches must be expected in each half "
             f"of the persons. With {num_impostors:,} pairs of different "
             "persons the smallest false-match rate that can be stated is "
-            f"{_rounded_up(smallest)}. Received: {', '.join(map(str, too_small))}"
+            f"{_rounded_up(smallest)}. Name such a rate, or none. "
+            f"Received: {', '.join(map(str, too_small))}"
         )
 
 
