@@ -490,7 +490,8 @@ def test_cameras_have_the_names_that_their_owner_gave_them(run):
 
 def test_too_small_a_rate_is_refused_before_anything_is_embedded(run, monkeypatch):
     monkeypatch.setattr("topdb_tf.evaluate.embedding.Embedder", None)
-    refused(calibrate(run), "smallest false-match rate that can be stated is 0.")
+    answer = calibrate(run, "--false-match-rate", 0.001)
+    refused(answer, "smallest false-match rate that can be stated is 0.")
 
 
 def test_a_run_without_a_model_is_named(run, tmp_path):

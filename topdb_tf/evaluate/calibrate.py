@@ -35,7 +35,7 @@ from topdb_tf.texts import Say, check_one_of, duration_text, rate_text, silent
 
 _FORMAT = 1
 _SHOWN_CAMERAS = 5
-<<<<<<< HEAD
+_USUAL_RATE, _LARGEST_RATE = 0.001, 0.5  # where none is named
 _TOLD = (
     ("model", str),
     ("model_sha256", str),
@@ -45,9 +45,6 @@ _TOLD = (
     ("date", str),
     ("topdb_tf", str),
 )
-=======
-_USUAL_RATE, _LARGEST_RATE = 0.001, 0.5  # where none is named
->>>>>>> 0faf011 (Say what arguments and files decide before TensorFlow is imported; calibrate at the smallest rate that the persons can state where none is named)
 
 
 @dataclass(frozen=True)
@@ -177,18 +174,7 @@ def calibrate(
 
     def check(split):
         nonlocal rates
-        _, identities, ignore_cameras = _judged_images(split, evaluation.ignore_cameras)
-        halves = checked_halves(
-            identities,
-            rates=rates or (_LARGEST_RATE,),
-            ignore_cameras=ignore_cameras,
-            seed=seed,
-        )
-        if not rates:
-            smallest = smallest_rate(halves)
-            rates = (max(_USUAL_RATE, smallest),)
-            if smallest > _USUAL_RATE:
-                say(f"so few persons can state a false-match rate of {smallest:g}")
+        rates = _stated_rates(split, rates, evaluation.ignore_cameras, seed, say)
 
     start = time.perf_counter()
     embedded = embed_run(run, dataset, best=best, check=check, say=say)
@@ -204,7 +190,6 @@ def calibrate(
             seed=seed,
             progress=progress,
         )
-    now = datetime.datetime.now(datetime.timezone.utc)
     calibration = ModelCalibration(
         model=embedded.model.name,
         model_sha256=embedded.model_sha256,
@@ -215,7 +200,7 @@ def calibrate(
         pairs=pairs,
         embedding_seconds=embedding_seconds,
         judging_seconds=time.perf_counter() - start,
-        date=now.isoformat(timespec="seconds"),
+        date=_now(),
         camera_names={str(n): t for n, t in embedded.split.camera_names.items()},
     )
     text = json.dumps(calibration.to_dict(), indent=2) + "\n"
@@ -300,6 +285,26 @@ def share_text(share: Share) -> str:
     return (
         f"{rate_text(share.value)} ({rate_text(share.low)} to {rate_text(share.high)})"
     )
+
+
+def _now():
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return now.isoformat(timespec="seconds")
+
+
+def _stated_rates(split, rates, ignore_cameras, seed, say):
+    """Returns the rates that are wanted, which the persons suffice for."""
+    _, identities, ignore_cameras = _judged_images(split, ignore_cameras)
+    halves = checked_halves(
+        identities,
+        rates=rates or (_LARGEST_RATE,),
+        ignore_cameras=ignore_cameras,
+        seed=seed,
+    )
+    smallest = smallest_rate(halves)
+    if not rates and smallest > _USUAL_RATE:
+        say(f"so few persons can state a false-match rate of {smallest:g}")
+    return rates or (max(_USUAL_RATE, smallest),)
 
 
 def _judged_images(split: Split, ignore_cameras: bool):

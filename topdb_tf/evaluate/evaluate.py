@@ -14,11 +14,7 @@ from topdb_tf.evaluate.scores import (
     scores_file,
     write_scores,
 )
-<<<<<<< HEAD
-from topdb_tf.files import user_path
-=======
-from topdb_tf.files import check_model_file
->>>>>>> 0faf011 (Say what arguments and files decide before TensorFlow is imported; calibrate at the smallest rate that the persons can state where none is named)
+from topdb_tf.files import check_model_file, user_path
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.runs.data import origin_of, read_data
 from topdb_tf.runs.folder import Run, open_run
