@@ -85,9 +85,11 @@ def test_the_settings_of_another_program_neither_matter_nor_change(change, tmp_p
         before = settings()
         loaded = load_embedder(path)
         np.testing.assert_array_equal(loaded(pixels), model(pixels))
+        predicted = loaded.predict(pixels, verbose=0)
         fast = inference_function(loaded)(tf.constant(pixels))
         assert settings() == before
     assert loaded.input.dtype == "float32"
+    np.testing.assert_array_equal(predicted, model.predict(pixels, verbose=0))
     np.testing.assert_array_equal(fast, inference_function(model)(tf.constant(pixels)))
 
 

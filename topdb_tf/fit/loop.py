@@ -4,7 +4,6 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -181,7 +180,7 @@ def _callbacks(training, run, scoring, interruption, resumed):
     import keras
 
     from topdb_tf.training import callbacks, saving
-    from topdb_tf.training.state import check_finite
+    from topdb_tf.training.state import check_finite, state_arrays
 
     config, say, trainer = training.config, training.say, training.trainer
     settings, start = config.train, resumed.position if resumed else START
@@ -200,7 +199,7 @@ def _callbacks(training, run, scoring, interruption, resumed):
         callbacks.LearningRateByEpoch(rate_of_epoch(config), training.batches),
         callbacks.StopAtNonFinite(
             trainer.non_finite_gradient,
-            check_state=partial(check_finite, trainer),
+            check_state=lambda when: check_finite(state_arrays(trainer), when),
             start=start,
         ),
         callbacks.WarnOfCollapse(say),

@@ -21,8 +21,7 @@ from topdb_tf.model.keras_defaults import keras_defaults
 def load_embedder(path: Path | str):
     """Returns the model in a file that `fit` wrote, `embedder.keras` of a run.
 
-    Keras's global settings neither matter to the model nor are changed. (Its
-    `predict` alone casts pixels in NumPy arrays to `keras.config.floatx()` first.)
+    Keras's global settings neither matter to the model nor are changed.
 
     Args:
         path: The `.keras` file.
@@ -62,6 +61,8 @@ def load_embedder(path: Path | str):
                 f"{path} must hold finite weights: its training went wrong. Take the "
                 f"model of another epoch, or train anew. Received: {weight.path}"
             )
+    # Keras's own rounds the pixels of NumPy arrays to `keras.config.floatx()` first.
+    embedder.predict = keras_defaults()(embedder.predict)
     return embedder
 
 

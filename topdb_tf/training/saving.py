@@ -193,12 +193,9 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _save(self, position):
         epoch, step = position
-        check_finite(
-            self.model,
-            f"after step {step} of epoch {epoch + 1}"
-            if step
-            else f"after epoch {epoch}",
-        )
+        of_step = f"step {step} of epoch {epoch + 1}"
+        after = of_step if step else f"epoch {epoch}"
+        check_finite(state_arrays(self.model), f"after {after}")
         record = self.record()
         write_checkpoint(self.folder, position, record, state_arrays(self.model))
         also = [Position(record.best.epochs_done)] if record.best else []

@@ -1,6 +1,6 @@
 """The state of a training: everything that the next step depends on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -19,21 +19,21 @@ def state_arrays(trainer) -> Iterator[tuple[str, np.ndarray]]:
         yield name, np.asarray(variable)
 
 
-def check_finite(trainer, when: str) -> None:
+def check_finite(arrays: Iterable[tuple[str, np.ndarray]], when: str) -> None:
     """Checks that a training can be gone on with from the state that it is in.
 
     Losses and gradients of a step are finite also where the weights that it leaves
     are not.
 
     Args:
-        trainer: The built trainer.
+        arrays: The state, as `state_arrays` gives it.
         when: Of which step or epoch the state is, for the error.
 
     Raises:
         NonFiniteLossError: If a weight, a moving statistic, an average or a value of
             the optimizer is NaN or infinite.
     """
-    for name, array in state_arrays(trainer):
+    for name, array in arrays:
         if not name.startswith(FIGURES) and not_finite(array):
             raise NonFiniteLossError(
                 f"The state {when} is not finite ({name.partition('/')[2]}), so it "
