@@ -159,3 +159,23 @@ def test_safetensors_cut_short_are_named(tmp_path, share):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere.pth"):
         read_torch_file(tmp_path / "nowhere.pth")
+
+
+def test_a_small_file_of_huge_tensors_is_refused_before_they_are_made(tmp_path):
+    path = tmp_path / "view.pth"
+    torch = pytest.importorskip("torch")
+    torch.save({"a": torch.zeros(1, dtype=torch.half).expand(10**5, 10**5)}, path)
+    with pytest.raises(ValueError, match="says to hold"):
+        read_torch_file(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [([float("nan")], "finite"), ([1j], "real numbers")],
+)
+def test_weights_are_finite_and_real(values, reason, tmp_path):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "a.pth"
+    torch.save({"a": torch.tensor(values)}, path)
+    with pytest.raises(ValueError, match=reason):
+        read_torch_file(path)

@@ -16,6 +16,7 @@ from topdb_tf.model.backbones import (
     resnet50_source,
 )
 from topdb_tf.model.keras_defaults import keras_defaults
+from topdb_tf.model.keras_files import check_weights_file, load_keras_file
 from topdb_tf.model.state_dict import load_state_dict
 from topdb_tf.model.torch_files import SUFFIXES, read_torch_file
 
@@ -169,7 +170,8 @@ def _read(path, backbone, name):
         if path.is_dir():
             return _weights_by_layer(SOURCES[name].fetch(str(path)))
         if path.suffix == ".keras":
-            return _weights_by_layer(keras.models.load_model(path, compile=False))
+            return _weights_by_layer(load_keras_file(path))
+        check_weights_file(path)
         with h5py.File(path) as file:
             group = file.get("model_weights", file)
             if "layer_names" in group.attrs:
@@ -180,7 +182,7 @@ def _read(path, backbone, name):
         model = build_backbone(name, image_size) if is_ours else build(image_size)
         model.load_weights(path)
         return _weights_by_layer(model)
-    except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
+    except Exception as error:  # each format and each kind of damage has its own
         if may_pass(error):
             raise
         raise ValueError(

@@ -9,12 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from topdb_tf.files import may_pass
-
 # Loading a model needs the layers that these modules register.
 from topdb_tf.model import layers, normalization  # noqa: F401
 from topdb_tf.model.folding import folded
 from topdb_tf.model.keras_defaults import keras_defaults
+from topdb_tf.model.keras_files import load_keras_file
 
 
 @keras_defaults("float32")
@@ -38,16 +37,11 @@ def load_embedder(path: Path | str):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no model at {path}.")
-    path.open("rb").close()  # Keras would take what it may not read for another file
     try:
-        embedder = keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        if may_pass(error):
-            raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        embedder = load_keras_file(path)
+    except ValueError as error:
         raise ValueError(
-            f"{path} must be a .keras file that `topdb-tf fit` wrote. "
-            f"Received: {reason}"
+            f"{path} must be a .keras file that `topdb-tf fit` wrote. Received: {error}"
         ) from error
     shape = getattr(embedder, "input_shape", None)
     if not (isinstance(shape, tuple) and len(shape) == 4 and shape[-1] == 3):

@@ -1,13 +1,15 @@
 """State dicts in files of PyTorch and of safetensors; nothing in them is ever run."""
 
+import math
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.files import may_pass
+from topdb_tf.files import check_unpacked, may_pass
 from topdb_tf.texts import install_command
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".tar")
@@ -57,6 +59,8 @@ def read_torch_file(path: Path | str) -> TorchFile:
     state_dict = content.get("state_dict", content)
     if not isinstance(state_dict, dict) or not state_dict:
         raise ValueError(f"{path} must hold the weights of a network; it has none.")
+    sizes = [math.prod(np.shape(value)) for value in state_dict.values()]
+    check_unpacked(path, 4 * sum(sizes))  # a view may repeat a few numbers
     return TorchFile(
         {key: _array(path, key, value) for key, value in state_dict.items()},
         _number(content.get("epoch"), int),
@@ -79,6 +83,9 @@ def _read_safetensors(path):
 def _read_pickled(path):
     torch = _torch(path)
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                check_unpacked(path, sum(part.file_size for part in archive.infolist()))
         with torch.serialization.safe_globals(_numpy_scalars()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # each format and each kind of damage has its own
@@ -125,13 +132,27 @@ def _array(path, key, value):
             f"{path} must hold nothing but tensors by their names in its state dict. "
             f"Received: {key!r} of the type {type(value).__name__}"
         )
-    if not isinstance(value, np.ndarray):
-        value = value.detach()
-        value = (value.float() if value.is_floating_point() else value).numpy()
-    is_integer = np.issubdtype(value.dtype, np.integer)
-    return value if is_integer else value.astype("float32", copy=False)
+    try:
+        if not isinstance(value, np.ndarray):
+            value = value.detach()
+            value = (value.float() if value.is_floating_point() else value).numpy()
+        is_integer = np.issubdtype(value.dtype, np.integer)
+        if not is_integer:
+            value = value.astype("float32", casting="same_kind", copy=False)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} must hold dense tensors of real numbers. Received: {key} of "
+            f"{value.dtype}"
+        ) from error
+    if not np.isfinite(value).all():
+        raise ValueError(
+            f"{path} must hold finite weights. Received: NaN or infinity in {key}"
+        )
+    return value
 
 
 def _number(value, kind):
-    is_number = isinstance(value, int | float | np.number)
-    return kind(value) if is_number and not isinstance(value, bool) else None
+    is_number = isinstance(value, int | float | np.integer | np.floating)
+    if not is_number or isinstance(value, bool) or not math.isfinite(value):
+        return None
+    return kind(value)
