@@ -78,7 +78,7 @@ def test_a_class_is_found_wherever_it_stands(place, parts, tmp_path):
 def test_layers_that_the_file_has_no_weights_for_are_not_made(parts, tmp_path):
     text = parts["config.json"].decode().replace('"units": 3', '"units": 2000000000')
     message = refused(tmp_path, {**parts, "config.json": text})
-    assert "its layers have 16,000" in message
+    assert "its layers have 18,000,000,064 weights" in message
 
 
 def test_other_parts_depth_and_unpacked_sizes_are_refused(parts, tmp_path):
