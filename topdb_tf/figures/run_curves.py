@@ -162,7 +162,7 @@ def read_log(run: Run) -> Log:
             for name in rows[0]
         }
         epochs = [int(epoch) for epoch in columns["epoch"]]
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{file} must be a table of numbers with a column `epoch`, and at least "
             f"one row. Received: {error}"
