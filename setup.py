@@ -37,6 +37,7 @@ setup(
         "topdb_tf.configs": ["*.yaml"],
         "topdb_tf.datasets": ["*.yaml", "README.md"],
         "topdb_tf.report": ["templates/*"],
+        "topdb_tf.search": ["page/*"],
     },
     install_requires=[
         "tensorflow>=2.19",
@@ -56,6 +57,7 @@ setup(
         "jinja2>=3.1",
         "tensorboard>=2.17",
         "rich>=13",
+        "werkzeug>=3",  # serves the page of an index; TensorBoard has it too
         "safetensors>=0.4",  # KerasHub reads timm's weights with it
     ],
     extras_require={

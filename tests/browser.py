@@ -53,7 +53,7 @@ class Browser:
         self._profile.cleanup()
 
     def open(self, page, *, width=1440, scheme="light"):
-        """Opens a file as it is from disk, in a window of a width."""
+        """Opens an address, or a file as it is from disk, in a window of a width."""
         self.driver.get("about:blank")
         self.messages()  # those of the page before are gone
         self.requests()
@@ -61,7 +61,8 @@ class Browser:
         wishes = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
         features = [{"name": name, "value": wish} for name, wish in wishes.items()]
         self.command("Emulation.setEmulatedMedia", features=features)
-        self.driver.get(page.resolve().as_uri())
+        address = page if isinstance(page, str) else page.resolve().as_uri()
+        self.driver.get(address)
 
     def resize(self, width):
         """Makes the window so many pixels wide, as a telephone's can be."""

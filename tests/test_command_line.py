@@ -20,8 +20,8 @@ from topdb_tf.data.benchmarks import DATASETS
 from topdb_tf.runs.folder import open_run
 from topdb_tf.runs.recipes import recipes
 
-# What these write is no measurement: a script, or a log for people.
-WITHOUT_JSON = {"topdb-tf completion"}
+# What these write is no measurement: a script, or the address of a page.
+WITHOUT_JSON = {"topdb-tf completion", "topdb-tf index browse"}
 
 
 def commands_of(group, above="topdb-tf"):

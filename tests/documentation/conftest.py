@@ -139,6 +139,7 @@ def shell(
 ):
     """A shell in a fresh folder, with the names and the counts of drawn data sets."""
     import keras
+    from werkzeug.serving import BaseWSGIServer
 
     from topdb_tf.data import benchmarks
     from topdb_tf.fit import fit
@@ -147,6 +148,7 @@ def shell(
     data = make_place(
         tmp_path, data_root=data_root, run=calibrated_run, checkpoints=checkpoints
     )
+    monkeypatch.setattr(BaseWSGIServer, "serve_forever", BaseWSGIServer.server_close)
     monkeypatch.setenv("TOPDB_DATA", str(data))
     monkeypatch.setitem(os.environ, "COLUMNS", "80")
     # The data sets are a few drawn people under the names of the real ones.

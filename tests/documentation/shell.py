@@ -88,6 +88,8 @@ class Shell:
     def _topdb_tf(self, words, line):
         if self._is_kept_export(words):
             return
+        if words[:2] == ["index", "browse"]:
+            words = [*words, "--port", "0"]  # and it ends at once, by the fixture
         with _in_folder(self.folder):
             status = main.main(
                 shortened(words), prog_name="topdb-tf", standalone_mode=False

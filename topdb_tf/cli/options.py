@@ -259,7 +259,7 @@ output_options = options_of(
     ),
     click.option("--json", "as_json", is_flag=True, help="Print what is drawn."),
 )
-_ask_source = options_of(
+_which_model = options_of(
     click.option("--model", type=PATH, help="A run, an export or a .keras file."),
     click.option(
         "--server", metavar="ADDRESS", help="Or a model server, [SCHEME://]HOST:PORT."
@@ -281,6 +281,8 @@ _ask_source = options_of(
         type=UserPath(exists=True, dir_okay=False),
         help="Certificates (PEM) to trust, for https and grpcs.",
     ),
+)
+_how_asked = options_of(
     count_option("--batch-size", default=32, help="Images a request."),
     count_option("--in-flight", most=1024, default=4, help="Requests at a time."),
     click.option("--skip-bad", is_flag=True, help="Leave bad images out."),
@@ -294,9 +296,17 @@ _ask_source = options_of(
 
 def source_options(command):
     """Adds the options of what embeds images, given to the command as `source`."""
+    return _which_model(_how_asked(_with_source(command)))
 
+
+def model_options(command):
+    """Adds those of `source_options` that matter for one image at a time."""
+    return _which_model(_with_source(command))
+
+
+def _with_source(command):
     @functools.wraps(command)
-    def with_source(*args, model_name, version, label, in_flight, **others):
+    def with_source(*args, model_name, version, label, in_flight=4, **others):
         from topdb_tf.embed.address import ModelChoice
         from topdb_tf.embed.embed import Source
 
@@ -308,4 +318,4 @@ def source_options(command):
         )
         return command(*args, source=source, **others)
 
-    return _ask_source(with_source)
+    return with_source

@@ -8,6 +8,8 @@ from topdb_tf.cli.options import (
     SHARE,
     NumberRange,
     count_option,
+    model_options,
+    options_of,
     say,
     show_record,
     source_options,
@@ -34,6 +36,18 @@ _SET = click.option(
     metavar="KEY=VALUE",
     callback=_parameters,
     help="A parameter of the kind, such as nprobe=64; `index info` shows them.",
+)
+_LIMITS = options_of(
+    count_option("--top", default=10, help="Images of a list."),
+    click.option(
+        "--max-distance", type=NumberRange(0), help="Leave out what is farther."
+    ),
+    click.option(
+        "--false-match-rate",
+        type=SHARE,
+        help="Leave out what is farther than its calibrated threshold.",
+    ),
+    _SET,
 )
 
 
@@ -85,15 +99,8 @@ def build(places, out, source, as_json, **settings):
 @index.command()
 @_INDEX
 @_PLACES
-@count_option("--top", default=10, help="Images of a list.")
-@click.option("--max-distance", type=NumberRange(0), help="Leave out what is farther.")
-@click.option(
-    "--false-match-rate",
-    type=SHARE,
-    help="Leave out what is farther than its calibrated threshold.",
-)
+@_LIMITS
 @click.option("--camera", "camids", type=int, multiple=True, help="Look in it alone.")
-@_SET
 @click.option("--picture", type=PATH, help="Draw it, too: .png, .svg or .pdf.")
 @source_options
 @AS_JSON
@@ -121,6 +128,34 @@ def query(index, places, picture, source, as_json, **limits):
         save_figure(rank_list_figure(rank_lists(result.queries)), picture)
         say(f"the picture is {picture}")
     show_record(result, as_json)
+
+
+@index.command()
+@_INDEX
+@_LIMITS
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on."
+)
+@count_option("--port", least=0, most=65535, default=7860, help="0 takes any.")
+@model_options
+def browse(index, source, **settings):
+    """Opens a page to try queries: drop an image, see what INDEX finds for it.
+
+    The page shows the people in the images. Only this machine reaches it, unless --host
+    names another address: there is no password. It loads nothing from elsewhere. Ctrl-C
+    ends it.
+
+    \b
+    topdb-tf index browse people.index
+    topdb-tf index browse people.index --model runs/market1501 --port 8000 --top 20
+    """
+    from topdb_tf.search.browse import address_of, is_loopback, open_page
+
+    server = open_page(index, source, **settings)
+    if not is_loopback(settings["host"]):
+        say("whoever can reach this address sees the people in the index")
+    click.echo(f"{index} is open at {address_of(server)} until Ctrl-C")
+    server.serve_forever()
 
 
 @index.command()

@@ -231,7 +231,7 @@ def embed_files(source: Source, paths: Sequence[Path]) -> Embedding:
                 "All embeddings must have the same length: did the model change "
                 f"meanwhile? Received: {features.shape[1]} and {probes.shape[1]}"
             )
-        records = [_record_of(paths[place]) for place in kept]
+        records = [record_of_path(paths[place]) for place in kept]
         return Embedding(
             features=features,
             paths=[str(paths[place]) for place in kept],
@@ -243,6 +243,14 @@ def embed_files(source: Source, paths: Sequence[Path]) -> Embedding:
             version=client.version,
             seconds=seconds,
         )
+
+
+def record_of_path(path: Path) -> ImageRecord:
+    """Returns the record of an image, of nobody where its name does not tell."""
+    try:
+        return record_of(path)
+    except ValueError:
+        return ImageRecord(path, UNKNOWN, UNKNOWN)
 
 
 def _open_model(path):
@@ -261,11 +269,3 @@ def _write(out, arrays, embedding, skipped):
     with whole_file(out) as partial:
         np.savez(partial, **arrays, probe_features=embedding.probes)
     return FeaturesFile(out, embedding, skipped)
-
-
-def _record_of(path):
-    """Returns the record of an image, of nobody where its name does not tell."""
-    try:
-        return record_of(path)
-    except ValueError:
-        return ImageRecord(path, UNKNOWN, UNKNOWN)

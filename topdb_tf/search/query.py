@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from topdb_tf.embed.embed import UNKNOWN, Source
+from topdb_tf.embed.embed import UNKNOWN, Embedding, Source
 from topdb_tf.embed.errors import Failure, failure_lines
 from topdb_tf.embed.model_probes import check_same_model, keras_file
 from topdb_tf.evaluate.calibrate import read_calibration
@@ -18,6 +18,7 @@ from topdb_tf.search.build import source_of_index
 from topdb_tf.search.index import SearchIndex
 from topdb_tf.search.items import items_of
 from topdb_tf.search.kinds import check_parameters
+from topdb_tf.search.manifest import read_manifest
 from topdb_tf.texts import rate_text
 
 _PICTURED_QUERIES = 20
@@ -134,18 +135,8 @@ class QueryResult:
         ]
 
 
-def query_index(
-    folder: Path,
-    places: Sequence[Path],
-    source: Source,
-    *,
-    top: int = 10,
-    max_distance: float | None = None,
-    false_match_rate: float | None = None,
-    camids: Sequence[int] = (),
-    parameters: dict[str, int] | None = None,
-) -> QueryResult:
-    """Finds the nearest images of an index for each query.
+class Searcher:
+    """An index that is open for questions, and what it takes to answer them.
 
     Where the model's run was calibrated, each image is judged by the threshold of its
     first false-match rate, or of the one that is named. What is farther than
@@ -153,47 +144,112 @@ def query_index(
 
     Args:
         folder: Folder of the index.
-        places: Image files and folders, or one NPZ file of features.
         source: What embeds the images. Without a model or server it is the model that
             the index was built with.
-        camids: Cameras to look among. Defaults to all.
         parameters: Of the search, where they are not to be those of the index.
+
+    Attributes:
+        index: The opened `SearchIndex`.
+        source: What embeds the images.
+        threshold: By which images are judged, `None` where there is none.
+
+    Raises:
+        FileNotFoundError: If there is no index, or a file of the run is missing.
+        ValueError: If both limits are named, or a rate was not calibrated.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        source: Source,
+        *,
+        max_distance: float | None = None,
+        false_match_rate: float | None = None,
+        parameters: dict[str, int] | None = None,
+    ):
+        if max_distance is not None and false_match_rate is not None:
+            raise ValueError("Name either --max-distance or --false-match-rate.")
+        self.index = SearchIndex(folder)
+        manifest = self.index.manifest
+        self.source = source_of_index(manifest, source)
+        self.parameters = parameters or {}
+        check_parameters(manifest.parameters, self.parameters, of_search=True)
+        self.threshold = _threshold(manifest, self.source.model, false_match_rate)
+        self._limit = np.inf
+        if max_distance is not None:
+            self.threshold = Threshold(max_distance)
+        if max_distance is not None or false_match_rate is not None:
+            self._limit = self.threshold.distance
+
+    def refresh(self) -> None:
+        """Opens the index again where others have changed it since."""
+        folder = self.index.folder
+        if read_manifest(folder) != self.index.manifest:
+            self.index = SearchIndex(folder)
+
+    def answer(
+        self, items: Embedding, *, top: int = 10, camids: Sequence[int] = ()
+    ) -> QueryResult:
+        """Returns the nearest images of the index for each of some embedded ones.
+
+        Args:
+            items: The embedded images.
+            top: Most images of an answer.
+            camids: Cameras to look among. Defaults to all.
+
+        Raises:
+            ValueError: If the embeddings are of another model or length.
+        """
+        index, among = self.index, None
+        check_same_model(items.probes, index.manifest.model)
+        if camids:
+            among = np.isin(index.entries.camids, whole_numbers("--camera", camids))
+        start = time.perf_counter()
+        neighbors = index.search(
+            items.features, k=top, parameters=self.parameters, among=among
+        )
+        seconds = time.perf_counter() - start
+        return QueryResult(
+            index=str(index.folder),
+            kind=index.manifest.kind,
+            metric=index.manifest.metric,
+            threshold=self.threshold,
+            queries=_answered(
+                items, index.entries, neighbors, self.threshold, self._limit
+            ),
+            embedding_seconds=items.seconds,
+            search_seconds=seconds,
+            failures=items.failures,
+        )
+
+
+def query_index(
+    folder: Path,
+    places: Sequence[Path],
+    source: Source,
+    *,
+    top: int = 10,
+    camids: Sequence[int] = (),
+    **limits,
+) -> QueryResult:
+    """Finds the nearest images of an index for each query.
+
+    Args:
+        folder: Folder of the index.
+        places: Image files and folders, or one NPZ file of features.
+        source: What embeds the images.
+        top: Most images of an answer.
+        camids: Cameras to look among. Defaults to all.
+        **limits: `max_distance`, `false_match_rate` and `parameters` of `Searcher`.
 
     Raises:
         FileNotFoundError, ServingError: If something is missing, or a server fails.
         ValueError: If features are of another model or length, both limits are named,
             or a rate was not calibrated.
     """
-    if max_distance is not None and false_match_rate is not None:
-        raise ValueError("Name either --max-distance or --false-match-rate.")
-    index = SearchIndex(folder)
-    source = source_of_index(index.manifest, source)
-    known = index.manifest.parameters
-    check_parameters(known, parameters or {}, of_search=True)
-    threshold = _threshold(index.manifest, source.model, false_match_rate)
-    items = items_of(places, source, part="query")
-    check_same_model(items.probes, index.manifest.model)
-    if max_distance is not None:
-        threshold = Threshold(max_distance)
-    limit = np.inf
-    if max_distance is not None or false_match_rate is not None:
-        limit = threshold.distance
-    among = None
-    if camids:
-        among = np.isin(index.entries.camids, whole_numbers("--camera", camids))
-    start = time.perf_counter()
-    neighbors = index.search(items.features, k=top, parameters=parameters, among=among)
-    seconds = time.perf_counter() - start
-    return QueryResult(
-        index=str(folder),
-        kind=index.manifest.kind,
-        metric=index.manifest.metric,
-        threshold=threshold,
-        queries=_answered(items, index.entries, neighbors, threshold, limit),
-        embedding_seconds=items.seconds,
-        search_seconds=seconds,
-        failures=items.failures,
-    )
+    searcher = Searcher(folder, source, **limits)
+    items = items_of(places, searcher.source, part="query")
+    return searcher.answer(items, top=top, camids=camids)
 
 
 def rank_lists(queries: Sequence[Query]) -> list:
