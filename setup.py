@@ -34,6 +34,7 @@ setup(
     ],
     package_dir={"topdb_tf.configs": "configs", "topdb_tf.datasets": "datasets"},
     package_data={
+        "topdb_tf": ["py.typed"],
         "topdb_tf.configs": ["*.yaml"],
         "topdb_tf.datasets": ["*.yaml", "README.md"],
         "topdb_tf.report": ["templates/*"],
@@ -73,6 +74,7 @@ setup(
         "docs": DOCS,
         "test": [
             *DOCS,
+            "basedpyright>=1.30",  # Pyright with its Node.js, all from PyPI
             "pytest>=8",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",

@@ -1,5 +1,6 @@
 """The wheel, built from a copy of the tree and used from another folder."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+import topdb_tf
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ["topdb_tf", "configs", "datasets"]
@@ -75,8 +78,39 @@ def test_the_wheel_holds_the_package_alone(installed):
     assert {name for name in names if "dist-info" not in name} <= {"topdb_tf", "bin"}
 
 
-def test_the_wheel_carries_the_parts_of_pages(installed):
-    templates = Path("topdb_tf", "report", "templates")
-    sources = {path.name for path in (ROOT / templates).iterdir()}
-    assert {path.name for path in (installed / templates).iterdir()} == sources
-    assert "report.html" in sources
+@pytest.mark.parametrize("parts", ["report/templates", "search/page"])
+def test_the_wheel_carries_the_parts_of_pages(installed, parts):
+    folder = Path("topdb_tf", parts)
+    sources = {path.name for path in (ROOT / folder).iterdir()}
+    assert {path.name for path in (installed / folder).iterdir()} == sources
+    assert any(name.endswith(".html") for name in sources)
+
+
+def test_type_checkers_know_every_public_name(installed, tmp_path):
+    """The types are those of the wheel, which `py.typed` says it has."""
+    program = ROOT / "tests" / "typed_program.py"
+    text = program.read_text()
+    for name in topdb_tf.__all__:
+        assert f"topdb_tf.{name}(" in text, name
+    shutil.copy(program, tmp_path)
+    settings = {"include": [program.name], "typeCheckingMode": "basic"}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    answer = subprocess.run(
+        [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable]
+        + ["--project", tmp_path, "--outputjson"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+    )
+    told = json.loads(answer.stdout)["generalDiagnostics"]
+    errors = {
+        entry["range"]["start"]["line"]: f"{entry['rule']}: {entry['message']}"
+        for entry in told
+        if entry["severity"] == "error"
+    }
+    lines = text.splitlines()
+    wrong = {number for number, line in enumerate(lines) if line.endswith("# wrong")}
+    assert errors.keys() == wrong, {
+        lines[n]: errors.get(n) for n in errors.keys() ^ wrong
+    }

@@ -4,6 +4,8 @@ A backbone is a function of the image size in `BACKBONES`. Its layers keep the n
 that they have where its pretrained weights come from.
 """
 
+from collections.abc import Callable
+
 import keras
 from keras import layers
 
@@ -91,7 +93,7 @@ BACKBONES = {"resnet50": resnet50, "mobilenet_v2": mobilenet_v2, "tiny": tiny}
 """The backbones by name: functions from the image size to a `keras.Model`."""
 
 
-def register_backbone(name, function=None):
+def register_backbone(name: str, function: Callable | None = None) -> Callable:
     """Adds a backbone, for `model.backbone=NAME`; without a function a decorator.
 
     It is trained with `model.weights=none`: pretrained weights are those that the

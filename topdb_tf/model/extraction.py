@@ -17,7 +17,7 @@ from topdb_tf.model.keras_files import load_keras_file
 
 
 @keras_defaults("float32")
-def load_embedder(path: Path | str):
+def load_embedder(path: Path | str) -> keras.Model:
     """Returns the model in a file that `fit` wrote, `embedder.keras` of a run.
 
     Keras's global settings neither matter to the model nor are changed.

@@ -1,5 +1,6 @@
 """The drop blocks: layers that zero a part of the feature map while training."""
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import keras
@@ -232,7 +233,7 @@ dropped from and, as `activation`, the one that rows may be ranked on.
 """
 
 
-def register_drop_block(name, function=None):
+def register_drop_block(name: str, function: Callable | None = None) -> Callable:
     """Adds a drop block, for `model.drop=NAME`; without a function a decorator.
 
     Args:

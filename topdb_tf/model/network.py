@@ -1,6 +1,6 @@
 """The network: a backbone, the streams on its feature map, and the embedder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import keras
@@ -43,15 +43,15 @@ class Stream(NamedTuple):
 
 @keras_defaults()
 def build_network(
-    backbone,
+    backbone: keras.Model,
     *,
-    num_pids,
-    drop_block=None,
-    streams=("global", "top_drop", "regularization"),
-    mask_from="backbone",
-    num_bottlenecks=2,
-    neck="no_shift",
-):
+    num_pids: int,
+    drop_block: keras.layers.Layer | None = None,
+    streams: Iterable[str] = ("global", "top_drop", "regularization"),
+    mask_from: str = "backbone",
+    num_bottlenecks: int = 2,
+    neck: str = "no_shift",
+) -> keras.Model:
     """Returns Top-DB-Net, or one of its variants, for training.
 
     The arguments make the variants: the network without regularization or without
@@ -156,7 +156,9 @@ STREAMS = {
 """The streams by name, in the order in which embeddings concatenate them."""
 
 
-def register_stream(name, function=None, *, at_inference=True):
+def register_stream(
+    name: str, function: Callable | None = None, *, at_inference: bool = True
+) -> Callable:
     """Adds a stream, for `model.streams`; without a function it is a decorator.
 
     Args:

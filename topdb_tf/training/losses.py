@@ -1,5 +1,7 @@
 """The two losses that Top-DB-Net puts on every stream."""
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
@@ -129,7 +131,9 @@ TRIPLETS = {"batch_hard": BatchHardTripletLoss}
 """The losses of the features by name: functions of `margin` to a Keras loss."""
 
 
-def register_loss(name, function=None, *, on="features"):
+def register_loss(
+    name: str, function: Callable | None = None, *, on: str = "features"
+) -> Callable:
     """Adds a loss, for `train.triplet=NAME`; without a function it is a decorator.
 
     Args:
