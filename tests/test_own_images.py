@@ -20,6 +20,13 @@ from topdb_tf.data.sightings import Sighting
 from topdb_tf.data.table import table_text
 
 PARTS = ("train", "query", "gallery")
+NAMES = ["anna", "bob", "cleo", "dan", "eve", "fay", "gus", "hal"]
+NUMBERS = [f"{number:04d}" for number in range(1, 9)]
+MARKET = [
+    *(f"bounding_box_train/{n}_c{c}_1.jpg" for n in NUMBERS[:4] for c in "12"),
+    *(f"query/{n}_c1_1.jpg" for n in NUMBERS[4:]),
+    *(f"bounding_box_test/{n}_c2_1.jpg" for n in NUMBERS[4:]),
+]
 
 
 def write(folder, text, *, name="own.csv", images=(), encoding="utf-8"):
@@ -174,7 +181,8 @@ UNLIKE_IMAGES = [f"{place}-{number}.jpg" for place in range(6) for number in ran
 
 @pytest.mark.parametrize(
     "unknown",
-    ["-1", "-1.0", "nan", "NaN", "None", "NULL", "N/A", "#NA", "?", "-", "Unknown"],
+    ["-1", "-1.0", "00-1", "nan", "NaT", "None", "NULL", "N/A", "#NA", "?", "Unknown"]
+    + ["-", "#REF!", "#DIV/0!", "\\N", "(blank)", "no id", "未知", "Desconhecido"],
 )
 def test_who_is_not_known_is_no_person_and_where_no_camera(tmp_path, unknown):
     for others in (["anna"], ["1", "2", "3", "4", "5"]):
@@ -221,6 +229,9 @@ def test_a_folder_of_nobody_known_is_no_person(tmp_path):
         (("1", "\uff11"), 6),
         (("Jos\u00e9", "Jose\u0301"), 6),
         (("anna", " anna\u200b"), 6),
+        (("3", "\u0663"), 6),  # the Arabic three
+        (("007", '"=""007"""'), 6),  # as Excel keeps text, in a quoted cell
+        (("007", "'007"), 6),
         # Not one, and not to be refused:
         (("3.1", "3.10"), 7),
         (("q1", "q10"), 7),
@@ -244,11 +255,15 @@ def test_a_person_or_a_camera_in_two_spellings_is_one(tmp_path, twins, number):
     ("pid", "words"),
     [
         (("P1", "p1"), ["'P1' (line 2) and 'p1' (line 3)", "more than case"]),
-        (("p1", "p01"), ["more than case, spaces and zeros"]),
+        (("p1", "p01"), ["more than case, spaces, zeros"]),
         (("anna", "007"), None),
-        (("7", "07"), ["more than case, spaces and zeros"]),  # not all are numbers
+        (("7", "07"), ["more than case, spaces, zeros"]),  # not all are numbers
         ("-2", ["line 2", "negative number", "Received: -2"]),
         ("1.23E+12", ["line 2", "has lost digits"]),
+        ("1.23E12", ["line 2", "has lost digits"]),
+        (("1001", '"1,001"'), ["'1001' (line 2) and '1,001' (line 3)"]),
+        (("p1", "p\u200b1"), ["what is not seen"]),
+        (("p1", "p1\u200f"), ["what is not seen"]),
         ("9" * 5000, ["line 2", "at most 255"]),
         ("a\x1b[1mb", ["line 2", "on one line"]),
     ],
@@ -271,6 +286,9 @@ def test_an_id_that_cannot_be_meant_is_refused(tmp_path, pid, words):
         "Image Path,Identity,Cam ID,subset",
         "IMG-PATH,label,cams,partition",
         "filename,id,cam,Phase",
+        "filename,id,Câmera,set",
+        "filename,id,cam_no,set",
+        "filename,id,camera index,set",
         "\ufefffile,target,cameraid,mode",
         "impath,vid,camid,fold",
     ],
@@ -296,6 +314,10 @@ def test_columns_are_known_by_other_usual_names(tmp_path, header):
         ("file,pid,filename", ["1,b.jpg", "2,a.jpg"], ["two columns `path`"]),
         ("path,pid,camid,camera", ["1,1,x", "2,1,y"], ["two columns `camid`"]),
         ("path,pid,view", ["1,1", "2,2"], ["`view`. Did you mean `camid`"]),
+        ("path,pid,source_camera", ["1,1", "2,2"], ["Did you mean `camid`"]),
+        ("path,pid,摄像头", ["1,1", "2,2"], ["Did you mean `camid`"]),
+        ("path,pid,where", ["1,cam1", "2,cam2"], ["`where`. Did you mean `camid`"]),
+        ("path,pid,usage", ["1,Train", "2,Test"], ["`usage`. Did you mean `split`"]),
         ("path,pid,is_train", ["1,True", "2,True"], ["Did you mean `split`"]),
         ("path,pid,split", ["1,1", "2,0"], ["line 2: the split must", "Wrong, too"]),
         ("path,pid,partition", ["1,0", "2,1"], ["line 2: the split must"]),
@@ -319,6 +341,8 @@ def test_columns_that_may_be_meant_are_asked_for(tmp_path, header, rows, words):
         ("person_name", ["Anna", "Bob", "Cleo", "Cleo"]),
         ("image_path", ["frame.jpg"]),
         ("cam_model", ["a", "b"]),
+        ("campus", ["a", "b"]),
+        ("kind", ["train", "bus"]),
         ("model", ["a", "b"]),
         ("", ["1"]),
     ],
@@ -493,6 +517,44 @@ def test_names_of_images_tell_the_camera_where_all_do(tmp_path):
     assert "No cameras" in split.notes[-1]
 
 
+@pytest.mark.parametrize(
+    "camera",
+    ["_c{}", "_C{}", "_cam{}", " camera {}", ".cam{}.", "-cam_{}-x", "_camera{}_2"],
+)
+def test_names_of_images_tell_the_camera_in_many_ways(tmp_path, camera):
+    pattern = "{}/image" + camera + ".jpg"
+    for cameras in ("12", "AB"):
+        names = paths(pattern, NAMES, cameras)
+        split = read(touch(tmp_path / cameras, *names))
+        is_told = cameras == "12" or "cam" in camera
+        assert set(split.camera_names.values()) == set(cameras if is_told else "")
+
+
+def test_numbers_that_name_one_person_are_told(tmp_path):
+    names = paths("{}/1_c{}.jpg", ["7", "007", *NUMBERS[:4]], "12")
+    split = read(touch(tmp_path / "people", *names))
+    assert len({record.pid for record in split.records}) == 5
+    assert "Taken for one person each: 007 and 7." in split.notes
+
+
+def test_images_of_other_formats_are_told_wherever_they_lie(tmp_path):
+    folder = touch(people(tmp_path), "p0/a.bmp", "new/b.WEBP")
+    [note] = [note for note in read(folder).notes if "NOT READ" in note]
+    assert "b.WEBP, a.bmp" in note
+    market = touch(tmp_path / "market", *MARKET, "query/5_c1_9.tif")
+    [note] = [note for note in read(market).notes if "NOT READ" in note]
+    assert "5_c1_9.tif" in note
+    with pytest.raises(ValueError, match=r"must hold images.*other formats: a\.bmp"):
+        read(touch(tmp_path / "regdb", "1/a.bmp", "2/b.bmp"))
+
+
+def test_pid_0_of_one_s_own_in_the_layout_of_market_1501_is_told(tmp_path):
+    names = ["bounding_box_train/0_c1_1.jpg", "bounding_box_train/0_c2_1.jpg"]
+    split = read(touch(tmp_path / "market", *MARKET, *names))
+    assert any(note.startswith("Pid 0 is taken for one person") for note in split.notes)
+    assert not any("Pid 0" in one for one in read(touch(tmp_path / "b", *MARKET)).notes)
+
+
 def test_folders_of_cameras_are_cameras(tmp_path):
     names = [f"{p}/cam{c}/{n}.JPG" for p in "abcd" for c in (3, 12) for n in (1, 2)]
     split = read(touch(tmp_path / "people", *names, "a/cam3/.hidden.jpg"))
@@ -564,8 +626,6 @@ def test_a_folder_without_images_is_refused(tmp_path):
 
 # ---- levels of folders
 
-NAMES = ["anna", "bob", "cleo", "dan", "eve", "fay", "gus", "hal"]
-NUMBERS = [f"{number:04d}" for number in range(1, 9)]
 CAMS = ("cam1", "cam2", "cam3")
 DAYS = ("2024-01-05", "2024-01-06")
 TRAINED, TESTED = NUMBERS[:4], NUMBERS[4:]
@@ -667,6 +727,9 @@ def test_persons_are_told_from_cameras_and_parts(
         ),
         (paths("north{}/{}_c1s1_000151_01.jpg", "abcd", NUMBERS), r"--layout '\*'"),
         (paths("{}/{}/1.jpg", [*NAMES, "train", "test"], "1"), "parts of a split, and"),
+        (paths("{}/1_c{}.jpg", [*NAMES, "train"], "12"), "parts of a split, and"),
+        (paths("{}/1_c{}.jpg", [*NAMES, "junk"], "12"), "parts of a split, and"),
+        (paths("{}/0{}/1_C{}_F1.jpg", NUMBERS, "12", "12"), r"person/\*"),  # tracklets
         ([*paths("{}/1.jpg", NAMES), "query/anna/1.jpg"], "parts of a split, and"),
         (
             [*parts_of("train", "test/query", "test/gallery")],
@@ -740,6 +803,38 @@ def test_all_of_training_is_read_once_from_a_prepared_benchmark(tmp_path):
     assert "not used: multi-query, train, val" in " ".join(split.notes)
 
 
+def test_mars_is_read_without_its_junk_and_distractors(tmp_path):
+    mars = "{}/{}/{}C{}T0001F00{}.jpg"
+    names = [
+        *(
+            mars.format("bbox_train", n, n, c, k)
+            for n in TRAINED
+            for c in "13"
+            for k in "12"
+        ),
+        *(
+            mars.format("bbox_test", n, n, c, k)
+            for n in [*TESTED, "0000", "00-1"]
+            for c in "13"
+            for k in "12"
+        ),
+    ]
+    split = read(touch(tmp_path / "mars", *names))
+    assert persons_and_cameras(split) == (NUMBERS, 2)
+    assert [split.counts(part).images for part in PARTS] == [16, 8, 8]
+    assert "4 images of pid 0 left out" in " ".join(split.notes)
+
+
+def test_distractors_of_a_benchmark_that_is_divided_anew_are_left_out(tmp_path):
+    pids = ["-1", "0000", *NUMBERS]
+    names = paths("{}_c{}s1_00015{}_01.jpg", pids, "12", "12")
+    split = read(touch(tmp_path / "all", *names))
+    assert persons_and_cameras(split) == ([str(n) for n in range(1, 9)], 2)
+    own = paths("{}_c{}_{}.jpg", "01234567", "12", "12")  # numbered from 0
+    split = read(touch(tmp_path / "own", *own))
+    assert persons_and_cameras(split) == (list("01234567"), 2)
+
+
 def test_distractors_are_in_the_gallery_and_nobody(tmp_path):
     folder = touch(tmp_path / "people", *parts_of("train", "query", "gallery"))
     touch(folder, *paths("distractors/{}/1_c1.jpg", TESTED), "junk/1/1_c1.jpg")
@@ -759,6 +854,25 @@ def test_folders_of_the_system_hold_no_images(tmp_path):
     assert everything(read(folder)) == before
     images = [record.path for record in read(folder).records]
     assert sorted(list_images([folder]).paths) == sorted(images)
+
+
+def test_accents_in_a_path_are_found_however_they_are_composed(tmp_path):
+    path = write(
+        tmp_path, GIVEN.replace("a.jpg", "Jose\u0301.jpg"), images=GIVEN_IMAGES
+    )
+    (tmp_path / "a.jpg").rename(tmp_path / "Jos\u00e9.jpg")
+    assert read(path).train[0].path == tmp_path / "Jos\u00e9.jpg"
+
+
+def test_cameras_of_one_person_each_are_no_cameras(tmp_path):
+    text = "\n".join(
+        ["path,pid,camid", *(f"{n},p{n[0]},t{k}" for k, n in enumerate(UNLIKE_IMAGES))]
+    )
+    split = read(write(tmp_path, text, images=UNLIKE_IMAGES))
+    kinds = [one.kind for one in check_split(split, images_per_pid=1)]
+    assert kinds == ["own-cameras"]
+    split = read(write(tmp_path, unlike([]), images=UNLIKE_IMAGES))
+    assert check_split(split, images_per_pid=1) == []
 
 
 def test_a_link_to_a_folder_above_ends(tmp_path):

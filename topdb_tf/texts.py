@@ -17,7 +17,12 @@ NOTHING = "–"  # in a cell without a value
 _STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of Unicode
 _JOINERS = "\t\u200c\u200d"  # some scripts and emoji need the last two
 # How people and programs write that a person or a camera is not known.
-_UNKNOWN = {"", "nan", "none", "null", "na", "unknown", "unk", "undefined", "missing"}
+_UNKNOWN = {"", "nan", "none", "null", "na", "nat", "unknown", "unk", "undefined"}
+_UNKNOWN |= {"missing", "blank", "unidentified", "unassigned", "unlabeled", "noid"}
+_UNKNOWN |= {"unlabelled", "notavailable", "notapplicable", "notknown", "nobody"}
+_UNKNOWN |= {"未知", "不明", "inconnu", "inconnue", "unbekannt", "desconhecido"}
+_UNKNOWN |= {"desconhecida", "desconocido", "desconocida", "sconosciuto", "неизвестно"}
+_ERRORS = {"#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NUM!", "#NULL!", "\\N"}
 _SIGNS = re.compile(r"[\s!-/:-@\[-`{-~\u2010-\u2015]+")  # of ASCII, and dashes
 _LATEX = {character: f"\\{character}" for character in "_&%#${}"} | {
     "\\": r"\textbackslash{}",
@@ -112,7 +117,7 @@ def means_unknown(text: str) -> bool:
     """Returns whether the id of a person or a camera says that it is not known.
 
     So say an empty text, -1, signs alone and words such as NaN, None, NA and unknown,
-    in upper or lower case and with any signs.
+    in upper or lower case and with any signs; and the errors of a spreadsheet.
 
     Example:
         >>> from topdb_tf.texts import means_unknown
@@ -122,8 +127,10 @@ def means_unknown(text: str) -> bool:
         [False, False, False, False, False]
     """
     text = re.sub(r"\.0*$", "", unicodedata.normalize("NFKC", text).strip().casefold())
+    if text.upper() in _ERRORS:
+        return True
     if re.search(r"\d", text):
-        return bool(re.fullmatch(r"[-\u2212]0*1", text))
+        return bool(re.fullmatch(r"0*[-\u2212]0*1", text))
     return _SIGNS.sub("", text) in _UNKNOWN
 
 

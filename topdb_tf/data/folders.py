@@ -1,11 +1,22 @@
 """Anybody's own images: a folder for each person."""
 
-import re
 from pathlib import Path
 
-from topdb_tf.data.market import is_image, is_left_out, record_of
+from topdb_tf.data.market import (
+    OTHER_FORMATS,
+    is_image,
+    is_left_out,
+    note_of_other_formats,
+    record_of,
+)
 from topdb_tf.data.sightings import GALLERY, TRAIN, VALIDATION, Sighting
-from topdb_tf.data.trees.levels import AUTO, Levels, judged, parse_layout
+from topdb_tf.data.trees.levels import (
+    AUTO,
+    PUBLISHED_NAME,
+    Levels,
+    judged,
+    parse_layout,
+)
 from topdb_tf.data.trees.words import (
     CAMERA,
     DISTRACTORS,
@@ -14,17 +25,16 @@ from topdb_tf.data.trees.words import (
     SPLIT,
     TRAIN_ALL,
     UNUSED,
+    camera_in,
     kind_of,
     part_of,
 )
-from topdb_tf.texts import listed, natural_order
+from topdb_tf.texts import counted, listed, natural_order
 
 LAYOUT = (
     "There must be one folder for each person, people/anna/1.jpg, or within it one for "
     "each camera, people/anna/cam2/1.jpg; or --layout says what the levels are"
 )
-
-_CAMERA_IN_NAME = re.compile(r"(?:^|[_-])c(?:am)?(\d+)(?!\d)", re.IGNORECASE)
 
 
 def read_folders(
@@ -52,8 +62,13 @@ def read_folders(
     """
     images, skipped, empty, notes = [], [], [], []
     _look_below(folder, (folder.resolve(),), images, skipped, empty)
+    pictures = [path for path in skipped if path.suffix.lower() in OTHER_FORMATS]
     if not images:
-        raise ValueError(f"{folder} must hold images, .jpg or .png. {LAYOUT}.")
+        names = listed([path.name for path in pictures], 3)
+        received = f" Received images of other formats: {names}." if names else ""
+        raise ValueError(
+            f"{folder} must hold images, .jpg or .png. {LAYOUT}.{received}"
+        )
     inner = folder if layout != AUTO else _innermost(images, folder)
     levels = _levels(images, inner, layout)
     if inner != folder:
@@ -64,9 +79,10 @@ def read_folders(
     if empty:
         names = listed([path.name for path in empty])
         notes.append(f"Folders without images are left out: {names}.")
+    notes += note_of_other_formats(pictures)
+    skipped = [path.name for path in skipped if path not in pictures]
     if skipped:
-        names = listed([path.name for path in skipped], 3)
-        notes.append(f"Skipped, as no images: {names}.")
+        notes.append(f"Skipped, as no images: {listed(skipped, 3)}.")
     return _with_cameras(sightings, notes), notes
 
 
@@ -173,10 +189,22 @@ def _with_parts(sightings, folder, notes):
             one, part = one._replace(person=nobody), GALLERY
         if one.part not in out:
             used.append(one._replace(part=TRAIN if part == TRAIN_ALL else part))
+    asked = [one for one in used if not _is_distractor(one)]
+    if len(asked) < len(used):
+        notes.append(
+            f"{counted(len(used) - len(asked), 'image')} of pid 0 left out: by their "
+            "names they are distractors, which belong into a gallery alone."
+        )
     other = [f"{n} is {p}" for n, p in parts.items() if n.lower() != p and n not in out]
     if other:
         notes.append(f"Of the folders of the split {listed(other)}.")
-    return used
+    return asked
+
+
+def _is_distractor(one):
+    """Returns whether an image outside a gallery is named as in a benchmark, pid 0."""
+    is_published = PUBLISHED_NAME.match(one.path.name) and not one.person.strip("0")
+    return is_published and one.part != GALLERY
 
 
 def _with_cameras(sightings, notes):
@@ -185,8 +213,8 @@ def _with_cameras(sightings, notes):
         return sightings
     named, silent = [], []
     for one in sightings:
-        if match := _CAMERA_IN_NAME.search(one.path.stem):
-            named.append(one._replace(camera=match[1]))
+        if camera := camera_in(one.path.stem):
+            named.append(one._replace(camera=camera))
         else:
             silent.append(one.path.name)
     if not silent:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ PARTS = {
     "gallery": "bounding_box_test",
 }
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+OTHER_FORMATS = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".jfif", ".heic", ".avif")
 JUNK_PID = -1  # detections of too low quality, left out
 DISTRACTOR_PID = 0  # persons that no query asks for, many in one number
 
@@ -34,6 +36,12 @@ class PartFolder(NamedTuple):
     junk: tuple[Path, ...]
     unnamed: tuple[Path, ...]
     others: tuple[Path, ...]
+
+    @property
+    def pictures(self) -> list[Path]:
+        """Images of other formats among the others, which are not read."""
+        suffixes = ((path, path.suffix.lower()) for path in self.others)
+        return [p for p, end in suffixes if end in OTHER_FORMATS and p.is_file()]
 
     @property
     def nested(self) -> list[Path]:
@@ -70,7 +78,7 @@ def read_market_layout(folder: Path, *, name: str) -> Split:
             f"The folder of {name} must hold {', '.join(PARTS.values())}. "
             f"datasets/README.md shows the expected folders. Received: folder={folder}"
         )
-    parts = {}
+    parts, pictures = {}, []
     for part in PARTS:
         content = list_part(folder, part)
         if content.unnamed:
@@ -82,8 +90,8 @@ def read_market_layout(folder: Path, *, name: str) -> Split:
                 f"person, name the folder of the three: --dataset {folder}. Received: "
                 f"folders of images, {listed([path.name for path in nested], 3)}"
             )
-        parts[part] = content.records
-    return Split(name, **parts)
+        parts[part], pictures = content.records, pictures + content.pictures
+    return Split(name, **parts, notes=tuple(note_of_other_formats(pictures)))
 
 
 def list_part(folder: Path, part: str) -> PartFolder:
@@ -109,6 +117,17 @@ def list_part(folder: Path, part: str) -> PartFolder:
 def is_image(path: Path) -> bool:
     """Returns whether a file is an image by its name, and not a hidden one."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def note_of_other_formats(paths: Sequence[Path]) -> list[str]:
+    """Returns a note of images that are not read, if there are any."""
+    if not paths:
+        return []
+    names = listed([path.name for path in paths], 3)
+    return [
+        f"NOT READ, as neither JPEG nor PNG: {names}. Save them as .jpg or .png, if "
+        "they should count."
+    ]
 
 
 def tells_person(path: Path) -> bool:

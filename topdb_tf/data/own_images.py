@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from topdb_tf.data.folders import read_folders
-from topdb_tf.data.market import PARTS, list_part, read_market_layout
+from topdb_tf.data.market import DISTRACTOR_PID, PARTS, list_part, read_market_layout
 from topdb_tf.data.partition import split_of
 from topdb_tf.data.records import Split
 from topdb_tf.data.sightings import Sighting, absolute
@@ -91,7 +91,14 @@ def read_sightings(
     if path.is_dir():
         if layout != AUTO or not is_named_as_market(path):
             return read_folders(path, layout=layout)
-        return sightings_of(read_market_layout(path, name=path.name), path), []
+        split = read_market_layout(path, name=path.name)
+        notes = list(split.notes)
+        if any(one.pid == DISTRACTOR_PID for one in split.train + split.query):
+            notes.append(
+                "Pid 0 is taken for one person, as it is not in the gallery alone; "
+                "there it marks distractors."
+            )
+        return sightings_of(split, path), notes
     if path.suffix.lower() not in TABLE_SUFFIXES:
         raise ValueError(
             f"A file with images must be one of {', '.join(TABLE_SUFFIXES)}. "

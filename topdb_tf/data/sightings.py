@@ -39,10 +39,11 @@ def with_ids(
 
     Images of a person that is not known are left out, which `notes` gets a line about;
     a camera that is not known becomes `None`. See `topdb_tf.texts.means_unknown`. Where
-    all are whole numbers, 7, 007 and 7.0 are one; the first spelling stays.
+    all are whole numbers, 7, 007 and 7.0 are one, which is noted, too; the first
+    spelling stays.
 
     Raises:
-        ValueError: If an id cannot be meant, if two can be told apart by case, spaces
+        ValueError: If an id cannot be meant, if two can be told apart by case, spaces,
             or zeros alone, or if no person is known.
     """
     persons = _spellings([(one.person, one.place) for one in sightings], "pid", source)
@@ -55,6 +56,13 @@ def with_ids(
         if persons[one.person] is not None
     ]
     nobody = [text for text, spelling in persons.items() if spelling is None]
+    for word, spellings in (("person", persons), ("camera", cameras)):
+        texts = {}
+        for text, spelling in spellings.items():
+            texts.setdefault(spelling, []).append(text)
+        one = [" and ".join(texts[s]) for s in texts if s and len(texts[s]) > 1]
+        if one:
+            notes.append(f"Taken for one {word} each: {listed(one)}.")
     if not known:
         raise ValueError(
             f"{source} must tell whom the images show. Received: {listed(nobody)}"
@@ -153,7 +161,7 @@ def _spellings(ids, word, source):
     spellings = {text: _tidy(text) for text in places if not means_unknown(text)}
     for text, spelling in spellings.items():
         _check_id(spelling, f"{source}, {places[text]}: the {word}")
-    are_numbers = all(re.fullmatch(r"\d+(\.0*)?", text) for text in spellings.values())
+    are_numbers = all(re.fullmatch(r"\d+(\.0*)?", one) for one in spellings.values())
     first = {}
     for text, spelling in spellings.items():
         twin = first.setdefault(_folded(spelling, word), text)
@@ -161,16 +169,26 @@ def _spellings(ids, word, source):
             spellings[text] = spellings[twin].partition(".")[0]
         elif spellings[twin] != spelling:
             raise ValueError(
-                f"{source}: two {word}s must differ in more than case, spaces and "
-                f"zeros. Write them in one way, or give one another name. Received: "
-                f"{twin!r} ({places[twin]}) and {text!r} ({places[text]})"
+                f"{source}: two {word}s must differ in more than case, spaces, "
+                f"zeros and what is not seen. Write them in one way, or give one "
+                f"another name. Received: {twin!r} ({places[twin]}) and {text!r} "
+                f"({places[text]})"
             )
     return dict.fromkeys(places) | spellings
 
 
 def _tidy(text):
-    """Returns a name with letters as they are composed on every system."""
-    return unicodedata.normalize("NFC", text).strip().strip("\ufeff\u200b").strip()
+    """Returns a name as every system composes it, numbers of the digits 0 to 9.
+
+    What a spreadsheet puts around a number to keep it as text is left out.
+    """
+    text = unicodedata.normalize("NFC", text).strip().strip("\ufeff\u200b").strip()
+    text = _ascii_digits(text) if re.fullmatch(r"\d+(\.0*)?", text) else text
+    return re.sub(r'^(?:="(.*)"|[\'\u2019](\d+))$', r"\1\2", text)
+
+
+def _ascii_digits(text):
+    return re.sub(r"\d", lambda digit: str(int(digit[0])), text)
 
 
 def _check_id(text, what):
@@ -184,7 +202,7 @@ def _check_id(text, what):
             f"{what} must not be a negative number; -1 says that it is not known. "
             f"Write a letter before it if it is a name. Received: {text}"
         )
-    if re.fullmatch(r"\d([.,]\d+)?[eE]\+\d+", text):
+    if re.fullmatch(r"\d([.,]\d+)?[eE]\+\d+|\d[.,]\d+[eE]\d+", text):
         raise ValueError(
             f"{what} has lost digits, as a spreadsheet shortens long numbers. Save the "
             f"column as text. Received: {text}"
@@ -194,6 +212,10 @@ def _check_id(text, what):
 def _folded(text, word):
     """Returns what two spellings of one person or camera have in common."""
     text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    text = "".join(c for c in text if unicodedata.category(c) != "Cf")  # not seen
+    text = _ascii_digits(text)
     text = re.sub(r"^(\d+)\.0*$", r"\1", text)
+    if re.fullmatch(r"\d{1,3}(,\d{3})+", text):
+        text = text.replace(",", "")
     text = re.sub(r"(?<![\d.])0+(?=\d)", "", text)
     return re.sub(r"^c(am(era)?)?[ _-]?(?=\d+$)", "", text) if word == "camid" else text

@@ -19,6 +19,7 @@ from topdb_tf.data.sightings import (
     Sighting,
     absolute,
 )
+from topdb_tf.data.trees.words import CAMERA, kind_of
 from topdb_tf.files import user_path
 from topdb_tf.texts import listed, means_unknown
 
@@ -37,6 +38,7 @@ PARTS = {
     "gallery": GALLERY,
 }
 
+_NUMBERED = ("name", "number", "num", "no", "index", "idx", "label")
 _REQUIRED, _OPTIONAL = ("path", "pid"), ("camid", "split")
 # What others call the columns: as good as ours, and those taken where there are none.
 _OTHER_NAMES = {
@@ -48,16 +50,22 @@ _OTHER_NAMES = {
         ("personid", "person", "identity", "identityid", "personname"),
         ("id", "label", "subject", "subjectid", "target", "vid"),
     ),
-    "camid": (("cameraid", "camera", "cam", "cameraname", "cameranumber"), ()),
+    "camid": (
+        ("cameraid", "camera", "cam", "kamera"),
+        (*(f"cam{end}" for end in _NUMBERED), *(f"camera{end}" for end in _NUMBERED)),
+    ),
     "split": (("partition", "subset"), ("set", "fold", "mode", "phase", "part")),
 }
 # What may be meant or not: the user must say.
 _UNSURE_NAMES = {
     "path": ("name", "url"),
     "pid": ("name", "trackid"),
-    "camid": ("view", "viewid"),
+    "camid": ("view", "viewid", "device", "deviceid", "sensor", "sensorid", "channel"),
     "split": tuple(f"{prefix}{part}" for prefix in ("", "is") for part in PARTS),
 }
+_CAMERA_NAME = re.compile(
+    r".*(cam(?!p|e(?!ra))(?!.*(model|make|type|brand))|kamera|cctv|摄像|相机).*"
+)
 _DELIMITERS = ",;\t|"
 
 
@@ -200,7 +208,9 @@ def _columns(header, rows, where):
         columns[meaning] = _place_of(meaning, names, header, rows, where)
     columns = {name: place for name, place in columns.items() if place is not None}
     for meaning in (*_REQUIRED, *_OPTIONAL):
-        close = meaning not in columns and _close(meaning, names, columns.values())
+        close = meaning not in columns and _close(
+            meaning, names, columns.values(), rows
+        )
         if close:
             raise ValueError(
                 f"{where}: there is a column `{header[names.index(close)]}`. Did you "
@@ -253,7 +263,7 @@ def _place_of(meaning, names, header, rows, where):
 
 def _tells_parts(name, place, rows):
     """Returns whether a column is that of the parts, rather than of anything else."""
-    values = {cells[place].strip() for _, cells in rows if place < len(cells)}
+    values = _values(place, rows)
     is_numbered = name in _OTHER_NAMES["split"][0] and values <= {"0", "1", "2"}
     return name == "split" or is_numbered or any(map(part_of, values))
 
@@ -265,17 +275,31 @@ def _alike(one, other, rows):
     return all(len({pair[side] for pair in pairs}) == len(pairs) for side in (0, 1))
 
 
-def _close(meaning, names, taken):
-    """Returns the name of a column that may be meant, where a slip would go unseen."""
-    free = [name for place, name in enumerate(names) if place not in taken]
+def _close(meaning, names, taken, rows):
+    """Returns the name of a column that may be meant, where a slip would go unseen.
+
+    Its name may tell, or what stands in it.
+    """
+    free = {name: place for place, name in enumerate(names) if place not in taken}
     known = [name for name in free if name in _UNSURE_NAMES[meaning]]
     close = difflib.get_close_matches(meaning, free, n=1, cutoff=0.75)
+    values = {name: _values(place, rows) - {""} for name, place in free.items()}
+    if meaning == "camid":
+        known += filter(_CAMERA_NAME.fullmatch, free)
+        known += [n for n in free if kind_of(values[n], below=False) == CAMERA]
+    if meaning == "split":
+        known += [n for n in free if values[n] and all(map(part_of, values[n]))]
     return next(iter(known + close), None)
 
 
+def _values(place, rows):
+    return {cells[place].strip() for _, cells in rows if place < len(cells)}
+
+
 def _plain(text):
-    """Returns the letters and digits of a name, in lower case."""
-    text = unicodedata.normalize("NFKC", text).casefold()
+    """Returns the letters without accents, and the digits, of a name in lower case."""
+    text = unicodedata.normalize("NFKD", text).casefold()
+    text = "".join(c for c in text if not unicodedata.combining(c))
     return re.sub(r"[\W_]+", "", text)
 
 
@@ -316,8 +340,12 @@ def _sighting(cells, columns, width, line, path):
 
 def _image_path(text, folder):
     image = absolute(user_path(text, folder))
-    if "\\" in text and not image.is_file():  # as Windows writes it
-        return absolute(folder / text.replace("\\", "/"))
+    if not text.isascii() or "\\" in text:
+        # As Windows writes it, and with accents as other systems compose them.
+        plain = text.replace("\\", "/")
+        others = [plain, *(unicodedata.normalize(f, plain) for f in ("NFC", "NFD"))]
+        paths = [image, *(absolute(user_path(other, folder)) for other in others)]
+        return next((path for path in paths if path.is_file()), paths[1])
     return image
 
 

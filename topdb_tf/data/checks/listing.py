@@ -25,8 +25,6 @@ from topdb_tf.data.records import DatasetCard, Split, load_card
 from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.texts import counted
 
-OTHER_FORMATS = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".jfif", ".heic", ".avif")
-
 
 class Listing(NamedTuple):
     """The images of a data set that can be used, and what was found in its source.
@@ -177,7 +175,7 @@ def _findings_of_others(part, content):
         nested,
     )
     files = [path for path in content.others if path.is_file()]
-    pictures = [path for path in files if path.suffix.lower() in OTHER_FORMATS]
+    pictures = content.pictures
     yield from findings_of_files(
         "warning",
         "other-format",

@@ -43,6 +43,7 @@ def check_split(
         *_empty_parts(split),
         *_shared_pids(split),
         *_missing_matches(split, ignore_cameras=ignore_cameras),
+        *_own_cameras(split),
         *_few_pids(split, images_per_pid, batch_size or 0),
         *_scarce_pids(split, images_per_pid),
     ]
@@ -139,6 +140,24 @@ def _unmatched(split: Split, ignore_cameras: bool) -> list[ImageRecord]:
         if not cameras_of.get(record.pid, set())
         - (set() if ignore_cameras else {record.camid})
     ]
+
+
+def _own_cameras(split):
+    """Finds cameras that are something else, as no two persons were seen by one."""
+    pids_of = {}
+    for record in split.records:
+        pids_of.setdefault(record.camid, set()).add(record.pid)
+    num_pids = len({record.pid for record in split.records})
+    if len(pids_of) > num_pids > 2 and all(len(pids) == 1 for pids in pids_of.values()):
+        names = [split.camera_name(camid) for camid in sorted(pids_of)]
+        yield Finding(
+            "warning",
+            "own-cameras",
+            f"No camera shows two persons: {len(pids_of):,} cameras, {num_pids:,} "
+            f"persons (camids {listed(names, 3)}).",
+            "Camids must number cameras, not images, tracklets or times: a match is "
+            "an image by another one.",
+        )
 
 
 def _few_pids(split, images_per_pid, batch_size):

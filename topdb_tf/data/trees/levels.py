@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from topdb_tf.data.market import tells_person
-from topdb_tf.data.sightings import VALIDATION
+from topdb_tf.data.sightings import QUERY, VALIDATION
 from topdb_tf.data.trees.words import (
     CAMERA,
     PERSON,
     SPLIT,
     UNUSED,
+    camera_in,
     kind_of,
     part_of,
 )
@@ -22,7 +23,8 @@ LAYOUT_HELP = (
     "split, person, camera, or * for one that is not used, from the top, such as "
     "split/camera/person"
 )
-_PUBLISHED_NAME = re.compile(r"(-1|\d+)_c\d+(?:s\d+_|_f)\d{5,}")  # Market, Duke
+PUBLISHED_NAME = re.compile(r"((?:00)?-1|\d+)(?:_c\d+(?:s\d+_|_f)\d{5,}|C\d+T\d+F\d+)")
+"""The start of an image's name in Market-1501, DukeMTMC and MARS: the person first."""
 
 
 class Levels(NamedTuple):
@@ -81,6 +83,9 @@ def judged(images: Sequence[Path], folder: Path) -> Levels:
     is_told = PERSON in likely
     if roles and PERSON in roles and _shows_others(trees, roles.index(PERSON)):
         roles, likely, is_told = None, [UNUSED] * depth, True
+    if roles and CAMERA in roles and _has_other_cameras(trees, kinds, roles):
+        likely = [UNUSED if role == CAMERA else role for role in roles]
+        roles, is_told = None, True
     if roles is None:
         likely = "/".join((*above, *likely))
         raise ValueError(_unsure(folder, likely, names, is_told))
@@ -115,7 +120,8 @@ def _split_above(images, folder):
         return (SPLIT,), [tree[1:] for tree in trees]
     depths = {len(tree) for tree in trees if tree[0] not in parts}
     own = {len(tree) for tree in trees if tree[0] in parts}
-    if len(parts) == 1 and own <= depths and len(tops) > 2:
+    is_name = len(parts) == 1 and part_of(parts[0]) in (VALIDATION, QUERY)
+    if is_name and own <= depths and len(tops) > 2:
         return (), trees  # somebody is called Val, or Query
     others = listed(sorted(tops - {*parts}), 3)
     raise ValueError(
@@ -176,12 +182,20 @@ def _shows_others(trees, place):
     """Returns whether images named as in a benchmark show many in one's folder."""
     pids = {}
     for tree in trees:
-        match = _PUBLISHED_NAME.match(tree[-1])
+        match = PUBLISHED_NAME.match(tree[-1])
         if match is None:
             return False
         if len(tree) > place + 1:
             pids.setdefault(tree[place], set()).add(match[1])
     return any(len(several) > 1 for several in pids.values())
+
+
+def _has_other_cameras(trees, kinds, roles):
+    """Returns whether images of several cameras, by their names, share a folder."""
+    place = roles.index(CAMERA)
+    told = {(tree[place], camera_in(Path(tree[-1]).stem)) for tree in trees}
+    is_told = kinds[place] != CAMERA and all(camera for _, camera in told)
+    return is_told and len(told) > len({folder for folder, _ in told})
 
 
 def _unsure(folder, likely, names, is_told):

@@ -49,6 +49,11 @@ _CAMERA = re.compile(
     r"|[\w-]+[ _-](?:cam|camera|kamera|cctv)[ _-]?\d*",
     re.IGNORECASE,
 )
+_CAMERA_IN_NAME = re.compile(
+    r"(?:^|[\W_])(?:c(?:am(?:era)?[ _-]?)?(\d+)|cam(?:era)?[ _-]?([a-z])(?![a-z]))"
+    r"|^[\d-]+C(\d+)T\d+F\d+",  # MARS
+    re.IGNORECASE,
+)
 _PERSON = re.compile(
     r"(?:p|person|pid|id|identity|ped|pedestrian|subject|human|people)[ _-]?\d+",
     re.IGNORECASE,
@@ -74,6 +79,18 @@ def kind_of(names: Collection[str], *, below: bool) -> str | None:
         UNUSED: re.compile("|".join(unused), re.IGNORECASE).fullmatch,
     }
     return next((kind for kind, test in tests.items() if all(map(test, names))), None)
+
+
+def camera_in(name: str) -> str | None:
+    """Returns the camera that the name of an image tells, or `None`.
+
+    Example:
+        >>> from topdb_tf.data.trees.words import camera_in
+        >>> [camera_in(name) for name in ("anna_c2_1", "x cam-B", "0001C3T0001F001")]
+        ['2', 'B', '3']
+    """
+    match = _CAMERA_IN_NAME.search(name)
+    return match and next(filter(None, match.groups()))
 
 
 def part_of(name: str) -> str | None:
