@@ -53,6 +53,7 @@ scores: "Scores" = topdb_tf.evaluate(run, rerank=True)
 folder: Path = run.folder.path
 
 embedder = topdb_tf.Embedder(folder, best=True, batch_size=8, channel_order="BGR")
+embedder = topdb_tf.Embedder(run)
 vectors: np.ndarray = embedder(["a.jpg", np.zeros((128, 64, 3), "uint8")])
 model: keras.Model = topdb_tf.load_embedder("runs/people/embedder.keras")
 network: keras.Model = topdb_tf.build_network(

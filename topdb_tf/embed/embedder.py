@@ -10,7 +10,7 @@ from PIL import Image
 
 from topdb_tf.embed.embed import Source, open_client
 from topdb_tf.files import user_path
-from topdb_tf.runs.folder import RunFolder, open_run
+from topdb_tf.runs.folder import Run, RunFolder, open_run
 from topdb_tf.texts import check_one_of
 
 _ORDERS = ("RGB", "BGR")
@@ -23,7 +23,7 @@ class Embedder:
     The model is loaded once; any number of threads may call it.
 
     Args:
-        model: The folder of a run, a `.keras` file of one, or a folder that
+        model: A run or its folder, a `.keras` file of one, or a folder that
             `topdb-tf export` wrote.
         best: Of a run, whether to take the model of the best epoch instead of the last.
         batch_size: Images that are embedded at a time.
@@ -40,14 +40,14 @@ class Embedder:
 
     def __init__(
         self,
-        model: str | PathLike,
+        model: Run | str | PathLike,
         *,
         best: bool = False,
         batch_size: int = 32,
         channel_order: str = "RGB",
     ):
         check_one_of("channel_order", channel_order, _ORDERS)
-        path = user_path(model)
+        path = model.path if isinstance(model, Run) else user_path(model)
         if best:
             path = open_run(path).model(best=True)
         elif RunFolder(path).holds_run:
