@@ -1,3 +1,6 @@
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -56,3 +59,45 @@ def test_other_files_are_refused(tmp_path):
     np.save(tmp_path / "array.npy", np.zeros(3))
     with pytest.raises(ValueError, match="array.npy must be an NPZ file"):
         load_retrieval_set(tmp_path / "array.npy")
+
+
+def npz_of(path, header, data=b"", **options):
+    """Writes an NPZ file whose first array has a header of one's own."""
+    entry = io.BytesIO()
+    np.lib.format.write_array_header_1_0(entry, header)
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        archive.writestr("query_features.npy", entry.getvalue() + data)
+    return path
+
+
+def test_an_array_is_no_larger_than_its_data(tmp_path):
+    header = {"shape": (10**12, 24), "fortran_order": False, "descr": "<f4"}
+    path = npz_of(tmp_path / "shape.npz", header)
+    with pytest.raises(ValueError, match=r"shape \(1000000000000, 24\), and has"):
+        load_retrieval_set(path)
+    packed = {"compression": zipfile.ZIP_DEFLATED}
+    path = npz_of(tmp_path / "bomb.npz", header, bytes(200_000_000), **packed)
+    with pytest.raises(ValueError, match="says to hold 200,000,128"):
+        load_retrieval_set(path)
+
+
+@pytest.mark.parametrize("share", np.arange(10) / 10)
+def test_a_file_that_is_cut_short_is_refused(tmp_path, share):
+    path = tmp_path / "set.npz"
+    np.savez(path, **random_set()._asdict())
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(ValueError, match="set.npz must be an NPZ file, whole"):
+        load_retrieval_set(path)
+
+
+def test_flipped_bits_are_refused_or_without_effect(tmp_path):
+    path = tmp_path / "set.npz"
+    np.savez(path, **random_set()._asdict())
+    contents, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(50):
+        changed = bytearray(contents)
+        for place in rng.integers(len(contents), size=20):
+            changed[place] ^= 1 << rng.integers(8)
+        path.write_bytes(changed)
+        with pytest.raises(ValueError, match=r"set\.npz"):
+            load_retrieval_set(path)

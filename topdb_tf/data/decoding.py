@@ -9,7 +9,7 @@ import tensorflow as tf
 from topdb_tf.data.checks.image_faults import (
     RULE,
     decode_contents,
-    quick_pixels_or_fault,
+    quick_decoder,
     rgb_pixels,
 )
 from topdb_tf.texts import listed
@@ -177,10 +177,10 @@ def free_memory() -> int:
 
 def _decoded_files(paths):
     """Returns a data set of pixels: none where a file is refused or to be looked at."""
-
+    decoder = quick_decoder()
     files = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
     return files.map(
-        lambda path: quick_pixels_or_fault(tf.io.read_file(path))[0],
+        lambda path: decoder(tf.io.read_file(path))[0],
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )

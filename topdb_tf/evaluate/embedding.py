@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import json
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from topdb_tf.data.records import ImageRecord, Split, camids_of, pids_of
 from topdb_tf.data.sightings import absolute
 from topdb_tf.files import sha256_of, whole_file
 from topdb_tf.progress import progress_bar
-from topdb_tf.retrieval.features import RetrievalSet
+from topdb_tf.retrieval.features import RetrievalSet, array_in, open_arrays
 from topdb_tf.retrieval.identities import image_numbers
 from topdb_tf.runs.data import (
     DataOrigin,
@@ -32,7 +31,7 @@ from topdb_tf.texts import Say, silent
 from topdb_tf.training.distribution import Distribution, sum_of_workers
 
 _KEY = "made_of"
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -286,13 +285,16 @@ def _read_features(file, made_of, say):
     if not file.is_file():
         return None
     try:
-        # A file object of our own: NumPy leaves a damaged file open.
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            before = _MadeOf(**json.loads(str(arrays[_KEY])))
+        with open_arrays(file) as arrays:
+            before = _MadeOf(**json.loads(str(array_in(arrays, _KEY, file))))
             if before == made_of:
                 say(f"embedded before: {file}")
-                parts = (arrays["query_features"], arrays["gallery_features"])
-                return np.concatenate(parts)
+                return np.concatenate(
+                    [
+                        array_in(arrays, f"{part}_features", file)
+                        for part in ("query", "gallery")
+                    ]
+                )
     except _UNREADABLE as error:
         say(f"{file} cannot be read ({error}): the images are embedded anew")
         return None

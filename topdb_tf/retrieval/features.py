@@ -1,28 +1,18 @@
 """Features and identities of queries and gallery, read from files and checked."""
 
+import contextlib
+import math
 import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.files import may_pass
+from topdb_tf.files import check_unpacked, may_pass
 from topdb_tf.retrieval.distances import FeatureDistances
 from topdb_tf.retrieval.identities import Identities
 from topdb_tf.retrieval.matches import check_identities
-
-_UNREADABLE = (
-    ValueError,
-    OSError,
-    EOFError,
-    MemoryError,
-    NotImplementedError,
-    SyntaxError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 class _Arrays(NamedTuple):
@@ -92,13 +82,7 @@ def load_retrieval_set(path: Path | str) -> RetrievalSet:
         raise FileNotFoundError(
             f"No file of features at {path}. What it must hold: datasets/README.md"
         )
-    with path.open("rb") as file:  # an error of which is none of the contents
-        is_zip = zipfile.is_zipfile(file)
-    if not is_zip:
-        raise ValueError(
-            f"{path} must be an NPZ file, as `np.savez` writes it (datasets/README.md)"
-        )
-    with np.load(path, allow_pickle=False) as arrays:
+    with open_arrays(path) as arrays:
         missing = [name for name in RetrievalSet._fields if name not in arrays]
         if missing:
             raise ValueError(
@@ -134,6 +118,54 @@ def checked_distances(retrieval_set: RetrievalSet, metric: str) -> FeatureDistan
     return source
 
 
+@contextlib.contextmanager
+def open_arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """Opens an NPZ file after a look at the sizes of its arrays.
+
+    Raises:
+        ValueError: If it is none, or an array says to be larger than its data.
+    """
+    with path.open("rb") as file:
+        try:
+            _check_sizes(path, file)
+            file.seek(0)
+            arrays = np.load(file, allow_pickle=False)
+        except Exception as error:  # each kind of damage has its own
+            if may_pass(error):
+                raise
+            raise ValueError(
+                f"{path} must be an NPZ file, whole, as `np.savez` writes it "
+                f"(datasets/README.md). Received: {error or type(error).__name__}"
+            ) from error
+        with arrays:
+            yield arrays
+
+
+def _check_sizes(path, file):
+    with zipfile.ZipFile(file) as archive:
+        parts = archive.infolist()
+        if len({part.filename for part in parts}) < len(parts):
+            raise ValueError("two arrays of one name")
+        check_unpacked(path, sum(part.file_size for part in parts))
+        for part in parts:
+            with archive.open(part) as array:
+                if array.read(6) == b"\x93NUMPY":
+                    _check_size(part, array)
+
+
+def _check_size(part, array):
+    read = np.lib.format.read_array_header_2_0
+    if array.read(2) == b"\x01\x00":
+        read = np.lib.format.read_array_header_1_0
+    shape, _, kind = read(array)
+    is_longer = math.prod(shape) * kind.itemsize > part.file_size
+    if not kind.hasobject and (is_longer or min(shape, default=0) < 0):
+        raise ValueError(
+            f"{part.filename} says to be of shape {shape}, and has "
+            f"{part.file_size:,} bytes"
+        )
+
+
 def array_in(arrays: Mapping, name: str, path: Path) -> np.ndarray:
     """Returns an array of an NPZ file that is open.
 
@@ -142,7 +174,7 @@ def array_in(arrays: Mapping, name: str, path: Path) -> np.ndarray:
     """
     try:
         return arrays[name]
-    except _UNREADABLE as error:
+    except Exception as error:  # each kind of damage has its own
         if may_pass(error):
             raise
         raise ValueError(

@@ -17,6 +17,7 @@ import numpy as np
 
 from topdb_tf.files import plain, remove_whole, sha256_of, sync, whole_folder
 from topdb_tf.json_files import record_of
+from topdb_tf.retrieval.features import array_in, open_arrays
 from topdb_tf.training.errors import CheckpointError, DamagedCheckpointError
 
 _ARRAYS, _FACTS, _MANIFEST = "arrays.npz", "facts.json", "manifest.json"
@@ -26,6 +27,7 @@ _OTHER_CONTENT = (
     KeyError,
     TypeError,
     AttributeError,
+    RecursionError,
     zipfile.BadZipFile,
 )
 FIGURES = "figures"
@@ -156,8 +158,9 @@ def read_checkpoint(folder: Path, position: Position) -> Checkpoint:
     with _told_if_unreadable(path):
         _check_sums(path)
         try:
-            with np.load(path / _ARRAYS, allow_pickle=False) as arrays:
-                checkpoint = Checkpoint(position, _record_in(path), dict(arrays))
+            with open_arrays(path / _ARRAYS) as opened:
+                arrays = {name: array_in(opened, name, path) for name in opened}
+            checkpoint = Checkpoint(position, _record_in(path), arrays)
         except _OTHER_CONTENT as error:
             raise ValueError(
                 f"The checkpoint {path} is whole, but not as this version writes it. "

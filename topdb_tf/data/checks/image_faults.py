@@ -35,6 +35,7 @@ _PNG_HEADER = 33  # bytes of the signature and the first chunk
 _FRAME, _SCAN, _END = 0xC0, 0xDA, 0xD9  # second bytes of a JPEG's markers
 _NOT_FRAMES = (0xC4, 0xC8, 0xCC)  # tables, between the frames' markers 0xC0 … 0xCF
 _PROGRESSIVE = 0xC2
+_USUAL = 4096  # pixels a side: the square of it is allowed
 _FILLER = bytes(range(1, 255)) * 2  # no marker is in it
 
 
@@ -57,9 +58,9 @@ def rgb_pixels(contents):
 
 def decode_contents(contents: bytes) -> tuple[np.ndarray, str]:
     """Returns the pixels of a file's bytes, and why they are refused, else ""."""
-    decoder, longer = _functions()
+    decoder, longer = quick_decoder(), _longer_function()
     try:
-        pixels, fault = decoder(contents)
+        pixels, fault = decoder(tf.constant(contents))
         fault = fault.numpy().decode()
         if fault == _DOUBTFUL:
             fault = _LOST if _ends_early_for_pillow(contents, longer) else ""
@@ -70,17 +71,28 @@ def decode_contents(contents: bytes) -> tuple[np.ndarray, str]:
 
 
 @cache
-def _functions():
-    signature = [tf.TensorSpec((), tf.string)]
-    return (
-        tf.function(quick_pixels_or_fault, input_signature=signature),
-        tf.function(_longer, input_signature=signature),
-    )
+def quick_decoder():
+    """Returns a function as `pixels_or_fault`, but with no pixels of what is doubtful.
+
+    It is traced once, which takes longer than to decode hundreds of images.
+    """
+    return _of_contents(lambda c: pixels_or_fault(c, lambda *_: _DOUBTFUL))
 
 
-def quick_pixels_or_fault(contents):
-    """Returns what `pixels_or_fault` does, but no pixels of what is doubtful."""
-    return pixels_or_fault(contents, fault_of_doubtful=lambda *_: _DOUBTFUL)
+@cache
+def _longer_function():
+    return _of_contents(_longer)
+
+
+def _of_contents(function):
+    contents = tf.TensorSpec((), tf.string)
+    return tf.function(function, input_signature=[contents]).get_concrete_function()
+
+
+def _small_jpeg():
+    stream = io.BytesIO()
+    Image.new("L", (1, 1)).save(stream, "JPEG")
+    return stream.getvalue()
 
 
 def _ends_early_for_pillow(contents, longer):
@@ -88,7 +100,7 @@ def _ends_early_for_pillow(contents, longer):
     try:
         with (
             Image.open(io.BytesIO(contents)) as image,
-            Image.open(io.BytesIO(longer(contents).numpy())) as other,
+            Image.open(io.BytesIO(longer(tf.constant(contents)).numpy())) as other,
         ):
             return image.tobytes() != other.tobytes()
     except Exception:  # Pillow's decoders raise many kinds
@@ -111,18 +123,80 @@ def pixels_or_fault(contents, fault_of_doubtful=None):
         InvalidArgumentError: When run, if the decoder gives up: the file is damaged.
     """
     of_doubtful = fault_of_doubtful or _fault_of_end
-    is_jpeg = tf.strings.substr(contents, 0, 3) == _JPEG_START
+    safe = tf.where(_is_jpeg(contents), contents, _small_jpeg())
+    shape = tf.io.extract_jpeg_shape(safe)
+
+    def usual():
+        pixels = rgb_pixels(contents)
+        # A look at one pixel is quick, and enough for almost every image.
+        return tf.cond(
+            tf.raw_ops.ApproximateEqual(x=_luma(pixels[-1, -1]), y=128.0, tolerance=2),
+            lambda: _of_grey_end(contents, pixels, of_doubtful),
+            lambda: (pixels, ""),
+        )
+
     pixels, fault = tf.cond(
-        is_jpeg, lambda: _of_jpeg(contents, of_doubtful), lambda: _of_png(contents)
+        _is_usual(contents, shape),
+        usual,
+        lambda: _of_unusual(contents, shape, of_doubtful),
     )
     return tf.ensure_shape(pixels, (None, None, 3)), fault
 
 
-def _of_png(contents):
-    fault = _fault_of_png(contents)
-    return tf.cond(
-        fault == "", lambda: (rgb_pixels(contents), fault), lambda: _refused(fault)
+def _is_jpeg(contents):
+    return tf.strings.substr(contents, 0, 3) == _JPEG_START
+
+
+def _is_usual(contents, shape):
+    """Returns whether a file is, for sure, a JPEG of one scan that may be decoded.
+
+    Every image is asked this, so each operation counts.
+    """
+    allowed = tf.clip_by_value(shape, [MIN_SIDE, MIN_SIDE, 1], [_USUAL, _USUAL, 3])
+    parts = _split(contents, bytes([0xFF, _SCAN]))
+    heads = _split(parts[0], bytes([0xFF, _PROGRESSIVE]))
+    return tf.reduce_all(shape == allowed) & (tf.size(parts) + tf.size(heads) == 3)
+
+
+def _rare(function):
+    """Keeps a part of the graph that few images need out of the way of all others."""
+    return tf.function(function, experimental_attributes={"_noinline": True})
+
+
+@_rare
+def _of_grey_end(contents, pixels, of_doubtful):
+    fault = tf.cond(
+        _is_corner_grey(pixels), lambda: of_doubtful(contents, pixels), lambda: ""
     )
+    return _unless(fault, lambda: pixels)
+
+
+@_rare
+def _of_unusual(contents, shape, of_doubtful):
+    return tf.cond(
+        _is_jpeg(contents),
+        lambda: _of_unusual_jpeg(contents, tf.cast(shape, tf.int64), of_doubtful),
+        lambda: _unless(_fault_of_png(contents), lambda: rgb_pixels(contents)),
+    )
+
+
+def _of_unusual_jpeg(contents, shape, of_doubtful):
+    fault = tf.where(
+        shape[2] == 4, "has four channels (CMYK)", _fault_of_shape(shape[0], shape[1])
+    )
+    fault = tf.cond(fault == "", lambda: _fault_of_scans(contents), lambda: fault)
+
+    def decoded():
+        pixels = rgb_pixels(contents)
+        return _unless(of_doubtful(contents, pixels), lambda: pixels)
+
+    return tf.cond(fault == "", decoded, lambda: _refused(fault))
+
+
+def _unless(fault, pixels):
+    """Returns the pixels that a function gives, or none if there is a fault."""
+    fault = tf.convert_to_tensor(fault)
+    return tf.cond(fault == "", lambda: (pixels(), fault), lambda: _refused(fault))
 
 
 def _fault_of_png(contents):
@@ -145,53 +219,18 @@ def _fault_of_png(contents):
     return tf.where(fault == "", _fault_of_shape(size[1], size[0]), fault)
 
 
-def _of_jpeg(contents, of_doubtful):
-    shape = tf.cast(tf.io.extract_jpeg_shape(contents), tf.int64)
-    is_usual = tf.reduce_all(shape >= [MIN_SIDE, MIN_SIDE, 1])
-    is_usual &= tf.reduce_all(shape <= [MAX_PIXELS, MAX_PIXELS, 3])
-    is_usual &= (shape[0] * shape[1] <= MAX_PIXELS) & _has_one_scan(contents)
-
-    def usual():
-        pixels = rgb_pixels(contents)
-        # A look at one pixel is quick, and enough for almost every image.
-        return tf.cond(
-            _is_grey(pixels[-1:, -1:]),
-            lambda: unless_lost(pixels, _is_corner_grey(pixels)),
-            lambda: (pixels, ""),
-        )
-
-    def unusual():
-        fault = tf.where(
-            shape[2] == 4,
-            "has four channels (CMYK)",
-            _fault_of_shape(shape[0], shape[1]),
-        )
-        fault = tf.cond(fault == "", lambda: _fault_of_scans(contents), lambda: fault)
-        return tf.cond(
-            fault == "",
-            lambda: unless_lost(rgb_pixels(contents), tf.constant(True)),
-            lambda: _refused(fault),
-        )
-
-    def unless_lost(pixels, is_doubtful):
-        fault = tf.cond(is_doubtful, lambda: of_doubtful(contents, pixels), lambda: "")
-        return tf.cond(fault == "", lambda: (pixels, fault), lambda: _refused(fault))
-
-    return tf.cond(is_usual, usual, unusual)
-
-
 def _is_corner_grey(pixels):
     """Returns whether the last block of a JPEG is as if its data were missing.
 
     A decoder makes a grey of luma 128 of it; colours can leak in from beside it.
     """
     rows, columns = (tf.shape(pixels)[axis] - 1 for axis in (0, 1))
-    return _is_grey(pixels[rows // 8 * 8 :, columns // 8 * 8 :])
-
-
-def _is_grey(pixels):
-    luma = tf.reduce_sum(tf.cast(pixels, tf.float32) * [0.299, 0.587, 0.114], -1)
+    luma = _luma(pixels[rows // 8 * 8 :, columns // 8 * 8 :])
     return tf.reduce_all(tf.abs(luma - 128) <= 1.5)
+
+
+def _luma(pixels):
+    return tf.reduce_sum(tf.cast(pixels, tf.float32) * [0.299, 0.587, 0.114], -1)
 
 
 def _fault_of_shape(height, width):
@@ -204,13 +243,6 @@ def _fault_of_shape(height, width):
         return size + tf.where(is_small, small, large)
 
     return tf.cond(is_small | is_large, fault, lambda: "")
-
-
-def _has_one_scan(contents):
-    """Returns whether a JPEG has but one scan, for sure; quick."""
-    parts = _split(contents, bytes([0xFF, _SCAN]))
-    heads = _split(parts[0], bytes([0xFF, _PROGRESSIVE]))
-    return (tf.size(parts) == 2) & (tf.size(heads) == 1)
 
 
 def _split(text, separator):
