@@ -129,6 +129,13 @@ def make_queries_the_gallery(root):
         shutil.copy(path, root / QUERY)
 
 
+def turned(orientation):
+    """A camera's note of how it was held."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
 # kind, severity, what is done to a clean folder
 CAUSES = {
     "unreadable": ("error", truncate),
@@ -187,6 +194,10 @@ CAUSES = {
     "slender": (
         "warning",
         lambda root: save(first(root, TRAIN), picture(50, (20, 130))),
+    ),
+    "turned": (
+        "warning",
+        lambda root: save(first(root, TRAIN), picture(50), exif=turned(6)),
     ),
     "blank": (
         "warning",

@@ -21,6 +21,7 @@ def check_images(images: ImageIndex, contents: ImageContents) -> list[Finding]:
         *_unreadable(images, contents),
         *_misnamed(images, contents),
         *_odd_sizes(images, contents),
+        *_turned(images, contents),
         *_blank(images, contents),
     ]
 
@@ -100,6 +101,19 @@ def _odd_sizes(images, contents) -> Iterator[Finding]:
             images.group(indices),
             [f"{height[index]} x {width[index]}" for index in indices],
         )
+
+
+def _turned(images, contents):
+    turned = np.flatnonzero(contents.is_readable & (contents.orientations != 1))
+    yield from findings_of_files(
+        "warning",
+        "turned",
+        f"To be turned, by a camera's note (EXIF), {counted(len(turned), 'image')}",
+        "The note is not followed, in training as in serving: people may lie or stand "
+        "on their heads. Turn the pixels, as `mogrify -auto-orient` of ImageMagick.",
+        images.group(turned),
+        [f"orientation {note}" for note in contents.orientations[turned]],
+    )
 
 
 def _blank(images, contents):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 THUMBNAIL = (24, 12)  # height and width in pixels
 
@@ -27,6 +27,8 @@ class ImageContents(NamedTuple):
         digests: BLAKE2 digests of the files' bytes; empty if there is no such file.
         thumbnails: RGB, uint8 of shape `(num_images, 24, 12, 3)`; black where an
             image cannot be decoded.
+        orientations: How the camera was held, as EXIF notes it, int64 of shape
+            `(num_images,)`; 1 is upright, and where there is no note.
     """
 
     errors: list[str | None]
@@ -34,6 +36,7 @@ class ImageContents(NamedTuple):
     sizes: np.ndarray
     digests: list[bytes]
     thumbnails: np.ndarray
+    orientations: np.ndarray
 
     @property
     def is_readable(self) -> np.ndarray:
@@ -57,6 +60,7 @@ def image_contents(
         np.zeros((total, 2), np.int32),
         [b""] * total,
         np.zeros((total, *THUMBNAIL, 3), np.uint8),
+        np.ones(total, np.int64),
     )
     with (
         warnings.catch_warnings(),
@@ -64,7 +68,8 @@ def image_contents(
     ):
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         read = threads.map(_content_of, paths)
-        for index, (error, kind, size, digest, thumbnail) in enumerate(read):
+        for index, (error, kind, size, digest, thumbnail, turn) in enumerate(read):
+            contents.orientations[index] = turn
             contents.errors[index], contents.formats[index] = error, kind
             contents.sizes[index], contents.digests[index] = size, digest
             if thumbnail is not None:
@@ -75,22 +80,24 @@ def image_contents(
 
 
 def _content_of(path):
-    """Returns error, format, size, digest and thumbnail of a file."""
+    """Returns error, format, size, digest, thumbnail and orientation of a file."""
     from topdb_tf.data.checks.image_faults import decode_contents
 
-    kind, size = "", (0, 0)
+    kind, size, turn = "", (0, 0), 1
     try:
         contents = Path(path).read_bytes()
     except FileNotFoundError:
-        return "there is no such file", kind, size, b"", None
+        return "there is no such file", kind, size, b"", None, turn
     except OSError as error:
-        return error.strerror or type(error).__name__, kind, size, b"", None
+        return error.strerror or type(error).__name__, kind, size, b"", None, turn
     digest = hashlib.blake2b(contents, digest_size=16).digest()
     with contextlib.suppress(Exception):  # Pillow's decoders raise many kinds
         with Image.open(io.BytesIO(contents)) as image:
             kind, size = image.format or "", (image.height, image.width)
+            note = image.getexif().get(ExifTags.Base.Orientation)
+            turn = note if note in range(2, 9) else 1
     pixels, fault = decode_contents(contents)
     if fault:
-        return fault, kind, size, digest, None
+        return fault, kind, size, digest, None, turn
     small = Image.fromarray(pixels).resize(THUMBNAIL[::-1], Image.Resampling.BOX)
-    return None, kind, pixels.shape[:2], digest, np.asarray(small)
+    return None, kind, pixels.shape[:2], digest, np.asarray(small), turn

@@ -26,6 +26,7 @@ _SHOWN = (
     "landscape",
     "slender",
     "tiny",
+    "turned",
     "blank",
     "pid-0",
     "scarce-camera",
