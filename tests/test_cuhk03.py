@@ -191,6 +191,26 @@ def test_an_image_that_the_mat_file_lacks_is_named(original):
         read_original(original, "labeled", CARD)
 
 
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ({"shape": (3, 10**6, 10**6), "dtype": "u1"}, "says to hold 3,000,000,000,000"),
+        ({"data": np.zeros((3, 8, 16), "f4")}, "pixels of the type float32"),
+    ],
+)
+def test_an_image_of_impossible_size_or_type_is_refused(tmp_path, cell, message):
+    path, (name, *_) = tmp_path / "cuhk-03.mat", FILE_NAMES
+    write_mat(path)
+    with h5py.File(path, "r+") as file:
+        pair, person, _, image = (int(part) for part in name[:-4].split("_"))
+        table = file[file["labeled"][0, pair - 1]]
+        if "shape" in cell:
+            cell |= {"chunks": (3, 1000, 1000)}
+        table[image - 1, person - 1] = file.create_dataset("cell", **cell).ref
+    with pytest.raises(ValueError, match=f"must hold the image {name}.*{message}"):
+        extract_images(path, "labeled", [name], tmp_path / "images")
+
+
 def test_a_mat_file_without_the_kind_is_refused(original, tmp_path):
     message = r"must hold the image 1_001_1_01\.png under 'detected'.*Received: path="
     with pytest.raises(ValueError, match=message):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.data.records import DatasetCard, ImageRecord, Split
-from topdb_tf.files import may_pass, partial_path
+from topdb_tf.files import check_unpacked, may_pass, partial_path
 
 _FILE_NAME = re.compile(r"([1-5])_(\d{3})_([12])_(\d{2})\.png")
 
@@ -184,8 +184,12 @@ def _read_image(file, kind: str, name: str) -> np.ndarray:
     pair, person, _, image = map(int, _FILE_NAME.fullmatch(name).groups())
     try:
         table = file[file[kind][0, pair - 1]]
-        pixels = file[table[image - 1, person - 1]][()]
-    except (KeyError, IndexError, ValueError, OSError) as error:
+        cell = file[table[image - 1, person - 1]]
+        check_unpacked(Path(file.filename), cell.size * cell.dtype.itemsize)
+        if cell.dtype != np.uint8 and cell.ndim == 3:
+            raise ValueError(f"pixels of the type {cell.dtype}")
+        pixels = cell[()]
+    except Exception as error:  # each kind of damage has its own
         if may_pass(error):
             raise
         raise ValueError(
