@@ -227,6 +227,14 @@ def test_a_web_page_in_place_of_the_protocol_is_refused(tmp_path, content):
         read_protocol(path)
 
 
+def test_a_small_protocol_of_a_huge_content_is_refused(tmp_path):
+    path = tmp_path / "protocol.mat"
+    labels = np.zeros(10**7)
+    scipy.io.savemat(path, {"labels": labels}, do_compression=True)
+    with pytest.raises(ValueError, match="says to hold 80,000,000"):
+        read_protocol(path)
+
+
 def test_a_truncated_protocol_is_refused(tmp_path):
     path = tmp_path / "protocol.mat"
     write_protocol(path)

@@ -1,5 +1,6 @@
 """CUHK03 from its original distribution: `cuhk-03.mat` and the new protocol."""
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,8 @@ def read_protocol(path: Path) -> Protocol:
     import scipy.io  # takes 0.3 s, and only this function needs it
 
     try:
+        shapes = [shape for _, shape, _ in scipy.io.whosmat(path)]
+        check_unpacked(path, 8 * sum(map(math.prod, shapes)))
         fields = scipy.io.loadmat(path)
         protocol = Protocol(
             tuple(str(cell.item()).strip() for cell in np.ravel(fields["filelist"])),
