@@ -289,12 +289,8 @@ def _read_features(file, made_of, say):
             before = _MadeOf(**json.loads(str(array_in(arrays, _KEY, file))))
             if before == made_of:
                 say(f"embedded before: {file}")
-                return np.concatenate(
-                    [
-                        array_in(arrays, f"{part}_features", file)
-                        for part in ("query", "gallery")
-                    ]
-                )
+                names = "query_features", "gallery_features"
+                return np.concatenate([array_in(arrays, n, file) for n in names])
     except _UNREADABLE as error:
         say(f"{file} cannot be read ({error}): the images are embedded anew")
         return None

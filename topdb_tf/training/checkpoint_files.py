@@ -92,9 +92,8 @@ def positions(folder: Path) -> list[Position]:
     found = []
     with _told_if_unreadable(folder):
         try:
-            entries = list(
-                os.scandir(folder)
-            )  # `glob` would leave out what it is denied
+            # `glob` would leave out what it is denied.
+            entries = list(os.scandir(folder))
         except FileNotFoundError:
             return []
         for entry in entries:
