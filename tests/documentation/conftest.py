@@ -117,10 +117,11 @@ def registries():
     """Takes back what a page adds to the registries."""
     from topdb_tf.data.benchmarks import DATASETS
     from topdb_tf.model.backbones import BACKBONES
+    from topdb_tf.model.layers import DROP_BLOCKS, RELEVANCES
     from topdb_tf.model.network import STREAMS
 
     with ExitStack() as stack:
-        for registry in (DATASETS, BACKBONES, STREAMS):
+        for registry in (DATASETS, BACKBONES, STREAMS, DROP_BLOCKS, RELEVANCES):
             stack.enter_context(mock.patch.dict(registry))
         yield
 
