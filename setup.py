@@ -37,6 +37,7 @@ setup(
         "topdb_tf": ["py.typed"],
         "topdb_tf.configs": ["*.yaml"],
         "topdb_tf.datasets": ["*.yaml", "README.md"],
+        "topdb_tf.model": ["demo/*"],
         "topdb_tf.report": ["templates/*"],
         "topdb_tf.search": ["page/*"],
     },

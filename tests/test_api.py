@@ -18,6 +18,7 @@ from topdb_tf.retrieval.distances import pairwise_distances
 # Adding a name or an argument with a default is free; other changes break programs.
 SIGNATURES = {
     "Embedder": "model, *, best=False, batch_size=32, channel_order='RGB'",
+    "TopDBImageEmbedder": "backbone, preprocessor=None, **kwargs",
     "TopDropBlock": "height_ratio, relevance='mean', **kwargs",
     "build_network": "backbone, *, num_pids, drop_block=None, streams=('global', "
     "'top_drop', 'regularization'), mask_from='backbone', num_bottlenecks=2, "

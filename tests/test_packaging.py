@@ -114,3 +114,13 @@ def test_type_checkers_know_every_public_name(installed, tmp_path):
     assert errors.keys() == wrong, {
         lines[n]: errors.get(n) for n in errors.keys() ^ wrong
     }
+
+
+def test_the_wheel_carries_the_demo(installed, tmp_path):
+    code = (
+        "from topdb_tf.model.preset_files import check_preset, preset_folder\n"
+        "check_preset(preset_folder('demo'))\n"
+        "print(preset_folder('demo'))"
+    )
+    folder = run("-c", code, cwd=tmp_path, path=installed).strip()
+    assert folder.startswith(str(installed))

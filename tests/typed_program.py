@@ -56,6 +56,8 @@ embedder = topdb_tf.Embedder(folder, best=True, batch_size=8, channel_order="BGR
 embedder = topdb_tf.Embedder(run)
 vectors: np.ndarray = embedder(["a.jpg", np.zeros((128, 64, 3), "uint8")])
 model: keras.Model = topdb_tf.load_embedder("runs/people/embedder.keras")
+preset = topdb_tf.TopDBImageEmbedder.from_preset("hf://user/people", dtype="float16")
+topdb_tf.TopDBImageEmbedder(preset.backbone).save_to_preset("people-preset")
 network: keras.Model = topdb_tf.build_network(
     backbone((384, 128)), num_pids=751, drop_block=topdb_tf.TopDropBlock(0.3)
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 __all__ = [
     "Embedder",
+    "TopDBImageEmbedder",
     "TopDropBlock",
     "build_network",
     "compare",
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from topdb_tf.embed.embedder import Embedder
     from topdb_tf.evaluate.arrays import compare, rerank, score
     from topdb_tf.evaluate.evaluate import evaluate
+    from topdb_tf.export.presets.embedder import TopDBImageEmbedder
     from topdb_tf.fit.recipe import fit
     from topdb_tf.model.backbones import register_backbone
     from topdb_tf.model.extraction import load_embedder
@@ -43,6 +45,7 @@ if TYPE_CHECKING:  # for editors and type checkers
 
 _HOMES = {
     "Embedder": "embed.embedder",
+    "TopDBImageEmbedder": "export.presets.embedder",
     "TopDropBlock": "model.layers",
     "build_network": "model.network",
     "compare": "evaluate.arrays",

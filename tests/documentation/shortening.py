@@ -75,7 +75,12 @@ def shortened(words):
     for place, option in enumerate(words[:-1]):
         if option == _RATE:
             words[place + 1] = str(max(float(words[place + 1]), LEAST_RATE))
-    if not set(words) & set(TRAINING) or "--help" in words or "--resume" in words:
+    named = {
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if before != "--model"
+    }
+    if not named & set(TRAINING) or "--help" in words or "--resume" in words:
         return words
     pairs = zip(words, words[1:], strict=False)
     own = {value.partition("=")[0] for option, value in pairs if option == "--set"}

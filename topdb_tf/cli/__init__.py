@@ -157,6 +157,7 @@ for _command in (
     reporting.report,
     reporting.compare,
     serving.export,
+    serving.publish,
     embedding.embed,
     searching.index,
     scoring.calibrate,

@@ -19,6 +19,7 @@ from topdb_tf.cli.options import (
     count_option,
     data_overrides,
     explained_os_errors,
+    note_on_demo,
     say,
     say_settings,
     seed_option,
@@ -33,7 +34,8 @@ from topdb_tf.texts import one_line, printable
 @click.option(
     "--weights",
     type=PATH,
-    help="A .keras file instead of a run; needs --dataset, writes nothing.",
+    callback=note_on_demo,
+    help="A .keras file or preset instead of a run; needs --dataset, writes nothing.",
 )
 @DATASET
 @DATA_ROOT

@@ -8,15 +8,18 @@ from topdb_tf.cli.options import (
     DATA_ROOT,
     LAYOUT,
     PATH,
+    RUN,
     count_option,
     data_overrides,
+    note_on_demo,
     say,
     show,
+    show_record,
 )
 
 
 @click.command()
-@click.argument("source", required=False, type=PATH)
+@click.argument("source", required=False, type=PATH, callback=note_on_demo)
 @click.option(
     "--format",
     "kind",
@@ -73,7 +76,7 @@ def export(
 ):
     """Writes a model for TensorFlow Serving, ONNX Runtime or LiteRT, and checks it.
 
-    SOURCE is the folder of a run (by default the newest) or a .keras file.
+    SOURCE is the folder of a run (by default the newest), a .keras file or a preset.
 
     \b
     topdb-tf export
@@ -104,6 +107,35 @@ def export(
         say=say,
     )
     show(written, one_file.file_lines, as_json)
+
+
+@click.command()
+@RUN
+@click.option(
+    "--to",
+    "target",
+    required=True,
+    metavar="FOLDER|ADDRESS",
+    help="A new folder, hf://USER/NAME, or kaggle://USER/MODEL/keras/VARIANT.",
+)
+@BEST
+@AS_JSON
+def publish(run, target, best, as_json):
+    """Writes the model of RUN, by default the newest, as a preset that others load.
+
+    A preset holds the weights, the resizing, a model card, the recipe, the scores and
+    the sum of each file. Others name it where a model is asked for. Hubs know you by
+    `hf auth login`, or by the token of Kaggle. Folders of your machine are left out.
+
+    \b
+    topdb-tf publish runs/people --to people-preset
+    topdb-tf publish runs/people --best --to hf://user/people
+    topdb-tf embed photos --model hf://user/people
+    """
+    from topdb_tf.export.presets.publish import publish as publish_run
+    from topdb_tf.runs.folder import open_run
+
+    show_record(publish_run(open_run(run), target, best=best, say=say), as_json)
 
 
 @click.command()

@@ -15,6 +15,7 @@ import click
 
 from topdb_tf import __version__
 from topdb_tf.files import os_error_text, plain, remove_empty, user_path
+from topdb_tf.model.preset_files import DEMO_NOTE, is_demo
 from topdb_tf.progress import Verbosity, verbosity
 from topdb_tf.runs.folder import folder_of_new_run
 from topdb_tf.runs.settings import Config
@@ -242,6 +243,13 @@ def seed_option(meaning: str):
     return count_option("--seed", least=0, most=2**32 - 1, default=1, help=meaning)
 
 
+def note_on_demo(ctx, param, model):
+    """Returns the model of an option or argument; says what the demo's is not for."""
+    if model is not None and is_demo(model):
+        say(f"note: {DEMO_NOTE}")
+    return model
+
+
 data_options = options_of(DATASET, DATA_ROOT, BEST)
 output_options = options_of(
     click.option(
@@ -260,7 +268,13 @@ output_options = options_of(
     click.option("--json", "as_json", is_flag=True, help="Print what is drawn."),
 )
 _which_model = options_of(
-    click.option("--model", type=PATH, help="A run, an export or a .keras file."),
+    click.option(
+        "--model",
+        type=PATH,
+        callback=note_on_demo,
+        help="A run, an export, a .keras file, a preset (its folder or hf://USER/NAME) "
+        "or demo, which comes with the package.",
+    ),
     click.option(
         "--server", metavar="ADDRESS", help="Or a model server, [SCHEME://]HOST:PORT."
     ),

@@ -15,12 +15,13 @@ from topdb_tf.embed.address import ModelChoice, parse_address
 from topdb_tf.embed.client import ServingClient
 from topdb_tf.embed.connections import connect
 from topdb_tf.embed.errors import Failure, ServingError, failure_lines
-from topdb_tf.embed.model_probes import keras_file, probe_features
+from topdb_tf.embed.model_probes import probe_features
 from topdb_tf.embed.retries import Deadline
 from topdb_tf.export.serving import newest_version
-from topdb_tf.files import check_model_file, check_new_file, plain, whole_file
+from topdb_tf.files import check_new_file, plain, whole_file
 from topdb_tf.progress import progress_bar
 from topdb_tf.runs.machine import load_tensorflow
+from topdb_tf.runs.models import check_model, find_model
 from topdb_tf.texts import listed
 
 UNKNOWN = int(np.iinfo(np.int64).min)
@@ -31,9 +32,10 @@ UNKNOWN = int(np.iinfo(np.int64).min)
 class Source:
     """What embeds images, and how it is asked.
 
-    The model is a folder that `topdb-tf export` wrote, the folder of a run, or a
-    `.keras` file of one. Instead of it the server at an address may be asked, for one
-    of its models; see `topdb_tf.embed.connections.connect`. The other fields are what
+    The model is a folder that `topdb-tf export` wrote, or what
+    `topdb_tf.runs.models.find_model` knows: a run, a file, a preset. Instead of it the
+    server at an address may be asked, for one of its models; see
+    `topdb_tf.embed.connections.connect`. The other fields are what
     `topdb_tf.embed.client.ServingClient` takes.
     """
 
@@ -254,10 +256,10 @@ def record_of_path(path: Path) -> ImageRecord:
 
 
 def _open_model(path):
-    if not path.exists():
+    embedder = find_model(path)
+    if embedder is None and not path.exists():
         raise FileNotFoundError(f"There is no model at {path}.")
-    embedder = keras_file(path)
-    check_model_file(embedder) if embedder else newest_version(path)
+    check_model(embedder) if embedder else newest_version(path)
     load_tensorflow()
     from topdb_tf.embed.local import EmbedderConnection, SavedModelConnection
 

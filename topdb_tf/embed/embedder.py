@@ -1,6 +1,7 @@
 """An embedder for other programs: paths, pixels and PIL images in, features out."""
 
 import io
+import warnings
 from collections.abc import Iterable
 from os import PathLike, fspath
 from pathlib import Path
@@ -10,6 +11,7 @@ from PIL import Image
 
 from topdb_tf.embed.embed import Source, open_client
 from topdb_tf.files import user_path
+from topdb_tf.model.preset_files import DEMO_NOTE, hub_address, is_demo
 from topdb_tf.runs.folder import Run, RunFolder, open_run
 from topdb_tf.texts import check_one_of
 
@@ -23,8 +25,9 @@ class Embedder:
     The model is loaded once; any number of threads may call it.
 
     Args:
-        model: A run or its folder, a `.keras` file of one, or a folder that
-            `topdb-tf export` wrote.
+        model: A run or its folder, a `.keras` file of one, a folder that
+            `topdb-tf export` wrote, or a preset: its folder, an address such as
+            "hf://user/name", or "demo", which comes with the package.
         best: Of a run, whether to take the model of the best epoch instead of the last.
         batch_size: Images that are embedded at a time.
         channel_order: Of the pixels in arrays: "RGB", or "BGR" as OpenCV has them.
@@ -48,16 +51,16 @@ class Embedder:
     ):
         check_one_of("channel_order", channel_order, _ORDERS)
         path = model.path if isinstance(model, Run) else user_path(model)
-        if best:
-            path = open_run(path).model(best=True)
-        elif RunFolder(path).holds_run:
-            path = open_run(path).model()
+        if best or RunFolder(path).holds_run:
+            path = open_run(path).model(best=best)
+        elif is_demo(path):
+            warnings.warn(DEMO_NOTE, stacklevel=2)
         self.model = path
         self.channel_order = channel_order
         self._client = open_client(Source(model=path, batch_size=batch_size))
 
     def __repr__(self):
-        return f"Embedder({str(self.model)!r})"
+        return f"Embedder({str(hub_address(self.model) or self.model)!r})"
 
     def __call__(self, images) -> np.ndarray:
         """Returns the embeddings of one image or of many.

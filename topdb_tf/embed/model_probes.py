@@ -12,7 +12,7 @@ from topdb_tf.embed.errors import ServingError
 from topdb_tf.embed.retries import Deadline
 from topdb_tf.export.probes import probe_images
 from topdb_tf.files import sha256_of, temporary_folder
-from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.models import find_model, is_named, model_name, weights_of
 
 _NUM_PROBES = 4
 _LARGEST_DIFFERENCE = 0.05
@@ -52,11 +52,14 @@ def recorded_model(
     probes: np.ndarray, *, model: Path | None, server: str | None
 ) -> RecordedModel:
     """Returns what an index records of the model, or server, that made its probes."""
-    file = keras_file(model)
+    file = path = name = find_model(model)
+    if model is not None:
+        path = model_name(model)
+        name = path if is_named(model) else file or model
     return RecordedModel(
-        name=str(file or model or server or "unknown, of a file of features"),
-        path=None if model is None else str(Path(model).resolve()),
-        sha256=None if file is None else sha256_of(file),
+        name=str(name or server or "unknown, of a file of features"),
+        path=path,
+        sha256=None if file is None else sha256_of(weights_of(file)),
         probes=base64.b64encode(probes.astype("<f4").tobytes()).decode(),
     )
 
@@ -116,11 +119,3 @@ def _largest_difference(probes, expected):
         return np.inf
     lengths = np.linalg.norm(np.float64(expected), axis=1).clip(min=1e-12)
     return (np.linalg.norm(np.float64(probes) - expected, axis=1) / lengths).max()
-
-
-def keras_file(model: Path | None) -> Path | None:
-    """Returns the `.keras` file of a model that is a run's folder or such a file."""
-    if model is None or Path(model).is_file():
-        return model
-    run = RunFolder(Path(model))
-    return run.embedder if run.holds_run else None

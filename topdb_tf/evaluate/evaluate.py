@@ -14,11 +14,12 @@ from topdb_tf.evaluate.scores import (
     scores_file,
     write_scores,
 )
-from topdb_tf.files import check_model_file, user_path
+from topdb_tf.files import user_path
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.runs.data import origin_of, read_data
 from topdb_tf.runs.folder import Run, open_run
 from topdb_tf.runs.machine import load_tensorflow
+from topdb_tf.runs.models import check_model, find_model
 from topdb_tf.runs.settings import Config
 from topdb_tf.texts import Say, silent
 
@@ -78,7 +79,8 @@ def evaluate_weights(
     """Returns the scores of a model in a file; writes nothing.
 
     Args:
-        weights: The `.keras` file of an embedder, which has its image size too.
+        weights: A model by its name, of `topdb_tf.runs.models.find_model`; it has its
+            image size too.
         config: Settings of the data and the evaluation.
         dataset: A benchmark, or the path of one's own images.
         rerank: Whether to compute the re-ranked scores too, which the setting
@@ -89,13 +91,14 @@ def evaluate_weights(
         FileNotFoundError: If the file or the data is missing.
         ValueError: If the file holds no embedder.
     """
-    check_model_file(weights)
+    model = find_model(weights)
+    check_model(weights if model is None else model)
     split = read_data(dataset, config, say=say)
     check_test(split, ignore_cameras=config.evaluation.ignore_cameras)
     load_tensorflow()
     from topdb_tf.model.extraction import load_embedder
 
-    images = Embedder(split, config).retrieval_set(load_embedder(weights))
+    images = Embedder(split, config).retrieval_set(load_embedder(model))
     return replace(
         _scores_of(images, config, rerank=rerank),
         origin=origin_of(dataset, None),

@@ -11,12 +11,22 @@ from topdb_tf.evaluate.scores import read_scores, score_lines
 from topdb_tf.runs.folder import Run
 from topdb_tf.texts import Table, rate_text
 
-_TEMPLATE = """\
+_HEADER = """\
+---
+library_name: keras-hub
+pipeline_tag: image-feature-extraction
+tags: [person-re-identification, image-retrieval, keras, topdb-tf]
+---
+
+"""
+_TITLE = """\
 # Person re-identification embedder (Top-DB-Net)
 
 Given the image of a person, cut out of a camera's picture, the model returns a vector;
 vectors of the same person lie close together. Exported by topdb-tf {version}.
 
+"""
+_SERVED = """\
 ## What it takes and gives
 
 | signature | input | output |
@@ -33,6 +43,24 @@ from the
 evaluation's in float32 by at most {export.max_difference:.2g}; the smallest cosine is \
 {export.min_cosine:.7f}.
 
+"""
+_PRESET = """\
+## How to use it
+
+```python
+import topdb_tf  # pip install topdb-tf
+
+embedder = topdb_tf.Embedder("{name}")
+vectors = embedder(["a.jpg", "b.jpg"])  # float32, (2, {dim})
+```
+
+As a task of KerasHub it is `topdb_tf.TopDBImageEmbedder.from_preset("{name}")`. On the
+command line, `topdb-tf embed photos --model {name}`. Images are resized to {height} x
+{width} pixels. Embeddings are not normalised. `topdb.json` has the SHA-256 of each
+file, by which the preset is checked when it is loaded.
+
+"""
+_ABOUT = """\
 ## Training data
 
 {data}
@@ -93,15 +121,40 @@ class ServedExport:
 def model_card(model: Path, run: Run | None, export: ServedExport) -> str:
     """Returns the text of a model card, Markdown; without a run little is known."""
     norm = "have unit L2 norm" if export.normalize else "are not normalised"
-    return _TEMPLATE.format(
-        version=__version__,
+    return (_TITLE + _SERVED + _ABOUT).format(
         export=export,
         norm=f"Embeddings {norm}.",
-        data=_data(run),
-        scores=_scores(run, model),
-        threshold=_threshold(run, model, export.normalize),
-        made=_made(run, model),
+        **_about(run, model, normalize=export.normalize),
     )
+
+
+def preset_card(model: Path, run: Run, name: str, embedder) -> str:
+    """Returns the text of a preset's card, with the header that hubs read.
+
+    Args:
+        model: The file of the model.
+        run: The run that it is of; its settings must be those to be shown.
+        name: How others name the preset.
+        embedder: The model, of `load_embedder`.
+    """
+    height, width = embedder.input_shape[1:3]
+    return (_HEADER + _TITLE + _PRESET + _ABOUT).format(
+        name=name,
+        dim=embedder.output_shape[-1],
+        height=height,
+        width=width,
+        **_about(run, model, normalize=False),
+    )
+
+
+def _about(run, model, *, normalize):
+    return {
+        "version": __version__,
+        "data": _data(run),
+        "scores": _scores(run, model),
+        "threshold": _threshold(run, model, normalize),
+        "made": _made(run, model),
+    }
 
 
 def _data(run):
@@ -170,7 +223,7 @@ def _made(run, model):
     if run is None:
         return f"From `{model.name}`."
     environment = run.environment
-    settings = run.folder.config_file.read_text(encoding="utf-8").rstrip()
+    settings = run.saved.to_yaml().rstrip()
     return (
         f"Seed {environment.seed}, training precision {environment.precision}, "
         f"{environment.device}, commit {environment.git_commit}. Settings:"

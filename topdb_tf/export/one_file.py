@@ -194,7 +194,7 @@ def _in_words(differences):
 
 def _default_file(source, suffix, precision):
     ending = "" if precision == "float32" else f"-{precision}"
-    return source.model.with_name(f"{source.model.stem}{ending}{suffix}")
+    return source.beside(f"{ending}{suffix}")
 
 
 def _settings(source, report_data) -> Config:

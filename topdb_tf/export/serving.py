@@ -7,22 +7,31 @@ from typing import NamedTuple
 
 from topdb_tf.export.model_card import ServedExport, model_card
 from topdb_tf.files import check_model_file, contents_of, partial_path, write_whole
-from topdb_tf.runs.folder import Run, open_run
+from topdb_tf.model.preset_files import check_preset, preset_folder
+from topdb_tf.runs.folder import Run, RunFolder, open_run
 from topdb_tf.runs.machine import load_tensorflow, without_notes
+from topdb_tf.runs.models import is_named
 from topdb_tf.texts import Say
 
 _SAVED_MODEL = "saved_model.pb"
 
 
 class Source(NamedTuple):
-    """What is exported: a `.keras` file, and the run that it comes from, if any."""
+    """What is exported: a `.keras` file or a preset, and the run it is of, if any."""
 
     model: Path
     run: Run | None
+    name: str | None = None
+
+    def beside(self, ending: str) -> Path:
+        """Returns where a file or folder goes whose name is that of the model."""
+        if self.name:  # nothing is written into a package or the cache of a hub
+            return Path(f"{self.name}{ending}")
+        return self.model.with_name(f"{self.model.stem}{ending}")
 
 
 def find_source(path: Path | None, *, best: bool = False) -> Source:
-    """Returns the model of a run's folder, of the newest run, or in a file.
+    """Returns the model of a run's folder, of the newest run, in a file or a preset.
 
     Raises:
         FileNotFoundError: If there is no run, no such file, or no model in the run.
@@ -38,6 +47,11 @@ def find_source(path: Path | None, *, best: bool = False) -> Source:
             )
         check_model_file(path)
         return Source(path, None)
+    if path is not None and not RunFolder(path).holds_run and not best:
+        preset = preset_folder(path)
+        if preset is not None:
+            check_preset(preset)
+            return Source(preset, None, path.name if is_named(path) else None)
     run = open_run(path)
     return Source(run.model(best=best), run)
 
@@ -164,7 +178,7 @@ def served_lines(export: ServedExport) -> list[str]:
 def _default_folder(source):
     if source.run is not None:
         return source.run.path / "saved_model"
-    return source.model.with_name(f"{source.model.stem}_saved_model")
+    return source.beside("_saved_model")
 
 
 def _answers(version, probes):

@@ -14,16 +14,17 @@ from topdb_tf.model import layers, normalization  # noqa: F401
 from topdb_tf.model.folding import folded
 from topdb_tf.model.keras_defaults import keras_defaults
 from topdb_tf.model.keras_files import load_keras_file
+from topdb_tf.model.preset_files import RECORD
 
 
 @keras_defaults("float32")
 def load_embedder(path: Path | str) -> keras.Model:
-    """Returns the model in a file that `fit` wrote, `embedder.keras` of a run.
+    """Returns the model in a file that `fit` wrote, or in a preset.
 
     Keras's global settings neither matter to the model nor are changed.
 
     Args:
-        path: The `.keras` file.
+        path: The `.keras` file, `embedder.keras` of a run, or the folder of a preset.
 
     Returns:
         `keras.Model` from RGB pixels, float32 in [0, 255] of shape
@@ -35,14 +36,14 @@ def load_embedder(path: Path | str) -> keras.Model:
             infinite.
     """
     path = Path(path)
-    if not path.is_file():
+    if (path / RECORD).is_file():
+        from topdb_tf.model.preset_network import load_preset_network
+
+        embedder = load_preset_network(path)
+    elif not path.is_file():
         raise FileNotFoundError(f"There is no model at {path}.")
-    try:
-        embedder = load_keras_file(path)
-    except ValueError as error:
-        raise ValueError(
-            f"{path} must be a .keras file that `topdb-tf fit` wrote. Received: {error}"
-        ) from error
+    else:
+        embedder = _in_keras_file(path)
     shape = getattr(embedder, "input_shape", None)
     if not (isinstance(shape, tuple) and len(shape) == 4 and shape[-1] == 3):
         raise ValueError(
@@ -58,6 +59,15 @@ def load_embedder(path: Path | str) -> keras.Model:
     # Keras's own rounds the pixels of NumPy arrays to `keras.config.floatx()` first.
     embedder.predict = keras_defaults()(embedder.predict)
     return embedder
+
+
+def _in_keras_file(path):
+    try:
+        return load_keras_file(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} must be a .keras file that `topdb-tf fit` wrote. Received: {error}"
+        ) from error
 
 
 def extract_embeddings(

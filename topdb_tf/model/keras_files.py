@@ -60,6 +60,33 @@ def load_keras_file(path: Path):
         raise ValueError(reason) from error
 
 
+def check_config_file(path: Path, weights: Path | None = None) -> None:
+    """Checks that a config asks for nothing that a `.keras` file may not ask for.
+
+    Args:
+        path: The JSON file.
+        weights: The HDF5 file of the weights that its layers need, if they need any.
+
+    Raises:
+        ValueError: If it does.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        _check_classes(config)
+        if weights is not None:
+            check_weights_file(weights)
+            with weights.open("rb") as file:
+                _check_size(config, _declared_in(file))
+    except Exception as error:  # each kind of damage has its own
+        if may_pass(error):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{path.parent} must be a preset that `topdb-tf publish` wrote, and only "
+            f"compute. Received: {path.name}, of which {reason}"
+        ) from error
+
+
 def check_weights_file(path: Path) -> None:
     """Checks that an HDF5 file holds its arrays itself, and no more than it can.
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from topdb_tf.embed.embed import Source
-from topdb_tf.embed.model_probes import check_same_model, keras_file, recorded_model
+from topdb_tf.embed.model_probes import check_same_model, recorded_model
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.identities import whole_numbers
-from topdb_tf.runs.folder import RunFolder, open_run
+from topdb_tf.runs.models import find_model, metric_of
 from topdb_tf.search import kinds
 from topdb_tf.search.changes import (
     add_entries,
@@ -52,7 +52,7 @@ def build_index(
             or does not fit.
     """
     check_free(out)
-    metric = metric or _metric_of(source.model)
+    metric = metric or metric_of(find_model(source.model))
     check_one_of("metric", metric, METRICS)
     kinds.check_kind(kind, parameters or {})
     items, model = items_of(places, source), None
@@ -160,14 +160,6 @@ def source_of_index(manifest: Manifest, source: Source) -> Source:
     if is_open and model is not None and model.path is not None:
         return replace(source, model=Path(model.path))
     return source
-
-
-def _metric_of(model):
-    """Returns the metric of the run of a model, or squared Euclidean."""
-    file = keras_file(model)
-    if file is None or not RunFolder(file.parent).holds_run:
-        return "sqeuclidean"
-    return open_run(file.parent).config.evaluation.metric
 
 
 def _overview_with(folder, items, num_replaced=None):

@@ -9,11 +9,12 @@ import numpy as np
 
 from topdb_tf.embed.embed import UNKNOWN, Embedding, Source
 from topdb_tf.embed.errors import Failure, failure_lines
-from topdb_tf.embed.model_probes import check_same_model, keras_file
+from topdb_tf.embed.model_probes import check_same_model
 from topdb_tf.evaluate.calibrate import read_calibration
 from topdb_tf.files import plain
 from topdb_tf.retrieval.identities import JUNK_PID, whole_numbers
 from topdb_tf.runs.folder import RunFolder, open_run
+from topdb_tf.runs.models import find_model
 from topdb_tf.search.build import source_of_index
 from topdb_tf.search.index import SearchIndex
 from topdb_tf.search.items import items_of
@@ -280,7 +281,7 @@ def rank_lists(queries: Sequence[Query]) -> list:
 
 def _threshold(manifest, model, rate):
     """Returns the threshold of a run's calibration, or `None` where there is none."""
-    path = keras_file(model)
+    path = find_model(model)
     folder = RunFolder(path.parent) if path is not None else None
     if folder is None or not folder.calibration.is_file():
         if rate is None:

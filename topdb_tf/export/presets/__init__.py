@@ -1,0 +1,1 @@
+"""Presets of KerasHub: made of a run, written, uploaded."""

@@ -1,0 +1,69 @@
+"""From the name of a model to what is loaded: a file, a preset, or that of a run."""
+
+from pathlib import Path
+
+from topdb_tf.files import check_model_file
+from topdb_tf.model.preset_files import (
+    WEIGHTS,
+    check_preset,
+    hub_address,
+    is_demo,
+    preset_folder,
+    read_record,
+)
+from topdb_tf.runs.folder import RunFolder, open_run
+
+
+def find_model(name: Path | str | None) -> Path | None:
+    """Returns what `topdb_tf.load_embedder` takes of a model by its name.
+
+    Args:
+        name: A `.keras` file, the folder of a run, or a preset: its folder, "demo", or
+            an address such as "hf://user/name", which is fetched.
+
+    Returns:
+        The file or the preset's folder; `None` if the name is of something else.
+
+    Raises:
+        FileNotFoundError: If the preset cannot be fetched.
+    """
+    if name is None or Path(name).is_file():
+        return name
+    run = RunFolder(Path(name))
+    return run.embedder if run.holds_run else preset_folder(name)
+
+
+def check_model(model: Path) -> None:
+    """Checks, before TensorFlow is loaded, what `find_model` gave.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no `.keras` file, or no whole preset of an embedder.
+    """
+    check_preset(model) if model.is_dir() else check_model_file(model)
+
+
+def is_named(name: Path | str) -> bool:
+    """Returns whether a model is no path: "demo", or an address."""
+    return hub_address(name) is not None or (
+        is_demo(name) and not Path(name).is_absolute()
+    )
+
+
+def model_name(name: Path | str) -> str:
+    """Returns the name of a model by which it is found from any folder."""
+    return hub_address(name) or str(name if is_named(name) else Path(name).resolve())
+
+
+def weights_of(model: Path) -> Path:
+    """Returns the file that tells what `find_model` gave from another model."""
+    return model / WEIGHTS if model.is_dir() else model
+
+
+def metric_of(model: Path | None) -> str:
+    """Returns the metric of the run that a model is of, or squared Euclidean."""
+    if model is not None and model.is_dir():
+        return read_record(model).metric
+    if model is None or not RunFolder(model.parent).holds_run:
+        return "sqeuclidean"
+    return open_run(model.parent).config.evaluation.metric
