@@ -120,6 +120,7 @@ def test_each_variant_is_told_from_its_keys(tmp_path, small, small_weights, vari
         "rank_1": None,
         "image_size": [32, 16],
         "embedding_dim": DIMS[variant],
+        "taken_off": [],
     }
     embedder = topdb_tf.load_embedder(out)
     np.testing.assert_array_equal(
@@ -154,6 +155,55 @@ def test_both_formats_of_pytorch_give_the_same_model(tmp_path, small, small_weig
         assert "rank-1      87.5%\n" in answer.stdout
         embeddings.append(embeddings_of(out))
     np.testing.assert_array_equal(*embeddings)
+
+
+WRAPPERS = [
+    (["net"], "module._orig_mod.", "net, module., _orig_mod."),
+    (["model", "state_dict"], "model.", "model, state_dict, model."),
+    ([], "module.", "module."),
+]
+
+
+@pytest.mark.parametrize(("nests", "start", "line"), WRAPPERS)
+def test_wrappers_are_taken_off_and_told(
+    tmp_path, small, small_weights, nests, start, line
+):
+    torch = pytest.importorskip("torch")
+    content = {
+        f"{start}{key}": torch.from_numpy(np.ascontiguousarray(value))
+        for key, value in small_weights["topdb"].items()
+    }
+    for name in reversed(nests):
+        content = {name: content, "optimizer": {}}
+    checkpoint, out = tmp_path / "wrapped.pth", tmp_path / "out.keras"
+    torch.save(content, checkpoint)
+    answer = convert_small(checkpoint, out)
+    assert f"taken off   {line}\n" in answer.stdout, answer.stderr
+    plain, plain_out = tmp_path / "plain.safetensors", tmp_path / "plain.keras"
+    write_safetensors(plain, small_weights["topdb"])
+    assert "taken off" not in convert_small(plain, plain_out).stdout
+    np.testing.assert_array_equal(embeddings_of(out), embeddings_of(plain_out))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_file_without_classifiers_embeds_the_same(
+    tmp_path, small, small_weights, variant
+):
+    weights = small_weights[variant]
+    files = {
+        "whole": weights,
+        "bare": {k: v for k, v in weights.items() if "classifier" not in k},
+    }
+    answers = {}
+    for name, content in files.items():
+        write_safetensors(tmp_path / f"{name}.safetensors", content)
+        answers[name] = convert_small(
+            tmp_path / f"{name}.safetensors", tmp_path / f"{name}.keras"
+        ).stdout
+    assert "identities  not in the file: no classifiers\n" in answers["bare"]
+    assert f"variant     {variant}\n" in answers["bare"]
+    whole, bare = (embeddings_of(tmp_path / f"{name}.keras") for name in files)
+    np.testing.assert_array_equal(whole, bare)
 
 
 def test_another_variant_than_asked_for_is_named(tmp_path, checkpoint):

@@ -260,6 +260,7 @@ def embedded_of(images, run, *overrides, **changes):
         images=images,
         origin=DataOrigin("synthetic", None, "synthetic"),
         is_own=True,
+        evaluation=run.config.evaluation,
     )
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tests.test_protocol import assert_same_scores, random_set
-from topdb_tf.retrieval.features import RetrievalSet, load_retrieval_set
+from topdb_tf.evaluate.feature_files import load_features
+from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.protocol import score
 
 
@@ -15,7 +16,7 @@ def test_a_file_scores_as_its_arrays(tmp_path):
         arrays = [array.astype(dtype) for array in retrieval_set[:2]]
         arrays = RetrievalSet(*arrays, *retrieval_set.identities)
         np.savez(tmp_path / "set.npz", extra=np.zeros(1), **arrays._asdict())
-        read = score(load_retrieval_set(tmp_path / "set.npz"))
+        read = score(load_features(tmp_path / "set.npz"))
         assert_same_scores(read.scores, score(arrays).scores)
 
 
@@ -47,18 +48,18 @@ def test_bad_files_are_refused(tmp_path, changes, message):
     arrays = {name: array for name, array in arrays.items() if array is not None}
     np.savez(tmp_path / "set.npz", **arrays)
     with pytest.raises(ValueError, match=message):
-        load_retrieval_set(tmp_path / "set.npz")
+        load_features(tmp_path / "set.npz")
 
 
 def test_other_files_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="none.npz.*datasets/README.md"):
-        load_retrieval_set(tmp_path / "none.npz")
+    with pytest.raises(FileNotFoundError, match="none.npz.*docs/coming-from.md"):
+        load_features(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("no archive")
     with pytest.raises(ValueError, match="text.npz must be an NPZ file"):
-        load_retrieval_set(tmp_path / "text.npz")
+        load_features(tmp_path / "text.npz")
     np.save(tmp_path / "array.npy", np.zeros(3))
-    with pytest.raises(ValueError, match="array.npy must be an NPZ file"):
-        load_retrieval_set(tmp_path / "array.npy")
+    with pytest.raises(ValueError, match="array.npy .*Missing: query_features"):
+        load_features(tmp_path / "array.npy")
 
 
 def npz_of(path, header, data=b"", **options):
@@ -74,11 +75,11 @@ def test_an_array_is_no_larger_than_its_data(tmp_path):
     header = {"shape": (10**12, 24), "fortran_order": False, "descr": "<f4"}
     path = npz_of(tmp_path / "shape.npz", header)
     with pytest.raises(ValueError, match=r"shape \(1000000000000, 24\), and has"):
-        load_retrieval_set(path)
+        load_features(path)
     packed = {"compression": zipfile.ZIP_DEFLATED}
     path = npz_of(tmp_path / "bomb.npz", header, bytes(200_000_000), **packed)
     with pytest.raises(ValueError, match="says to hold 200,000,128"):
-        load_retrieval_set(path)
+        load_features(path)
 
 
 @pytest.mark.parametrize("share", np.arange(10) / 10)
@@ -87,7 +88,7 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path, share):
     np.savez(path, **random_set()._asdict())
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(ValueError, match="set.npz must be an NPZ file, whole"):
-        load_retrieval_set(path)
+        load_features(path)
 
 
 def test_flipped_bits_are_refused_or_without_effect(tmp_path):
@@ -100,4 +101,4 @@ def test_flipped_bits_are_refused_or_without_effect(tmp_path):
             changed[place] ^= 1 << rng.integers(8)
         path.write_bytes(changed)
         with pytest.raises(ValueError, match=r"set\.npz"):
-            load_retrieval_set(path)
+            load_features(path)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tests.test_protocol import random_set
-from topdb_tf.retrieval.features import RetrievalSet, load_retrieval_set
+from topdb_tf.evaluate.feature_files import load_features
+from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.identities import Identities, whole_numbers
 from topdb_tf.retrieval.protocol import score
 from topdb_tf.search.changes import create_index
@@ -157,7 +158,7 @@ def test_a_file_of_mixed_types_scores_as_one_of_int64(tmp_path):
         [f"cam {i}".encode() for i in arrays["gallery_camids"]]
     )
     np.savez(tmp_path / "mixed.npz", **arrays)
-    scores = score(load_retrieval_set(tmp_path / "mixed.npz")).scores
+    scores = score(load_features(tmp_path / "mixed.npz")).scores
     assert scores.mean_ap == expected.mean_ap < 1
 
 

@@ -21,11 +21,11 @@ from topdb_tf.cli import main
 from topdb_tf.cli.options import new_run_dir, say
 from topdb_tf.data.decoding import decode_image
 from topdb_tf.data.image_files import list_images
+from topdb_tf.evaluate.feature_files import load_features
 from topdb_tf.files import os_error_text
 from topdb_tf.fit.histogram import color_histograms
 from topdb_tf.model.extraction import load_embedder
 from topdb_tf.progress import progress_bar
-from topdb_tf.retrieval.features import load_retrieval_set
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def write_image(path):
 
 
 READERS = [
-    (write_features, "a.npz", load_retrieval_set),
+    (write_features, "a.npz", load_features),
     (write_model, "a.keras", load_embedder),
     (write_image, "a.png", lambda path: color_histograms([path])),
     (write_image, "a.png", decode_image),

@@ -34,13 +34,13 @@ if TYPE_CHECKING:  # for editors and type checkers
     from topdb_tf.embed.embedder import Embedder
     from topdb_tf.evaluate.arrays import compare, rerank, score
     from topdb_tf.evaluate.evaluate import evaluate
+    from topdb_tf.evaluate.feature_files import load_features
     from topdb_tf.export.presets.embedder import TopDBImageEmbedder
     from topdb_tf.fit.recipe import fit
     from topdb_tf.model.backbones import register_backbone
     from topdb_tf.model.extraction import load_embedder
     from topdb_tf.model.layers import TopDropBlock, register_drop_block
     from topdb_tf.model.network import build_network, register_stream
-    from topdb_tf.retrieval.features import load_retrieval_set as load_features
     from topdb_tf.training.losses import register_loss
 
 _HOMES = {
@@ -50,7 +50,7 @@ _HOMES = {
     "build_network": "model.network",
     "compare": "evaluate.arrays",
     "load_embedder": "model.extraction",
-    "load_features": "retrieval.features:load_retrieval_set",
+    "load_features": "evaluate.feature_files",
     "register_backbone": "model.backbones",
     "register_dataset": "data.benchmarks",
     "register_drop_block": "model.layers",
@@ -66,8 +66,7 @@ def __getattr__(name):
         return import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home, _, inner = _HOMES[name].partition(":")
-    return getattr(import_module(f"{__name__}.{home}"), inner or name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def __dir__():

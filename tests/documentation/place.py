@@ -31,7 +31,8 @@ def make_place(folder, *, data_root, run, checkpoints):
         shutil.copytree(run, folder / name)
         _own_data(folder / name / "config.yaml", data)
     _images(folder, data / "synthetic")
-    _features(folder / "features.npz")
+    for name in ("features", "theirs"):
+        _features(folder / f"{name}.npz")
     for checkpoint in checkpoints.iterdir():
         (folder / checkpoint.name).symlink_to(checkpoint)
     no_models = shutil.ignore_patterns("models", "__pycache__")

@@ -10,6 +10,7 @@ from topdb_tf.cli.options import (
     DATA_ROOT,
     DATASET,
     IGNORE_CAMERAS,
+    METRIC,
     OVERRIDES,
     PATH,
     RERANK,
@@ -18,8 +19,11 @@ from topdb_tf.cli.options import (
     NumberRange,
     count_option,
     data_overrides,
+    evaluation_overrides,
     explained_os_errors,
+    features_in,
     note_on_demo,
+    read_features,
     say,
     say_settings,
     seed_option,
@@ -82,7 +86,7 @@ def evaluate(
 
 
 @click.command()
-@click.argument("file", type=PATH)
+@click.argument("files", nargs=-1, required=True, type=PATH)
 @click.option(
     "--metric",
     default="sqeuclidean",
@@ -125,25 +129,56 @@ def evaluate(
     help="Draw one gallery image a person this often, as in CUHK03's classic protocol.",
 )
 @click.option("--verify", is_flag=True, help="Add equal error rate and TPR at FPRs.")
+@click.option(
+    "--per-query",
+    type=PATH,
+    metavar="FILE.csv",
+    help="Write the scores of each query into this file.",
+)
+@click.option(
+    "--ci",
+    "with_intervals",
+    is_flag=True,
+    help="Add 95 % intervals over other test persons (bootstrap).",
+)
+@seed_option("Of --ci.")
 @AS_JSON
 def score(
-    file, rerank, rerank_input, k1, k2, lambda_value, memory_limit, as_json, **options
+    files,
+    rerank,
+    rerank_input,
+    k1,
+    k2,
+    lambda_value,
+    memory_limit,
+    with_intervals,
+    seed,
+    as_json,
+    **options,
 ):
-    """Scores the features in FILE.npz, from whatever program they come.
+    """Scores the features in FILES, from whatever program they come.
 
-    The arrays are query_features, gallery_features, query_pids, gallery_pids,
-    query_camids and gallery_camids.
+    A file (.npz, .pt, .pth, .safetensors, .mat), several or a folder, such as .npy,
+    which hold one set together: query_features, gallery_features, query_pids,
+    gallery_pids, query_camids and gallery_camids, or usual other names such as qf,
+    q_pids, query_label. No TensorFlow is needed.
 
     \b
-    topdb-tf score features.npz
-    topdb-tf score features.npz --metric cosine --rerank --json
+    topdb-tf score features.npz --per-query queries.csv --ci
+    topdb-tf score pytorch_result.mat --metric cosine --rerank --json
+    topdb-tf score query.pt gallery.pt
     """
     from topdb_tf.evaluate.score_file import score_file
     from topdb_tf.retrieval.reranking import Reranking
 
     reranking = Reranking(k1, k2, lambda_value, rerank_input) if rerank else None
     scores = score_file(
-        file, rerank=reranking, memory_limit=memory_limit << 20, **options
+        files,
+        rerank=reranking,
+        memory_limit=memory_limit << 20,
+        seed=seed if with_intervals else None,
+        say=say,
+        **options,
     )
     show(scores, lambda scores: scores.lines(), as_json)
 
@@ -173,7 +208,7 @@ class _TellsByStatus(click.Command):
 
 
 @click.command()
-@RUN
+@click.argument("run", required=False, type=PATH, metavar="[RUN|FEATURES]")
 @click.option(
     "--false-match-rate",
     "rates",
@@ -184,10 +219,7 @@ class _TellsByStatus(click.Command):
 )
 @DATASET
 @DATA_ROOT
-@click.option(
-    "--metric",
-    help="Of the distance: sqeuclidean, euclidean or cosine.  [default: the run's]",
-)
+@METRIC
 @BEST
 @click.option(
     "--ignore-cameras", is_flag=True, help="Count pairs by one camera as well."
@@ -198,6 +230,8 @@ class _TellsByStatus(click.Command):
 def calibrate(run, data_root, metric, ignore_cameras, overrides, as_json, **options):
     """Finds distance thresholds of RUN, or of the newest run, for `topdb-tf match`.
 
+    Those of FEATURES in a file are printed alone.
+
     The persons of query and gallery are drawn into two halves. Thresholds are found
     on the pairs of one half, and the rates that they really give are measured on the
     other. Other cameras and other people have other rates: calibrate on your own.
@@ -205,19 +239,25 @@ def calibrate(run, data_root, metric, ignore_cameras, overrides, as_json, **opti
     \b
     topdb-tf calibrate
     topdb-tf calibrate runs/market1501 --false-match-rate 1e-3 --false-match-rate 1e-4
+    topdb-tf calibrate features.npz --metric cosine --json
     """
-    from topdb_tf.evaluate.calibrate import calibrate as find_thresholds
-    from topdb_tf.evaluate.calibrate import calibration_lines
+    from topdb_tf.evaluate import calibrate as calibration
     from topdb_tf.runs.folder import open_run
 
+    needless = ("dataset", "data_root", "best", "overrides")
+    if run and features_in([run], *needless):
+        images = read_features(run, metric, ignore_cameras)
+        chosen = {name: options[name] for name in ("rates", "seed")}
+        result = calibration.calibrate_features(images, **chosen, say=say)
+        show(result, calibration.calibration_lines, as_json)
+        return
     overrides = [*data_overrides(None, data_root), *overrides]
-    overrides += [f"evaluation.metric={metric}"] if metric else []
-    overrides += ["evaluation.ignore_cameras=true"] * ignore_cameras
+    overrides += evaluation_overrides(metric, ignore_cameras)
     run = open_run(run, overrides, say=say)
     say_settings(run.config)
-    calibration = find_thresholds(run, say=say, **options)
+    result = calibration.calibrate(run, say=say, **options)
     say(f"thresholds are in {run.folder.calibration}")
-    show(calibration, calibration_lines, as_json)
+    show(result, calibration.calibration_lines, as_json)
 
 
 @click.command(cls=_TellsByStatus)

@@ -1,26 +1,28 @@
 """Commands that draw figures of a run: what it learned, finds and looks at."""
 
-from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import click
 
+from topdb_tf.cli.figure_output import (
+    draw_embedded,
+    draw_images,
+    draw_scored,
+    draw_trainings,
+)
 from topdb_tf.cli.options import (
     DATA_ROOT,
+    IGNORE_CAMERAS,
+    METRIC,
     PATH,
-    RUN,
     SHARE,
     count_option,
     data_options,
-    data_overrides,
     options_of,
     output_options,
     say,
     seed_option,
-    show,
 )
-from topdb_tf.files import plain, whole_file
 
 
 @click.group()
@@ -29,7 +31,10 @@ def figure():
 
 
 _RUNS = click.argument("runs", nargs=-1, type=PATH)
+_SOURCE = click.argument("run", required=False, type=PATH, metavar="[RUN|FEATURES]")
+_SOURCES = click.argument("runs", nargs=-1, type=PATH, metavar="[RUN|FEATURES]...")
 _SEED = seed_option("Of what is drawn.")
+_embedded_options = options_of(METRIC, IGNORE_CAMERAS, data_options, output_options)
 _IMAGES = options_of(
     click.argument("places", nargs=-1, type=PATH, metavar="[RUN] [IMAGES]..."),
     count_option(
@@ -81,7 +86,7 @@ def activations(places, **options):
     """
     from topdb_tf.figures.look import activations
 
-    _draw_images(activations, places, name="activations", **options)
+    draw_images(activations, places, name="activations", **options)
 
 
 @figure.command()
@@ -101,7 +106,7 @@ def masks(places, **options):
     """
     from topdb_tf.figures.masks import masks
 
-    _draw_images(masks, places, name="masks", **options)
+    draw_images(masks, places, name="masks", **options)
 
 
 @figure.command()
@@ -128,11 +133,11 @@ def epochs(places, **options):
     """
     from topdb_tf.figures.epochs import epochs
 
-    _draw_images(epochs, places, name="epochs", **options)
+    draw_images(epochs, places, name="epochs", **options)
 
 
 @figure.command()
-@RUN
+@_SOURCE
 @count_option("--lowest", metavar="N", least=0, help="Lowest AP.")
 @count_option("--highest", metavar="N", least=0, help="Highest AP.")
 @count_option(
@@ -154,8 +159,7 @@ def epochs(places, **options):
     help="Show images of the query's person and camera too, which are not ranked.",
 )
 @_SEED
-@data_options
-@output_options
+@_embedded_options
 def rankings(lowest, highest, wrong, pids, seed, **options):
     """Draws queries of RUN, or of the newest run, and what its model finds for them.
 
@@ -166,6 +170,7 @@ def rankings(lowest, highest, wrong, pids, seed, **options):
     topdb-tf figure rankings
     topdb-tf figure rankings runs/market1501 --wrong 5 --rerank --out wrong.pdf
     topdb-tf figure rankings runs/market1501 --pid 12 --pid 40 --top 5 --column
+    topdb-tf figure rankings features.npz
     """
     from topdb_tf.figures.rankings import QueryChoice, check_choice, rankings
 
@@ -173,17 +178,16 @@ def rankings(lowest, highest, wrong, pids, seed, **options):
         lowest = highest = 2
     choice = QueryChoice(lowest or 0, highest or 0, wrong or 0, pids, seed)
     check = partial(check_choice, choice=choice)
-    _draw_embedded(rankings, name="rankings", check=check, choice=choice, **options)
+    draw_embedded(rankings, name="rankings", check=check, choice=choice, **options)
 
 
 @figure.command()
-@_RUNS
+@_SOURCES
 @count_option(
     "--ranks", "max_rank", least=2, most=50, default=20, help="The last rank drawn."
 )
 @click.option("--rerank", is_flag=True, help="Add the re-ranked curves.")
-@data_options
-@output_options
+@_embedded_options
 def cmc(runs, **options):
     """Draws the CMC of RUNS, or of the newest run, beside the paper's rank-1.
 
@@ -194,10 +198,11 @@ def cmc(runs, **options):
     topdb-tf figure cmc
     topdb-tf figure cmc runs/paper runs/no_drop --out cmc.svg --out cmc.pdf
     topdb-tf figure cmc runs/NAME --ranks 50 --rerank
+    topdb-tf figure cmc features.npz theirs.pt --metric cosine
     """
     from topdb_tf.figures.run_curves import cmc
 
-    _draw_trainings(cmc, runs, name="cmc", say=say, **options)
+    draw_scored(cmc, runs, name="cmc", **options)
 
 
 @figure.command()
@@ -215,16 +220,15 @@ def training(runs, **options):
     """
     from topdb_tf.figures.run_curves import training
 
-    _draw_trainings(training, runs, name="training", **options)
+    draw_trainings(training, runs, name="training", **options)
 
 
 @figure.command()
-@RUN
+@_SOURCE
 @count_option(
     "--bins", "num_bins", least=2, most=1000, default=80, help="Of the histograms."
 )
-@data_options
-@output_options
+@_embedded_options
 def distances(**options):
     """Draws how far apart images of one person and of two are, by RUN's model.
 
@@ -233,6 +237,7 @@ def distances(**options):
     \b
     topdb-tf figure distances
     topdb-tf figure distances runs/market1501 --out distances.pdf --column
+    topdb-tf figure distances features.npz --metric cosine
     """
     from topdb_tf.figures.pair_distances import distances_of
 
@@ -242,11 +247,11 @@ def distances(**options):
             say(note)
         return view
 
-    _draw_embedded(draw, name="distances", **options)
+    draw_embedded(draw, name="distances", **options)
 
 
 @figure.command()
-@RUN
+@_SOURCE
 @click.option(
     "--score",
     type=click.Choice(["rank-1", "mAP"]),
@@ -254,8 +259,7 @@ def distances(**options):
     show_default=True,
     help="In the cells; --json prints both.",
 )
-@data_options
-@output_options
+@_embedded_options
 def cameras(score, **options):
     """Draws rank-1 or mAP by the cameras of the query and of the gallery.
 
@@ -264,15 +268,16 @@ def cameras(score, **options):
     \b
     topdb-tf figure cameras
     topdb-tf figure cameras runs/market1501 --score mAP --out cameras.svg
+    topdb-tf figure cameras features.npz
     """
     from topdb_tf.figures.camera_pairs import cameras_of, check_cameras
 
     name = "cameras" if score == "rank-1" else "cameras-mAP"
-    _draw_embedded(cameras_of, name=name, check=check_cameras, score=score, **options)
+    draw_embedded(cameras_of, name=name, check=check_cameras, score=score, **options)
 
 
 @figure.command("map")
-@RUN
+@_SOURCE
 @click.option(
     "--method",
     type=click.Choice(["tsne", "pca"]),
@@ -288,14 +293,14 @@ def cameras(score, **options):
     help="Persons with the most images, where none is named.",
 )
 @seed_option("Of t-SNE.")
-@data_options
-@output_options
+@_embedded_options
 def embedding_map(persons, num_pids, **options):
     """Draws the test images of some persons as points, as RUN's model places them.
 
     \b
     topdb-tf figure map
     topdb-tf figure map runs/market1501 --method pca --pid 12 --pid 40 --pid 77
+    topdb-tf figure map features.npz
     """
     from topdb_tf.figures.places import map_of, persons_of_map
 
@@ -304,76 +309,4 @@ def embedding_map(persons, num_pids, **options):
     def draw(embedded, **options):
         return map_of(embedded, choose(embedded.split), **options)
 
-    _draw_embedded(draw, name="map", check=choose, **options)
-
-
-def _draw_images(
-    draw: Callable, places, *, num, seed, data_root, dataset=None, **options
-) -> None:
-    """Draws images by a run, which is the first of the places if that is one."""
-    from topdb_tf.figures.images import ImageChoice
-    from topdb_tf.runs.folder import RunFolder, open_run
-
-    run = None
-    if places and RunFolder(places[0]).holds_run:
-        run, *places = places
-    choice = ImageChoice(tuple(places), dataset, num, seed)
-    run = open_run(run, data_overrides(None, data_root), say=say)
-    _write(draw, run, choice, folder=run.path, say=say, **options)
-
-
-def _draw_embedded(
-    draw: Callable, run, dataset, data_root, best, *, check=None, **options
-) -> None:
-    """Draws the test images of a run, embedded when the names of files are checked."""
-    from topdb_tf.evaluate.embedding import embed_run
-    from topdb_tf.runs.folder import open_run
-
-    run = open_run(run, data_overrides(None, data_root), say=say)
-
-    def draw_run(**options):
-        embedded = embed_run(run, dataset, best=best, check=check, say=say)
-        return draw(embedded, **options)
-
-    _write(draw_run, folder=run.path, **options)
-
-
-def _draw_trainings(
-    draw: Callable, runs: Sequence[Path], *, data_root: Path | None = None, **options
-) -> None:
-    """Opens trainings and draws a figure of them, with the options of its command."""
-    from topdb_tf.evaluate.trainings import trainings_of
-
-    trainings = trainings_of(runs, data_overrides(None, data_root))
-    folder = runs[0] if runs else trainings[0].runs[0].path
-    _write(draw, trainings, folder=folder, **options)
-
-
-def _write(
-    draw: Callable,
-    *arguments,
-    folder: Path,
-    name: str,
-    out: Sequence[Path],
-    column: bool,
-    as_json: bool,
-    **options,
-) -> None:
-    """Draws a figure, writes it whole, and shows its files, or all that is in it.
-
-    Without `out` it is written into the folder of the run. Names of files are checked
-    before anything is drawn.
-    """
-    from topdb_tf.drawing import style
-
-    for file in out:
-        style.check_format(file)
-    files = list(out) or [folder / "figures" / f"{name}.png"]
-    view = draw(*arguments, **options)
-    drawn = view.picture(style.COLUMN_WIDTH if column else style.PAGE_WIDTH)
-    for file in files:
-        file.parent.mkdir(exist_ok=True)
-        with whole_file(file) as partial:
-            style.save_figure(drawn, partial)
-    names = [str(file) for file in files]
-    show({**plain(view.facts), "files": names}, lambda _: names, as_json)
+    draw_embedded(draw, name="map", check=choose, **options)

@@ -8,10 +8,11 @@ import json
 import math
 import platform
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from topdb_tf import __version__
 from topdb_tf.files import os_error_text, plain, remove_empty, user_path
@@ -91,6 +92,13 @@ OVERRIDES = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     help="Another setting, such as train.epochs=1; may be repeated.",
+)
+
+
+METRIC = click.option(
+    "--metric",
+    help="Of the distance: sqeuclidean, euclidean or cosine.  [default: the run's; of "
+    "features sqeuclidean]",
 )
 
 
@@ -213,6 +221,49 @@ def data_overrides(dataset: str | None, data_root: Path | None) -> list[str]:
     return overrides
 
 
+def evaluation_overrides(metric: str | None, ignore_cameras: bool) -> list[str]:
+    """Returns `--metric` and `--ignore-cameras` as overrides of the settings."""
+    overrides = [f"evaluation.metric={metric}"] if metric else []
+    return overrides + ["evaluation.ignore_cameras=true"] * ignore_cameras
+
+
+def features_in(places: Sequence[Path], *needless: str) -> tuple[Path, ...]:
+    """Returns the places that are files of features and no runs.
+
+    Args:
+        places: What the command was given.
+        *needless: Parameters of the command that mean nothing where all are files.
+
+    Raises:
+        click.UsageError: If one of those was given.
+    """
+    from topdb_tf.evaluate.feature_files import holds_features
+
+    files = tuple(filter(holds_features, places))
+    context, given = click.get_current_context(), ParameterSource.COMMANDLINE
+    for parameter in context.command.params:
+        is_given = context.get_parameter_source(parameter.name) == given
+        if files and files == tuple(places) and parameter.name in needless and is_given:
+            raise click.UsageError(
+                f"{parameter.opts[0]} is for runs alone, and not for features in a "
+                f"file. Received: {files[0]}"
+            )
+    return files
+
+
+def read_features(file: Path, metric: str | None, ignore_cameras: bool):
+    """Returns the images of a file of features, and says what there is to say."""
+    from topdb_tf.evaluate.feature_files import embed_file
+    from topdb_tf.runs.settings import EvaluationConfig
+
+    chosen = {"metric": metric} if metric else {}
+    evaluation = EvaluationConfig(ignore_cameras=ignore_cameras, **chosen)
+    embedded = embed_file(file, evaluation)
+    for note in embedded.notes:
+        say(f"warning: {note}")
+    return embedded
+
+
 def new_run_dir(name: str) -> Path:
     """Makes the folder of a new run; it goes if the command leaves it empty."""
     path = folder_of_new_run(name)
@@ -258,7 +309,7 @@ output_options = options_of(
         multiple=True,
         metavar="FILE",
         help="File .png, .svg or .pdf; may be repeated.  [default: "
-        "RUN/figures/NAME.png]",
+        "RUN/figures/NAME.png; of features FILE-NAME.png]",
     ),
     click.option(
         "--column",

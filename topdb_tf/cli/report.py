@@ -3,19 +3,36 @@
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from topdb_tf.cli.options import (
     AS_JSON,
+    IGNORE_CAMERAS,
+    METRIC,
     PATH,
+    RERANK,
     RUN,
     count_option,
     data_options,
     data_overrides,
+    evaluation_overrides,
+    features_in,
     options_of,
     say,
     show,
+    show_record,
 )
 
+_OF_PAGES = (
+    "out",
+    "dataset",
+    "data_root",
+    "best",
+    "queries",
+    "top",
+    "no_images",
+    "opens",
+)
 _page_options = options_of(
     data_options,
     click.option(
@@ -61,7 +78,7 @@ def report(run, out, data_root, queries, top, no_images, opens, as_json, **measu
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=PATH)
+@click.argument("runs", nargs=-1, required=True, type=PATH, metavar="(RUN|FEATURES)...")
 @click.option(
     "--out",
     type=PATH,
@@ -69,29 +86,52 @@ def report(run, out, data_root, queries, top, no_images, opens, as_json, **measu
     show_default=True,
     help="The page.",
 )
+@METRIC
+@IGNORE_CAMERAS
 @_page_options
-def compare(runs, out, data_root, queries, top, no_images, opens, as_json, **measuring):
+def compare(
+    runs,
+    out,
+    metric,
+    ignore_cameras,
+    data_root,
+    queries,
+    top,
+    no_images,
+    opens,
+    as_json,
+    **measuring,
+):
     """Compares RUNS, the first with each of the others, in text and as one page.
 
     Runs of the same settings from different seeds are one training: mean ± deviation.
     Where the data set is the same, queries are compared one by one, and those that
-    differ most are shown with both ranked lists.
+    differ most are shown with both ranked lists. Of FEATURES in files the differences
+    are printed, with 95 % intervals over the test persons.
 
     \b
     topdb-tf compare runs/paper runs/no_drop
     topdb-tf compare runs/seeds-of-one runs/seeds-of-other --no-images --json
+    topdb-tf compare ours.npz theirs.npz --metric cosine
     """
+    if files := _features_alone(runs, *_OF_PAGES):
+        from topdb_tf.evaluate.arrays import compare_files
+
+        chosen = _scoring(metric, ignore_cameras, measuring["rerank"])
+        show_record(compare_files(files, **chosen), as_json)
+        return
     from topdb_tf.report.compare import compare_lines, write_comparison
     from topdb_tf.report.page import Contents
 
     contents = Contents(queries, top, images=not no_images)
     overrides = data_overrides(None, data_root)
+    overrides += evaluation_overrides(metric, ignore_cameras)
     result = write_comparison(runs, out, contents, overrides=overrides, **measuring)
     _finish(result, compare_lines, opens, as_json)
 
 
 @click.command()
-@click.argument("runs", nargs=-1, type=PATH)
+@click.argument("runs", nargs=-1, type=PATH, metavar="[RUN|FEATURES]...")
 @click.option(
     "--format",
     "form",
@@ -100,26 +140,63 @@ def compare(runs, out, data_root, queries, top, no_images, opens, as_json, **mea
     show_default=True,
     help="Of the tables; latex needs the package booktabs.",
 )
+@METRIC
+@IGNORE_CAMERAS
+@RERANK
 @AS_JSON
-def table(runs, form, as_json):
+def table(runs, form, metric, ignore_cameras, rerank, as_json):
     """Prints the paper's tables from RUNS, beside the published figures.
 
     RUNS are folders of runs, of seeds, or of folders of them; by default `runs`. Runs
-    that differ in the seed and the data set alone make one row.
+    that differ in the seed and the data set alone make one row. FEATURES in files are
+    scored, by --metric, --ignore-cameras and --rerank, and make a row each.
 
     \b
     topdb-tf table
     topdb-tf table runs/market1501 runs/cuhk03 --format latex
+    topdb-tf table ours.npz theirs.npz --rerank
     """
     from topdb_tf.evaluate.table import paper_tables
     from topdb_tf.evaluate.table_formats import table_lines
 
+    is_csv = form == "csv"
+    if files := _features_alone(runs):
+        from topdb_tf.evaluate.arrays import scores_of_files
+
+        result = scores_of_files(files, **_scoring(metric, ignore_cameras, rerank))
+        show(result, lambda table: table.lines(form), as_json, is_exact=is_csv)
+        return
+    if metric or ignore_cameras or rerank:
+        raise click.UsageError(
+            "--metric, --ignore-cameras and --rerank are for features in files; runs "
+            "are shown as `topdb-tf evaluate` scored them."
+        )
     result = paper_tables(runs or (Path("runs"),))
     if form == "csv" and not as_json:
         for note in result.notes:
             say(f"Note: {note}")
-    is_csv = form == "csv"
     show(result, lambda result: table_lines(result, form), as_json, is_exact=is_csv)
+
+
+def _features_alone(places, *needless) -> tuple[Path, ...]:
+    """Returns the files of features, if the places are such; none if they are runs."""
+    files = features_in(places, *needless)
+    if files and files != places:
+        others = [str(place) for place in places if place not in files]
+        raise click.UsageError(
+            "Name either runs or files of features. A run keeps those of its test "
+            f"images in features-DATASET.npz. Received: {files[0]} beside {others[0]}"
+        )
+    return files
+
+
+def _scoring(metric, ignore_cameras, rerank):
+    """Returns how features are scored; they are re-ranked where that is asked for."""
+    context = click.get_current_context()
+    is_default = context.get_parameter_source("rerank") == ParameterSource.DEFAULT
+    chosen = {"metric": metric} if metric else {}
+    rerank = rerank and not is_default
+    return {**chosen, "ignore_cameras": ignore_cameras, "rerank": rerank}
 
 
 def _finish(result, lines_of, opens, as_json):

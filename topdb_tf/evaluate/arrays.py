@@ -1,18 +1,24 @@
 """Scores of features from any program, given as arrays or lists."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from math import isinf
 from os import PathLike
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from topdb_tf.evaluate.feature_files import embed_file
 from topdb_tf.evaluate.scores import Scores
-from topdb_tf.files import user_path
-from topdb_tf.retrieval.features import RetrievalSet, load_retrieval_set
+from topdb_tf.evaluate.table_formats import NamedScores, ScoreTable, score_table
+from topdb_tf.files import plain
+from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.pairs.paired import PairedDifference, paired_difference
 from topdb_tf.retrieval.protocol import distance_blocks, ranked_distances
 from topdb_tf.retrieval.protocol import score as score_set
 from topdb_tf.retrieval.reranking import Reranking
+from topdb_tf.runs.settings import EvaluationConfig
 from topdb_tf.texts import counted, signed
 
 
@@ -137,9 +143,24 @@ class Comparison(NamedTuple):
     def __repr__(self):
         return "\n".join(self.lines())
 
-    def lines(self) -> list[str]:
-        """Returns the comparison for people."""
-        lines = [f"first:  {self.first!r}", f"second: {self.second!r}"]
+    def to_dict(self) -> dict:
+        """Returns what belongs in JSON; scores are shares in [0, 1]."""
+        differences = plain(self.differences)
+        for found in differences.values():  # of one person alone they are infinite
+            found |= {end: None for end in ("low", "high") if isinf(found[end])}
+        return {
+            "first": self.first.to_dict(),
+            "second": self.second.to_dict(),
+            "differences": differences,
+        }
+
+    def lines(self, names: Sequence[str] = ("first", "second")) -> list[str]:
+        """Returns the comparison for people, the two by their names."""
+        width = max(map(len, names)) + 1
+        lines = [
+            f"{name + ':':{width}} {scores!r}"
+            for name, scores in zip(names, self[:2], strict=True)
+        ]
         for name, found in self.differences.items():
             ends = f"{signed(found.low)} to {signed(found.high)}"
             lines.append(
@@ -175,31 +196,86 @@ def compare(
         >>> topdb_tf.compare(before, after).differences["mAP"].mean
         0.5
     """
-    scores = [_scores(ranking, options) for ranking in (first, second)]
-    one, other = (each.plain for each in scores)
-    differing = one.protocol.differences(other.protocol)
+    return _compared(*(_scored(ranking, options) for ranking in (first, second)))
+
+
+@dataclass(frozen=True)
+class FileComparisons:
+    """The features in a first file, compared with those in each of some others."""
+
+    files: Sequence[Path]
+    comparisons: Sequence[Comparison]
+
+    def lines(self) -> list[str]:
+        """Returns the comparisons for people."""
+        lines = []
+        for file, comparison in zip(self.files[1:], self.comparisons, strict=True):
+            lines += ["", *comparison.lines((str(self.files[0]), str(file)))]
+        return lines[1:]
+
+
+def compare_files(files: Sequence[Path], **options) -> FileComparisons:
+    """Compares the features in a first file with those in each of the others.
+
+    Args:
+        files: At least two, each as `load_features` reads it.
+        **options: Of `score`.
+
+    Raises:
+        FileNotFoundError: If a file does not exist.
+        ValueError: If there is one file only, or as `compare`.
+    """
+    if len(files) < 2:
+        raise ValueError(
+            f"There must be two files of features to compare. Received: {len(files)}"
+        )
+    first, *others = (_scored(file, options) for file in files)
+    return FileComparisons(files, [_compared(first, other) for other in others])
+
+
+def scores_of_files(files: Sequence[Path], **options) -> ScoreTable:
+    """Returns the scores of the features in some files as a table.
+
+    Args:
+        files: Each as `load_features` reads it.
+        **options: Of `score`.
+
+    Raises:
+        FileNotFoundError: If a file does not exist.
+        ValueError: If features cannot be scored.
+    """
+    rows = [NamedScores(str(file), _scored(file, options).scores) for file in files]
+    return score_table(rows)
+
+
+_GRAIN = 16
+
+
+class _Scored(NamedTuple):
+    """Scores, and the names of the images where a file has them."""
+
+    scores: Scores
+    names: list[str] | None = None
+
+
+def _compared(first: _Scored, second: _Scored) -> Comparison:
+    before, after = (dict(one.scores.query_scores()) for one in (first, second))
+    protocols = [one.scores.plain.protocol for one in (first, second)]
+    differing = protocols[0].differences(protocols[1])
+    if first.names and second.names and first.names != second.names:
+        differing.append("names of the images")
     if differing:
         raise ValueError(
             "Two rankings are compared on the same images, in the same order, and by "
             f"the same protocol. They differ in: {', '.join(differing)}"
         )
-    pids = scores[0].identities.query_pids
-    before, after = one.scores.queries, other.scores.queries
+    pids = first.scores.identities.query_pids
     differences = {
-        name: paired_difference(of(before), of(after), pids)
-        for name, of in _OF_QUERIES.items()
+        name: paired_difference(before[name], after[name], pids)
+        for name in before
+        if name in after
     }
-    return Comparison(*scores, differences)
-
-
-_GRAIN = 16
-_OF_QUERIES = {
-    "mAP": lambda queries: queries.average_precision,
-    "rank-1": lambda queries: np.where(
-        queries.first_match_rank > 0, queries.first_match_rank == 1, np.nan
-    ),
-    "mINP": lambda queries: queries.inverse_negative_penalty,
-}
+    return Comparison(first.scores, second.scores, differences)
 
 
 def _features(features):
@@ -212,14 +288,14 @@ def _features(features):
     return array if hasattr(features, "dtype") else array.astype(np.float32)
 
 
-def _scores(ranking, options):
-    if isinstance(ranking, str | PathLike):
-        ranking = load_retrieval_set(user_path(ranking))
-    if not isinstance(ranking, Scores):
-        return score(*ranking, **options)
-    if ranking.plain.scores.queries is None or ranking.identities is None:
-        raise ValueError(
-            "Scores that were read from a file have none of single queries. Score the "
-            "run or its features again."
-        )
-    return ranking
+def _scored(ranking, options) -> _Scored:
+    if isinstance(ranking, Scores):
+        return _Scored(ranking)
+    if isinstance(ranking, RetrievalSet):
+        return _Scored(score(*ranking, **options))
+    names = {field.name for field in fields(EvaluationConfig)} - {"rerank"}
+    evaluation = {name: options[name] for name in names & options.keys()}
+    embedded = embed_file(ranking, EvaluationConfig(**evaluation))
+    paths = [record.path.name for record in embedded.split.records]
+    scores = score(*embedded.images, **options)
+    return _Scored(scores, paths if embedded.has_paths else None)

@@ -178,34 +178,63 @@ def calibrate(
 
     start = time.perf_counter()
     embedded = embed_run(run, dataset, best=best, check=check, say=say)
-    embedding_seconds = time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    calibration = _calibration(embedded, rates, seed, seconds)
+    text = json.dumps(calibration.to_dict(), indent=2) + "\n"
+    write_whole(run.folder.calibration, text)
+    return calibration
+
+
+def calibrate_features(
+    embedded: Embedded,
+    *,
+    rates: Sequence[float] = (),
+    seed: int = 1,
+    say: Say = silent,
+) -> ModelCalibration:
+    """Returns thresholds for the features of a file; writes nothing.
+
+    Args:
+        embedded: The images, as `embed_file` reads them.
+        rates: As for `calibrate`.
+        seed: Seed of the two halves of the persons.
+        say: Function that shows a line to the user.
+
+    Raises:
+        ValueError: If the rates cannot be measured on so few pairs.
+    """
+    check_rates(rates or (_USUAL_RATE,))
+    ignore_cameras = embedded.evaluation.ignore_cameras
+    rates = _stated_rates(embedded.split, tuple(rates), ignore_cameras, seed, say)
+    return _calibration(embedded, rates, seed, 0.0)
+
+
+def _calibration(embedded, rates, seed, embedding_seconds) -> ModelCalibration:
+    metric = embedded.evaluation.metric
     images, ignore_cameras = _judged_set(embedded)
     start = time.perf_counter()
     with progress_bar("judging pairs") as progress:
         pairs = calibration_of(
             images,
             rates=rates,
-            metric=evaluation.metric,
+            metric=metric,
             ignore_cameras=ignore_cameras,
             seed=seed,
             progress=progress,
         )
-    calibration = ModelCalibration(
+    return ModelCalibration(
         model=embedded.model.name,
         model_sha256=embedded.model_sha256,
         origin=embedded.origin,
         ignore_cameras=ignore_cameras,
         seed=seed,
-        metric=evaluation.metric,
+        metric=metric,
         pairs=pairs,
         embedding_seconds=embedding_seconds,
         judging_seconds=time.perf_counter() - start,
         date=_now(),
         camera_names={str(n): t for n, t in embedded.split.camera_names.items()},
     )
-    text = json.dumps(calibration.to_dict(), indent=2) + "\n"
-    write_whole(run.folder.calibration, text)
-    return calibration
 
 
 def read_calibration(run: Run) -> ModelCalibration:
@@ -272,12 +301,11 @@ def calibration_lines(calibration: ModelCalibration) -> list[str]:
         lines.append(f"{pairs.num_left_out:,} images of nobody known were left out")
     for place, point in enumerate(pairs.operating_points):
         lines += _point_lines(calibration, point, place)
-    return [
-        *lines,
-        f"intervals hold the true value in {pairs.confidence:.0%} of cases; "
-        f"embedded in {duration_text(calibration.embedding_seconds)}, judged in "
-        f"{duration_text(calibration.judging_seconds)}",
-    ]
+    took = f"judged in {duration_text(calibration.judging_seconds)}"
+    if calibration.embedding_seconds:
+        took = f"embedded in {duration_text(calibration.embedding_seconds)}, {took}"
+    share = f"{pairs.confidence:.0%}"
+    return [*lines, f"intervals hold the true value in {share} of cases; {took}"]
 
 
 def share_text(share: Share) -> str:
@@ -324,7 +352,7 @@ def _judged_images(split: Split, ignore_cameras: bool):
 def _judged_set(embedded: Embedded) -> tuple[RetrievalSet, bool]:
     """Returns what is judged, with the cameras of the data set, and the camera rule."""
     is_judged, identities, ignore_cameras = _judged_images(
-        embedded.split, embedded.run.config.evaluation.ignore_cameras
+        embedded.split, embedded.evaluation.ignore_cameras
     )
     features = embedded.images.gallery_features[is_judged]
     images = RetrievalSet(embedded.images.query_features, features, *identities)

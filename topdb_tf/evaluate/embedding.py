@@ -26,7 +26,7 @@ from topdb_tf.runs.data import (
 )
 from topdb_tf.runs.folder import Run
 from topdb_tf.runs.machine import load_tensorflow
-from topdb_tf.runs.settings import Config
+from topdb_tf.runs.settings import Config, EvaluationConfig
 from topdb_tf.texts import Say, silent
 from topdb_tf.training.distribution import Distribution, sum_of_workers
 
@@ -36,31 +36,37 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
 
 @dataclass(frozen=True)
 class Embedded:
-    """The test images of a data set, embedded by a run's model.
+    """The test images of a data set, embedded by a run's model or by other programs.
 
     Args:
-        run: The run.
-        model: File of the model.
+        run: The run; `None` where the features are from a file.
+        model: File of the model, or of the features.
         model_sha256: Sum of that file.
         split: The data set.
         images: Features and identities. Where no cameras are known their camids are
             negative, one an image.
         origin: What was tested on and trained on, by name.
         is_own: Whether it is the data set that the run was trained on.
+        evaluation: Settings that they are ranked by.
         notes: What the user was told of how the images were read.
+        has_paths: Whether the files of the images are known.
     """
 
-    run: Run
+    run: Run | None
     model: Path
     model_sha256: str
     split: Split
     images: RetrievalSet
     origin: DataOrigin
     is_own: bool
+    evaluation: EvaluationConfig
     notes: tuple[str, ...] = ()
+    has_paths: bool = True
 
     def to_dict(self) -> dict:
         """Returns what the JSON of figures says of whose images they show."""
+        if self.run is None:
+            return {"features": str(self.model)}
         run = {"run": str(self.run.path), "model": self.model.name}
         return run | self.origin.to_dict()
 
@@ -125,6 +131,7 @@ def embed_run(
         ),
         origin=origin_of(dataset, run.saved.data.dataset),
         is_own=is_trained_on,
+        evaluation=run.config.evaluation,
         notes=tuple(notes),
     )
 
@@ -198,9 +205,6 @@ def retrieval_set_of(
 ) -> RetrievalSet:
     """Returns what is scored.
 
-    Where no cameras are known, or where they are ignored and a query is in the gallery
-    as well, images are numbered instead, so that none is its own match.
-
     Args:
         features: Features of the queries and then of the gallery, shape
             `(num_images, dim)`.
@@ -208,11 +212,7 @@ def retrieval_set_of(
         ignore_cameras: Whether matches by the query's own camera count.
     """
     query, gallery = split.query, split.gallery
-    paths = [record.path for record in query + gallery]
-    camids = camids_of(query + gallery)
-    is_twice = not {*paths[: len(query)]}.isdisjoint(paths[len(query) :])
-    if not split.has_cameras or (ignore_cameras and is_twice):
-        camids = image_numbers(paths)
+    camids = scored_camids(split, ignore_cameras=ignore_cameras)
     return RetrievalSet(
         query_features=features[: len(query)],
         gallery_features=features[len(query) :],
@@ -221,6 +221,20 @@ def retrieval_set_of(
         query_camids=camids[: len(query)],
         gallery_camids=camids[len(query) :],
     )
+
+
+def scored_camids(split: Split, *, ignore_cameras: bool) -> np.ndarray:
+    """Returns the cameras of the queries and then of the gallery, as they are scored.
+
+    Where no cameras are known, or where they are ignored and a query is in the gallery
+    as well, images are numbered instead, so that none is its own match.
+    """
+    query, gallery = split.query, split.gallery
+    paths = [record.path for record in query + gallery]
+    is_twice = not {*paths[: len(query)]}.isdisjoint(paths[len(query) :])
+    if not split.has_cameras or (ignore_cameras and is_twice):
+        return image_numbers(paths)
+    return camids_of(query + gallery)
 
 
 def features_file(run: Run, dataset: str, *, best: bool = False) -> Path:

@@ -14,7 +14,7 @@ from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.protocol import Reranking, RetrievalResult
 from topdb_tf.retrieval.rank_lists import RankLists, ranked_lists
 from topdb_tf.runs.folder import Run
-from topdb_tf.runs.settings import Config
+from topdb_tf.runs.settings import Config, EvaluationConfig
 
 
 class Ranking(NamedTuple):
@@ -139,17 +139,17 @@ def measure(
 
 def list_set(
     images: RetrievalSet,
-    config: Config,
+    evaluation: EvaluationConfig,
     *,
     k: int,
     rerank: bool = False,
     with_junk: bool = False,
 ) -> RankLists:
-    """Returns the first images of every ranking under the settings of a run.
+    """Returns the first images of every ranking by some settings.
 
     Args:
         images: Features and identities.
-        config: Settings of the run.
+        evaluation: Metric and cameras.
         k: Number of images in a list.
         rerank: Whether the distances are re-ranked.
         with_junk: Whether images of the query's person by the query's own camera are
@@ -159,10 +159,10 @@ def list_set(
     with progress_bar(title) as progress:
         return ranked_lists(
             images,
-            metric=config.evaluation.metric,
+            metric=evaluation.metric,
             k=k,
             rerank=Reranking() if rerank else None,
-            ignore_cameras=config.evaluation.ignore_cameras,
+            ignore_cameras=evaluation.ignore_cameras,
             with_junk=with_junk,
             progress=progress,
         )
@@ -172,7 +172,7 @@ def _ranking(name, images, config, top):
     again = name == "re-ranked"
     result = score_set(images, config, rerank=again)
     k = top + _most_junk(images, config.evaluation.ignore_cameras)
-    lists = list_set(images, config, k=k, rerank=again, with_junk=True)
+    lists = list_set(images, config.evaluation, k=k, rerank=again, with_junk=True)
     return Ranking(name, result, lists)
 
 

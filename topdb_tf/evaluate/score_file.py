@@ -1,14 +1,19 @@
 """Scoring the features in a file, from whatever program they come."""
 
+import csv
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from topdb_tf.evaluate.embedding import Embedded
+from topdb_tf.evaluate.feature_files import embed_file
 from topdb_tf.evaluate.scores import Scores, score_lines
-from topdb_tf.files import plain
+from topdb_tf.files import check_new_file, plain, whole_file
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.expansion import expand_features
-from topdb_tf.retrieval.features import RetrievalSet, load_retrieval_set
+from topdb_tf.retrieval.features import RetrievalSet
+from topdb_tf.retrieval.pairs.intervals import Share
 from topdb_tf.retrieval.pairs.verification import (
     equal_error_rate,
     roc_curve,
@@ -18,6 +23,8 @@ from topdb_tf.retrieval.pairs.verification import (
 from topdb_tf.retrieval.protocol import MEMORY_LIMIT, score
 from topdb_tf.retrieval.reranking import Reranking
 from topdb_tf.retrieval.single_shot import SingleShot
+from topdb_tf.runs.settings import EvaluationConfig
+from topdb_tf.texts import Say, percent, silent
 
 _FALSE_POSITIVE_RATES = (0.01, 0.001, 0.0001)
 
@@ -59,15 +66,25 @@ class FileScores:
         scores: The scores.
         load_seconds: Seconds in which the file was read.
         verification: How well pairs are told apart, if that was asked for.
+        intervals: The main scores with their intervals over other test persons, if
+            those were asked for, by name.
     """
 
     scores: Scores
     load_seconds: float
     verification: Verification | None = None
+    intervals: Mapping[str, Share] | None = None
 
     def lines(self) -> list[str]:
         """Returns the scores for people."""
         lines = score_lines(self.scores)
+        if self.intervals is not None:
+            texts = [
+                f"{name} {percent(share.value)}% ({percent(share.low)} to "
+                f"{percent(share.high)})"
+                for name, share in self.intervals.items()
+            ]
+            lines.append(f"95 % intervals over test persons: {', '.join(texts)}")
         return [*lines, *([str(self.verification)] if self.verification else [])]
 
     def to_dict(self) -> dict:
@@ -76,11 +93,13 @@ class FileScores:
         record["protocol"].setdefault("query_expansion", None)
         if self.verification is not None:
             record["verification"] = plain(self.verification)
+        if self.intervals is not None:
+            record["intervals"] = plain(self.intervals)
         return record
 
 
 def score_file(
-    path: Path,
+    path: Path | Sequence[Path],
     *,
     metric: str,
     rerank: Reranking | None = None,
@@ -89,12 +108,15 @@ def score_file(
     verify: bool = False,
     ignore_cameras: bool = False,
     memory_limit: int = MEMORY_LIMIT,
+    per_query: Path | None = None,
+    seed: int | None = None,
+    say: Say = silent,
 ) -> FileScores:
-    """Scores the features of an NPZ file.
+    """Scores the features of a file.
 
     Args:
-        path: File with the arrays of `topdb_tf.retrieval.features.RetrievalSet`, such
-            as the one that a run keeps of its test images.
+        path: File, folder or files as `load_features` reads them, such as the file
+            that a run keeps of its test images.
         metric: One of `topdb_tf.retrieval.distances.METRICS`.
         rerank: Parameters of the re-ranking, or `None` for none.
         expand: Number of neighbours whose features are averaged first, or `None`.
@@ -102,21 +124,23 @@ def score_file(
         verify: Whether pairs are judged as well, by the plain distances.
         ignore_cameras: Whether matches by the query's own camera count as well.
         memory_limit: Bytes that may be taken above the features.
+        per_query: CSV file to write, with the scores of each query.
+        seed: Seed of the intervals over test persons, or `None` for none.
+        say: Function that shows a line to the user.
 
     Raises:
+        FileExistsError: If the file to write is there already.
         FileNotFoundError: If there is no such file.
         ValueError: If the arrays cannot be scored, or a parameter is out of range.
     """
+    _check_wishes(per_query, seed, single_shot)
+    evaluation = EvaluationConfig(metric=metric, ignore_cameras=ignore_cameras)
     start = time.perf_counter()
-    images = load_retrieval_set(path)
+    embedded = embed_file(path, evaluation)
+    for note in embedded.notes:
+        say(f"warning: {note}")
     load_seconds = time.perf_counter() - start
-    if expand is not None:
-        query_features, gallery_features = expand_features(
-            images.query_features, images.gallery_features, k=expand, metric=metric
-        )
-        images = images._replace(
-            query_features=query_features, gallery_features=gallery_features
-        )
+    images = _expanded(embedded.images, expand, metric)
     with progress_bar("scoring") as progress:
         result = score(
             images,
@@ -129,7 +153,54 @@ def score_file(
         )
     result = result._replace(protocol=replace(result.protocol, query_expansion=expand))
     verification = _verified(images, metric, ignore_cameras) if verify else None
-    return FileScores(Scores(result), load_seconds, verification)
+    scores = Scores(result, identities=images.identities)
+    if per_query is not None:
+        write_per_query(per_query, scores, embedded)
+    intervals = None if seed is None else scores.intervals(seed=seed)
+    return FileScores(scores, load_seconds, verification, intervals)
+
+
+def _expanded(images: RetrievalSet, k: int | None, metric: str) -> RetrievalSet:
+    if k is None:
+        return images
+    features = images.query_features, images.gallery_features
+    features = expand_features(*features, k=k, metric=metric)
+    return RetrievalSet._make((*features, *images.identities))
+
+
+def _check_wishes(per_query, seed, single_shot):
+    if per_query is not None:
+        check_new_file(per_query, suffix=".csv")
+    if single_shot is not None and (per_query is not None or seed is not None):
+        raise ValueError(
+            "Galleries that are drawn have no scores of single queries: --single-shot "
+            "excludes --per-query and --ci."
+        )
+
+
+def write_per_query(file: Path, scores: Scores, embedded: Embedded) -> None:
+    """Writes the scores of each query as CSV, a row each, in the order of the queries.
+
+    A row begins with the place of the query, from 0, the file of the image where that
+    is known, and person and camera as their owner calls them. What is not known, and
+    precision where there is no match, is empty.
+
+    Args:
+        file: The file to write.
+        scores: Scores that were computed just now.
+        embedded: The images that were scored.
+    """
+    table, split = scores.per_query(), embedded.split
+    names = table.dtype.names[2:]
+    paths = ["path"] if embedded.has_paths else []
+    lines = [["query", *paths, "pid", "camid", *names]]
+    for place, (record, row) in enumerate(zip(split.query, table, strict=True)):
+        path = [record.path] if embedded.has_paths else []
+        camera = split.camera_name(record.camid) if record.camid >= 0 else ""
+        values = ["" if value != value else value for value in row.tolist()[2:]]
+        lines.append([place, *path, split.pid_name(record.pid), camera, *values])
+    with whole_file(file) as partial, partial.open("w", newline="") as opened:
+        csv.writer(opened, lineterminator="\n").writerows(lines)
 
 
 def _verified(images: RetrievalSet, metric: str, ignore_cameras: bool) -> Verification:

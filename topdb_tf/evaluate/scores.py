@@ -17,6 +17,7 @@ from topdb_tf.json_files import read_json, record_of
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.identities import Identities
+from topdb_tf.retrieval.pairs.intervals import Share, means_over_persons
 from topdb_tf.retrieval.protocol import Reranking, RetrievalResult, score
 from topdb_tf.runs.data import DataOrigin, is_own, origin_of
 from topdb_tf.runs.folder import Run
@@ -65,6 +66,17 @@ METRICS = (
 )
 """Every score that is shown. Printout, table, report and comparison go through it."""
 PAPER_METRICS = tuple(metric for metric in METRICS if metric.in_paper)
+QUERY_METRICS = (
+    ("mAP", lambda queries: queries.average_precision),
+    (
+        "rank-1",
+        lambda queries: np.where(
+            queries.first_match_rank > 0, queries.first_match_rank == 1, np.nan
+        ),
+    ),
+    ("mINP", lambda queries: queries.inverse_negative_penalty),
+)
+"""The scores that single queries have, with the function that returns them of all."""
 
 
 def metrics_of(result: RetrievalResult) -> list[tuple[str, float]]:
@@ -135,11 +147,7 @@ class Scores:
         Raises:
             ValueError: If the scores were read from a file, or the gallery was drawn.
         """
-        if self.identities is None or self.plain.protocol.single_shot is not None:
-            raise ValueError(
-                "Scores of single queries are there where they were computed just now, "
-                "and the whole gallery was ranked."
-            )
+        self._check_queries()
         columns = {
             "pid": self.identities.query_pids,
             "camid": self.identities.query_camids,
@@ -155,6 +163,50 @@ class Scores:
         for name, column in columns.items():
             table[name] = column
         return table
+
+    def query_scores(self) -> list[tuple[str, np.ndarray]]:
+        """Returns mAP, rank-1 and mINP of each query by name, NaN without a match.
+
+        Those of the re-ranking have `re-ranked` before the name.
+
+        Raises:
+            ValueError: As `per_query`.
+        """
+        self._check_queries()
+        return [
+            (name if kind == "plain" else f"{kind} {name}", of(result.scores.queries))
+            for kind, result in self.results
+            for name, of in QUERY_METRICS
+        ]
+
+    def intervals(self, *, num_draws: int = 2000, seed: int = 1) -> Mapping[str, Share]:
+        """Returns mAP, rank-1 and mINP with their 95 % intervals, by name.
+
+        They tell how the scores would vary with other test persons, who are drawn with
+        replacement; see `topdb_tf.retrieval.pairs.intervals.means_over_persons`. They
+        know nothing of other seeds of a training.
+
+        Args:
+            num_draws: How often the persons are drawn.
+            seed: Seed of the draws.
+
+        Raises:
+            ValueError: As `per_query`.
+        """
+        names, columns = zip(*self.query_scores(), strict=True)
+        is_valid = ~np.isnan(columns[0])
+        scores = np.column_stack(columns)[is_valid]
+        pids = self.identities.query_pids[is_valid]
+        shares = means_over_persons(scores, pids, num_draws=num_draws, seed=seed)
+        return dict(zip(names, shares, strict=True))
+
+    def _check_queries(self):
+        is_drawn = self.plain.protocol.single_shot is not None
+        if self.identities is None or self.plain.scores.queries is None or is_drawn:
+            raise ValueError(
+                "Scores of single queries are there where they were computed just now, "
+                "and the whole gallery was ranked: score the features again."
+            )
 
     def to_dict(self) -> dict:
         """Returns what `scores.json` holds."""

@@ -1,10 +1,12 @@
-"""The paper's tables as text, Markdown, CSV and LaTeX."""
+"""The paper's tables, and scores of features, as text, Markdown, CSV and LaTeX."""
 
 import csv
 import io
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from topdb_tf.evaluate.published import TITLES
-from topdb_tf.evaluate.scores import PAPER_METRICS
+from topdb_tf.evaluate.scores import METRICS, PAPER_METRICS, Scores
 from topdb_tf.evaluate.table import PaperTables
 from topdb_tf.texts import NOTHING, Table
 
@@ -21,16 +23,66 @@ def table_lines(tables: PaperTables, form: str) -> list[str]:
     """
     if form == "csv":
         return _csv(tables)
-    notes = list(tables.notes)
+    return _formatted(map(_table, tables.tables), list(tables.notes), form)
+
+
+class NamedScores(NamedTuple):
+    """Scores, and the name of what they are of, such as a file of features."""
+
+    name: str
+    scores: Scores
+
+
+class ScoreTable(NamedTuple):
+    """Scores of several rankings, and lines on which are not to be compared."""
+
+    rows: Sequence[NamedScores]
+    notes: Sequence[str]
+
+    def lines(self, form: str) -> list[str]:
+        """Returns the lines of the table in one of `FORMATS`; CSV has no notes."""
+        head = ["", *(metric.name for metric in METRICS), "queries"]
+        rows = [
+            [
+                name if kind == "plain" else f"{name}, {kind}",
+                *_texts(result, digits=2 if form == "csv" else 1),
+            ]
+            for name, scores in self.rows
+            for kind, result in scores.results
+        ]
+        if form == "csv":
+            keys = [metric.key for metric in METRICS]
+            return _csv_lines([["name", *keys, "num_valid_queries"], *rows])
+        return _formatted([Table("Scores, in percent", head, rows)], self.notes, form)
+
+
+def score_table(rows: Sequence[NamedScores]) -> ScoreTable:
+    """Returns the table of some rankings, each of them held against the first."""
+    (first, scores), *others = rows
+    notes = [
+        f"{row.name} knows no cameras: every image of the person is a match."
+        for row in rows
+        if row.scores.plain.protocol.cameras == "none"
+    ]
+    for name, other in others:
+        differing = scores.plain.protocol.differences(other.plain.protocol)
+        if differing:
+            notes.append(
+                f"{first} and {name} are not comparable: they differ in "
+                f"{', '.join(differing)}."
+            )
+    return ScoreTable(rows, notes)
+
+
+def _texts(result, digits):
+    shares = [f"{100 * metric.of(result):.{digits}f}" for metric in METRICS]
+    return [*shares, str(result.scores.num_valid_queries)]
+
+
+def _formatted(tables: Iterable[Table], notes: list[str], form: str) -> list[str]:
     lines = []
-    for paper_table in tables.tables:
-        table = _table(paper_table)
-        if form == "text":
-            lines += [*table.text(), ""]
-        elif form == "markdown":
-            lines += [*table.markdown(), ""]
-        else:
-            lines += [*table.latex(), ""]
+    for table in tables:
+        lines += [*getattr(table, form)(), ""]
     if form == "text":
         return lines + [f"Note: {note}" for note in notes]
     if form == "markdown":
@@ -66,11 +118,9 @@ def _seeds_text(row, columns):
 
 def _csv(tables):
     """Returns a line for each row and data set."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
     keys = [metric.key for metric in PAPER_METRICS]
     columns = [f"{key}{end}" for key in keys for end in ("", "_deviation")]
-    writer.writerow(["reranked", "method", "source", "dataset", "num_seeds", *columns])
+    lines = [["reranked", "method", "source", "dataset", "num_seeds", *columns]]
     for table in tables.tables:
         for row in table.rows:
             for dataset, cell in row.cells.items():
@@ -82,7 +132,13 @@ def _csv(tables):
                     line += (
                         _percents(score.mean, score.deviation) if score else ["", ""]
                     )
-                writer.writerow(line)
+                lines.append(line)
+    return _csv_lines(lines)
+
+
+def _csv_lines(rows):
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(rows)
     return file.getvalue().splitlines()
 
 

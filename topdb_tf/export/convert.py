@@ -19,24 +19,28 @@ RECIPES = {
     "bdb": "bdb",
 }
 """The recipe that builds the network of each variant."""
+_ANY_NUMBER = 2  # of identities, where nothing is read into the classifiers
 
 
 @dataclass(frozen=True)
 class Conversion:
     """A checkpoint and the model that it was made into.
 
-    Epoch and rank-1, a share, are the checkpoint's word; `None` where it does not say.
+    Epoch and rank-1, a share, are the checkpoint's word; `None` where it does not say,
+    as the number of identities is of a file without classifiers. Taken off is what was
+    wrapped around the state dict.
     """
 
     checkpoint: Path
     model: Path
     variant: str
-    num_pids: int
+    num_pids: int | None
     epoch: int | None
     rank_1: float | None
     image_size: tuple[int, int]
     embedding_dim: int
     seconds: float
+    taken_off: tuple[str, ...] = ()
 
 
 def convert(
@@ -71,21 +75,24 @@ def convert(
     with _expected_in(checkpoint, variant or "one of the variants"):
         description = describe_state_dict(weights.state_dict)
     variant = variant or description.variant
-    network, embedder = _build(variant, description.num_pids, image_size)
+    num_pids = description.num_pids
+    network, embedder = _build(variant, num_pids or _ANY_NUMBER, image_size)
+    needed = embedder if num_pids is None else network
     with _expected_in(checkpoint, variant):
-        load_state_dict(network, weights.state_dict)
+        load_state_dict(network, weights.state_dict, needed=needed)
     with whole_file(target) as partial:
         embedder.save(partial)
     return Conversion(
         checkpoint=checkpoint,
         model=target,
         variant=variant,
-        num_pids=description.num_pids,
+        num_pids=num_pids,
         epoch=weights.epoch,
         rank_1=weights.rank_1,
         image_size=tuple(image_size),
         embedding_dim=embedder.output_shape[-1],
         seconds=round(time.monotonic() - start, 1),
+        taken_off=weights.taken_off,
     )
 
 
@@ -93,10 +100,13 @@ def convert_lines(conversion: Conversion) -> list[str]:
     """Returns what was converted for people."""
     epoch, rank_1, unknown = conversion.epoch, conversion.rank_1, "not in the file"
     height, width = conversion.image_size
+    num_pids = conversion.num_pids
+    taken_off = ", ".join(conversion.taken_off)
     return [
         f"checkpoint  {conversion.checkpoint}",
+        *([f"taken off   {taken_off}"] if taken_off else []),
         f"variant     {conversion.variant}",
-        f"identities  {conversion.num_pids:,}",
+        f"identities  {f'{num_pids:,}' if num_pids else f'{unknown}: no classifiers'}",
         f"epoch       {unknown if epoch is None else epoch}",
         f"rank-1      {unknown if rank_1 is None else f'{rank_1:.1%}'}",
         f"model       {conversion.model}: {height} x {width} to "

@@ -22,7 +22,7 @@ class CameraScores:
 
     def to_dict(self) -> dict:
         """Returns what `--json` prints of it; a cell without a query has no score."""
-        evaluation = self.embedded.run.config.evaluation
+        evaluation = self.embedded.evaluation
         return {
             **self.embedded.to_dict(),
             "metric": evaluation.metric,
@@ -43,7 +43,7 @@ def cameras_of(embedded: Embedded, *, score: str = "rank-1") -> View:
     Raises:
         ValueError: If no cameras are known.
     """
-    split, evaluation = embedded.split, embedded.run.config.evaluation
+    split, evaluation = embedded.split, embedded.evaluation
     check_cameras(split)
     with progress_bar("ranking by camera") as progress:
         scores = camera_pair_scores(

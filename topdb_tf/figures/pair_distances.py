@@ -45,7 +45,7 @@ class DistancesOfPairs:
     @property
     def metric(self) -> str:
         """The distance."""
-        return self.embedded.run.config.evaluation.metric
+        return self.embedded.evaluation.metric
 
     @property
     def thresholds(self) -> Sequence[OperatingPoint]:
@@ -74,7 +74,7 @@ def distances_of(embedded: Embedded, *, num_bins: int = 80) -> View:
     Raises:
         ValueError: If there are no pairs of one person by two cameras, or of two.
     """
-    evaluation = embedded.run.config.evaluation
+    evaluation = embedded.evaluation
     with progress_bar("counting pairs") as progress:
         pairs = pair_histograms(
             embedded.images,
@@ -141,6 +141,8 @@ def _check_pairs(pairs: PairHistograms) -> None:
 def _calibration(embedded: Embedded) -> tuple[ModelCalibration | None, list[str]]:
     """Returns the calibration that holds for these distances, or why there is none."""
     run = embedded.run
+    if run is None:
+        return None, []
     try:
         calibration = read_calibration(run)
     except (FileNotFoundError, ValueError) as error:
@@ -148,7 +150,7 @@ def _calibration(embedded: Embedded) -> tuple[ModelCalibration | None, list[str]
     pairs = {
         "dataset": (calibration.origin.dataset, embedded.origin.dataset),
         "model": (calibration.model, embedded.model.name),
-        "metric": (calibration.metric, run.config.evaluation.metric),
+        "metric": (calibration.metric, embedded.evaluation.metric),
     }
     made_for = "; ".join(
         f"{name} {theirs}, not {ours}"

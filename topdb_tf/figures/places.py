@@ -64,7 +64,7 @@ class EmbeddingMap:
         num_queries = len(self.embedded.images.query_pids)
         return {
             **self.embedded.to_dict(),
-            "metric": self.embedded.run.config.evaluation.metric,
+            "metric": self.embedded.evaluation.metric,
             "names": {str(pid): name for pid, name in self.names.items()},
             "camera_names": {str(n): name for n, name in self.camera_names.items()},
             "method": self.method,
@@ -113,7 +113,7 @@ def map_of(
     embedded = only_persons(embedded, pids)
     images = embedded.images
     features = np.concatenate([images.query_features, images.gallery_features])
-    if embedded.run.config.evaluation.metric == "cosine":
+    if embedded.evaluation.metric == "cosine":
         norms = np.linalg.norm(features, axis=1, keepdims=True)
         features = features / np.where(norms > 0, norms, 1)
     facts = _placed(embedded, features, method, seed)

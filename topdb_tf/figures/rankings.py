@@ -38,7 +38,7 @@ class RankingLists:
 
     def to_dict(self) -> dict:
         """Returns what `--json` prints of it."""
-        run, origin = self.embedded.run, self.embedded.origin
+        embedded, origin = self.embedded, self.embedded.origin
         queries = [
             {
                 **_whom(self.embedded.split.query[query]),
@@ -48,10 +48,15 @@ class RankingLists:
             }
             for query, why in self.reasons.items()
         ]
+        source = (
+            embedded.to_dict()
+            if embedded.run is None
+            else {"run": str(embedded.run.path)}
+        )
         return {
-            "run": str(run.path),
+            **source,
             "dataset": origin.path or origin.dataset,
-            "metric": run.config.evaluation.metric,
+            "metric": embedded.evaluation.metric,
             "queries": queries,
         }
 
@@ -91,13 +96,18 @@ def rankings(
     person by its own camera, which are not ranked.
 
     Raises:
-        ValueError: If no query is chosen, or the data cannot be scored.
+        ValueError: If no query is chosen, the files of the images are not known, or
+            the data cannot be scored.
     """
-    config = embedded.run.config
+    if not embedded.has_paths:
+        raise ValueError(
+            f"Ranked lists show images: {embedded.model} must hold their files, "
+            "query_paths and gallery_paths. Received: features without them"
+        )
     lists = {
         name: list_set(
             embedded.images,
-            config,
+            embedded.evaluation,
             k=top,
             rerank=name == "re-ranked",
             with_junk=with_junk,
@@ -105,14 +115,15 @@ def rankings(
         for name in ("plain", "re-ranked")[: 1 + rerank]
     }
     reasons = shown_queries(embedded.split, lists["plain"], choice)
-    data = config.data
+
+    aspect = 3.0  # of the images of the paper
+    if embedded.run is not None:
+        data = embedded.run.config.data
+        aspect = data.image_height / data.image_width
 
     def picture(width):
-        return rank_list_figure(
-            [drawn for query in reasons.items() for drawn in _pictures(facts, *query)],
-            aspect=data.image_height / data.image_width,
-            width=width,
-        )
+        drawn = [one for query in reasons.items() for one in _pictures(facts, *query)]
+        return rank_list_figure(drawn, aspect=aspect, width=width)
 
     facts = RankingLists(embedded, lists, reasons)
     return View(facts, picture)

@@ -15,6 +15,7 @@ from topdb_tf.evaluate.averages import MeanCmc, mean_cmc
 from topdb_tf.evaluate.comparability import differences_from_published
 from topdb_tf.evaluate.evaluate import evaluate
 from topdb_tf.evaluate.scores import Scores, read_scores
+from topdb_tf.evaluate.table_formats import ScoreTable
 from topdb_tf.evaluate.trainings import Training
 from topdb_tf.figures.view import View
 from topdb_tf.retrieval.protocol import RetrievalResult
@@ -69,9 +70,12 @@ def cmc(
     best: bool = False,
     rerank: bool = False,
     max_rank: int = 20,
+    features: ScoreTable | None = None,
     say: Say = silent,
 ) -> View:
     """Returns the CMC of some trainings; runs without scores are scored first.
+
+    Those of features of other programs are drawn behind them, if there are any.
 
     The paper's rank-1 stands beside them where it was printed for the data set, and
     all runs were trained on that and scored by the paper's protocol.
@@ -97,6 +101,11 @@ def cmc(
             replace(curve, label=f"{curve.label}, {_title(curve.dataset)}")
             for curve in curves
         ]
+    for name, scores in features.rows if features else ():
+        for kind, result in scores.results:
+            label = name if kind == "plain" else f"{name}, {kind}"
+            is_reranked = kind != "plain"
+            curves.append(Curve(label, name, {Path(name): result}, is_reranked))
     references = _references(scored, rerank)
     return cmc_of(curves, references=references, max_rank=max_rank)
 

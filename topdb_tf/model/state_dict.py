@@ -65,11 +65,12 @@ _PRODUCT = {"kernel": "weight", "bias": "bias"}
 class Checkpoint(NamedTuple):
     """What the keys of a state dict tell about its network.
 
-    The variant is "topdb" (the full network), "no_reg", "no_drop" or "bdb".
+    The variant is "topdb" (the full network), "no_reg", "no_drop" or "bdb". Without
+    classifiers nobody knows the number of identities.
     """
 
     variant: str
-    num_pids: int
+    num_pids: int | None
 
 
 def describe_state_dict(state_dict: Mapping) -> Checkpoint:
@@ -79,6 +80,9 @@ def describe_state_dict(state_dict: Mapping) -> Checkpoint:
         ValueError: If the keys are those of no variant; it names what is missing.
     """
     values = {_full_name(key): value for key, value in state_dict.items()}
+    if not any(name.startswith("classifier_") for name in values):
+        if variant := _variant_without_classifiers(values):
+            return Checkpoint(variant, None)
     classifier = "classifier_global.weight"
     shape = np.shape(values.get(classifier))
     drops = "classifier_db.weight" in values
@@ -98,7 +102,19 @@ def describe_state_dict(state_dict: Mapping) -> Checkpoint:
     return Checkpoint("no_reg" if has_neck else "bdb", shape[0])
 
 
-def load_state_dict(network, state_dict):
+def _variant_without_classifiers(names) -> str | None:
+    """Returns a variant whose embedding the keys make; two of them have the same."""
+    regularizes = any(name.startswith(_REGULARIZATION_NECK) for name in names)
+    if "reduction_global.0.weight" not in names:
+        return None
+    if "reduction_db.0.weight" not in names:
+        return "no_drop" if regularizes else None
+    if "bottleneck_global.weight" not in names:
+        return "bdb"
+    return "topdb" if regularizes else "no_reg"
+
+
+def load_state_dict(network, state_dict, *, needed=None):
     """Sets the weights of a network, or of a backbone, to those of a PyTorch network.
 
     The keys are those of the authors' networks, of BDB's authors or, for a backbone,
@@ -113,6 +129,8 @@ def load_state_dict(network, state_dict):
         network: `keras.Model` made by `build_network` on the backbone `resnet50`, or
             that backbone.
         state_dict: Arrays by key.
+        needed: The part of the network, such as its embedder, whose weights must have
+            keys. Defaults to all of it.
 
     Raises:
         ValueError: If a key or a shape does not fit, or a weight has no key; it names
@@ -135,15 +153,16 @@ def load_state_dict(network, state_dict):
                 "Build the variant that the checkpoint was trained as. "
                 f"Received: {key} of shape {np.shape(value)}"
             )
-    missing = [name for name in variables if name not in values]
+    names = variables if needed is None else _variables_by_name(needed)
+    missing = [name for name in names if name not in values]
     if missing:
         raise ValueError(
             "The checkpoint must hold every weight of the network. Build the variant "
             f"that it was trained as. Missing: {_name_in(state_dict, missing[0])} and "
             f"{len(missing) - 1} more"
         )
-    for name, variable in variables.items():
-        variable.assign(values[name])
+    for name, value in values.items():
+        variables[name].assign(value)
 
 
 def _full_name(key):

@@ -15,6 +15,8 @@ from topdb_tf.texts import install_command
 SUFFIXES = (".safetensors", ".pth", ".pt", ".tar")
 """How the names of such files end; PyTorch's own may end in anything."""
 
+_NESTS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net")
+_STARTS = ("module.", "_orig_mod.", "model.", "network.", "net.")
 _PICKLED_FUNCTION = re.compile(r"GLOBAL (\S+)")
 
 
@@ -22,21 +24,26 @@ class TorchFile(NamedTuple):
     """What a file of weights holds.
 
     The arrays are float32 or integers, in the order of the file. Some files say after
-    which epoch they were written, and what the weights score, in [0, 1].
+    which epoch they were written, and what the weights score, in [0, 1]. What programs
+    wrap around a state dict is taken off: a dictionary around it, or the beginning of
+    all keys.
     """
 
     state_dict: dict[str, np.ndarray]
     epoch: int | None
     rank_1: float | None
+    taken_off: tuple[str, ...] = ()
 
 
 def read_torch_file(path: Path | str) -> TorchFile:
     """Returns the weights in a `.safetensors` file or in one of `torch.save`.
 
     A file of `torch.save`, of the current or the older format, holds a state dict, or
-    a dictionary with one under "state_dict"; whatever else is there is left out, the
-    state of the optimizer too. It may hold tensors, numbers and texts alone: PyTorch's
-    restricted unpickler reads it, which calls no function that the file names.
+    a dictionary with one under "state_dict", "model", "net" and the like; whatever else
+    is there is left out, the state of the optimizer too. Beginnings that all keys have,
+    as `module.` of parallel training, are taken off. It may hold tensors, numbers and
+    texts alone: PyTorch's restricted unpickler reads it, which calls no function that
+    the file names.
 
     Args:
         path: The file; any that does not end in `.safetensors` is read by PyTorch.
@@ -49,23 +56,65 @@ def read_torch_file(path: Path | str) -> TorchFile:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file of weights at {path}.")
-    is_safetensors = path.suffix == ".safetensors"
-    content = _read_safetensors(path) if is_safetensors else _read_pickled(path)
+    content = read_torch_content(path)
     if not isinstance(content, dict):
         raise ValueError(
             f"{path} must hold a state dict, or a dictionary with one under "
             f'"state_dict". Received: {type(content).__name__}'
         )
-    state_dict = content.get("state_dict", content)
+    state_dict, taken_off = content, []
+    while name := _nest_in(state_dict):
+        state_dict = state_dict[name]
+        taken_off.append(name)
     if not isinstance(state_dict, dict) or not state_dict:
         raise ValueError(f"{path} must hold the weights of a network; it has none.")
     sizes = [math.prod(np.shape(value)) for value in state_dict.values()]
     check_unpacked(path, 4 * sum(sizes))  # a view may repeat a few numbers
+    arrays = {key: _array(path, key, value) for key, value in state_dict.items()}
+    while start := _common_start(arrays):
+        arrays = {key.removeprefix(start): array for key, array in arrays.items()}
+        taken_off.append(start)
     return TorchFile(
-        {key: _array(path, key, value) for key, value in state_dict.items()},
+        arrays,
         _number(content.get("epoch"), int),
         _number(content.get("rank1"), float),
+        tuple(taken_off),
     )
+
+
+def _nest_in(content) -> str | None:
+    """Returns the name under which the state dict is in a dictionary, if it is."""
+    if not isinstance(content, dict):
+        return None
+    inner = [name for name in _NESTS if isinstance(content.get(name), dict)]
+    if "state_dict" in content:
+        return "state_dict"
+    return inner[0] if inner else None
+
+
+def _common_start(keys) -> str | None:
+    """Returns the beginning of all keys that says nothing of the network, if any."""
+    starts = (start for start in _STARTS if all(key.startswith(start) for key in keys))
+    return next(starts, None) if keys else None
+
+
+def read_torch_content(path: Path):
+    """Returns what is in a `.safetensors` file or in one of `torch.save`, unchanged.
+
+    Raises:
+        ValueError: As `read_torch_file`.
+    """
+    is_safetensors = path.suffix.lower() == ".safetensors"
+    return _read_safetensors(path) if is_safetensors else _read_pickled(path)
+
+
+def tensor_array(tensor) -> np.ndarray:
+    """Returns a tensor of PyTorch, or an array, as an array; bfloat16 as float32."""
+    if isinstance(tensor, np.ndarray):
+        return tensor
+    tensor = tensor.detach()
+    is_known = not str(tensor.dtype).startswith("torch.bfloat")
+    return (tensor if is_known else tensor.float()).numpy()
 
 
 def _read_safetensors(path):
@@ -86,7 +135,7 @@ def _read_pickled(path):
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 check_unpacked(path, sum(part.file_size for part in archive.infolist()))
-        with torch.serialization.safe_globals(_numpy_scalars()):
+        with torch.serialization.safe_globals(_numpy_values()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # each format and each kind of damage has its own
         if may_pass(error):
@@ -116,12 +165,16 @@ def _torch(path):
     return torch
 
 
-def _numpy_scalars():
-    """Returns what a pickled NumPy number is made of, as NumPy 1 and 2 call it."""
-    scalar = np.float32(0).__reduce__()[0]
-    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-    numbers = [type(np.dtype(name)) for name in ("float32", "float64")]
-    return [*((scalar, name) for name in names), np.dtype, *numbers]
+def _numpy_values():
+    """Returns what NumPy's numbers and arrays of them are pickled as, by 1 and 2."""
+    functions = np.float32(0).__reduce__()[0], np.zeros(1).__reduce__()[0]
+    names = [
+        (function, f"numpy.{core}.multiarray.{function.__name__}")
+        for function in functions
+        for core in ("core", "_core")
+    ]
+    kinds = "float16", "float32", "float64", "int32", "int64", "uint8", "U1"
+    return [*names, np.dtype, np.ndarray, *(type(np.dtype(kind)) for kind in kinds)]
 
 
 def _array(path, key, value):

@@ -1,4 +1,4 @@
-"""Features and identities of queries and gallery, read from files and checked."""
+"""Features and identities of queries and gallery, checked; arrays of NPZ files."""
 
 import contextlib
 import math
@@ -64,35 +64,6 @@ class RetrievalSet(_Arrays):
         features = self.query_features[queries], self.gallery_features[gallery]
         identities = self.identities.take(queries, gallery)
         return RetrievalSet._make((*features, *identities))
-
-
-def load_retrieval_set(path: Path | str) -> RetrievalSet:
-    """Returns the arrays of an NPZ file, checked.
-
-    Args:
-        path: File with the arrays that `RetrievalSet` names; others are not read.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no NPZ file, if an array is missing or holds Python
-            objects, or if features and identities do not fit together.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"No file of features at {path}. What it must hold: datasets/README.md"
-        )
-    with open_arrays(path) as arrays:
-        missing = [name for name in RetrievalSet._fields if name not in arrays]
-        if missing:
-            raise ValueError(
-                f"{path} must hold the arrays {', '.join(RetrievalSet._fields)} "
-                f"(datasets/README.md). Missing: {', '.join(missing)}"
-            )
-        arrays = [array_in(arrays, name, path) for name in RetrievalSet._fields]
-    retrieval_set = RetrievalSet(*arrays)
-    checked_distances(retrieval_set, "sqeuclidean")
-    return retrieval_set
 
 
 def checked_distances(retrieval_set: RetrievalSet, metric: str) -> FeatureDistances:

@@ -1,4 +1,4 @@
-"""Shares of pairs with an interval that knows the pairs are not independent."""
+"""Shares with an interval that knows pairs and queries are not independent."""
 
 import math
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 CONFIDENCE = 0.95
 REACH = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 """Half the width of such an interval, in standard deviations: 1.96."""
+_DRAWS = 256  # at a time
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,53 @@ def share_of_pairs(
     return Share(value, _share_of_odds(odds - reach), _share_of_odds(odds + reach))
 
 
+def means_over_persons(
+    scores: np.ndarray, pids: np.ndarray, *, num_draws: int = 2000, seed: int = 1
+) -> list[Share]:
+    """Returns the means of scores of queries with 95 % intervals over other persons.
+
+    Queries of one person are alike, so whole persons are drawn, as many as there are,
+    with replacement, and the ends are the percentiles of the means of the draws (the
+    bootstrap of clusters). Where every query scores 0, or every one 1, no draw differs;
+    then the rule of three bounds the share of persons of another score: at most
+    3 / persons.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993 (percentiles).
+
+    Args:
+        scores: A column for each score, in [0, 1], shape `(num_queries, num_scores)`.
+        pids: Person of each query, shape `(num_queries,)`.
+        num_draws: How often the persons are drawn.
+        seed: Seed of the draws.
+
+    Returns:
+        A share for each column; the interval is [0, 1] where there are fewer than
+        three persons.
+
+    Example:
+        >>> import numpy as np
+        >>> from topdb_tf.retrieval.pairs.intervals import means_over_persons
+        >>> means_over_persons(np.ones((300, 1)), np.arange(300))
+        [Share(value=1.0, low=0.99, high=1.0)]
+    """
+    scores = np.asarray(scores, np.float64)
+    persons, owners = np.unique(pids, return_inverse=True)
+    sums = np.zeros((len(persons), scores.shape[1] + 1))
+    np.add.at(sums, owners, np.column_stack([scores, np.ones(len(scores))]))
+    rng, share = np.random.default_rng(seed), np.full(len(persons), 1 / len(persons))
+    means = []
+    for start in range(0, num_draws, _DRAWS):
+        size = min(_DRAWS, num_draws - start)
+        totals = rng.multinomial(len(persons), share, size=size) @ sums
+        means.append(totals[:, :-1] / totals[:, -1:])
+    tails = 100 * np.array([1 - CONFIDENCE, 1 + CONFIDENCE]) / 2
+    ends = np.percentile(np.concatenate(means), tails, axis=0)
+    return [
+        _with_bound(float(value), low, high, len(persons))
+        for value, low, high in zip(scores.mean(axis=0), *ends.tolist(), strict=True)
+    ]
+
+
 def share_of_trials(share: float, number: int) -> Share:
     """Returns a share of independent trials with its 95 % interval.
 
@@ -95,6 +143,16 @@ def share_of_trials(share: float, number: int) -> Share:
     spread = share * (1 - share) / number + square / (4 * number**2)
     half = REACH * math.sqrt(spread) / (1 + square / number)
     return Share(share, max(0.0, middle - half), min(1.0, middle + half))
+
+
+def _with_bound(value, low, high, num_persons):
+    if num_persons < 3:
+        return Share(value, 0.0, 1.0)
+    if value == 0:
+        high = 3 / num_persons
+    if value == 1:
+        low = 1 - 3 / num_persons
+    return Share(value, low, high)
 
 
 def _share_of_odds(odds):
