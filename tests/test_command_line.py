@@ -18,7 +18,7 @@ from topdb_tf import progress
 from topdb_tf.cli import main
 from topdb_tf.data.benchmarks import DATASETS
 from topdb_tf.runs.folder import open_run
-from topdb_tf.runs.recipes import recipes
+from topdb_tf.runs.recipes import flat_settings, read_recipe, recipes
 
 # What these write is no measurement: a script, or the address of a page.
 WITHOUT_JSON = {"topdb-tf completion", "topdb-tf index browse"}
@@ -145,6 +145,83 @@ def test_an_unknown_command_or_option_names_the_nearest(name):
     answer = topdb(*words, f"{first}x")
     assert answer.exit_code == 2
     assert f"Did you mean '{first}'" in answer.stderr
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_the_help_of_a_group_fits_on_a_terminal(name):
+    answer = topdb(*name.split()[1:], "-h", terminal_width=80)
+    assert answer.exit_code == 0
+    listed = answer.stdout.partition("-h, --help")[2]
+    assert set(GROUPS[name].commands) <= set(re.findall(r"^  (\w+) ", listed, re.M))
+    assert "..." not in listed
+
+
+def test_the_commands_of_the_program_are_listed_in_groups():
+    listed = topdb("--help").stdout.partition("-h, --help")[2]
+    titles = re.findall(r"^(\w+):$", listed, re.M)
+    assert titles == ["Data", "Train", "Look", "Search", "Serve", "Shell"]
+
+
+def test_a_command_by_another_tools_name_is_pointed_at():
+    for word, ours in (("train", "fit"), ("test", "evaluate"), ("predict", "embed")):
+        answer = topdb(word, "--data", "x")
+        assert answer.exit_code == 2
+        assert f"Did you mean '{ours}'?" in answer.stderr
+    assert "'evaluate'" in topdb("val").stderr
+    assert "'index query'" in topdb("search").stderr
+
+
+def test_python_runs_the_package():
+    command = [sys.executable, "-m", "topdb_tf", "evaluate", "-h"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stdout.startswith("Usage: topdb-tf evaluate [OPTIONS]")
+
+
+def test_every_setting_is_told_with_its_value_and_what_it_may_be():
+    told = json.loads(topdb("settings", "--recipe", "light", "--json").stdout)
+    settings = {one["key"]: one for one in told}
+    config = read_recipe("light")
+    assert {key: one["value"] for key, one in settings.items()} == json.loads(
+        json.dumps(flat_settings(config))
+    )
+    assert all(one["may_be"] and one["meaning"] for one in told)
+    assert settings["train.schedule"]["may_be"] == "steps or cosine"
+    assert settings["train.epochs"]["may_be"] == "a whole number in [1, 99999]"
+    assert settings["train.margin"]["may_be"] == "soft or a number in [0, 1e12]"
+    assert settings["data.root"]["may_be"] == "a text or null"
+    lines = topdb("settings", "--set", "train.epochs=20").stdout.splitlines()
+    assert len(lines) == len(told)
+    epochs = "train.epochs=20  (a whole number in [1, 99999])  Passes over the training"
+    assert any(line.startswith(epochs) for line in lines)
+    for line in lines:  # what is shown can be given
+        read_recipe("paper", [line.partition("  ")[0]])
+
+
+def test_the_recipes_are_told_by_the_heads_of_their_files():
+    told = json.loads(topdb("recipes", "--json").stdout)
+    assert [one["name"] for one in told] == list(recipes())
+    for one, line in zip(told, topdb("recipes").stdout.splitlines(), strict=True):
+        assert one["text"].startswith(one["title"])
+        assert "Ours:" in one["text"]
+        assert line.split(maxsplit=1) == [one["name"], one["title"]]
+
+
+def test_three_settings_have_options_of_their_own(tmp_path, monkeypatch):
+    seen = []
+
+    def fit(config, run_dir, *, say):
+        seen.append(config)
+
+    monkeypatch.setattr("topdb_tf.fit.fit.fit", fit)
+    monkeypatch.chdir(tmp_path)
+    options = ["--epochs", 40, "--batch-size", 32, "--lr", "2e-3"]
+    answer = topdb("fit", "--dataset", "synthetic", *options)
+    assert answer.exit_code == 0
+    assert seen[0].train.decay_epochs == (20, 30)
+    assert (seen[0].data.batch_size, seen[0].train.learning_rate) == (32, 2e-3)
+    assert "train.decay_epochs=[20, 30] in proportion" in answer.stderr
+    beside = topdb("fit", "--resume", "runs/x", "--plugin", "mine")
+    assert "Leave out --plugin" in beside.stderr
 
 
 def test_an_unknown_option_or_name_names_the_nearest(tmp_path):

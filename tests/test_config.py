@@ -4,6 +4,7 @@ import typing
 
 import pytest
 
+from topdb_tf.runs.nearest import fit_command, nearest_recipe
 from topdb_tf.runs.recipes import read_config, read_recipe, recipes
 from topdb_tf.runs.settings import (
     RENAMED,
@@ -227,3 +228,65 @@ def test_broken_yaml_names_the_file(tmp_path):
     path.write_text("train: {epochs: 3")
     with pytest.raises(ValueError, match="broken.yaml is not a YAML file"):
         read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "num_epochs", "warmup", "decays"),
+    [
+        # paper: 50, 200 and 300 of 400. 50 x 60 / 400 = 7.5, halves upwards.
+        ("paper", 60, 8, (30, 45)),
+        ("paper", 800, 100, (400, 600)),
+        ("paper", 4, 1, (2, 3)),  # 0.5, 2, 3
+        # No room for a decay: the first epoch at the peak is the last one.
+        ("paper", 1, 0, ()),
+        # light: 2, 5 and 7 of 7. 4/7, 10/7 and 2: the first decay comes after the
+        # first epoch at the peak, the other after it and the end.
+        ("light", 2, 1, (2,)),
+        ("demo", 18, 3, (12, 16)),  # its own number
+    ],
+)
+def test_epochs_alone_bring_warm_up_and_decay_along(recipe, num_epochs, warmup, decays):
+    lines = []
+    settings = [f"train.epochs={num_epochs}"]
+    train = read_recipe(recipe, settings, say=lines.append).train
+    assert (train.epochs, train.warmup_epochs) == (num_epochs, warmup)
+    assert train.decay_epochs == decays
+    assert len(lines) == (recipe != "demo")
+    for line in lines:
+        assert f"train.warmup_epochs={warmup} and train.decay_epochs=" in line
+        assert line.startswith(settings[0])
+
+
+def test_a_schedule_that_is_given_by_hand_stays(tmp_path):
+    by_hand = ["train.epochs=60", "train.decay_epochs=[200, 300]"]
+    train = read_recipe("paper", by_hand).train
+    assert train.decay_epochs == (200, 300)
+    assert train.warmup_epochs == 8
+    # Epochs named twice: the last number, from the recipe's own.
+    twice = read_recipe("paper", ["train.epochs=7", "train.epochs=400"])
+    assert twice.train == TrainConfig()
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("train: {epochs: 40, decay_epochs: [39]}")
+    assert read_recipe(str(recipe)).train.warmup_epochs == 5
+    longer = read_recipe(str(recipe), ["train.epochs=80"]).train
+    assert (longer.warmup_epochs, longer.decay_epochs) == (10, (78,))
+    # A run's folder holds what it was trained with.
+    own = read_config(recipe, ["train.epochs=80"]).train
+    assert (own.warmup_epochs, own.decay_epochs) == (50, (39,))
+
+
+def test_the_longest_recipe_still_has_a_schedule():
+    train = read_recipe("paper", ["train.epochs=99999", "train.schedule=cosine"]).train
+    assert train.warmup_epochs == 12_500
+    for num_epochs in range(1, 60):
+        read_recipe("light", [f"train.epochs={num_epochs}", "train.schedule=cosine"])
+
+
+def test_a_nearest_recipe_counts_what_follows_from_epochs_as_one_change():
+    config = read_recipe("light", ["train.epochs=20"])
+    near = nearest_recipe(config)
+    assert near.name == "light"
+    assert [change.key for change in near.departures] == ["train.epochs"]
+    assert fit_command(config, "x").endswith("--set train.epochs=20")
+    unscaled = read_recipe("light", ["train.epochs=20", "train.decay_epochs=[5, 7]"])
+    assert "--set 'train.decay_epochs=[5, 7]'" in fit_command(unscaled, "x")

@@ -30,7 +30,8 @@ from topdb_tf.retrieval.pairs.paired import paired_difference
 from topdb_tf.retrieval.protocol import score
 from topdb_tf.retrieval.rank_lists import DRAWN, HIGHEST, LOWEST, WRONG, RankLists
 from topdb_tf.runs.folder import open_run
-from topdb_tf.runs.recipes import fit_command, nearest_recipe, read_recipe
+from topdb_tf.runs.nearest import fit_command, nearest_recipe
+from topdb_tf.runs.recipes import read_recipe
 from topdb_tf.runs.settings import Config
 
 

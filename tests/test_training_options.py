@@ -308,7 +308,9 @@ def test_the_rate_is_scaled_to_the_images_of_an_update():
 
 
 def test_the_schedule_is_that_of_the_settings():
-    config = read_recipe("paper", ["train.schedule=cosine", "train.epochs=150"])
+    config = read_recipe(
+        "paper", ["train.schedule=cosine", "train.epochs=150", "train.warmup_epochs=50"]
+    )
     rate = rate_of_epoch(config)
     peak = peak_rate(config)
     assert rate(50) == pytest.approx(peak)
@@ -319,8 +321,14 @@ def test_the_schedule_is_that_of_the_settings():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["train.epochs=30"], "warm-up is longer .*_epochs=50, train.epochs=30"),
-        (["train.epochs=120"], r"never falls: train.decay_epochs=\[200, 300\] come"),
+        (
+            ["train.epochs=30", "train.warmup_epochs=50"],
+            "warm-up is longer .*_epochs=50, train.epochs=30",
+        ),
+        (
+            ["train.epochs=120", "train.decay_epochs=[200, 300]"],
+            r"never falls: train.decay_epochs=\[200, 300\] come",
+        ),
         (["train.epochs=50", "train.decay_epochs=[]"], None),
         (["train.epochs=300"], None),
     ],
@@ -358,7 +366,10 @@ def test_options_are_off_and_silent_until_asked_for():
             "set `train.evaluate_every`",
         ),
         (["train.freeze_epochs=8", "train.epochs=8"], "fewer than `train.epochs`"),
-        (["train.schedule=cosine", "train.epochs=20"], "warmup_epochs=50, epochs=20"),
+        (
+            ["train.schedule=cosine", "train.epochs=20", "train.warmup_epochs=50"],
+            "warmup_epochs=50, epochs=20",
+        ),
         (["train.schedule=cosin"], "steps, cosine. Did you mean `cosine`"),
         (["train.clip_norm=-1"], "`train.clip_norm` must be a number in .0, 1e12"),
         (

@@ -1,6 +1,7 @@
 """The command line: parse, call the recipe, print."""
 
 import contextlib
+import itertools
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ from topdb_tf.cli import export as serving
 from topdb_tf.cli import fit as training
 from topdb_tf.cli import report as reporting
 from topdb_tf.cli import search as searching
+from topdb_tf.cli import settings as describing
 from topdb_tf.cli.options import explained_os_errors, say, say_more, version_lines
 from topdb_tf.embed.errors import ServingError
 from topdb_tf.progress import Verbosity, telling
@@ -35,8 +37,47 @@ _EXPLAINED = (
 )
 
 
+_OTHER_NAMES = {
+    "train": "fit",
+    "test": "evaluate",
+    "eval": "evaluate",
+    "val": "evaluate",
+    "validate": "evaluate",
+    "predict": "embed",
+    "infer": "embed",
+    "extract": "embed",
+    "search": "index query",
+    "query": "index query",
+    "visualize": "figure",
+}
+"""What commands are called elsewhere, by the name of ours."""
+
+
 class _Commands(click.Group):
     """Turns what a user can mend into one line and a non-zero status."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.titles = {}  # of the groups in the help, by the names of commands
+
+    def format_commands(self, ctx, formatter):
+        """Writes the commands in groups, in the order in which they were added."""
+        longest = max(map(len, self.commands))
+        width = formatter.width - 6 - longest
+        for title, names in itertools.groupby(self.commands, self.titles.get):
+            with formatter.section(title or "Other"):
+                formatter.write_dl(
+                    [
+                        (f"{n:{longest}}", self.commands[n].get_short_help_str(width))
+                        for n in names
+                    ]
+                )
+
+    def resolve_command(self, ctx, args):
+        name = args[0]
+        if name in _OTHER_NAMES and name not in self.commands:
+            ctx.fail(f"No such command {name!r}. Did you mean {_OTHER_NAMES[name]!r}?")
+        return super().resolve_command(ctx, args)
 
     def make_context(self, *args, **kwargs):
         with explained_os_errors():  # of what help and version are written to
@@ -103,7 +144,7 @@ def _show_version(ctx, param, value):
         ctx.exit()
 
 
-@click.group(cls=_Commands)
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--quiet", "-q", is_flag=True, help="Show results and errors alone, no progress."
 )
@@ -146,26 +187,24 @@ def main(ctx, quiet, verbose, traceback):
             say(line)
 
 
-for _command in (
-    data.data,
-    training.fit,
-    training.demo,
-    training.info,
-    reporting.table,
-    scoring.evaluate,
-    scoring.score,
-    reporting.report,
-    reporting.compare,
-    serving.export,
-    serving.publish,
-    embedding.embed,
-    searching.index,
-    scoring.calibrate,
-    scoring.match,
-    figures.figure,
-    serving.convert,
-    completion.completion,
-):
-    main.add_command(_command)
+for _title, _commands in {
+    "Data": (data.data,),
+    "Train": (training.fit, training.demo, describing.settings, describing.recipe_list),
+    "Look": (
+        scoring.evaluate,
+        scoring.score,
+        training.info,
+        figures.figure,
+        reporting.report,
+        reporting.compare,
+        reporting.table,
+    ),
+    "Search": (searching.index, embedding.embed, scoring.calibrate, scoring.match),
+    "Serve": (serving.export, serving.publish, serving.convert),
+    "Shell": (completion.completion,),
+}.items():
+    for _command in _commands:
+        main.add_command(_command)
+        main.titles[_command.name] = _title
 
 completion.complete_names(main)

@@ -61,7 +61,7 @@ def complete_names(group: click.Group) -> None:
 @click.command()
 @click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell):
-    """Prints the script that makes SHELL complete commands, options and names.
+    """Prints what makes SHELL complete commands and names.
 
     SHELL is bash, zsh or fish. Put the line of yours into its start-up file.
 

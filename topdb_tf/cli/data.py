@@ -101,7 +101,7 @@ def _archive_names():
 @AS_JSON
 @click.pass_context
 def prepare(ctx, archive, dataset, data_root, as_json):
-    """Unpacks ARCHIVE, of a public data set, where it belongs, and counts it.
+    """Unpacks ARCHIVE of a public data set, and counts its images.
 
     zip, tar, tar.gz, tar.bz2 and tar.xz. Nothing is downloaded or overwritten. An
     archive that is damaged, or leads out of its folder, is refused and leaves nothing.

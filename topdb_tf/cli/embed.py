@@ -15,7 +15,7 @@ from topdb_tf.cli.options import AS_JSON, PATH, show_record, source_options
 )
 @AS_JSON
 def embed(images, query, gallery, source, out, as_json):
-    """Writes the embeddings of IMAGES, files and folders, into an NPZ file.
+    """Writes the embeddings of IMAGES, or folders, into a file.
 
     A server is HOST:PORT, http://, https://, grpc:// or grpcs://HOST:PORT; without a
     scheme, port 8500 is gRPC and any other REST. With --query and --gallery the file

@@ -13,6 +13,7 @@ from topdb_tf.cli.options import (
     METRIC,
     OVERRIDES,
     PATH,
+    PLUGINS,
     RERANK,
     RUN,
     SHARE,
@@ -46,12 +47,22 @@ from topdb_tf.texts import one_line, printable
 @BEST
 @RERANK
 @IGNORE_CAMERAS
+@PLUGINS
 @OVERRIDES
 @AS_JSON
 def evaluate(
-    run, weights, dataset, data_root, best, rerank, ignore_cameras, overrides, as_json
+    run,
+    weights,
+    dataset,
+    data_root,
+    best,
+    rerank,
+    ignore_cameras,
+    plugins,
+    overrides,
+    as_json,
 ):
-    """Scores the model of RUN, of the newest run or of a file, on query and gallery.
+    """Scores RUN, the newest run or a .keras file.
 
     \b
     topdb-tf evaluate
@@ -70,14 +81,18 @@ def evaluate(
             raise ValueError(
                 "--weights stands instead of RUN and --best, and needs --dataset."
             )
-        config = read_recipe("paper", [*settings, *overrides], say=say)
+        settings += overrides
+        config = read_recipe("paper", settings, plugins=plugins, say=say)
         say_settings(config)
         scores = scoring.evaluate_weights(
             weights, config, dataset, rerank=rerank, say=say
         )
     else:
-        if overrides:
-            raise ValueError("--set goes with --weights; a run has its own settings.")
+        if overrides or plugins:
+            option = "--set" if overrides else "--plugin"
+            raise ValueError(
+                f"{option} goes with --weights; a run has its own settings."
+            )
         run = open_run(run, settings, say=say)
         say_settings(run.config)
         scores = scoring.evaluate(run, dataset, best=best, rerank=rerank, say=say)
@@ -156,7 +171,7 @@ def score(
     as_json,
     **options,
 ):
-    """Scores the features in FILES, from whatever program they come.
+    """Scores the features in FILES, of any program.
 
     A file (.npz, .pt, .pth, .safetensors, .mat), several or a folder, such as .npy,
     which hold one set together: query_features, gallery_features, query_pids,
@@ -228,7 +243,7 @@ class _TellsByStatus(click.Command):
 @OVERRIDES
 @AS_JSON
 def calibrate(run, data_root, metric, ignore_cameras, overrides, as_json, **options):
-    """Finds distance thresholds of RUN, or of the newest run, for `topdb-tf match`.
+    """Finds the distances up to which RUN takes persons for one.
 
     Those of FEATURES in a file are printed alone.
 

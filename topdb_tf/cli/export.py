@@ -74,7 +74,7 @@ def export(
     force,
     as_json,
 ):
-    """Writes a model for TensorFlow Serving, ONNX Runtime or LiteRT, and checks it.
+    """Writes a model for TensorFlow Serving, ONNX or LiteRT.
 
     SOURCE is the folder of a run (by default the newest), a .keras file or a preset.
 
@@ -158,7 +158,7 @@ def publish(run, target, best, as_json):
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @AS_JSON
 def convert(checkpoint, out, variant, image_size, force, as_json):
-    """Makes a PyTorch CHECKPOINT, of the authors or of BDB, into the model OUT.keras.
+    """Makes a PyTorch CHECKPOINT into the model OUT.keras.
 
     Reads .safetensors, and with PyTorch (`pip install torch`) the files of
     torch.save; nothing in them is run.

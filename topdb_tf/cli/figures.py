@@ -27,7 +27,7 @@ from topdb_tf.cli.options import (
 
 @click.group()
 def figure():
-    """Draws figures of a run: what the network looks at, and what it finds."""
+    """Draws what a network looks at, and what it finds."""
 
 
 _RUNS = click.argument("runs", nargs=-1, type=PATH)
@@ -74,7 +74,7 @@ _MAP = click.option(
 @data_options
 @output_options
 def activations(places, **options):
-    """Draws where the model of RUN, or of the newest run, looks in images.
+    """Draws where the model of RUN looks in IMAGES.
 
     Each image, the activation over it (eq. 1 of the paper) and the part that passes
     the threshold. IMAGES are files or folders, by default queries of the run.
@@ -94,7 +94,7 @@ def activations(places, **options):
 @data_options
 @output_options
 def masks(places, **options):
-    """Draws the rows that Top DropBlock takes in RUN's training, by its model.
+    """Draws the rows that Top DropBlock takes in RUN's training.
 
     Beside them the activity that the rows are ranked by, and a random block, as
     BatchDropBlock draws one for all images of a batch.
@@ -122,7 +122,7 @@ def masks(places, **options):
 @DATA_ROOT
 @output_options
 def epochs(places, **options):
-    """Draws where RUN's network looked after several epochs of its training.
+    """Draws where RUN's network looked after several epochs.
 
     A run keeps the checkpoints of its newest two epochs and of the best unless
     `train.keep_checkpoints` says more. IMAGES are as in `figure activations`.
@@ -161,7 +161,7 @@ def epochs(places, **options):
 @_SEED
 @_embedded_options
 def rankings(lowest, highest, wrong, pids, seed, **options):
-    """Draws queries of RUN, or of the newest run, and what its model finds for them.
+    """Draws queries of RUN, and what its model finds for them.
 
     By default the two queries of the lowest average precision and the two of the
     highest. All test images are embedded first.
@@ -189,7 +189,7 @@ def rankings(lowest, highest, wrong, pids, seed, **options):
 @click.option("--rerank", is_flag=True, help="Add the re-ranked curves.")
 @_embedded_options
 def cmc(runs, **options):
-    """Draws the CMC of RUNS, or of the newest run, beside the paper's rank-1.
+    """Draws the CMC of RUNS beside the paper's rank-1.
 
     A folder of seeds is drawn as their mean in a band of the deviation. Scores are
     read where `topdb-tf evaluate` left them; what has none is scored first.
@@ -209,7 +209,7 @@ def cmc(runs, **options):
 @_RUNS
 @output_options
 def training(runs, **options):
-    """Draws losses by stream, accuracy, learning rate and scores of RUNS by epoch.
+    """Draws the losses, learning rate and scores of RUNS by epoch.
 
     By default the newest run. Of several, every panel shows one stream. A folder of
     seeds is drawn as their mean in a band of the deviation.
@@ -230,7 +230,7 @@ def training(runs, **options):
 )
 @_embedded_options
 def distances(**options):
-    """Draws how far apart images of one person and of two are, by RUN's model.
+    """Draws how far apart RUN places images of one person, of two.
 
     With the thresholds of `topdb-tf calibrate`, where there are any.
 
@@ -261,7 +261,7 @@ def distances(**options):
 )
 @_embedded_options
 def cameras(score, **options):
-    """Draws rank-1 or mAP by the cameras of the query and of the gallery.
+    """Draws rank-1 or mAP by the cameras of query and gallery.
 
     A cell is of the queries of one camera, ranked against the gallery of one camera.
 
@@ -295,7 +295,7 @@ def cameras(score, **options):
 @seed_option("Of t-SNE.")
 @_embedded_options
 def embedding_map(persons, num_pids, **options):
-    """Draws the test images of some persons as points, as RUN's model places them.
+    """Draws test images of some persons as points, as RUN has them.
 
     \b
     topdb-tf figure map

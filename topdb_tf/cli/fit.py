@@ -11,8 +11,11 @@ from topdb_tf.cli.options import (
     LAYOUT,
     OVERRIDES,
     PATH,
+    PLUGINS,
+    RECIPE,
     RUN,
     NamesOption,
+    NumberRange,
     data_overrides,
     dataset_names,
     new_run_dir,
@@ -20,7 +23,7 @@ from topdb_tf.cli.options import (
     say_settings,
     show,
 )
-from topdb_tf.runs.recipes import read_recipe, recipes
+from topdb_tf.runs.recipes import read_recipe
 from topdb_tf.runs.settings import PRECISIONS
 from topdb_tf.training.choices import STRATEGIES
 
@@ -33,12 +36,7 @@ from topdb_tf.training.choices import STRATEGIES
     help="{names}, or one's own images: a CSV file or a folder.  "
     "[default: the recipe's]",
 )
-@click.option(
-    "--recipe",
-    default="paper",
-    show_default=True,
-    help=f"{', '.join(recipes())}, or a YAML file.",
-)
+@RECIPE
 @LAYOUT
 @DATA_ROOT
 @click.option(
@@ -46,6 +44,25 @@ from topdb_tf.training.choices import STRATEGIES
     type=PATH,
     help="New folder of the run.  [default: runs/DATASET-RECIPE-TIME]",
 )
+@click.option(
+    "--epochs",
+    type=click.IntRange(1, 99_999),
+    metavar="N",
+    help="train.epochs: warm-up and decay of the recipe change in proportion.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(4, 65_536),
+    metavar="N",
+    help="data.batch_size: images a step.",
+)
+@click.option(
+    "--lr",
+    type=NumberRange(0, 1000, min_open=True),
+    metavar="RATE",
+    help="train.learning_rate: the peak at a batch of train.reference_batch_size, 128.",
+)
+@PLUGINS
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
@@ -81,6 +98,10 @@ def fit(
     recipe,
     data_root,
     run_dir,
+    epochs,
+    batch_size,
+    lr,
+    plugins,
     precision,
     strategy,
     overrides,
@@ -94,7 +115,8 @@ def fit(
     \b
     topdb-tf fit --dataset market1501
     topdb-tf fit --dataset cuhk03-labeled --recipe authors --set train.seed=2
-    topdb-tf fit --dataset people --recipe light
+    topdb-tf fit --dataset people --recipe light --epochs 20
+    topdb-tf fit --dataset people --plugin my_blocks --set model.drop=mine
     topdb-tf fit --dataset market1501 --seeds 5 --run-dir runs/market1501
     topdb-tf fit --resume runs/market1501
     """
@@ -104,14 +126,20 @@ def fit(
     from topdb_tf.fit.seeds import fit_seeds, seeds_lines
 
     options = data_overrides(dataset, data_root)
-    options += [f"train.precision={precision}"] if precision else []
-    options += [f"train.strategy={strategy}"] if strategy else []
+    named = {
+        "train.epochs": epochs,
+        "data.batch_size": batch_size,
+        "train.learning_rate": lr,
+        "train.precision": precision,
+        "train.strategy": strategy,
+    }
+    options += [f"{key}={value}" for key, value in named.items() if value is not None]
     options += overrides
     if resumed is not None:
-        _refuse_beside_resume(context, ("recipe", "run_dir", "seeds", "layout"))
+        _refuse_beside_resume(context)
         _show_run(resume(resumed, overrides=options, force=force, say=say), as_json)
         return
-    config = read_recipe(recipe, options, say=say)
+    config = read_recipe(recipe, options, plugins=plugins, say=say)
     say_settings(config)
     name = dataset_name(config.data.dataset)
     run_dir = run_dir or new_run_dir(f"{name}-{Path(recipe).stem}")
@@ -132,9 +160,10 @@ def fit(
 @OVERRIDES
 @AS_JSON
 def demo(data_root, run_dir, overrides, as_json):
-    """Trains on drawn people and compares with what needs no training.
+    """Trains on drawn people, to try everything in minutes.
 
-    Draws the synthetic data set on first use; takes a few minutes on two cores.
+    Compares with what needs no training. Draws the data set on first use; takes a few
+    minutes on two cores.
 
     \b
     topdb-tf demo
@@ -175,10 +204,10 @@ def _show_run(run, as_json):
     show(record, lambda _: [str(run.path)], as_json)
 
 
-def _refuse_beside_resume(context, names):
-    for name in names:
+def _refuse_beside_resume(context):
+    for option in ("--recipe", "--run-dir", "--seeds", "--layout", "--plugin"):
+        name = "plugins" if option == "--plugin" else option[2:].replace("-", "_")
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            option = f"--{name.replace('_', '-')}"
             raise click.UsageError(
                 f"--resume goes on with a run as it is. Leave out {option}."
             )

@@ -19,6 +19,8 @@ from topdb_tf.files import os_error_text, plain, remove_empty, user_path
 from topdb_tf.model.preset_files import DEMO_NOTE, is_demo
 from topdb_tf.progress import Verbosity, verbosity
 from topdb_tf.runs.folder import folder_of_new_run
+from topdb_tf.runs.plugins import load_plugins
+from topdb_tf.runs.recipes import recipes
 from topdb_tf.runs.settings import Config
 from topdb_tf.texts import printable
 
@@ -86,6 +88,19 @@ IGNORE_CAMERAS = click.option(
     "--ignore-cameras", is_flag=True, help="Count matches of the query's own camera."
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+RECIPE = click.option(
+    "--recipe",
+    default="paper",
+    show_default=True,
+    help=f"{', '.join(recipes())}, or a YAML file.",
+)
+PLUGINS = click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="MODULE",
+    help="Module that adds backbones, streams, losses, drop blocks; may be repeated.",
+)
 OVERRIDES = click.option(
     "--set",
     "overrides",
@@ -345,6 +360,14 @@ _which_model = options_of(
         "--ca-file",
         type=UserPath(exists=True, dir_okay=False),
         help="Certificates (PEM) to trust, for https and grpcs.",
+    ),
+    click.option(
+        "--plugin",
+        multiple=True,
+        metavar="MODULE",
+        expose_value=False,
+        callback=lambda ctx, _, names: load_plugins(names),
+        help="Module that defines layers of a .keras file; may be repeated.",
     ),
 )
 _how_asked = options_of(

@@ -56,7 +56,7 @@ _page_options = options_of(
 @click.option("--out", type=PATH, help="[default: report.html in RUN]")
 @_page_options
 def report(run, out, data_root, queries, top, no_images, opens, as_json, **measuring):
-    """Writes all about RUN, or the newest run, into one page of HTML.
+    """Writes all about RUN, or the newest run, on a page.
 
     Scores beside the paper's, curves, distances, cameras, ranked lists before and
     after re-ranking and what the network looks at. The page loads nothing. It holds
@@ -86,6 +86,7 @@ def report(run, out, data_root, queries, top, no_images, opens, as_json, **measu
     show_default=True,
     help="The page.",
 )
+@click.option("--force", is_flag=True, help="Replace the page if it exists.")
 @METRIC
 @IGNORE_CAMERAS
 @_page_options
@@ -102,7 +103,7 @@ def compare(
     as_json,
     **measuring,
 ):
-    """Compares RUNS, the first with each of the others, in text and as one page.
+    """Compares RUNS with the first of them, as text and a page.
 
     Runs of the same settings from different seeds are one training: mean ± deviation.
     Where the data set is the same, queries are compared one by one, and those that
@@ -145,7 +146,7 @@ def compare(
 @RERANK
 @AS_JSON
 def table(runs, form, metric, ignore_cameras, rerank, as_json):
-    """Prints the paper's tables from RUNS, beside the published figures.
+    """Prints the paper's tables from RUNS and as published.
 
     RUNS are folders of runs, of seeds, or of folders of them; by default `runs`. Runs
     that differ in the seed and the data set alone make one row. FEATURES in files are

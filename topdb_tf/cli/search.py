@@ -53,7 +53,7 @@ _LIMITS = options_of(
 
 @click.group()
 def index():
-    """Searches many images for a person: builds and asks an index on disk.
+    """Searches many images for a person, by an index on disk.
 
     The kind exact compares a query with every image and misses nothing. Others look at
     a part of the images: faster for single queries, but some matches are missed. They
@@ -84,7 +84,7 @@ def index():
 @source_options
 @AS_JSON
 def build(places, out, source, as_json, **settings):
-    """Builds an index of PLACES: images and folders, or a file of features (.npz).
+    """Builds an index of PLACES: images, folders, or features.
 
     \b
     topdb-tf index build photos --model runs/market1501 --out people.index
@@ -105,7 +105,7 @@ def build(places, out, source, as_json, **settings):
 @source_options
 @AS_JSON
 def query(index, places, picture, source, as_json, **limits):
-    """Finds in INDEX what is nearest to PLACES: images, folders or features (.npz).
+    """Finds in INDEX what is nearest to images or folders, PLACES.
 
     Without --model or --server, the model that the index was built with embeds the
     queries. If its run is calibrated, the table tells same persons from others.
@@ -185,7 +185,7 @@ def add(index, places, source, skip_known, as_json):
 @click.option("--prefix", "prefixes", multiple=True, help="What paths begin with.")
 @AS_JSON
 def remove(index, as_json, **named):
-    """Removes images from INDEX by path, person or prefix; each may be repeated.
+    """Removes images from INDEX by path, person or prefix.
 
     They are found no more at once; their features leave the disk with `compact`.
 
@@ -202,7 +202,7 @@ def remove(index, as_json, **named):
 @_INDEX
 @AS_JSON
 def compact(index, as_json):
-    """Writes INDEX anew without what was removed, with new centres or graph.
+    """Writes INDEX anew without what was removed.
 
     \b
     topdb-tf index compact people.index

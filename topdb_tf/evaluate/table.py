@@ -18,7 +18,8 @@ from topdb_tf.evaluate.scores import PAPER_METRICS, Scores, read_scores_file
 from topdb_tf.evaluate.trainings import deciding_settings
 from topdb_tf.files import files_below
 from topdb_tf.runs.folder import Run, open_run
-from topdb_tf.runs.recipes import nearest_recipe, settings_text
+from topdb_tf.runs.nearest import nearest_recipe
+from topdb_tf.runs.recipes import settings_text
 
 _TABLES = (
     ("Table I: without re-ranking", False, published.TABLE_1),

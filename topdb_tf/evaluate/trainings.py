@@ -6,7 +6,8 @@ from pathlib import Path
 
 from topdb_tf.files import contents_of
 from topdb_tf.runs.folder import Run, RunFolder, open_run
-from topdb_tf.runs.recipes import NEUTRAL_SETTINGS, flat_settings
+from topdb_tf.runs.nearest import NEUTRAL_SETTINGS
+from topdb_tf.runs.recipes import flat_settings
 from topdb_tf.runs.settings import Config
 
 

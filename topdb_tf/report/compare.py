@@ -88,19 +88,23 @@ def write_comparison(
     overrides: Sequence[str] = (),
     best: bool = False,
     rerank: bool = True,
+    force: bool = False,
 ) -> ComparisonResult:
     """Scores several trainings and writes how they differ as one page.
 
     Runs of the same settings from different seeds are one training. Its scores are
     means; its ranked lists are those of its first seed. Seeds that were not scored yet,
-    or by another protocol than the first, are scored. An older page is replaced when
-    the new one is whole.
+    or by another protocol than the first, are scored. A page that is there is replaced
+    with `force` alone, when the new one is whole.
 
     Raises:
+        FileExistsError: If there is such a file already.
         FileNotFoundError: If a folder is no run, has no model, or the data is missing.
         ValueError: If there are fewer than two trainings, or they cannot be scored.
     """
     check_page(out, contents)
+    if out.exists() and not force:
+        raise FileExistsError(f"{out} already exists. Name another --out, or --force.")
     trainings, watch = _trainings(folders, overrides), Stopwatch()
     compared = []
     for letter, training in zip(_LETTERS, trainings, strict=False):

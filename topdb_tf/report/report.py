@@ -21,7 +21,7 @@ from topdb_tf.report.parts import Part, parts_of_run
 from topdb_tf.report.score_tables import notes_on_paper, score_table, tiles
 from topdb_tf.runs.folder import Run
 from topdb_tf.runs.machine import current_environment
-from topdb_tf.runs.recipes import fit_command, nearest_recipe
+from topdb_tf.runs.nearest import fit_command, nearest_recipe
 
 _NUM_MAPS = 12
 _NUM_TRAINED = 3  # queries that are followed through the training

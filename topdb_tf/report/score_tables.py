@@ -10,7 +10,7 @@ from topdb_tf.evaluate.scores import METRICS
 from topdb_tf.evaluate.table import printed_scores
 from topdb_tf.figures.run_curves import published_rank_1
 from topdb_tf.report.words import recipe_text, title_of
-from topdb_tf.runs.recipes import NearestRecipe, nearest_recipe
+from topdb_tf.runs.nearest import NearestRecipe, nearest_recipe
 from topdb_tf.texts import NOTHING, Table, percent, signed
 
 _METHOD = "Top-DB-Net"  # whose figures stand beside a run that is no method's

@@ -11,9 +11,8 @@ from topdb_tf.fit.seeds import DEVIATION, read_seeds
 from topdb_tf.retrieval.pairs.intervals import share_of_trials
 from topdb_tf.retrieval.protocol import Protocol
 from topdb_tf.runs.machine import Environment
+from topdb_tf.runs.nearest import NearestRecipe, nearest_recipe
 from topdb_tf.runs.recipes import (
-    NearestRecipe,
-    nearest_recipe,
     settings_text,
     yaml_text,
 )

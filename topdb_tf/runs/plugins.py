@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def load_plugins(names: Iterable[str]) -> None:
+def load_plugins(names: Iterable[str], where: str = "--plugin") -> None:
     """Imports the modules of some names, also from the current folder.
 
     Args:
         names: Names of modules, such as `my_blocks` of a file `my_blocks.py`.
+        where: What names them, for errors.
 
     Raises:
         ValueError: If one cannot be imported; the reason is told.
@@ -20,12 +21,13 @@ def load_plugins(names: Iterable[str]) -> None:
         sys.path.append(folder)  # as `python -m` does, which a console script does not
         try:
             importlib.import_module(name)
-        except Exception as error:  # whatever their code raises
+        except (Exception, SystemExit) as error:  # whatever their code raises
             hint = f" Name it {name[:-3]!r}." if name.endswith(".py") else ""
             raise ValueError(
                 f"The plugin {name!r} must be a Python module that can be imported, "
-                f"from the current folder ({folder}) or as an installed package.{hint} "
-                f"Received: {type(error).__name__}: {error}"
+                f"from the current folder ({folder}), a folder of PYTHONPATH or as an "
+                f"installed package.{hint} Received: {type(error).__name__}: {error} "
+                f"({where})"
             ) from error
         finally:
             sys.path.remove(folder)

@@ -1,7 +1,7 @@
 """Recipes: YAML files of differences from the defaults, and `--set` overrides."""
 
 import dataclasses
-import shlex
+import itertools
 import types
 import typing
 from collections.abc import Iterable
@@ -12,8 +12,16 @@ import yaml
 
 from topdb_tf.files import plain, user_path
 from topdb_tf.runs.plugins import load_plugins
-from topdb_tf.runs.settings import KINDS, RENAMED, Config, nearest_name
+from topdb_tf.runs.settings import (
+    EPOCHS,
+    KINDS,
+    RENAMED,
+    Config,
+    TrainConfig,
+    nearest_name,
+)
 from topdb_tf.texts import Say, silent
+from topdb_tf.training.schedules import Milestones
 from topdb_tf.yaml_files import read_yaml, yaml_value
 
 
@@ -22,18 +30,64 @@ def recipes() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _recipe_folder().glob("*.yaml")))
 
 
+class RecipeHeader(NamedTuple):
+    """A recipe, and the comment at the top of its file: title, command, scores."""
+
+    name: str
+    title: str
+    text: str
+
+
+def recipe_headers() -> tuple[RecipeHeader, ...]:
+    """Returns what the files of the recipes say of themselves."""
+    headers = []
+    for name in recipes():
+        lines = recipe_file(name).read_text(encoding="utf-8").splitlines()
+        comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
+        text = "\n".join(line.removeprefix("#").removeprefix(" ") for line in comment)
+        headers.append(RecipeHeader(name, text.partition("\n")[0], text))
+    return tuple(headers)
+
+
 def read_recipe(
-    name_or_path: str, overrides: Iterable[str] = (), *, say: Say = silent
+    name_or_path: str,
+    overrides: Iterable[str] = (),
+    *,
+    plugins: Iterable[str] = (),
+    say: Say = silent,
 ) -> Config:
     """Returns the defaults with a recipe's differences and then the overrides.
+
+    Where `train.epochs` is another number, warm-up and decay change in proportion
+    (`Milestones.in_proportion`), unless they are given beside it; so do those of the
+    defaults in a recipe.
 
     Args:
         name_or_path: A recipe's name, or a YAML file.
         overrides: Texts `section.key=value`, the value in YAML.
-        say: Function that shows a line, here about settings by an old name.
+        plugins: Modules to import beside those of the recipe.
+        say: Function that shows a line, here about settings by an old name, and about
+            those that follow from others.
 
     Raises:
-        ValueError: If the recipe, a key or a value is not known.
+        ValueError: If the recipe, a key or a value is not known, or a plugin cannot be
+            imported.
+    """
+    path = recipe_file(name_or_path)
+    layers = _layers(path, overrides, say)
+    values = {}
+    for layer in layers:
+        values |= _in_proportion(layer.values, values, say)
+    if plugins:
+        values["plugins"] = (*values.get("plugins", ()), *plugins)
+    return _checked(values, layers)
+
+
+def recipe_file(name_or_path: str) -> Path:
+    """Returns the YAML file of a recipe, which need not be there if it is a path.
+
+    Raises:
+        ValueError: If there is no recipe of the name.
     """
     path = user_path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
@@ -44,7 +98,7 @@ def read_recipe(
                 f"Received: recipe={name_or_path!r}"
             )
         path = _recipe_folder() / f"{name_or_path}.yaml"
-    return read_config(path, overrides, say=say)
+    return path
 
 
 def read_config(
@@ -62,11 +116,25 @@ def read_config(
             if a setting stands there by its old name and its new one.
         FileNotFoundError: If there is no such file.
     """
+    layers = _layers(path, overrides, say)
+    return _checked({k: v for layer in layers for k, v in layer.values.items()}, layers)
+
+
+class _Layer(NamedTuple):
+    """Settings by `section.key`, and what gives them."""
+
+    values: dict[str, Any]
+    where: str
+
+
+def _layers(path, overrides, say):
+    """Returns the settings of a file, and those of the overrides together."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no configuration file {path}.")
     settings = read_yaml(path)
-    values = _values({} if settings is None else settings, str(path), say)
-    for override in (overrides := tuple(overrides)):
+    of_file = _values({} if settings is None else settings, str(path), say)
+    values, wheres = {}, []
+    for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise ValueError(
@@ -76,12 +144,50 @@ def read_config(
         settings = _yaml_value(text)
         for part in reversed(key.strip().split(".", 1)):
             settings = {part: settings}
-        values |= _values(settings, f"--set {override}", say)
-    load_plugins(values.get("plugins", ()))
+        wheres.append(f"--set {override}")
+        values |= _values(settings, wheres[-1], say)
+    return _Layer(of_file, str(path)), _Layer(values, ", ".join(wheres))
+
+
+def _in_proportion(values, below, say):
+    """Adds to settings the warm-up and decay that their number of epochs brings along.
+
+    Args:
+        values: Settings by `section.key`.
+        below: Those that they replace; the defaults are below them all.
+        say: Function that shows a line.
+    """
+    num_epochs = values.get("train.epochs")
+    own = TrainConfig()
+    keys = [f"train.{name}" for name in Milestones._fields]
+    before = below.get("train.epochs", own.epochs)
+    if num_epochs in (None, before) or num_epochs not in EPOCHS:
+        return values
+    milestones = Milestones(
+        *(below.get(key, getattr(own, key.partition(".")[2])) for key in keys)
+    )
+    scaled = milestones.in_proportion(num_epochs, before)
+    following = {
+        key: now
+        for key, was, now in zip(keys, milestones, scaled, strict=True)
+        if key not in values and was != now
+    }
+    if following:
+        texts = [f"{key}={yaml_text(value)}" for key, value in following.items()]
+        say(
+            f"train.epochs={num_epochs} instead of {before}: {' and '.join(texts)} in "
+            "proportion"
+        )
+    return {**following, **values}
+
+
+def _checked(values, layers):
+    """Returns the settings of some values; an error tells what gave them."""
+    where = ", ".join(layer.where for layer in layers if layer.where)
+    load_plugins(values.get("plugins", ()), where)
     try:
         return _config_of(values)
     except ValueError as error:
-        where = ", ".join([str(path), *(f"--set {one}" for one in overrides)])
         raise ValueError(f"{error} ({where})") from error
 
 
@@ -276,39 +382,6 @@ def check_same_settings(begun_with: Config, config: Config, *, force: bool) -> N
         )
 
 
-# Settings in which runs of one recipe may differ: its scores are the same, or vary by
-# the seed alone.
-NEUTRAL_SETTINGS = (
-    *FREE_SETTINGS,
-    "data.dataset",
-    "train.seed",
-    "train.evaluate_every",
-    "evaluation.batch_size",
-    "evaluation.rerank",
-)
-
-
-class NearestRecipe(NamedTuple):
-    """A recipe, and every setting that a run has otherwise."""
-
-    name: str
-    changes: tuple[ChangedSetting, ...]
-
-    @property
-    def departures(self) -> tuple[ChangedSetting, ...]:
-        """The changes that make it another training than the recipe's."""
-        return tuple(one for one in self.changes if one.key not in NEUTRAL_SETTINGS)
-
-
-def nearest_recipe(config: Config) -> NearestRecipe:
-    """Returns the recipe with the fewest departures; of equal ones the nearest."""
-    candidates = [
-        NearestRecipe(name, changed_settings(read_recipe(name), config))
-        for name in recipes()
-    ]
-    return min(candidates, key=lambda near: (len(near.departures), len(near.changes)))
-
-
 def yaml_text(value) -> str:
     """Returns a setting as `--set` takes it."""
     text = yaml.safe_dump(plain(value), default_flow_style=True, width=10**6)
@@ -326,17 +399,3 @@ def settings_text(changes: Iterable[ChangedSetting]) -> str:
         'train.epochs=9, train.decay_epochs=[5, 7]'
     """
     return ", ".join(f"{change.key}={yaml_text(change.now)}" for change in changes)
-
-
-def fit_command(config: Config, run: Path) -> str:
-    """Returns the command that trains with these settings into a folder.
-
-    The data root is left out: it is the machine's, and `$TOPDB_DATA` names it.
-    """
-    near = nearest_recipe(config)
-    words = ["topdb-tf", "fit", "--recipe", near.name]
-    words += ["--dataset", config.data.dataset, "--run-dir", str(run)]
-    for change in near.changes:
-        if change.key not in ("data.dataset", "data.root"):
-            words += ["--set", settings_text([change])]
-    return shlex.join(words)

@@ -23,6 +23,8 @@ from topdb_tf.training.choices import (
 )
 
 _EPOCHS = 99_999  # the names of checkpoints sort up to here
+EPOCHS = Interval(f"[1, {_EPOCHS}]")
+"""How many epochs a training may have."""
 _UP_TO_EPOCHS = f"[0, {_EPOCHS}]"
 _SEED = f"[0, {2**32 - 1}]"  # what NumPy takes
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from topdb_tf.search.index import SearchIndex
 from topdb_tf.search.items import items_of
 from topdb_tf.search.kinds import check_parameters
 from topdb_tf.search.manifest import read_manifest
-from topdb_tf.texts import rate_text
+from topdb_tf.texts import counted, rate_text
 
 _PICTURED_QUERIES = 20
 
@@ -29,18 +29,34 @@ _PICTURED_QUERIES = 20
 class Threshold:
     """The distance up to which two images are said to show one person.
 
-    It has the calibrated false-match rate that it gives, unless it was named itself.
+    It has the calibrated false-match rate that it gives, unless it was named itself,
+    and how many of the images that are looked at this is for a query, on average.
     """
 
     distance: float
     false_match_rate: float | None = None
+    num_images: int | None = None
+    expected_false_matches: float | None = None
+
+    def among(self, num_images: int) -> "Threshold":
+        """Returns the threshold with what is to be expected among some images."""
+        expected = None
+        if self.false_match_rate is not None:
+            expected = self.false_match_rate * num_images
+        return replace(self, num_images=num_images, expected_false_matches=expected)
 
     def line(self) -> str:
         """Returns what is said to people."""
         source = "as named"
         if self.false_match_rate is not None:
             source = f"for a false-match rate of {rate_text(self.false_match_rate)}"
-        return f"same person: at most {self.distance:.6g} apart, {source}"
+        line = f"same person: at most {self.distance:.6g} apart, {source}"
+        if self.expected_false_matches is None:
+            return line
+        return (
+            f"{line}, which is about {self.expected_false_matches:.3g} false matches a "
+            f"query among {counted(self.num_images, 'image')}"
+        )
 
 
 @dataclass(frozen=True)
@@ -210,14 +226,17 @@ class Searcher:
             items.features, k=top, parameters=self.parameters, among=among
         )
         seconds = time.perf_counter() - start
+        threshold = self.threshold
+        if threshold is not None:
+            is_live = index.entries.is_live
+            looked_at = is_live if among is None else is_live & among
+            threshold = threshold.among(int(looked_at.sum()))
         return QueryResult(
             index=str(index.folder),
             kind=index.manifest.kind,
             metric=index.manifest.metric,
-            threshold=self.threshold,
-            queries=_answered(
-                items, index.entries, neighbors, self.threshold, self._limit
-            ),
+            threshold=threshold,
+            queries=_answered(items, index.entries, neighbors, threshold, self._limit),
             embedding_seconds=items.seconds,
             search_seconds=seconds,
             failures=items.failures,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from topdb_tf.texts import check_one_of
 from topdb_tf.training.choices import WARMUPS
@@ -48,6 +49,39 @@ def learning_rate_at(
     if epoch < warmup_epochs:
         return rate
     return rate * decay_factor ** sum(epoch >= decay for decay in decay_epochs)
+
+
+class Milestones(NamedTuple):
+    """Where the learning rate of a training changes: length of its warm-up, decays."""
+
+    warmup_epochs: int
+    decay_epochs: tuple[int, ...]
+
+    def in_proportion(self, num_epochs: int, before: int) -> "Milestones":
+        """Returns where it changes in a training of another length.
+
+        Each epoch is multiplied by `num_epochs / before` and rounded, halves upwards.
+        The warm-up ends before the last epoch. A decay comes after the one before it,
+        and after the first epoch at the peak; past the last epoch it is left out.
+
+        Args:
+            num_epochs: Epochs of that training.
+            before: Epochs of the one that these are of.
+
+        Example:
+            >>> from topdb_tf.training.schedules import Milestones
+            >>> Milestones(50, (200, 300)).in_proportion(60, before=400)
+            Milestones(warmup_epochs=8, decay_epochs=(30, 45))
+        """
+
+        def scaled(epoch):
+            return (2 * epoch * num_epochs + before) // (2 * before)
+
+        warmup, decays = min(scaled(self.warmup_epochs), num_epochs - 1), []
+        for decay in sorted(self.decay_epochs):
+            first = decays[-1] if decays else max(warmup, 1)
+            decays.append(max(scaled(decay), first + 1))
+        return Milestones(warmup, tuple(e for e in decays if e <= num_epochs))
 
 
 def cosine_rate_at(
