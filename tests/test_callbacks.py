@@ -107,9 +107,34 @@ def test_scores_are_made_every_few_epochs_and_after_the_last():
 def test_the_time_left_is_said_after_every_epoch():
     lines = []
     fit(small_model(), [Accuracy(), TimeLeft(lines.append, num_epochs=2)], epochs=2)
-    assert len(lines) == 2
-    assert lines[0].startswith("epoch 1/2: loss")
-    assert lines[1].endswith("; 0.0 s left")
+    assert len(lines) == 3
+    assert lines[0].startswith("compiling the first step")
+    assert lines[1].startswith("epoch 1/2: loss")
+    assert lines[2].endswith("; 0.0 s left")
+
+
+def test_the_first_step_counts_for_nothing_in_the_time_left(monkeypatch):
+    # A first step of 60 s, in which all is compiled, then one each second.
+    said, drawn = [], []
+
+    def draw(*state):
+        drawn.append(state)
+
+    left = TimeLeft(said.append, num_epochs=2, every=0, draw=draw, batch_size=8)
+    left.set_params({"steps": 4})
+    monkeypatch.setattr("time.monotonic", lambda: 0.0)
+    left.on_epoch_begin(0)
+    monkeypatch.setattr("time.monotonic", lambda: 60.0)
+    left.on_train_batch_end(0, {"loss": 3.0, "accuracy": 0.25})
+    monkeypatch.setattr("time.monotonic", lambda: 61.0)
+    left.on_train_batch_end(1, {"loss": 2.0, "accuracy": 0.5})
+    assert said[1:] == [
+        "epoch 1/2, step 1/4: loss 3.000, accuracy 0.250; an unknown time left",
+        # 6 of 8 steps are to come, of a second each.
+        "epoch 1/2, step 2/4: loss 2.000, accuracy 0.500, 8 images/s; 6.0 s left",
+    ]
+    assert drawn[0] == ("epoch 1/2", 0, 4, "compiling")
+    assert drawn[-1][:3] == ("epoch 1/2", 2, 4)
 
 
 def test_a_log_gets_lines_within_an_epoch():
@@ -119,7 +144,7 @@ def test_a_log_gets_lines_within_an_epoch():
         [Accuracy(), TimeLeft(lines.append, num_epochs=2, every=0)],
         targets=(0.0, 0.0, 0.0),
     )
-    assert [line.split(":")[0] for line in lines] == [
+    assert [line.split(":")[0] for line in lines[1:]] == [
         "epoch 1/2, step 1/3",
         "epoch 1/2, step 2/3",
         "epoch 1/2, step 3/3",
@@ -131,7 +156,7 @@ def test_a_resumed_training_counts_the_steps_of_the_whole_epoch():
     lines = []
     left = TimeLeft(lines.append, num_epochs=1, every=0, start=Position(0, 2))
     fit(small_model(), [Accuracy(), left], targets=(0.0, 0.0))
-    assert [line.split(":")[0] for line in lines] == [
+    assert [line.split(":")[0] for line in lines[1:]] == [
         "epoch 1/1, step 3/4",
         "epoch 1/1, step 4/4",
         "epoch 1/1",

@@ -88,6 +88,16 @@ def test_the_command_to_repeat_a_run_gives_its_settings(recipe, tmp_path):
     assert again == config
 
 
+def test_a_page_that_is_there_is_not_written_over(tmp_path, monkeypatch):
+    page = tmp_path / "compare.html"
+    page.write_text("mine")
+    with pytest.raises(FileExistsError, match="Name another --out, or --force"):
+        write_comparison([tmp_path], page, Contents())
+    with pytest.raises(FileNotFoundError, match="not the folder of a run"):
+        write_comparison([tmp_path], page, Contents(), force=True)
+    assert page.read_text() == "mine"
+
+
 def test_the_paper_is_its_own_recipe():
     near = nearest_recipe(Config())
     assert near.name == "paper"

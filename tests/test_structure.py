@@ -41,6 +41,7 @@ ALLOWED = {
     "search": GROUND | SCORED | {"export", "embed"},
     "report": GROUND | SCORED | {"figures", "fit"},
     "cli": GROUND | SCORED | {"figures", "fit", "export", "embed", "search", "report"},
+    "__main__": {"cli"},
     "__init__": SCORED | {"fit", "export", "embed"},  # the public names
 }
 # Libraries that a room does without, in every module of it.

@@ -110,6 +110,48 @@ def adding_up(
 
 
 @contextmanager
+def training_bar() -> Iterator[Callable[[str, int, int, str], None]]:
+    """Gives a function `(title, done, total, text)` that draws the one bar of a fit.
+
+    The bar goes when all of `total` is done, so that lines and other bars have the
+    place, and comes again at the next call. Lines that are said meanwhile stand above.
+    """
+    from rich import console
+    from rich import progress as bars
+
+    columns = (
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(bar_width=None),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[text]}", markup=False),
+    )
+    drawn = []
+
+    def draw(title: str, done: int, total: int, text: str) -> None:
+        if done >= total:
+            close()
+            return
+        if not drawn:
+            where = console.Console(stderr=True)
+            progress = bars.Progress(
+                *columns, console=where, transient=True, expand=True
+            )
+            progress.start()
+            drawn.append((progress, progress.add_task(title, text=text)))
+        progress, task = drawn[0]
+        progress.update(task, description=title, completed=done, total=total, text=text)
+
+    def close():
+        while drawn:
+            drawn.pop()[0].stop()
+
+    try:
+        yield draw
+    finally:
+        close()
+
+
+@contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """Gives a function `(done, total)` that draws a bar with the time left.
 

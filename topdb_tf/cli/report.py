@@ -25,6 +25,7 @@ from topdb_tf.cli.options import (
 
 _OF_PAGES = (
     "out",
+    "force",
     "dataset",
     "data_root",
     "best",

@@ -139,7 +139,7 @@ def query(index, places, picture, source, as_json, **limits):
 @count_option("--port", least=0, most=65535, default=7860, help="0 takes any.")
 @model_options
 def browse(index, source, **settings):
-    """Opens a page to try queries: drop an image, see what INDEX finds for it.
+    """Opens a page to try queries of INDEX: drop an image there.
 
     The page shows the people in the images. Only this machine reaches it, unless --host
     names another address: there is no password. It loads nothing from elsewhere. Ctrl-C

@@ -13,7 +13,7 @@ from topdb_tf.evaluate.scores import Scores, score_lines, score_set, write_score
 from topdb_tf.files import sha256_of
 from topdb_tf.fit.memory import explained_memory, scoring_memory, training_memory
 from topdb_tf.fit.resume import has_stopped, scored_epochs, telling_the_way_on
-from topdb_tf.progress import draws_on_terminal
+from topdb_tf.progress import draws_on_terminal, training_bar
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.protocol import RetrievalResult
 from topdb_tf.runs.data import origin_of
@@ -92,14 +92,16 @@ def train(
     config, precision = training.config, training.environment.precision
     start = time.monotonic()
     scoring = RetrievalScore(lambda: _score(training), scored=scored_epochs(config))
-    # Keras's bar goes to standard output, which is for results; a file gets lines.
+    # Standard output is for results, whatever callbacks of others print.
     with (
         Interruption(f"go on with `topdb-tf fit --resume {run.path}`") as interruption,
         contextlib.redirect_stdout(sys.stderr),
         explained_memory(lambda: training_memory(config, precision)),
         telling_the_way_on(run),
+        training_bar() as draw,
     ):
-        ours = _callbacks(training, run, scoring, interruption, resumed)
+        time_left = _time_left(training, resumed, draw)
+        ours = _callbacks(training, run, scoring, interruption, time_left, resumed)
         _fit(training, [*ours, *callbacks], resumed)
     scored = scoring.last or _score(training)  # where nothing else was left to do
     scores = _written_scores(training, run, scored)
@@ -149,7 +151,7 @@ def _fit(training, callbacks, resumed):
             return
     options = {
         "shuffle": False,  # the plan of the batches has done it
-        "verbose": 1 if draws_on_terminal() else 0,
+        "verbose": 0,  # `TimeLeft` tells what is to be told
         "callbacks": callbacks,
     }
     if 0 < start.step < batches.num_batches:
@@ -176,7 +178,23 @@ def _end_epoch(trainer, callbacks, epoch):
     callback_list.on_train_end()
 
 
-def _callbacks(training, run, scoring, interruption, resumed):
+def _time_left(training, resumed, draw):
+    """Returns what tells of the training: by a bar on a terminal, else by lines."""
+    from topdb_tf.training.callbacks import TimeLeft
+
+    config, draws = training.config, draws_on_terminal()
+    is_told = training.distribution.cluster.is_chief
+    return TimeLeft(
+        training.say,
+        num_epochs=config.train.epochs,
+        every=None if draws else _SECONDS_BETWEEN_LINES,
+        draw=draw if draws and is_told else None,
+        batch_size=config.data.batch_size,
+        start=resumed.position if resumed else START,
+    )
+
+
+def _callbacks(training, run, scoring, interruption, time_left, resumed):
     import keras
 
     from topdb_tf.training import callbacks, saving
@@ -217,12 +235,7 @@ def _callbacks(training, run, scoring, interruption, resumed):
             keep=settings.keep_checkpoints,
             resumed=resumed,
         ),
-        callbacks.TimeLeft(
-            say,
-            num_epochs=settings.epochs,
-            every=None if draws_on_terminal() else _SECONDS_BETWEEN_LINES,
-            start=start,
-        ),
+        time_left,
         callbacks.StopAtPlateau(
             say,
             stop_after=settings.stop_after,

@@ -43,19 +43,28 @@ class LearningRateByEpoch(keras.callbacks.Callback):
 class TimeLeft(keras.callbacks.Callback):
     """Says how far the training is, what came of it, and how long the rest will take.
 
+    The first step, in which the others are compiled, counts for nothing in this.
+
     Args:
         say: Function that shows a line.
         num_epochs: The last epoch, counted from 1.
         every: Seconds between lines within an epoch, for logs without a progress bar;
             `None` says something after each epoch alone.
+        draw: Function of a title, the steps done, all of an epoch and a text, that
+            draws a bar of them; none is drawn without.
+        batch_size: Images of a step.
         start: Where the training begins.
     """
 
-    def __init__(self, say, *, num_epochs, every=None, start=START):
+    def __init__(
+        self, say, *, num_epochs, every=None, draw=None, batch_size=1, start=START
+    ):
         super().__init__()
         self.say = say
         self.num_epochs = num_epochs
         self.every = math.inf if every is None else every
+        self.draw = draw
+        self.batch_size = batch_size
         self.start = start
         self._begun = None
 
@@ -63,21 +72,48 @@ class TimeLeft(keras.callbacks.Callback):
         self._epoch = epoch
         self._first_step = self.start.first_step(epoch)
         self._num_steps = self._first_step + (self.params.get("steps") or 0)
-        if self._begun is None:
-            self._begun = self._said = time.monotonic()
-            self._done_before = epoch + self._first_step / max(self._num_steps, 1)
+        self._steps_begun, self._steps = time.monotonic(), 0
+        if self._begun is None and self._num_steps:
+            self.say("compiling the first step, which takes longer than the others")
+            self._show(self._first_step, "compiling")
 
     def on_train_batch_end(self, batch, logs=None):
         now, steps = time.monotonic(), self._num_steps
-        if now - self._said < self.every or not steps:
-            return
-        self._said = now
         step = self._first_step + batch + 1
+        if self._begun is None:
+            self._begun = self._said = self._steps_begun = now
+            self._done_before = self._epoch + step / max(steps, 1)
+        else:
+            self._steps += 1
+        if not steps:
+            return
+        is_said = now - self._said >= self.every
+        if not (is_said or self.draw):
+            return
+        text = self._text(now, logs)
         left = self._time_left(self._epoch + step / steps)
-        self.say(
-            f"epoch {self._epoch + 1}/{self.num_epochs}, step {step}/{steps}: "
-            f"loss {float(logs['loss']):.3f}; {left} left"
-        )
+        self._show(step, f"{text}; {left} left")
+        if is_said:
+            self._said = now
+            self.say(
+                f"epoch {self._epoch + 1}/{self.num_epochs}, step {step}/{steps}: "
+                f"{text}; {left} left"
+            )
+
+    def _show(self, step, text):
+        if self.draw:
+            title = f"epoch {self._epoch + 1}/{self.num_epochs}"
+            self.draw(title, step, self._num_steps, text)
+
+    def _text(self, now, logs):
+        """Returns loss, accuracy and speed of the epoch so far."""
+        figures = [f"loss {float(logs['loss']):.3f}"]
+        if "accuracy" in logs:
+            figures.append(f"accuracy {float(logs['accuracy']):.3f}")
+        if self._steps and now > self._steps_begun:
+            speed = self._steps * self.batch_size / (now - self._steps_begun)
+            figures.append(f"{speed:.3g} images/s")
+        return ", ".join(figures)
 
     def on_epoch_end(self, epoch, logs=None):
         self._said = time.monotonic()
@@ -90,10 +126,12 @@ class TimeLeft(keras.callbacks.Callback):
         )
 
     def _time_left(self, epochs_done):
-        seconds = time.monotonic() - self._begun
-        done = epochs_done - self._done_before
-        if done <= 0:  # nothing but the end of an epoch was made up for
+        if epochs_done >= self.num_epochs:
+            return duration_text(0)
+        done = 0 if self._begun is None else epochs_done - self._done_before
+        if done <= 0:  # nothing but the first step, or the end of an epoch
             return "an unknown time"
+        seconds = time.monotonic() - self._begun
         return duration_text(seconds / done * (self.num_epochs - epochs_done))
 
 
