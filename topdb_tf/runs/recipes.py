@@ -78,8 +78,7 @@ def read_recipe(
     values = {}
     for layer in layers:
         values |= _in_proportion(layer.values, values, say)
-    if plugins:
-        values["plugins"] = (*values.get("plugins", ()), *plugins)
+    values["plugins"] = (*values.get("plugins", ()), *plugins)
     return _checked(values, layers)
 
 
