@@ -13,7 +13,6 @@ from topdb_tf.cli.options import (
     METRIC,
     OVERRIDES,
     PATH,
-    PLUGINS,
     RERANK,
     RUN,
     SHARE,
@@ -30,6 +29,7 @@ from topdb_tf.cli.options import (
     seed_option,
     show,
 )
+from topdb_tf.cli.settings import PLUGINS
 from topdb_tf.runs.recipes import read_recipe
 from topdb_tf.texts import one_line, printable
 

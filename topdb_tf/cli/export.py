@@ -121,7 +121,7 @@ def export(
 @BEST
 @AS_JSON
 def publish(run, target, best, as_json):
-    """Writes the model of RUN, by default the newest, as a preset that others load.
+    """Writes RUN, or the newest run, as a preset for others.
 
     A preset holds the weights, the resizing, a model card, the recipe, the scores and
     the sum of each file. Others name it where a model is asked for. Hubs know you by

@@ -11,8 +11,6 @@ from topdb_tf.cli.options import (
     LAYOUT,
     OVERRIDES,
     PATH,
-    PLUGINS,
-    RECIPE,
     RUN,
     NamesOption,
     NumberRange,
@@ -23,6 +21,7 @@ from topdb_tf.cli.options import (
     say_settings,
     show,
 )
+from topdb_tf.cli.settings import PLUGINS, RECIPE
 from topdb_tf.runs.recipes import read_recipe
 from topdb_tf.runs.settings import PRECISIONS
 from topdb_tf.training.choices import STRATEGIES

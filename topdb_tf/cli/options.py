@@ -20,7 +20,6 @@ from topdb_tf.model.preset_files import DEMO_NOTE, is_demo
 from topdb_tf.progress import Verbosity, verbosity
 from topdb_tf.runs.folder import folder_of_new_run
 from topdb_tf.runs.plugins import load_plugins
-from topdb_tf.runs.recipes import recipes
 from topdb_tf.runs.settings import Config
 from topdb_tf.texts import printable
 
@@ -88,19 +87,6 @@ IGNORE_CAMERAS = click.option(
     "--ignore-cameras", is_flag=True, help="Count matches of the query's own camera."
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
-RECIPE = click.option(
-    "--recipe",
-    default="paper",
-    show_default=True,
-    help=f"{', '.join(recipes())}, or a YAML file.",
-)
-PLUGINS = click.option(
-    "--plugin",
-    "plugins",
-    multiple=True,
-    metavar="MODULE",
-    help="Module that adds backbones, streams, losses, drop blocks; may be repeated.",
-)
 OVERRIDES = click.option(
     "--set",
     "overrides",

@@ -6,8 +6,22 @@ import textwrap
 
 import click
 
-from topdb_tf.cli.options import AS_JSON, OVERRIDES, RECIPE, say, show
-from topdb_tf.runs.recipes import read_recipe, recipe_headers
+from topdb_tf.cli.options import AS_JSON, OVERRIDES, say, show
+from topdb_tf.runs.recipes import read_recipe, recipe_headers, recipes
+
+RECIPE = click.option(
+    "--recipe",
+    default="paper",
+    show_default=True,
+    help=f"{', '.join(recipes())}, or a YAML file.",
+)
+PLUGINS = click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="MODULE",
+    help="Module that adds backbones, streams, losses, drop blocks; may be repeated.",
+)
 
 
 @click.command()
