@@ -175,6 +175,8 @@ def test_a_data_set_that_lies_too_deep_is_pointed_at(tmp_path, name, folder):
     with pytest.raises(FileNotFoundError) as error:
         read_split(name, tmp_path)
     assert f"Is it {(tmp_path / folder).parent}? That is too deep" in str(error.value)
+    with pytest.raises(FileNotFoundError, match="itself. The root is"):
+        read_split("market1501", (tmp_path / folder).parent)
     assert "detected" not in str(error.value).replace("detected.mat", "")
 
 

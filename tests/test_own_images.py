@@ -16,7 +16,7 @@ from topdb_tf.data.checks.split import check_split
 from topdb_tf.data.image_files import list_images
 from topdb_tf.data.partition import split_of
 from topdb_tf.data.records import camids_of, pids_of
-from topdb_tf.data.sightings import Sighting
+from topdb_tf.data.sightings import Sighting, absolute
 from topdb_tf.data.table import table_text
 
 PARTS = ("train", "query", "gallery")
@@ -873,6 +873,25 @@ def test_cameras_of_one_person_each_are_no_cameras(tmp_path):
     assert kinds == ["own-cameras"]
     split = read(write(tmp_path, unlike([]), images=UNLIKE_IMAGES))
     assert check_split(split, images_per_pid=1) == []
+
+
+def test_two_dots_behind_a_link_leave_where_it_leads_to(tmp_path):
+    touch(tmp_path, "big/images/a.jpg", "images/a.jpg", "big/v3/b.jpg")
+    (tmp_path / "current").symlink_to(tmp_path / "big" / "v3")
+    write(tmp_path / "big" / "v3", "path,pid,split\n../images/a.jpg,1,query\n")
+    with (tmp_path / "big" / "v3" / "own.csv").open("a") as file:
+        file.write("b.jpg,1,gallery\n")
+    split = read(tmp_path / "current" / "own.csv")
+    assert split.query[0].path == tmp_path / "big" / "images" / "a.jpg"
+    assert split.gallery[0].path == tmp_path / "current" / "b.jpg"
+    assert absolute(tmp_path / "big" / "v3" / ".." / "x") == tmp_path / "big" / "x"
+    assert absolute(tmp_path / "none" / ".." / "x") == tmp_path / "x"
+
+
+def test_a_pipe_among_images_is_not_waited_for(tmp_path):
+    folder = people(tmp_path)
+    os.mkfifo(folder / "p0" / "9_c1_9.jpg")
+    assert "Skipped, as no images: 9_c1_9.jpg." in read(folder).notes
 
 
 def test_a_link_to_a_folder_above_ends(tmp_path):

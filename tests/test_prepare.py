@@ -184,6 +184,20 @@ def test_a_name_that_could_leave_the_folder_is_refused(tmp_path, name, write):
     refused(tmp_path, archive, "stay inside the folder")
 
 
+def test_a_zip_of_windows_separates_folders_by_backslashes(tmp_path):
+    def windows(*names):
+        contents = {name.replace("/", "\\"): b"" for name in names}
+        return {k.replace("/", "\\"): v for k, v in MARKET.items()} | contents
+
+    archive = write_zip(tmp_path / "a.zip", windows("Market/query/"))
+    assert prepare(archive, tmp_path / "root", dataset="market1501").files
+    expected = write_zip(tmp_path / "b.zip", MARKET)
+    prepare(expected, tmp_path / "other", dataset="market1501")
+    assert below(tmp_path / "root") == below(tmp_path / "other")
+    archive = write_zip(tmp_path / "c.zip", windows("Market/../../escaped.jpg"))
+    refused(tmp_path, archive, "stay inside the folder")
+
+
 @pytest.mark.parametrize(
     "special_file",
     [

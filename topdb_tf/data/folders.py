@@ -1,5 +1,6 @@
 """Anybody's own images: a folder for each person."""
 
+import os
 from pathlib import Path
 
 from topdb_tf.data.market import (
@@ -89,11 +90,15 @@ def read_folders(
 def _look_below(folder, above, images, skipped, empty):
     """Lists what lies in a folder, and then in those within it."""
     files, folders = [], []
-    for path in folder.iterdir():
-        if path.is_dir():
-            folders += [] if is_left_out(path) else [path]
-        elif not path.name.startswith("."):
-            files.append(path)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = folder / entry.name
+            if entry.is_dir():
+                folders += [] if is_left_out(path) else [path]
+            elif not (entry.is_file() or entry.is_symlink()):
+                skipped.append(path)  # a pipe would be waited for
+            elif not path.name.startswith("."):
+                files.append(path)
     number = len(images)
     images += sorted(filter(is_image, files), key=lambda path: path.name)
     skipped += sorted(path for path in files if not is_image(path))

@@ -195,6 +195,8 @@ class DatasetCard:
         self, data_root: Path, places: Sequence[Path], hint: str = ""
     ) -> str:
         """Returns what to tell the user if the images are in none of some places."""
+        if any((data_root / mark).exists() for mark in _MARKS):
+            hint += f"Is it {data_root} itself? The root is the folder above. "
         names = {part for folder in self.folders for part in Path(folder).parts}
         marks = [*data_root.glob("*/*/*"), *data_root.glob("*/*/*/*")]
         for path in sorted(path for path in marks if path.name in _MARKS):

@@ -143,8 +143,21 @@ def camera_numbers(sightings: list[Sighting], source: Path) -> dict[str, int]:
 
 
 def absolute(path: str | Path) -> Path:
-    """Returns a path that starts at the root, links as they are, without `..`."""
-    return Path(os.path.normpath(user_path(path).absolute()))
+    """Returns a path that starts at the root, links as they are, without `..`.
+
+    Behind a link `..` is the folder above where it leads to, as for the system.
+    """
+    path = user_path(path).absolute()
+    normal = os.path.normpath(path)
+    if ".." in path.parts:
+        last = len(path.parts) - path.parts[::-1].index("..")
+        above, rest = Path(*path.parts[:last]), path.parts[last:]
+        plain = os.path.normpath(above)
+        if above.exists() and not (
+            os.path.exists(plain) and above.samefile(plain)  # noqa: PTH110
+        ):
+            return above.resolve().joinpath(*rest)
+    return Path(normal)
 
 
 def _spellings(ids, word, source):

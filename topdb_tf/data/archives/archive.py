@@ -150,7 +150,11 @@ def _damage_told(path: Path) -> Iterator[None]:
 
 def _open_zip(path, stack):
     file = stack.enter_context(zipfile.ZipFile(path))
-    infos = [info for info in file.infolist() if not info.is_dir()]
+    infos = file.infolist()
+    if not any("/" in info.filename for info in infos):  # old programs of Windows
+        for info in infos:
+            info.filename = info.filename.replace("\\", "/")
+    infos = [info for info in infos if not info.is_dir()]
     encrypted = [info.filename for info in infos if info.flag_bits & 1]
     if encrypted:
         raise ValueError(
