@@ -1,10 +1,12 @@
 """The command line: parse, call the recipe, print."""
 
 import contextlib
+import os
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import click
 
@@ -38,6 +40,10 @@ _EXPLAINED = (
 class _Commands(click.Group):
     """Turns what a user can mend into one line and a non-zero status."""
 
+    def main(self, *args, **kwargs):
+        _open_closed_streams()
+        return super().main(*args, **kwargs)
+
     def make_context(self, *args, **kwargs):
         with explained_os_errors():  # of what help and version are written to
             return super().make_context(*args, **kwargs)
@@ -66,6 +72,17 @@ class _Commands(click.Group):
             ctx.exit(128 + number)
         finally:
             say_more(f"{duration_text(time.monotonic() - start)} in all")
+
+
+def _open_closed_streams():
+    """Opens the standard streams that the caller closed, as by `2>&-`, to nowhere.
+
+    Else the next files would take their numbers, and what libraries write to standard
+    error would be written into those.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))
 
 
 @contextlib.contextmanager

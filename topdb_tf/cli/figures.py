@@ -236,13 +236,7 @@ def distances(**options):
     """
     from topdb_tf.figures.pair_distances import distances_of
 
-    def draw(embedded, **options):
-        view = distances_of(embedded, **options)
-        for note in view.facts.notes:
-            say(note)
-        return view
-
-    _draw_embedded(draw, name="distances", **options)
+    _draw_embedded(distances_of, name="distances", **options)
 
 
 @figure.command()
@@ -370,6 +364,8 @@ def _write(
         style.check_format(file)
     files = list(out) or [folder / "figures" / f"{name}.png"]
     view = draw(*arguments, **options)
+    for note in getattr(view.facts, "notes", ()):
+        say(note)
     drawn = view.picture(style.COLUMN_WIDTH if column else style.PAGE_WIDTH)
     for file in files:
         file.parent.mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.files import may_pass
+from topdb_tf.files import is_zip, may_pass
 from topdb_tf.retrieval.distances import FeatureDistances
 from topdb_tf.retrieval.identities import Identities
 from topdb_tf.retrieval.matches import check_identities
@@ -92,9 +92,7 @@ def load_retrieval_set(path: Path | str) -> RetrievalSet:
         raise FileNotFoundError(
             f"No file of features at {path}. What it must hold: datasets/README.md"
         )
-    with path.open("rb") as file:  # an error of which is none of the contents
-        is_zip = zipfile.is_zipfile(file)
-    if not is_zip:
+    if not is_zip(path):
         raise ValueError(
             f"{path} must be an NPZ file, as `np.savez` writes it (datasets/README.md)"
         )

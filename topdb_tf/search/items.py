@@ -1,6 +1,5 @@
 """What goes into an index or is looked for in it: images, or files of features."""
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from topdb_tf.data.image_files import list_images
 from topdb_tf.embed.embed import Embedding, Source, embed_files
+from topdb_tf.files import is_zip
 from topdb_tf.retrieval.features import array_in
 from topdb_tf.search.entries import ids_of_images
 
@@ -52,7 +52,7 @@ def _read_items(path: Path, part: str) -> Embedding:
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file of features {path}.")
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         raise ValueError(f"{path} must be an NPZ file, as `topdb-tf embed` writes it.")
     with np.load(path, allow_pickle=False) as arrays:
         prefix = "" if "features" in arrays else f"{part}_"
