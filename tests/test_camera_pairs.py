@@ -109,3 +109,10 @@ def test_what_does_not_fit_is_refused():
         camera_pair_scores(images, metric="manhattan")
     with pytest.raises(ValueError, match="one entry an image"):
         camera_pair_scores(images._replace(query_camids=np.array([1])))
+
+
+def test_distances_that_rounding_decides_are_told():
+    near = np.ones((4, 2), "float32")
+    images = RetrievalSet(near, near, *[np.arange(4)] * 2, *[[1] * 4, [2] * 4])
+    assert "equally far" in camera_pair_scores(images).warning
+    assert camera_pair_scores(hand_set()).warning is None

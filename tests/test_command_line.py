@@ -378,3 +378,22 @@ def test_the_help_names_every_data_set(monkeypatch):
     monkeypatch.setitem(DATASETS, "made-up", None)
     words = topdb("fit", "--help").stdout.replace(",", " ").split()
     assert set(DATASETS) <= set(words)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell of POSIX")
+def test_a_closed_standard_error_takes_no_result(features):
+    script = 'exec "$0" -m topdb_tf.cli score "$1" 2>&-'
+    ran = subprocess.run(
+        ["sh", "-c", script, sys.executable, features], capture_output=True, text=True
+    )
+    assert ran.returncode == 0
+    assert "mAP" in ran.stdout
+
+
+@pytest.mark.parametrize("option", ["--dataset", "--data-root", "--layout"])
+def test_an_empty_name_is_none_that_was_not_given(option, tmp_path):
+    # As "$DATA" where it is not set: neither the run's own nor the current folder.
+    result = topdb("fit", "--recipe", "demo", option, "", "--run-dir", tmp_path / "r")
+    assert result.exit_code != 0
+    assert "empty" in result.output or "`data.layout`" in result.output
+    assert not (tmp_path / "r").exists()

@@ -173,3 +173,13 @@ def test_one_odd_image_does_not_take_the_bins_of_all_others():
     assert (edges < usual).sum() > 20  # of 41
     counted = [binned(counts, edges).sum() for two in pairs[:2] for counts in two]
     assert sum(counted) == distances.size
+
+
+def test_distances_that_are_all_equal_are_told():
+    images = random_set(0)
+    assert pair_histograms(images).warning is None
+    same = images._replace(
+        query_features=np.ones_like(images.query_features),
+        gallery_features=np.ones_like(images.gallery_features),
+    )
+    assert "equally far" in pair_histograms(same).warning

@@ -209,3 +209,8 @@ def test_only_distances_that_tell_little_are_doubted():
     assert "rounding decides" in FeatureDistances(query, by_camera).doubt()
     half_zero = gallery * (np.arange(300) % 2)[:, None]
     assert "equally far" in FeatureDistances(query, half_zero, "cosine").doubt()
+
+
+def test_features_of_no_number_are_refused():
+    with pytest.raises(ValueError, match="at least one number an image"):
+        pairwise_distances(np.empty((2, 0), "float32"), np.empty((3, 0), "float32"))

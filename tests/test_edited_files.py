@@ -67,10 +67,10 @@ def edited(record, change):
     """Returns a copy of a record with `{"a.b": value}` changed; `...` takes it out."""
     record = json.loads(json.dumps(record))
     for key, value in change.items():
-        *way, last = [int(one) if one.isdecimal() else one for one in key.split(".")]
-        place = record
-        for one in way:
-            place = place[one]
+        place, *way = record, *key.split(".")
+        for one in way[:-1]:
+            place = place[int(one) if isinstance(place, list) else one]
+        last = int(way[-1]) if isinstance(place, list) else way[-1]
         if value is ...:
             del place[last]
         else:
@@ -169,3 +169,11 @@ def test_an_edited_summary_of_seeds_names_the_key(change, named, tmp_path):
     with pytest.raises(ValueError, match=r"seeds\.json must be what") as refusal:
         read_seeds(tmp_path)
     assert named in str(refusal.value) or "is missing" in str(refusal.value)
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    # Python takes the last one in silence.
+    file = tmp_path / "scores.json"
+    file.write_text('{"mean_ap": 0.5, "cmc": {}, "mean_ap": 0.9}')
+    with pytest.raises(ValueError, match="the key `mean_ap` stands twice"):
+        read_json(file, dict, "must be scores.")

@@ -14,6 +14,7 @@ import topdb_tf
 from topdb_tf.files import (
     contents_of,
     files_below,
+    is_zip,
     partial_path,
     remove_whole,
     user_path,
@@ -206,3 +207,23 @@ def test_all_files_below_a_folder_are_listed_those_behind_links_too(tmp_path):
     (tmp_path / "out" / "up").symlink_to(tmp_path / "in")
     with pytest.raises(OSError, match="Too many levels of symbolic links"):
         list(files_below(tmp_path / "in"))
+
+
+def test_an_empty_path_is_not_the_current_folder():
+    # As of "$DATA" where the shell has no such variable.
+    with pytest.raises(ValueError, match="must not be empty"):
+        user_path("")
+    assert user_path(".") == Path()
+
+
+def test_an_error_of_reading_does_not_make_an_archive_none(tmp_path, monkeypatch):
+    file = tmp_path / "a.npz"
+    file.write_text("no archive")
+    assert not is_zip(file)
+
+    def unreadable(path, mode):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(Path, "open", unreadable)
+    with pytest.raises(OSError, match="Input/output"):
+        is_zip(file)

@@ -193,3 +193,9 @@ def test_whole_numbers_are_read_exactly():
         7,
     ]
     assert whole_numbers("pids", []).tolist() == []
+
+
+def test_one_name_in_two_spellings_of_unicode_is_one_person():
+    composed, decomposed = "Jos\u00e9", "Jose\u0301"
+    ids = Identities([composed], [decomposed, "Ana"], [1], [2, 2])
+    assert ids.query_pids[0] == ids.gallery_pids[0] != ids.gallery_pids[1]

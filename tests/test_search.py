@@ -1,5 +1,6 @@
 """Search indexes: against brute force, a dictionary, damage and other processes."""
 
+import errno
 import json
 import multiprocessing
 import sys
@@ -453,3 +454,28 @@ def test_features_whose_squares_vanish_are_refused(tmp_path, metric):
     create_index(tmp_path / "index", features * 1e-6, list("abcde"), metric=metric)
     found = SearchIndex(tmp_path / "index").search(features * 1e-6, k=1)
     assert found.rows.ravel().tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_metric_that_was_edited_is_found(place):
+    create_index(place, drawn(20), names(20))
+    manifest = place / "index.json"
+    values = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(values))  # laid out otherwise, and the same
+    assert len(SearchIndex(place)) == 20
+    manifest.write_text(json.dumps(values | {"metric": "euclidean"}))
+    with pytest.raises(ValueError, match="was changed after it was written"):
+        SearchIndex(place)
+    del values["crc32"]  # as earlier versions wrote it
+    manifest.write_text(json.dumps(values))
+    assert len(SearchIndex(place)) == 20
+
+
+def test_a_full_disk_is_told_with_the_file(place, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")  # names no file
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        create_index(place, drawn(20), names(20))
+    assert error.value.filename == str(place / "features-000001.f32")
+    assert not place.exists()

@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ElementTree
 
+import matplotlib as mpl
 import pytest
 from PIL import Image
 
@@ -41,3 +42,16 @@ def test_another_format_is_refused(tmp_path):
 def test_a_figure_is_an_element_of_a_page():
     root = ElementTree.fromstring(svg_of(drawn()))
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_settings_of_another_program_do_not_matter(tmp_path):
+    # As in a `matplotlibrc`; usetex would need LaTeX.
+    save_figure(drawn(), tmp_path / "as_is.png")
+    svg = svg_of(drawn())
+    others = {"text.usetex": True, "lines.linewidth": 9, "savefig.transparent": True}
+    with mpl.rc_context({**others, "savefig.bbox": "tight"}):
+        save_figure(drawn(), tmp_path / "other.png")
+        assert svg_of(drawn()) == svg
+        assert mpl.rcParams["lines.linewidth"] == 9  # and is as before
+    expected, received = (tmp_path / f"{name}.png" for name in ("as_is", "other"))
+    assert received.read_bytes() == expected.read_bytes()

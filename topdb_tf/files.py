@@ -19,7 +19,13 @@ def user_path(text: str | Path, folder: Path = Path()) -> Path:
     """Returns a path as a user gives it, from a folder: `~` and `~name` are homes.
 
     Where there is a file of just that name, or no such user, `~` is a letter of it.
+
+    Raises:
+        ValueError: If it is empty, as that of a variable of the shell that is not set:
+            it would be the folder itself.
     """
+    if not str(text):
+        raise ValueError("A path must not be empty; `.` is the current folder.")
     path = folder / text
     if not str(text).startswith("~") or os.path.lexists(path):
         return path
@@ -78,7 +84,7 @@ def partial_path(path: Path) -> Iterator[Path]:
     left there is removed by the next call; that of a living one is locked.
     """
     missing = [folder for folder in path.parents if not folder.exists()]
-    with _named(path), contextlib.ExitStack() as stack:
+    with named_errors(path), contextlib.ExitStack() as stack:
         stack.callback(remove_empty, missing)
         partial = _new_partial(path.parent, stack)
         yield partial / f"{_NEW}{path.suffix}"
@@ -198,8 +204,11 @@ def _remove_partial_of_the_dead(folder):
 
 
 @contextlib.contextmanager
-def _named(path):
-    """Names `path` in errors of the system about its partial name, or about none."""
+def named_errors(path: Path) -> Iterator[None]:
+    """Names `path` in errors of the system about its partial name, or about none.
+
+    Those of a file that is open, as on a full disk, name none.
+    """
     try:
         yield
     except OSError as error:
@@ -244,6 +253,16 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def is_zip(path: Path) -> bool:
+    """Returns whether a file is a ZIP archive, as NPZ and `.keras` files are.
+
+    Raises:
+        OSError: If it cannot be read, which `zipfile.is_zipfile` takes for a "no".
+    """
+    with path.open("rb") as file:
+        return zipfile.is_zipfile(file)
+
+
 def check_model_file(path: Path) -> None:
     """Checks, before TensorFlow is loaded, that a file may be a `.keras` file.
 
@@ -253,7 +272,7 @@ def check_model_file(path: Path) -> None:
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no model at {path}.")
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         raise ValueError(
             f"{path} must be a .keras file that `topdb-tf fit` wrote. "
             "Received: a file of another kind, or cut off"

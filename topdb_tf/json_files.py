@@ -75,6 +75,23 @@ def _check(holds, what, value, name):
         raise ValueError(f"{subject} must be {what}, not {f'{value!r}':.60}")
 
 
+def json_value(text: str) -> Any:
+    """Returns the value of a JSON text, in whose objects a key stands once.
+
+    Raises:
+        ValueError: If it is no such text.
+    """
+    return json.loads(text, object_pairs_hook=_object_of)
+
+
+def _object_of(pairs):
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        twice = [key for key in value if sum(key == one for one, _ in pairs) > 1]
+        raise ValueError(f"the key `{twice[0]}` stands twice")
+    return value
+
+
 def read_json(path: Path, make: Callable[[Any], Any], advice: str) -> Any:
     """Returns what is made of the object in a JSON file.
 
@@ -87,7 +104,7 @@ def read_json(path: Path, make: Callable[[Any], Any], advice: str) -> Any:
         ValueError: If it is no such file, or `make` refuses what it holds.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json_value(path.read_text(encoding="utf-8"))
         _check(isinstance(value, Mapping), "an object", value, "")
         return make(value)
     except KeyError as error:

@@ -2,10 +2,12 @@
 
 import contextlib
 import itertools
+import os
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import click
 
@@ -79,6 +81,10 @@ class _Commands(click.Group):
             ctx.fail(f"No such command {name!r}. Did you mean {_OTHER_NAMES[name]!r}?")
         return super().resolve_command(ctx, args)
 
+    def main(self, *args, **kwargs):
+        _open_closed_streams()
+        return super().main(*args, **kwargs)
+
     def make_context(self, *args, **kwargs):
         with explained_os_errors():  # of what help and version are written to
             return super().make_context(*args, **kwargs)
@@ -107,6 +113,17 @@ class _Commands(click.Group):
             ctx.exit(128 + number)
         finally:
             say_more(f"{duration_text(time.monotonic() - start)} in all")
+
+
+def _open_closed_streams():
+    """Opens the standard streams that the caller closed, as by `2>&-`, to nowhere.
+
+    Else the next files would take their numbers, and what libraries write to standard
+    error would be written into those.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))
 
 
 @contextlib.contextmanager

@@ -142,6 +142,8 @@ def write_figure(
         style.check_format(file)
     files = list(out) or [default]
     view = draw(*arguments, **options)
+    for note in getattr(view.facts, "notes", ()):
+        say(note)
     drawn = view.picture(style.COLUMN_WIDTH if column else style.PAGE_WIDTH)
     for file in files:
         file.parent.mkdir(exist_ok=True)

@@ -20,7 +20,6 @@ from topdb_tf.cli.options import (
     data_options,
     options_of,
     output_options,
-    say,
     seed_option,
 )
 
@@ -241,13 +240,7 @@ def distances(**options):
     """
     from topdb_tf.figures.pair_distances import distances_of
 
-    def draw(embedded, **options):
-        view = distances_of(embedded, **options)
-        for note in view.facts.notes:
-            say(note)
-        return view
-
-    draw_embedded(draw, name="distances", **options)
+    draw_embedded(distances_of, name="distances", **options)
 
 
 @figure.command()

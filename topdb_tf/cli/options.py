@@ -33,7 +33,10 @@ class UserPath(click.Path):
         super().__init__(path_type=Path, **attributes)
 
     def convert(self, value, param, ctx):
-        path = user_path(value)
+        try:
+            path = user_path(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
         home, *inside = path.parts or [""]
         if home.startswith("~") and inside and not Path(home).exists():
             self.fail(f"There is no user {home}. For a folder here, write ./{path}.")
@@ -209,15 +212,15 @@ def data_overrides(dataset: str | None, data_root: Path | None) -> list[str]:
     Paths are absolute, and quoted, as they may hold what YAML reads otherwise.
     """
     overrides = []
-    if dataset:
+    if dataset is not None:
         from topdb_tf.data.benchmarks import is_path
         from topdb_tf.data.sightings import absolute
 
         dataset = str(absolute(dataset)) if is_path(dataset) else dataset
         overrides.append(f"data.dataset={json.dumps(dataset)}")
-    if layout := chosen_layout():
+    if (layout := chosen_layout()) is not None:
         overrides.append(f"data.layout={json.dumps(layout)}")
-    if data_root:
+    if data_root is not None:
         overrides.append(f"data.root={json.dumps(str(data_root.resolve()))}")
     return overrides
 

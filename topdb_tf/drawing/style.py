@@ -46,8 +46,13 @@ _SETTINGS = {
 
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
-    """Draws what is drawn inside in the package's style, readable at page width."""
-    with mpl.rc_context(_SETTINGS):
+    """Draws what is drawn inside in the package's style, readable at page width.
+
+    What a `matplotlibrc` or the program around it has set does not matter.
+    """
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_SETTINGS)
         yield
 
 
@@ -93,9 +98,9 @@ def check_format(path: Path) -> None:
 
 
 def svg_of(figure: Figure) -> str:
-    """Returns a figure as an `<svg>` element, to stand in a page."""
+    """Returns a figure as an `<svg>` element, to stand in a page; letters stay text."""
     file = io.StringIO()
-    with styled():
+    with styled(), mpl.rc_context({"svg.fonttype": "none"}):
         figure.savefig(file, format="svg", metadata={"Date": None})
     text = file.getvalue()
     return text[text.index("<svg") :]

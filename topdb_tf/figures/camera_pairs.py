@@ -20,6 +20,11 @@ class CameraScores:
     cameras: tuple[str, ...]
     scores: CameraPairScores
 
+    @property
+    def notes(self) -> list[str]:
+        """What is to be known of them, as that rounding decided."""
+        return [f"Warning: {self.scores.warning}"] if self.scores.warning else []
+
     def to_dict(self) -> dict:
         """Returns what `--json` prints of it; a cell without a query has no score."""
         evaluation = self.embedded.evaluation
@@ -32,6 +37,7 @@ class CameraScores:
             "rank_1": _without_nan(self.scores.rank_1),
             "mean_ap": _without_nan(self.scores.mean_ap),
             "num_valid_queries": self.scores.num_valid_queries.tolist(),
+            "notes": self.notes,
         }
 
 

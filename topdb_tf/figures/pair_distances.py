@@ -85,6 +85,8 @@ def distances_of(embedded: Embedded, *, num_bins: int = 80) -> View:
     _check_pairs(pairs)
     edges = bin_edges(pairs, num_bins=num_bins)
     calibration, notes = _calibration(embedded)
+    if pairs.warning:
+        notes.append(f"Warning: {pairs.warning}")
     if not embedded.split.has_cameras:
         notes.append("No cameras are known: all pairs of two images count as by two.")
     facts = DistancesOfPairs(

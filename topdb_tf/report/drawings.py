@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -63,8 +62,7 @@ def inline_svg(figure: Figure, name: str) -> Markup:
     the page's. Names inside it begin with `name`, so that several figures of a page
     do not take each other's parts.
     """
-    with mpl.rc_context({"svg.fonttype": "none"}):  # letters stay text
-        svg = svg_of(figure)
+    svg = svg_of(figure)
     for pattern in _LEFT_OUT:
         svg = pattern.sub("", svg)
     for color, name_in_style in _COLORS.items():

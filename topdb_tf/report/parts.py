@@ -188,6 +188,7 @@ def camera_part(view: View, split: Split) -> Part:
         "camera alone. That is easier than the whole gallery, and cells of galleries "
         "of different sizes are to be compared with care.",
         matrix=matrix,
+        notes=view.facts.notes,
     )
 
 

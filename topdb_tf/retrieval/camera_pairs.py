@@ -17,13 +17,15 @@ class CameraPairScores(NamedTuple):
 
     Rows are the cameras of the queries, columns those of the gallery, both in the
     order of `camids`, which is sorted. Scores are those of the valid queries, which
-    have a match by that camera, and NaN where there is none.
+    have a match by that camera, and NaN where there is none. The warning says why the
+    rankings mean little, if they do.
     """
 
     camids: np.ndarray
     rank_1: np.ndarray
     mean_ap: np.ndarray
     num_valid_queries: np.ndarray
+    warning: str | None = None
 
 
 def camera_pair_scores(
@@ -57,7 +59,7 @@ def camera_pair_scores(
     Raises:
         ValueError: If the input does not fit together.
     """
-    checked_distances(retrieval_set, metric)
+    warning = checked_distances(retrieval_set, metric).doubt()
     query_camids = retrieval_set.query_camids
     gallery_camids = retrieval_set.gallery_camids
     camids = np.union1d(query_camids, gallery_camids)
@@ -84,4 +86,4 @@ def camera_pair_scores(
     counts = sums[0].astype(np.int64)
     means = np.full((2, *counts.shape), np.nan)
     np.divide(sums[1:], counts, out=means, where=counts > 0)
-    return CameraPairScores(camids, *means, counts)
+    return CameraPairScores(camids, *means, counts, warning)

@@ -224,9 +224,11 @@ class MatrixDistances:
 
 def _check_shapes(query_features, gallery_features):
     shapes = query_features.shape, gallery_features.shape
-    if [len(shape) for shape in shapes] != [2, 2] or shapes[0][1] != shapes[1][1]:
+    is_flat = [len(shape) for shape in shapes] != [2, 2]
+    if is_flat or not shapes[0][1] == shapes[1][1] > 0:
         raise ValueError(
-            "Features must have the shapes (num_queries, dim) and (num_gallery, dim). "
+            "Features must have the shapes (num_queries, dim) and (num_gallery, dim), "
+            "with at least one number an image. "
             f"Received: query_features {shapes[0]}, gallery_features {shapes[1]}"
         )
 

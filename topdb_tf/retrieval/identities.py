@@ -1,6 +1,7 @@
 """Who is on an image and which camera took it: ids of any type, as whole numbers."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import NamedTuple
@@ -153,7 +154,9 @@ def _plain(name, value):
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
     if isinstance(value, str):
-        return None if means_unknown(value) else value.strip()
+        # Some systems write é as two characters, which look the same.
+        text = unicodedata.normalize("NFC", value.strip())
+        return None if means_unknown(value) else text
     if value is None or (isinstance(value, Real) and value != value):
         return None
     is_number = isinstance(value, Real) and not isinstance(value, bool)

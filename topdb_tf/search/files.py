@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from topdb_tf.files import contents_of
+from topdb_tf.files import contents_of, named_errors
 from topdb_tf.search.manifest import PATTERNS, WrittenFile, damaged
 
 _PIECE = 16 << 20
@@ -65,8 +65,8 @@ def append_features(
     if file is None:
         file = WrittenFile(f"features-{change:06d}.f32", 0, 0)
         (folder / file.name).write_bytes(b"")
-    crc32 = file.crc32
-    with (folder / file.name).open("r+b") as stream:
+    crc32, path = file.crc32, folder / file.name
+    with named_errors(path), path.open("r+b") as stream:
         stream.truncate(file.size)  # what a change left that was cut short
         stream.seek(file.size)
         rows_a_piece = max(1, _PIECE // (4 * features.shape[1]))
@@ -83,11 +83,12 @@ def append_features(
 def write_file(folder: Path, name: str, write: Callable[[Path], None]) -> WrittenFile:
     """Writes a file of an index, by a function that is given its path."""
     path, crc32 = folder / name, 0
-    write(path)
-    with path.open("rb") as stream:
-        while piece := stream.read(_PIECE):
-            crc32 = zlib.crc32(piece, crc32)
-        os.fsync(stream.fileno())
+    with named_errors(path):
+        write(path)
+        with path.open("rb") as stream:
+            while piece := stream.read(_PIECE):
+                crc32 = zlib.crc32(piece, crc32)
+            os.fsync(stream.fileno())
     return WrittenFile(name, path.stat().st_size, crc32)
 
 

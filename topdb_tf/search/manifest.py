@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import json
 import re
+import zlib
 from collections.abc import Set
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import NamedTuple
 from topdb_tf import __version__
 from topdb_tf.embed.model_probes import RecordedModel
 from topdb_tf.files import write_whole
-from topdb_tf.json_files import record_of
+from topdb_tf.json_files import json_value, record_of
 
 MANIFEST = "index.json"
 FORMAT = 1
@@ -132,7 +133,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"`topdb-tf index build PLACES --out {folder}`."
         )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json_value(path.read_text(encoding="utf-8"))
         version = values["format"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise damaged(path, "it is not what `topdb-tf index` writes") from None
@@ -142,9 +143,13 @@ def read_manifest(folder: Path) -> Manifest:
             f"version. Received: format {version}"
         )
     try:
-        return _manifest_of(values)
+        manifest = _manifest_of(values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise damaged(path, f"not as written: {error}") from None
+    # As of the metric, which would be another one of the same features.
+    if values.pop("crc32", None) not in (None, _sum_of(values)):  # none in old ones
+        raise damaged(path, "something in it was changed after it was written")
+    return manifest
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -159,6 +164,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     }
     if manifest.approximate_rows is None:
         del values["approximate_rows"]
+    values["crc32"] = _sum_of(values)
     write_whole(folder / MANIFEST, json.dumps(values, indent=1) + "\n")
     clear_away(folder, {file.name for file in manifest.files.written()})
 
@@ -178,6 +184,11 @@ def damaged(path: Path, reason: str) -> ValueError:
         f"{path} is damaged or no file of an index: {reason}. Build the index again, "
         "or take it from a backup."
     )
+
+
+def _sum_of(values):
+    """Returns the checksum of what `index.json` holds, however it is laid out."""
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
 
 
 def _manifest_of(values):

@@ -24,12 +24,14 @@ class PairHistograms(NamedTuple):
     """Numbers of pairs of a query and a gallery image by distance.
 
     Pairs by one camera do not count unless cameras are ignored; then there are no
-    others. Images are left out of which nobody knows whom they show.
+    others. Images are left out of which nobody knows whom they show. The warning says
+    why the distances mean little, if they do.
     """
 
     counted: DistanceHistogram
     by_one_camera: DistanceHistogram
     num_left_out: int
+    warning: str | None = None
 
 
 def pair_histograms(
@@ -69,7 +71,7 @@ def pair_histograms(
     by_one = DistanceHistogram(
         by_any.impostors - counted.impostors, by_any.genuine - counted.genuine
     )
-    return PairHistograms(counted, by_one, num_left_out)
+    return PairHistograms(counted, by_one, num_left_out, of_all.doubt())
 
 
 def bin_edges(histograms: PairHistograms, *, num_bins: int) -> np.ndarray:
