@@ -6,6 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
+collect_ignore = ["typed_program.py"]  # is read by a type checker, and not run
+
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")

@@ -266,7 +266,7 @@ def test_a_checkpoint_of_pytorch_is_loaded(tmp_path, is_zip):
         ),
         (
             {"bn1.running_var": np.full(64, np.nan)},
-            "Received: bn1.running_var with NaN",
+            "Received: NaN or infinity in bn1.running_var",
         ),
     ],
 )

@@ -97,7 +97,7 @@ def test_the_file_and_its_report_lie_beside_the_model(exported, run):
     assert set(record) == {
         *("path", "format", "precision", "num_calibration_images", "mebibytes"),
         *("height", "width", "dim", "source_precision", "reference", "probes"),
-        *("retrieval", "images_per_second", "seconds"),
+        *("retrieval", "images_per_second", "seconds", "sha256"),
     }
     differences = {"max_difference", "min_cosine", "mean_cosine"}
     assert set(record["probes"]) == {"num_images", *differences}

@@ -126,7 +126,7 @@ def test_a_damaged_or_odd_file_of_features_is_explained(images, index, tmp_path)
     contents = bytearray(path.read_bytes())
     contents[contents.index(b"NUMPY") + 130] ^= 1  # in the features
     path.write_bytes(contents)
-    refused(topdb("index", "query", index, path), "must be whole", "q.npz")
+    refused(topdb("index", "query", index, path), "NPZ file, whole", "q.npz")
     for odd in (
         {"paths": ["one"]},
         {"paths": [1, 2]},

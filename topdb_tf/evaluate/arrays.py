@@ -190,9 +190,9 @@ def compare(
 
     Example:
         >>> import topdb_tf
-        >>> features, pids = [[0.0], [0.2]], [1, 2]
-        >>> before = topdb_tf.score(features, [[0.3], [0.1]], pids, pids)
-        >>> after = topdb_tf.score(features, [[0.1], [0.3]], pids, pids)
+        >>> features, pids = [[0.0], [1.0]], [1, 2]
+        >>> before = topdb_tf.score(features, [[0.9], [0.2]], pids, pids)
+        >>> after = topdb_tf.score(features, [[0.2], [0.9]], pids, pids)
         >>> topdb_tf.compare(before, after).differences["mAP"].mean
         0.5
     """

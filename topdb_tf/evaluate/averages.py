@@ -36,7 +36,7 @@ def spread(values: Sequence[float]) -> Spread:
     """Returns mean, sample standard deviation and number of the values.
 
     Example:
-        >>> from topdb_tf.evaluate.scores import spread
+        >>> from topdb_tf.evaluate.averages import spread
         >>> spread([0.25, 0.75, 0.5])  # the squares of the deviations: 2 / 16, over 2
         Spread(mean=0.5, deviation=0.25, num_seeds=3)
         >>> str(spread([0.8583, 0.8561])), str(spread([0.5]))

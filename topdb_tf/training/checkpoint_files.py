@@ -17,7 +17,6 @@ import numpy as np
 
 from topdb_tf.files import plain, remove_whole, sha256_of, sync, whole_folder
 from topdb_tf.json_files import record_of
-from topdb_tf.retrieval.features import array_in, open_arrays
 from topdb_tf.training.errors import CheckpointError, DamagedCheckpointError
 
 _ARRAYS, _FACTS, _MANIFEST = "arrays.npz", "facts.json", "manifest.json"
@@ -154,6 +153,9 @@ def read_checkpoint(folder: Path, position: Position) -> Checkpoint:
         ValueError: If another version wrote it.
     """
     path = folder / position.name
+    # Not at the top: it brings Numba along, which the settings of runs do without.
+    from topdb_tf.retrieval.features import array_in, open_arrays
+
     with _told_if_unreadable(path):
         _check_sums(path)
         try:
