@@ -61,8 +61,11 @@ def test_cmc_draws_each_rank_of_each_run(width):
 def test_names_are_joined_to_the_ends_of_their_lines():
     curves = [CmcCurve("low", CMC / 2), CmcCurve("high", CMC)]
     (axes,) = cmc_figure(curves).axes
-    lines, joints = axes.get_lines()[:2], axes.get_lines()[2:]
-    for line, joint in zip(lines, joints, strict=True):
+    lines, beside = axes.get_lines()[:2], axes.get_lines()[2:]
+    joints, keys = beside[::2], beside[1::2]
+    for line, joint, key in zip(lines, joints, keys, strict=True):
+        look = [line.get_color(), line.get_linestyle(), line.get_marker()]
+        assert [key.get_color(), key.get_linestyle(), key.get_marker()] == look
         # Thin and grey, without a marker: it is not to be taken for data.
         assert joint.get_color() != line.get_color()
         assert joint.get_linewidth() < line.get_linewidth()
