@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -233,7 +234,8 @@ def test_an_embedder_takes_files_pixels_and_images(small_run, small_data_root):
     np.testing.assert_array_equal(of_opencv(pixels[1][..., ::-1]), expected[1:2])
 
 
-def test_an_embedding_is_the_one_that_was_scored(small_run, small_data_root):
+def test_an_embedding_is_the_one_that_was_scored(small_run, small_data_root, tmp_path):
+    small_run = shutil.copytree(small_run, tmp_path / "run")  # scores go into it
     run = topdb_tf.evaluate(small_run, say=print)
     with np.load(small_run / "features-synthetic.npz") as features:
         scored = features["query_features"]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
@@ -393,7 +394,10 @@ def test_figures_are_drawn_of_a_file(file, name, options):
         assert facts["features"] == str(file)
 
 
-def test_lists_are_drawn_where_the_images_are_known(file, small_run, small_data_root):
+def test_lists_are_drawn_where_the_images_are_known(
+    file, small_run, small_data_root, tmp_path
+):
+    small_run = shutil.copytree(small_run, tmp_path / "run")  # pictures go into it
     refused(topdb("figure", "rankings", file), "query_paths and gallery_paths")
     topdb_tf.evaluate(small_run)
     features = small_run / "features-synthetic.npz"

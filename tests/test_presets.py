@@ -99,7 +99,8 @@ def test_it_is_saved_again_as_it_is(preset, tmp_path, pixels, expected):
     again = topdb_tf.TopDBImageEmbedder.from_preset(tmp_path / "again")
     np.testing.assert_array_equal(again(pixels), expected)
     random = topdb_tf.TopDBImageEmbedder.from_preset(preset, load_weights=False)
-    assert np.abs(random(pixels) - expected).max() > 1
+    # Other weights; how far away depends on the draw.
+    assert np.abs(random(pixels) - expected).max() > 0.1 * np.abs(expected).max()
 
 
 def test_maps_are_computed_in_another_precision(preset, pixels, expected):
