@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from topdb_tf.data import benchmarks
-from topdb_tf.data.benchmarks import DATASETS, data_root, read_market_layout, read_split
+from topdb_tf.data.benchmarks import (
+    DATASETS,
+    data_root,
+    read_market_layout,
+    read_split,
+    register_dataset,
+)
 from topdb_tf.data.records import ImageRecord, PartCounts, load_card
 
 # Two training identities; one query; its match, a distractor and a junk image.
@@ -254,3 +260,11 @@ def test_the_option_beats_the_environment_and_that_beats_the_default(monkeypatch
 
 def test_the_data_root_may_start_at_home():
     assert data_root(Path("~/reid")) == Path.home() / "reid"
+
+
+def test_a_name_that_is_taken_keeps_its_card():
+    card = load_card("market1501")
+    with pytest.raises(ValueError, match="There is a data set 'market1501' already"):
+        register_dataset("market1501", lambda root: None)
+    assert load_card("market1501") == card
+    assert card.parts  # by which its images are counted

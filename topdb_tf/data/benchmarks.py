@@ -219,15 +219,13 @@ def register_dataset(
     Raises:
         ValueError: If the name is taken, or is none.
     """
-    nothing = {"source": "", "terms": "", "citation": "", "parts": {}}
-    CARDS[name] = card or DatasetCard(name, title=name, folders=(name,), **nothing)
-    return register(
-        DATASETS,
-        name,
-        reader,
-        what="data set",
-        entry=lambda reader: lambda root, card, *, progress=None: reader(root),
-    )
+
+    def entry(reader):  # of a name that may be taken
+        nothing = {"source": "", "terms": "", "citation": "", "parts": {}}
+        CARDS[name] = card or DatasetCard(name, title=name, folders=(name,), **nothing)
+        return lambda root, card, *, progress=None: reader(root)
+
+    return register(DATASETS, name, reader, what="data set", entry=entry)
 
 
 def _check_counts(split: Split, card: DatasetCard, data_root: Path) -> None:
