@@ -90,15 +90,18 @@ class _LayersWithKeras:
 
             def run_and_register(module):
                 run(module)
-                import_module(f"{__name__}.model.layers")
-                import_module(f"{__name__}.model.normalization")
+                _register_layers()
 
             spec.loader.exec_module = run_and_register
         return spec
 
 
+def _register_layers():
+    for name in ("layers", "normalization"):
+        import_module(f"{__name__}.model.{name}")
+
+
 if "keras" in sys.modules:
-    import_module(f"{__name__}.model.layers")
-    import_module(f"{__name__}.model.normalization")
+    _register_layers()
 else:
     sys.meta_path.insert(0, _LayersWithKeras())

@@ -3,25 +3,6 @@
 The room can be called: `topdb_tf.evaluate(…)` is `topdb_tf.evaluate.evaluate.evaluate`.
 """
 
-import sys
-from types import ModuleType
+from topdb_tf.rooms import make_callable
 
-
-class _Room(ModuleType):
-    def __call__(self, *args, **options):
-        return _function()(*args, **options)
-
-    @property
-    def __signature__(self):
-        import inspect
-
-        return inspect.signature(_function())
-
-
-def _function():
-    from topdb_tf.evaluate.evaluate import evaluate
-
-    return evaluate
-
-
-sys.modules[__name__].__class__ = _Room
+make_callable(__name__, "topdb_tf.evaluate.evaluate")
