@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import topdb_tf
+from topdb_tf.damage import is_zip
 from topdb_tf.files import (
     contents_of,
     files_below,
-    is_zip,
     partial_path,
     remove_whole,
     user_path,

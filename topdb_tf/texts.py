@@ -78,6 +78,11 @@ def one_line(error: BaseException) -> str:
     return printable(" ".join(str(error).split()))
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what an error says, or its kind if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def install_command(extra: str) -> str:
     """Returns the command that installs the packages of an extra of this one.
 

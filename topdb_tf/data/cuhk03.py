@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from topdb_tf.damage import check_unpacked, told_as_damage
 from topdb_tf.data.records import DatasetCard, ImageRecord, Split
-from topdb_tf.files import check_unpacked, may_pass, partial_path
+from topdb_tf.files import partial_path
 
 _FILE_NAME = re.compile(r"([1-5])_(\d{3})_([12])_(\d{2})\.png")
 
@@ -88,7 +89,14 @@ def read_protocol(path: Path) -> Protocol:
     """
     import scipy.io  # takes 0.3 s, and only this function needs it
 
-    try:
+    def explained(error):
+        return (
+            "The protocol must be a MATLAB file with the fields filelist, labels, "
+            "camId, train_idx, query_idx and gallery_idx. Download the file itself, "
+            f"not the web page that shows it. Received: path={path} ({error!r})"
+        )
+
+    with told_as_damage(explained):
         shapes = [shape for _, shape, _ in scipy.io.whosmat(path)]
         check_unpacked(path, 8 * sum(map(math.prod, shapes)))
         fields = scipy.io.loadmat(path)
@@ -101,14 +109,6 @@ def read_protocol(path: Path) -> Protocol:
                 for part in ("train", "query", "gallery")
             ),
         )
-    except Exception as error:  # of many kinds, when the bytes are not MATLAB's
-        if may_pass(error):
-            raise
-        raise ValueError(
-            "The protocol must be a MATLAB file with the fields filelist, labels, "
-            "camId, train_idx, query_idx and gallery_idx. Download the file itself, "
-            f"not the web page that shows it. Received: path={path} ({error!r})"
-        ) from error
     num_images = len(protocol.file_names)
     indices = np.concatenate([protocol.train, protocol.query, protocol.gallery])
     if not (
@@ -154,15 +154,15 @@ def extract_images(
     import h5py  # takes 0.2 s, and only this function needs it
 
     folder.mkdir(exist_ok=True)
-    try:
-        file = h5py.File(mat_path, "r")
-    except OSError as error:
-        if may_pass(error):
-            raise
-        raise ValueError(
+
+    def explained(error):
+        return (
             "cuhk-03.mat must be a complete HDF5 file. Extract cuhk03_release.zip "
             f"again. Received: path={mat_path} ({error})"
-        ) from error
+        )
+
+    with told_as_damage(explained):
+        file = h5py.File(mat_path, "r")
     with file, partial_path(folder / file_names[0]) as partial:
         for done, name in enumerate(file_names, start=1):
             _write_png(partial, _read_image(file, kind, name))
@@ -185,20 +185,20 @@ def _find(folder: Path, file_name: str, card: DatasetCard) -> Path:
 
 def _read_image(file, kind: str, name: str) -> np.ndarray:
     pair, person, _, image = map(int, _FILE_NAME.fullmatch(name).groups())
-    try:
+
+    def explained(error):
+        return (
+            f"cuhk-03.mat must hold the image {name} under {kind!r}. Extract "
+            f"cuhk03_release.zip again. Received: path={file.filename} ({error})"
+        )
+
+    with told_as_damage(explained):
         table = file[file[kind][0, pair - 1]]
         cell = file[table[image - 1, person - 1]]
         check_unpacked(Path(file.filename), cell.size * cell.dtype.itemsize)
         if cell.dtype != np.uint8 and cell.ndim == 3:
             raise ValueError(f"pixels of the type {cell.dtype}")
         pixels = cell[()]
-    except Exception as error:  # each kind of damage has its own
-        if may_pass(error):
-            raise
-        raise ValueError(
-            f"cuhk-03.mat must hold the image {name} under {kind!r}. Extract "
-            f"cuhk03_release.zip again. Received: path={file.filename} ({error})"
-        ) from error
     if pixels.ndim != 3 or pixels.shape[0] != 3:  # MATLAB stores [] as its shape
         raise ValueError(
             f"cuhk-03.mat must hold the image {name} under {kind!r}, but that cell is "

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from topdb_tf.damage import told_as_damage
 from topdb_tf.data.records import ImageRecord, Split
 from topdb_tf.evaluate.embedding import Embedded, scored_camids
-from topdb_tf.files import contents_of, may_pass, sha256_of, user_path
+from topdb_tf.files import contents_of, sha256_of, user_path
 from topdb_tf.model.torch_files import read_torch_content, tensor_array
 from topdb_tf.retrieval.features import (
     RetrievalSet,
@@ -238,15 +239,14 @@ def _read_npy(path, opened):
 def _read_mat(path, opened):
     from scipy.io import loadmat
 
-    try:
-        arrays = loadmat(path)
-    except Exception as error:  # each kind of damage has its own
-        if may_pass(error):
-            raise
-        raise ValueError(
+    def explained(error):
+        return (
             f"{path} must be a whole MATLAB file of a version before 7.3, as "
             f"`scipy.io.savemat` writes it. Received: {error}"
-        ) from error
+        )
+
+    with told_as_damage(explained):
+        arrays = loadmat(path)
     return {key: value for key, value in arrays.items() if not key.startswith("__")}
 
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from topdb_tf.damage import check_model_file
 from topdb_tf.export.model_card import ServedExport, model_card
-from topdb_tf.files import check_model_file, contents_of, partial_path, write_whole
+from topdb_tf.files import contents_of, partial_path, write_whole
 from topdb_tf.model.preset_files import check_preset, preset_folder
 from topdb_tf.runs.folder import Run, RunFolder, open_run
 from topdb_tf.runs.machine import load_tensorflow, without_notes

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from topdb_tf.files import may_pass
+from topdb_tf.damage import may_pass
 
 _SIZE = (64, 128)  # (width, height)
 _NUM_STRIPES, _NUM_BINS = 6, 16

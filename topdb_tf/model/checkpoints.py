@@ -9,7 +9,8 @@ import h5py
 import keras
 import numpy as np
 
-from topdb_tf.files import may_pass, user_path
+from topdb_tf.damage import told_as_damage
+from topdb_tf.files import user_path
 from topdb_tf.model.backbones import (
     build_backbone,
     mobilenet_v2_source,
@@ -19,6 +20,7 @@ from topdb_tf.model.keras_defaults import keras_defaults
 from topdb_tf.model.keras_files import check_weights_file, load_keras_file
 from topdb_tf.model.state_dict import load_state_dict
 from topdb_tf.model.torch_files import SUFFIXES, read_torch_file
+from topdb_tf.texts import first_line
 
 
 class Source(NamedTuple):
@@ -138,7 +140,7 @@ def _fetched(name, weights):
         with contextlib.redirect_stdout(sys.stderr):  # Keras prints its progress
             return _weights_by_layer(SOURCES[name].fetch(weights))
     except Exception as error:  # each hub and each of its clients has its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
+        reason = first_line(error).rstrip(".:")
         raise FileNotFoundError(
             f"The weights of {name} could not be fetched ({reason}). {_advice(name)} "
             f"Received: weights={weights!r}"
@@ -166,7 +168,14 @@ def _load_torch_file(backbone, name, path):
 
 def _read(path, backbone, name):
     """Returns the weights of a backbone in a file or folder."""
-    try:
+
+    def explained(error):
+        return (
+            f"The file or folder must hold weights of {name}. {_advice(name)} "
+            f"Received: {path}, which says: {error}"
+        )
+
+    with told_as_damage(explained):
         if path.is_dir():
             return _weights_by_layer(SOURCES[name].fetch(str(path)))
         if path.suffix == ".keras":
@@ -182,13 +191,6 @@ def _read(path, backbone, name):
         model = build_backbone(name, image_size) if is_ours else build(image_size)
         model.load_weights(path)
         return _weights_by_layer(model)
-    except Exception as error:  # each format and each kind of damage has its own
-        if may_pass(error):
-            raise
-        raise ValueError(
-            f"The file or folder must hold weights of {name}. {_advice(name)} "
-            f"Received: {path}, which says: {error}"
-        ) from error
 
 
 def _read_older(group, backbone):

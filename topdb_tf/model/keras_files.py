@@ -10,7 +10,8 @@ import h5py
 import keras
 import numpy as np
 
-from topdb_tf.files import check_unpacked, may_pass
+from topdb_tf.damage import check_unpacked, told_as_damage
+from topdb_tf.texts import first_line
 
 _PARTS = {"metadata.json", "config.json", "model.weights.h5"}
 _MODULES = (
@@ -38,7 +39,7 @@ def load_keras_file(path: Path):
     Raises:
         ValueError: If it is no such file.
     """
-    try:
+    with told_as_damage(first_line):
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
             names = [part.filename for part in parts]
@@ -53,11 +54,6 @@ def load_keras_file(path: Path):
         check_unpacked(path, declared)
         _check_size(config, declared)
         return keras.models.load_model(path, compile=False)
-    except Exception as error:  # each kind of damage has its own
-        if may_pass(error):
-            raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(reason) from error
 
 
 def check_config_file(path: Path, weights: Path | None = None) -> None:
@@ -70,21 +66,20 @@ def check_config_file(path: Path, weights: Path | None = None) -> None:
     Raises:
         ValueError: If it does.
     """
-    try:
+
+    def explained(error):
+        return (
+            f"{path.parent} must be a preset that `topdb-tf publish` wrote, and only "
+            f"compute. Received: {path.name}, of which {first_line(error)}"
+        )
+
+    with told_as_damage(explained):
         config = json.loads(path.read_text(encoding="utf-8"))
         _check_classes(config)
         if weights is not None:
             check_weights_file(weights)
             with weights.open("rb") as file:
                 _check_size(config, _declared_in(file))
-    except Exception as error:  # each kind of damage has its own
-        if may_pass(error):
-            raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(
-            f"{path.parent} must be a preset that `topdb-tf publish` wrote, and only "
-            f"compute. Received: {path.name}, of which {reason}"
-        ) from error
 
 
 def check_weights_file(path: Path) -> None:

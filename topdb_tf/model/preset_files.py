@@ -10,6 +10,7 @@ from pathlib import Path
 from topdb_tf import __version__
 from topdb_tf.files import plain, sha256_of, user_path, write_whole
 from topdb_tf.json_files import read_json, record_of
+from topdb_tf.texts import first_line
 
 RECORD = "topdb.json"
 """The file of a preset that lists the others."""
@@ -168,7 +169,7 @@ def _fetched(address):
             folders = {Path(get_file(address, name)).parent for name in names}
     except Exception as error:  # each hub and each of its clients has its own
         error = error.__cause__ or error  # KerasHub calls a hub that is away a file
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
+        reason = first_line(error).rstrip(".:")
         hub, _, name = address.partition("://")
         page = f"of {_PAGES[hub]}{name}" if hub in _PAGES else "there"
         raise FileNotFoundError(

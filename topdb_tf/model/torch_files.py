@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.files import check_unpacked, may_pass
-from topdb_tf.texts import install_command
+from topdb_tf.damage import check_unpacked, may_pass
+from topdb_tf.texts import first_line, install_command
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".tar")
 """How the names of such files end; PyTorch's own may end in anything."""
@@ -145,7 +145,7 @@ def _read_pickled(path):
                 f"{path} must hold tensors, numbers and texts alone; nothing else is "
                 f"loaded, as it could run any code. Received: {asked[1].rstrip('.')}"
             ) from error
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         if isinstance(error, pickle.UnpicklingError):
             reason = "another content"  # PyTorch would advise to run what is there
         raise ValueError(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.files import check_unpacked, may_pass
+from topdb_tf.damage import check_unpacked, told_as_damage
 from topdb_tf.retrieval.distances import FeatureDistances
 from topdb_tf.retrieval.identities import Identities
 from topdb_tf.retrieval.matches import check_identities
@@ -96,18 +96,18 @@ def open_arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
     Raises:
         ValueError: If it is none, or an array says to be larger than its data.
     """
+
+    def explained(error):
+        return (
+            f"{path} must be an NPZ file, whole, as `np.savez` writes it "
+            f"(datasets/README.md). Received: {error or type(error).__name__}"
+        )
+
     with path.open("rb") as file:
-        try:
+        with told_as_damage(explained):
             _check_sizes(path, file)
             file.seek(0)
             arrays = np.load(file, allow_pickle=False)
-        except Exception as error:  # each kind of damage has its own
-            if may_pass(error):
-                raise
-            raise ValueError(
-                f"{path} must be an NPZ file, whole, as `np.savez` writes it "
-                f"(datasets/README.md). Received: {error or type(error).__name__}"
-            ) from error
         with arrays:
             yield arrays
 
@@ -143,13 +143,13 @@ def array_in(arrays: Mapping, name: str, path: Path) -> np.ndarray:
     Raises:
         ValueError: If it holds Python objects, or is damaged.
     """
-    try:
-        return arrays[name]
-    except Exception as error:  # each kind of damage has its own
-        if may_pass(error):
-            raise
-        raise ValueError(
+
+    def explained(error):
+        return (
             f"`{name}` must be whole, and of numbers or texts: Python objects are not "
             f"read, since they can run code. Received: {path} (datasets/README.md); "
             f"{error or type(error).__name__}"
-        ) from error
+        )
+
+    with told_as_damage(explained):
+        return arrays[name]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from topdb_tf.files import check_model_file
+from topdb_tf.damage import check_model_file
 from topdb_tf.model.preset_files import (
     WEIGHTS,
     check_preset,

@@ -5,16 +5,11 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from topdb_tf.damage import check_model_file
 from topdb_tf.data.benchmarks import dataset_name, is_path
 from topdb_tf.evaluate.scores import read_scores, write_scores
 from topdb_tf.export.model_card import preset_card
-from topdb_tf.files import (
-    check_model_file,
-    temporary_folder,
-    user_path,
-    whole_folder,
-    write_whole,
-)
+from topdb_tf.files import temporary_folder, user_path, whole_folder, write_whole
 from topdb_tf.model.preset_files import (
     CARD,
     RECIPE,
@@ -24,7 +19,7 @@ from topdb_tf.model.preset_files import (
 )
 from topdb_tf.runs.folder import Run
 from topdb_tf.runs.machine import load_tensorflow
-from topdb_tf.texts import Say
+from topdb_tf.texts import Say, first_line
 
 _HUBS = ("hf", "kaggle")
 
@@ -132,7 +127,7 @@ def _upload(address, folder):
             _upload_card(address.removeprefix("hf://"), folder / CARD)
         keras_hub.upload_preset(address, str(folder))
     except Exception as error:  # each hub and each of its clients has its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
+        reason = first_line(error).rstrip(".:")
         raise ValueError(
             f"The preset could not be uploaded to {address} ({reason}). Look whether "
             "the address is yours and you are known there (`hf auth login`; for "
