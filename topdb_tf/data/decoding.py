@@ -46,11 +46,7 @@ def decode_image(path: Path | str) -> np.ndarray:
         FileNotFoundError: If there is no such file.
         ValueError: If it is refused; see `topdb_tf.data.checks.image_faults`.
     """
-    try:
-        contents = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise _error(FileNotFoundError, [path]) from None
-    pixels, fault = decode_contents(contents)
+    pixels, fault = _pixels_or_fault(path)
     if fault:
         raise _error(ValueError, [f"{path} ({fault})"])
     return pixels
@@ -88,14 +84,15 @@ def decode_images(
     decoded = iter(_decoded_files(paths))
     for done, path in enumerate(paths, 1):
         try:
-            image = _next_image(decoded, path)
+            image, fault = _next_image(decoded, path)
         except FileNotFoundError:
             missing.append(path)
-        except ValueError as error:
-            refused.append(str(error).partition("Received: path=")[2])
         else:
-            num_bytes += image.nbytes
-            images.append(image)
+            if fault:
+                refused.append(f"{path} ({fault})")
+            else:
+                num_bytes += image.nbytes
+                images.append(image)
         if num_bytes > cache_bytes:
             images.clear()
         if progress is not None:
@@ -187,12 +184,21 @@ def _decoded_files(paths):
 
 
 def _next_image(decoded, path):
-    """Returns the next pixels of a data set, or raises what `decode_image` does."""
+    """Returns the next pixels of a data set, as `_pixels_or_fault` does."""
     try:
         image = next(decoded).numpy()
     except tf.errors.OpError:  # the data set goes on behind it
-        return decode_image(path)
-    return image if image.size else decode_image(path)
+        return _pixels_or_fault(path)
+    return (image, "") if image.size else _pixels_or_fault(path)
+
+
+def _pixels_or_fault(path):
+    """Returns the pixels of a file, and why they are refused, else ""."""
+    try:
+        contents = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise _error(FileNotFoundError, [path]) from None
+    return decode_contents(contents)
 
 
 def _error(kind, paths):
