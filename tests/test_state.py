@@ -9,7 +9,7 @@ from topdb_tf.model.network import build_network
 from topdb_tf.training.errors import NonFiniteLossError
 from topdb_tf.training.optimizer import AdamWithL2
 from topdb_tf.training.state import (
-    check_finite,
+    finite,
     restore,
     restore_figures,
     state_arrays,
@@ -106,7 +106,7 @@ def test_the_state_of_another_network_or_optimizer_is_refused(other, trained):
     "name", ["kernel", "moving_variance", "stem_conv_kernel_velocity", "dynamic_scale"]
 )
 def test_a_value_that_is_not_finite_is_named_wherever_it_is(name, value, trained):
-    check_finite(state_arrays(trained), "after epoch 3")
+    list(finite(state_arrays(trained), "after epoch 3"))
     variables = [*trained.network.variables, *trained.optimizer.variables]
     variable = [other for other in variables if other.name == name][-1]
     before = np.array(variable)
@@ -114,5 +114,5 @@ def test_a_value_that_is_not_finite_is_named_wherever_it_is(name, value, trained
     spoilt.flat[-1] = value
     variable.assign(spoilt)
     with pytest.raises(NonFiniteLossError, match=f"after epoch 3 is not .*{name}"):
-        check_finite(state_arrays(trained), "after epoch 3")
+        list(finite(state_arrays(trained), "after epoch 3"))
     variable.assign(before)

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -198,7 +199,7 @@ def _callbacks(training, run, scoring, interruption, time_left, resumed):
     import keras
 
     from topdb_tf.training import callbacks, saving
-    from topdb_tf.training.state import check_finite, state_arrays
+    from topdb_tf.training.state import finite, state_arrays
 
     config, say, trainer = training.config, training.say, training.trainer
     settings, start = config.train, resumed.position if resumed else START
@@ -217,7 +218,7 @@ def _callbacks(training, run, scoring, interruption, time_left, resumed):
         callbacks.LearningRateByEpoch(rate_of_epoch(config), training.batches),
         callbacks.StopAtNonFinite(
             trainer.non_finite_gradient,
-            check_state=lambda when: check_finite(state_arrays(trainer), when),
+            check_state=lambda when: deque(finite(state_arrays(trainer), when), 0),
             start=start,
         ),
         callbacks.WarnOfCollapse(say),

@@ -23,7 +23,7 @@ from topdb_tf.training.checkpoint_files import (
     write_checkpoint,
 )
 from topdb_tf.training.errors import TrainingInterrupted
-from topdb_tf.training.state import check_finite, restore_figures, state_arrays
+from topdb_tf.training.state import finite, restore_figures, state_arrays
 
 _NOTED = b"\nending after this step; once more ends at once, without saving\n"
 
@@ -195,9 +195,9 @@ class Checkpoints(keras.callbacks.Callback):
         epoch, step = position
         of_step = f"step {step} of epoch {epoch + 1}"
         after = of_step if step else f"epoch {epoch}"
-        check_finite(state_arrays(self.model), f"after {after}")
         record = self.record()
-        write_checkpoint(self.folder, position, record, state_arrays(self.model))
+        arrays = finite(state_arrays(self.model), f"after {after}")
+        write_checkpoint(self.folder, position, record, arrays)
         also = [Position(record.best.epochs_done)] if record.best else []
         prune(self.folder, keep=self.keep, also=also)
         self._saved = time.monotonic()

@@ -19,8 +19,10 @@ def state_arrays(trainer) -> Iterator[tuple[str, np.ndarray]]:
         yield name, np.asarray(variable)
 
 
-def check_finite(arrays: Iterable[tuple[str, np.ndarray]], when: str) -> None:
-    """Checks that a training can be gone on with from the state that it is in.
+def finite(
+    arrays: Iterable[tuple[str, np.ndarray]], when: str
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the arrays of a state that a training can be gone on with from.
 
     Losses and gradients of a step are finite also where the weights that it leaves
     are not.
@@ -39,6 +41,7 @@ def check_finite(arrays: Iterable[tuple[str, np.ndarray]], when: str) -> None:
                 f"The state {when} is not finite ({name.partition('/')[2]}), so it "
                 f"was not saved. {HOW_TO_STAY_FINITE}"
             )
+        yield name, array
 
 
 def restore(trainer, arrays: dict[str, np.ndarray]) -> None:
