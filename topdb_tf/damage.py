@@ -18,16 +18,11 @@ def may_pass(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def told_as_damage(message: Callable[[Exception], str]) -> Iterator[None]:
-    """Says of whatever a reader raises what the file must be.
-
-    Each kind of damage has its own error. One of the system, which may pass, is raised
-    as it is.
-
-    Args:
-        message: Function from the error to what is said of it.
+    """Says of whatever a reader raises, by a function of that, what the file must be.
 
     Raises:
-        ValueError: With the message, for any other error.
+        ValueError: For any error but one of the system, which may pass: each kind of
+            damage has its own.
     """
     try:
         yield

@@ -8,14 +8,16 @@ give are measured on the pairs of the second, whose persons are others.
 import datetime
 import json
 import time
+import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from topdb_tf import __version__
 from topdb_tf.data.records import Split, camids_of, pids_of
 from topdb_tf.evaluate.embedding import Embedded, embed_run
+from topdb_tf.evaluate.feature_files import files_at
 from topdb_tf.files import plain, sha256_of, write_whole
 from topdb_tf.json_files import read_json, record_of
 from topdb_tf.progress import progress_bar
@@ -36,15 +38,7 @@ from topdb_tf.texts import Say, check_one_of, duration_text, rate_text, silent
 _FORMAT = 1
 _SHOWN_CAMERAS = 5
 _USUAL_RATE, _LARGEST_RATE = 0.001, 0.5  # where none is named
-_TOLD = (
-    ("model", str),
-    ("model_sha256", str),
-    ("ignore_cameras", bool),
-    ("seed", int),
-    ("metric", str),
-    ("date", str),
-    ("topdb_tf", str),
-)
+_TOLD = "model model_sha256 ignore_cameras seed metric date topdb_tf".split()
 
 
 @dataclass(frozen=True)
@@ -128,7 +122,8 @@ class ModelCalibration:
         if record["format"] != _FORMAT:
             raise ValueError(f"format {record['format']}")
         seconds = record_of(dict[str, float], record["seconds"], "seconds")
-        own = {name: record_of(kind, record[name], name) for name, kind in _TOLD}
+        kinds = typing.get_type_hints(cls)
+        own = {name: record_of(kinds[name], record[name], name) for name in _TOLD}
         check_one_of("metric", own["metric"], METRICS)
         return cls(
             origin=DataOrigin.from_dict(record),
@@ -206,7 +201,9 @@ def calibrate_features(
     check_rates(rates or (_USUAL_RATE,))
     ignore_cameras = embedded.evaluation.ignore_cameras
     rates = _stated_rates(embedded.split, tuple(rates), ignore_cameras, seed, say)
-    return _calibration(embedded, rates, seed, 0.0)
+    file, *others = files_at(embedded.model)
+    sha256 = "" if others else sha256_of(file)
+    return _calibration(replace(embedded, model_sha256=sha256), rates, seed, 0.0)
 
 
 def _calibration(embedded, rates, seed, embedding_seconds) -> ModelCalibration:

@@ -12,7 +12,7 @@ import numpy as np
 from topdb_tf.damage import told_as_damage
 from topdb_tf.data.records import ImageRecord, Split
 from topdb_tf.evaluate.embedding import Embedded, scored_camids
-from topdb_tf.files import contents_of, sha256_of, user_path
+from topdb_tf.files import contents_of, user_path
 from topdb_tf.model.torch_files import read_torch_content, tensor_array
 from topdb_tf.retrieval.features import (
     RetrievalSet,
@@ -88,7 +88,7 @@ def embed_file(
         ValueError: As `load_features`.
     """
     places = [path] if isinstance(path, str | PathLike) else list(path)
-    files = [file for place in places for file in _files_at(user_path(place))]
+    files = [file for place in places for file in files_at(user_path(place))]
     source = user_path(places[0])
     arrays, notes = _named_arrays(files, source)
     images = RetrievalSet(*(arrays[name] for name in RetrievalSet._fields))
@@ -99,7 +99,7 @@ def embed_file(
     return Embedded(
         run=None,
         model=source,
-        model_sha256=sha256_of(files[0]) if len(files) == 1 else "",
+        model_sha256="",  # takes long, and only a calibration tells it
         split=split,
         images=images._replace(
             query_camids=numbers[:count], gallery_camids=numbers[count:]
@@ -131,7 +131,8 @@ class _Entry(NamedTuple):
         return value
 
 
-def _files_at(place: Path) -> list[Path]:
+def files_at(place: Path) -> list[Path]:
+    """Returns the files of features at a path, itself or those in it; else raises."""
     if not place.is_dir():
         if not place.is_file():
             raise FileNotFoundError(
@@ -228,12 +229,13 @@ def _read_npz(path, opened):
     return opened.enter_context(open_arrays(path))
 
 
-def _read_npy(path, opened):
-    class Lazily(dict):
-        def __getitem__(self, name):
-            return np.load(path, allow_pickle=False)
+class _ArrayFile(dict):  # which is read when its array is asked for
+    def __getitem__(self, name):
+        return np.load(super().__getitem__(name), allow_pickle=False)
 
-    return Lazily({path.stem: None})
+
+def _read_npy(path, opened):
+    return _ArrayFile({path.stem: path})
 
 
 def _read_mat(path, opened):
