@@ -205,10 +205,10 @@ def _yaml_value(text):
 
 def _values(settings, where, say):
     """Returns the values of a mapping of sections by `section.key`, each checked."""
-    values, sections = {}, _sections()
+    values, sections, kinds = {}, _sections(), typing.get_type_hints(Config)
     for section, keys in _mapping(settings, "A configuration", where).items():
-        if section == "plugins":
-            values[section] = _converted(keys, tuple[str, ...], section, where)
+        if section in kinds and section not in sections:
+            values[section] = _converted(keys, kinds[section], section, where)
             continue
         if section not in sections:
             raise _no_such_setting(section, _all_keys(), where)
@@ -245,17 +245,12 @@ def _no_such_setting(key, names, where):
 
 def _config_of(values):
     """Returns the settings of some values by `section.key`, the others by default."""
-    settings = {name: {} for name in _sections()}
-    plugins = values.get("plugins", ())
+    settings, others = {name: {} for name in _sections()}, {}
     for key, value in values.items():
-        if key == "plugins":
-            continue
-        section, _, name = key.partition(".")
-        settings[section][name] = value
-    return Config(
-        **{name: make(**settings[name]) for name, make in _sections().items()},
-        plugins=plugins,
-    )
+        section, dot, name = key.partition(".")
+        (settings[section] if dot else others)[name or key] = value
+    made = {name: make(**settings[name]) for name, make in _sections().items()}
+    return Config(**made, **others)
 
 
 def _sections():
@@ -263,7 +258,7 @@ def _sections():
     return {
         section.name: section.default_factory
         for section in dataclasses.fields(Config)
-        if section.name != "plugins"
+        if dataclasses.is_dataclass(section.default_factory)
     }
 
 
@@ -324,15 +319,14 @@ FREE_SETTINGS = (
 
 
 def flat_settings(config: Config) -> dict:
-    """Returns all settings by `section.name`, and the plugins."""
-    sections = dataclasses.asdict(config)
-    plugins = sections.pop("plugins")
-    settings = {
-        f"{section}.{key}": value
-        for section, settings in sections.items()
-        for key, value in settings.items()
-    }
-    return settings | {"plugins": plugins}
+    """Returns all settings by `section.name`; those of no section by their name."""
+    flat = {}
+    for section, settings in dataclasses.asdict(config).items():
+        if isinstance(settings, dict):
+            flat |= {f"{section}.{key}": value for key, value in settings.items()}
+        else:
+            flat[section] = settings
+    return flat
 
 
 class ChangedSetting(NamedTuple):
