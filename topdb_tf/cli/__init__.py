@@ -68,12 +68,10 @@ class _Commands(click.Group):
         width = formatter.width - 6 - longest
         for title, names in itertools.groupby(self.commands, self.titles.get):
             with formatter.section(title or "Other"):
-                formatter.write_dl(
-                    [
-                        (f"{n:{longest}}", self.commands[n].get_short_help_str(width))
-                        for n in names
-                    ]
-                )
+                commands = [self.commands[name] for name in names]
+                texts = [command.get_short_help_str(width) for command in commands]
+                padded = [f"{command.name:{longest}}" for command in commands]
+                formatter.write_dl(list(zip(padded, texts, strict=True)))
 
     def resolve_command(self, ctx, args):
         name = args[0]

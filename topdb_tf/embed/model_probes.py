@@ -36,13 +36,7 @@ class RecordedModel:
         return numbers.reshape(_NUM_PROBES, -1)
 
     def check(self, dim: int) -> None:
-        """Raises `TypeError` or `ValueError` unless all is of embeddings of a length.
-
-        A file that a person can edit may hold anything.
-        """
-        texts = [text for text in (self.path, self.sha256) if text is not None]
-        if not all(type(text) is str for text in (self.name, self.probes, *texts)):
-            raise TypeError("`name`, `path`, `sha256` and `probes` must be texts")
+        """Raises `TypeError` or `ValueError` unless probes are of this length."""
         probes = self.probe_features()
         if probes.shape[1] != dim or not np.isfinite(probes).all() or not probes.any():
             raise TypeError("`probes` must be embeddings as long as those of the index")

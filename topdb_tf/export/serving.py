@@ -98,7 +98,7 @@ def export_saved_model(
         height, width = served.image_size
         export = ServedExport(
             path=version.parent,
-            mebibytes=round(_bytes_of(partial) / 2**20, 1),
+            mebibytes=round(bytes_of(partial) / 2**20, 1),
             precision=precision,
             normalize=normalize,
             height=height,
@@ -193,5 +193,6 @@ def _answers(version, probes):
         ]
 
 
-def _bytes_of(folder):
+def bytes_of(folder: Path) -> int:
+    """Returns the bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.damage import check_unpacked, may_pass
+from topdb_tf.damage import check_unpacked, is_zip, may_pass
 from topdb_tf.texts import first_line, install_command
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".tar")
@@ -132,7 +132,7 @@ def _read_safetensors(path):
 def _read_pickled(path):
     torch = _torch(path)
     try:
-        if zipfile.is_zipfile(path):
+        if is_zip(path):
             with zipfile.ZipFile(path) as archive:
                 check_unpacked(path, sum(part.file_size for part in archive.infolist()))
         with torch.serialization.safe_globals(_numpy_values()):

@@ -63,14 +63,8 @@ class Identities(_Arrays):
 
     def take(self, queries, gallery) -> "Identities":
         """Returns those of some images, given by numbers, masks or slices."""
-        return Identities._make(
-            (
-                self.query_pids[queries],
-                self.gallery_pids[gallery],
-                self.query_camids[queries],
-                self.gallery_camids[gallery],
-            )
-        )
+        images = queries, gallery, queries, gallery
+        return Identities._make(ids[own] for ids, own in zip(self, images, strict=True))
 
 
 def image_numbers(names: Sequence) -> np.ndarray:

@@ -9,6 +9,7 @@ from topdb_tf.damage import check_model_file
 from topdb_tf.data.benchmarks import dataset_name, is_path
 from topdb_tf.evaluate.scores import read_scores, write_scores
 from topdb_tf.export.model_card import preset_card
+from topdb_tf.export.serving import bytes_of
 from topdb_tf.files import temporary_folder, user_path, whole_folder, write_whole
 from topdb_tf.model.preset_files import (
     CARD,
@@ -150,4 +151,4 @@ def _upload_card(name, card):
 
 
 def _mebibytes_of(folder):
-    return round(sum(path.stat().st_size for path in folder.iterdir()) / 2**20, 1)
+    return round(bytes_of(folder) / 2**20, 1)
