@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import calibrations
+from tests import calibrations, commands
 from topdb_tf.cli import main
 from topdb_tf.data.drawn.synthetic import write_synthetic
 from topdb_tf.evaluate.calibrate import calibration_lines, read_calibration
@@ -416,12 +417,7 @@ def calibrate(*arguments):
     return CliRunner().invoke(main, ["calibrate", *map(str, arguments)])
 
 
-def refused(answer, *words):
-    assert answer.exit_code == 1
-    line = answer.stderr.strip().splitlines()[-1]
-    assert line.startswith("Error: ")
-    for word in words:
-        assert word in line
+refused = partial(commands.refused, status=1)
 
 
 def test_a_run_is_calibrated(run):

@@ -7,10 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
+from tests.commands import topdb
 from tests.conftest import SMALL
-from topdb_tf.cli import main
 from topdb_tf.training import schedules
 
 
@@ -29,10 +28,6 @@ def run(small_data_root, tmp_path_factory):
     assert answer.exit_code == 0, answer.output
     assert answer.stdout == f"{folder}\n"
     return folder
-
-
-def topdb(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def fit(data_root, run_dir, *settings, recipe="demo"):

@@ -14,6 +14,7 @@ import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
+from tests.commands import topdb
 from topdb_tf import progress
 from topdb_tf.cli import main
 from topdb_tf.data.benchmarks import DATASETS
@@ -48,12 +49,6 @@ def examples_of(name, command):
     """Returns the lines of the help that begin with the command's own name."""
     lines = (line.strip() for line in (command.help or "").splitlines())
     return [line for line in lines if re.match(rf"{re.escape(name)}( |$)", line)]
-
-
-def topdb(*arguments, **options):
-    return CliRunner().invoke(
-        main, [str(argument) for argument in arguments], **options
-    )
 
 
 def test_every_number_of_a_command_has_a_range_without_nan():

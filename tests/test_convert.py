@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import topdb_tf
 from tests.checkpoint_files import (
@@ -16,8 +15,8 @@ from tests.checkpoint_files import (
     write_safetensors,
     write_torch,
 )
+from tests.commands import refused, topdb
 from tests.golden_rules import golden_figures, golden_pixels
-from topdb_tf.cli import main
 from topdb_tf.export import convert as convert_recipe
 from topdb_tf.export.convert import convert
 from topdb_tf.model.backbones import BACKBONES
@@ -52,21 +51,8 @@ def checkpoint(tmp_path, small, small_weights):
     return path
 
 
-def topdb(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
 def convert_small(checkpoint, out, *options):
     return topdb("convert", checkpoint, out, "--image-size", 32, 16, *options)
-
-
-def refused(answer, *words):
-    """Checks for one line of explanation with the words, and no traceback."""
-    assert answer.exit_code != 0
-    line = answer.stderr.strip().splitlines()[-1]
-    assert line.startswith("Error: ")
-    for word in words:
-        assert word in line
 
 
 def embeddings_of(path):

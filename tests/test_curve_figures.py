@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
+from tests.commands import topdb
 from tests.reference import retrieval_reference
-from topdb_tf.cli import main
 from topdb_tf.data.benchmarks import read_split
 from topdb_tf.data.records import Split, camids_of, pids_of
 from topdb_tf.evaluate import published
@@ -39,10 +38,6 @@ def run(small_run, tmp_path):
     folder = tmp_path / "small"
     shutil.copytree(small_run, folder, ignore=shutil.ignore_patterns("checkpoints"))
     return folder
-
-
-def topdb(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def drawn(*arguments):

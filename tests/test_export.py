@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from click.testing import CliRunner
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.calibrations import point, write_calibration
+from tests.commands import topdb
 from tests.test_folding import trained_embedder
-from topdb_tf.cli import main
 from topdb_tf.evaluate.scores import scores_file
 from topdb_tf.export import check
 from topdb_tf.export.model_card import ServedExport, model_card
@@ -63,10 +62,6 @@ def exported(run, tmp_path_factory):
     answer = topdb("export", run.path, "--out", out, "--json")
     assert answer.exit_code == 0, answer.output
     return json.loads(answer.stdout)
-
-
-def topdb(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def version_of(facts):

@@ -8,12 +8,11 @@ import sys
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from safetensors.numpy import save_file
 from scipy.io import savemat
 
 import topdb_tf
-from topdb_tf.cli import main
+from tests.commands import refused, topdb
 from topdb_tf.evaluate.feature_files import holds_features
 from topdb_tf.retrieval.pairs.intervals import means_over_persons
 
@@ -143,18 +142,6 @@ def test_every_format_gives_the_same_figures(arrays, write, tmp_path):
     places = places if isinstance(places, list) else [places]
     printed = json.loads(topdb("score", *places, "--json").stdout)
     assert printed["mean_ap"] == expected.to_dict()["mean_ap"]
-
-
-def topdb(*arguments):
-    return CliRunner().invoke(main, list(map(str, arguments)))
-
-
-def refused(answer, *words):
-    assert answer.exit_code != 0
-    line = answer.stderr.strip().splitlines()[-1]
-    assert line.startswith("Error: ")
-    for word in words:
-        assert word in line
 
 
 BAD_NAMES = [

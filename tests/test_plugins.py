@@ -4,11 +4,10 @@ import json
 import sys
 
 import pytest
-from click.testing import CliRunner
 
+from tests.commands import topdb
 from tests.conftest import SMALL
 from topdb_tf import registry
-from topdb_tf.cli import main
 from topdb_tf.model.backbones import BACKBONES
 from topdb_tf.model.layers import DROP_BLOCKS
 from topdb_tf.model.network import STREAMS
@@ -56,10 +55,6 @@ def my_block(*, height_ratio, relevance, seed):
     return MyBlock(height_ratio, relevance, name="my_block")
 """
 NAMES = {"backbone=plain", "streams=[half,top_drop]", "drop=mine"}
-
-
-def topdb(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def forget():

@@ -5,6 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from tests.commands import refused
 from tests.conftest import draw_people
 from topdb_tf.cli import main
 from topdb_tf.model.backbones import tiny
@@ -31,14 +32,6 @@ def run(data_root, tmp_path_factory):
 
 def evaluate(*arguments):
     return CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
-
-
-def refused(answer, *words):
-    assert answer.exit_code != 0
-    line = answer.stderr.strip().splitlines()[-1]
-    assert line.startswith("Error: ")
-    for word in words:
-        assert word in line
 
 
 def test_a_file_scores_as_the_run_that_it_is_of(run, data_root, tmp_path):

@@ -3,16 +3,17 @@
 import json
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
+from tests import commands
+from tests.commands import topdb
 from tests.image_zoo import BAD, GOOD
 from tests.serving.stand_in import Code
 from tests.serving.tiny_model import embedding_of, image_bytes, write_tiny_model
 from tests.test_extraction import small_embedder
-from topdb_tf.cli import main
 from topdb_tf.data.pipeline import evaluation_dataset
 from topdb_tf.embed.errors import RefusedError
 from topdb_tf.embed.local import EmbedderConnection
@@ -30,17 +31,7 @@ GALLERY = {
 }
 
 
-def topdb(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def refused(answer, *words):
-    """Checks for status 1 and one line of explanation with the words."""
-    assert answer.exit_code == 1, answer.output
-    line = answer.stderr.strip().splitlines()[-1]
-    assert line.startswith("Error: ")
-    for word in words:
-        assert word in line
+refused = partial(commands.refused, status=1)
 
 
 def write_images(folder, colours):
