@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import replace
 
@@ -5,10 +6,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import yaml
+from PIL import Image
 
 from tests.test_folding import SIZE, trained_embedder
 from topdb_tf.data.benchmarks import read_split
 from topdb_tf.data.pipeline import evaluation_dataset
+from topdb_tf.embed.embedder import Embedder
 from topdb_tf.export import check, formats
 from topdb_tf.export.accuracy import HeadlineScores
 from topdb_tf.export.formats import load_file
@@ -191,7 +195,7 @@ def test_a_run_without_its_data_is_exported_and_not_scored(onnx_file):
     assert facts.retrieval is None
     assert any("not scored" in line and "no_data" in line for line in said)
     assert facts.probes.min_cosine > 0.99999
-    assert names_in(path.parent) == ["a.onnx", "a.onnx.report.json"]
+    assert names_in(path.parent) == ["a.onnx", "a.onnx.report.json", "a.yaml"]
     texts = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
     assert texts["input"].startswith("pixels: float32 RGB in [0, 255], (batch, 32, 16")
     assert texts["training_data"] == "market1501"
@@ -284,3 +288,49 @@ def test_a_name_that_cannot_be_is_refused(format, name, kind, words, run, tmp_pa
 def test_no_identities_are_too_few():
     with pytest.raises(ValueError, match="max_pids=0"):
         ReportData(max_pids=0)
+
+
+def test_an_onnx_file_runs_by_its_contract_alone(onnx_file, run):
+    path, _, facts = onnx_file
+    contract = yaml.safe_load(path.with_suffix(".yaml").read_text())
+    contents = path.with_name(contract["file"]).read_bytes()
+    assert contract["sha256"] == hashlib.sha256(contents).hexdigest()
+    told, out = contract["input"], contract["output"]
+    session = onnxruntime.InferenceSession(contents)
+    rng, sizes = np.random.default_rng(0), [(90, 40), (200, 77), (300, 130), (64, 64)]
+    frames = [
+        rng.integers(0, 256, (*sizes[place % 4], 3), np.uint8) for place in range(8)
+    ]
+
+    def prepared(frame):
+        assert told["channel_order"] == "RGB"
+        image = Image.fromarray(frame[..., ::-1])  # from OpenCV's BGR
+        image = image.resize((told["width"], told["height"]), Image.Resampling.BILINEAR)
+        low, high = told["value_range"]
+        pixels = low + np.asarray(image, told["dtype"]) / 255 * (high - low)
+        pixels = (pixels - told["mean"]) / told["deviation"]
+        return pixels if told["layout"] == "NHWC" else pixels.transpose(2, 0, 1)
+
+    assert told["dynamic_batch"]
+    answers = []
+    for batch in (frames[:1], frames[1:]):
+        pixels = np.stack([prepared(frame) for frame in batch])
+        inputs = {told["name"]: pixels.astype(told["dtype"])}
+        answers.append(session.run([out["name"]], inputs)[0])
+    found = np.concatenate(answers)
+    assert [len(answer) for answer in answers] == [1, 7]
+    assert found.shape == (8, out["dim"])
+    assert found.dtype == out["dtype"]
+    expected = Embedder(run.embedder, channel_order="BGR")(frames)
+    check.check_export([found], expected, precision=facts.precision)
+    is_unit = np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-3)
+    assert is_unit == out["l2_normalized"]
+    assert out["metric"] == Config().evaluation.metric
+
+
+def test_a_contract_never_takes_the_place_of_another_file(run, converted):
+    out = run.path / "config.onnx"
+    for force in (False, True):
+        with pytest.raises(FileExistsError, match=r"config\.yaml is in the way"):
+            export_file(find_source(run.path), "onnx", out, force=force, say=str)
+    assert not out.exists()

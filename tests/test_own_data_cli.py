@@ -268,3 +268,27 @@ def test_folders_of_the_same_name_are_columns_of_their_own(tmp_path):
     result = paper_tables([tmp_path / "runs"])
     assert result.tables[0].columns == ["people"]
     assert any("people" in line for line in table_lines(result, "text"))
+
+
+def test_a_run_keeps_the_pattern_of_its_names(people, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, path in enumerate(sorted(people.rglob("*.jpg"))):
+        camera = path.name.split("_c")[1][0]
+        name = f"door{camera}+{number}+{path.parent.name}.jpg"
+        shutil.copy(path, flat / name)
+    pattern = ["--pattern", "{camid}+{n}+{pid}"]
+    answer = topdb("data", "check", flat, *pattern, "--quick", "--json")
+    parts = json.loads(answer.stdout)["parts"]
+    answer = fit(flat, tmp_path / "run", *pattern, "--set", "train.epochs=1")
+    assert answer.exit_code == 0, answer.output
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["data"]["pattern"] == pattern[1]
+    split = read_split(tmp_path / "run" / "split.csv", tmp_path)
+    for part in ("train", "query", "gallery"):
+        assert len(split.part(part)) == parts[part]["images"]
+    assert set(split.camera_names.values()) == {"door1", "door2"}
+    answer = topdb("evaluate", tmp_path / "run")
+    assert answer.exit_code == 0, answer.output
+    other = ["--pattern", "{camid}+{pid}"]
+    refused(topdb("evaluate", tmp_path / "run", *other), "Leave out --layout")

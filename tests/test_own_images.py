@@ -3,6 +3,7 @@
 import itertools
 import os
 import random
+import re
 import shutil
 
 import numpy as np
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 
 from topdb_tf.data.benchmarks import dataset_name, is_path, read_split
 from topdb_tf.data.checks.check import check_data
+from topdb_tf.data.checks.listing import list_dataset
 from topdb_tf.data.checks.split import check_split
 from topdb_tf.data.image_files import list_images
 from topdb_tf.data.partition import split_of
 from topdb_tf.data.records import camids_of, pids_of
 from topdb_tf.data.sightings import Sighting, absolute
 from topdb_tf.data.table import table_text
+from topdb_tf.runs.settings import DataConfig
 
 PARTS = ("train", "query", "gallery")
 NAMES = ["anna", "bob", "cleo", "dan", "eve", "fay", "gus", "hal"]
@@ -553,6 +556,15 @@ def test_pid_0_of_one_s_own_in_the_layout_of_market_1501_is_told(tmp_path):
     split = read(touch(tmp_path / "market", *MARKET, *names))
     assert any(note.startswith("Pid 0 is taken for one person") for note in split.notes)
     assert not any("Pid 0" in one for one in read(touch(tmp_path / "b", *MARKET)).notes)
+
+
+def test_names_tell_the_camera_beside_folders_without_images(tmp_path):
+    names = [
+        f"{person}/{person}_c{camera}_1.jpg" for person in "abcde" for camera in "12"
+    ]
+    folder = touch(tmp_path / "people", *names, "notes.txt")
+    (folder / "empty").mkdir()
+    assert read(folder).has_cameras
 
 
 def test_folders_of_cameras_are_cameras(tmp_path):
@@ -1143,3 +1155,101 @@ def test_a_link_that_leads_nowhere_is_not_left_out_in_silence(tmp_path):
     split = read(tmp_path / "people")
     read_images = [record.path for part in PARTS for record in getattr(split, part)]
     assert tmp_path / "people" / "a" / "x" / "2.jpg" in read_images
+
+
+PATTERN = "{camid}-{date}-{pid}-{n}"
+
+
+def test_names_of_a_pattern_tell_person_and_camera(tmp_path):
+    names = paths("{}-0105-{}-{}.jpg", ("door", "yard"), "abcde", "12")
+    touch(tmp_path / "people", *names, "door-0105-unknown-1.jpg", "notes.txt")
+    split = read(tmp_path / "people", pattern=PATTERN)
+    assert persons_and_cameras(split) == ([*"abcde"], 2)
+    assert set(split.camera_names.values()) == {"door", "yard"}
+    assert "1 image of nobody known left out" in "".join(split.notes)
+
+
+def test_a_pattern_goes_with_parts_and_levels(tmp_path):
+    names = [
+        *paths("train/{}_{}.jpg", "ab", "12"),
+        *paths("query/{}_{}.jpg", "cd", "1"),
+        *paths("gallery/new/{}_{}.jpg", "cd", "2"),
+    ]
+    split = read(touch(tmp_path / "parts", *names), pattern="{pid}_{camid}.jpg")
+    assert [len(split.part(part)) for part in ("train", "query", "gallery")] == [
+        4,
+        2,
+        2,
+    ]
+    names = paths("{}/{}#1.jpg", "abcde", ("door", "yard"))
+    split = read(touch(tmp_path / "levels", *names), pattern="{camid}#{n}")
+    assert set(split.camera_names.values()) == {"door", "yard"}
+    # Without a field for cameras no name tells one, whatever it looks like.
+    names = paths("{}_c{}.jpg", "abcde", "12")
+    split = read(touch(tmp_path / "alone", *names), pattern="{pid}_{n}")
+    assert not split.has_cameras
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (
+            [f"door{n}.jpg" for n in range(7)],
+            r"7 of 8 are not: door0\.jpg.* and 2 more",
+        ),
+        (["door-01-05-anna-3.jpg"], "camid=door, date=01, pid=05, n=anna-3 or camid="),
+        (["door--anna-3.jpg"], "1 of 2 are not"),  # no field is empty
+        (["DOOR-1-anna-3.jpg", "x/door_1-anna-3.jpg"], r"are not: door_1-anna-3"),
+        (["query/a-b-c-1.jpg", "x/a-b-c-2.jpg"], "query look like parts of a split"),
+    ],
+)
+def test_names_that_are_not_of_the_pattern_are_named(tmp_path, names, words):
+    touch(tmp_path / "people", "yard-1-bob-2.jpg", *names)
+    with pytest.raises(ValueError, match=words):
+        read(tmp_path / "people", pattern=PATTERN)
+    [finding] = list_dataset(tmp_path / "people", tmp_path, pattern=PATTERN).findings
+    assert finding.severity == "error"
+    assert re.search(words, finding.message)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("{pid}{camid}-{n}", "have a text between two fields"),
+        ("{pid}-{pid}", "name each field once"),
+        ("{date}-{n}", r"hold \{pid\}"),
+        ("", r"hold \{pid\}"),
+        ("{pid}-{camid", "have whole fields"),
+        ("{pid}/{camid}", "be of names of files"),
+    ],
+)
+def test_a_pattern_that_is_none_is_refused(tmp_path, pattern, words):
+    with pytest.raises(ValueError, match=rf"data\.pattern.*must {words}.*Received"):
+        read(people(tmp_path), pattern=pattern)
+    with pytest.raises(ValueError, match=words):
+        DataConfig(pattern=pattern)
+
+
+def test_person_and_camera_are_told_once(tmp_path):
+    for pattern, words in (
+        ("{pid}-{n}", "person must be told by the pattern .* not by both"),
+        ("{camid}-{n}", "camera must be told by the pattern .* not by both"),
+    ):
+        names = [f"a/cam1/{n}-1.jpg" for n in range(4)]
+        touch(tmp_path / "people", *names)
+        with pytest.raises(ValueError, match=words):
+            read(tmp_path / "people", layout="person/camera", pattern=pattern)
+    with pytest.raises(ValueError, match=r"person must be told by \{pid\}"):
+        read(tmp_path / "people", layout="*/*", pattern="{camid}-{n}")
+    write(tmp_path, "path,pid\n1.jpg,a\n", images=["1.jpg"])
+    for name in (tmp_path / "own.csv", "market1501"):
+        with pytest.raises(ValueError, match="--pattern .* Leave it out for"):
+            read_split(name, tmp_path, pattern="{pid}-{n}")
+
+
+def test_training_refuses_the_folder_of_a_benchmark_as_the_check_does(tmp_path):
+    touch(tmp_path / "cuhk03", "cuhk-03.mat", "anna/1.jpg")
+    with pytest.raises(ValueError, match="looks like CUHK03"):
+        read(tmp_path / "cuhk03")
+    [finding] = list_dataset(tmp_path / "cuhk03", tmp_path).findings
+    assert "looks like CUHK03" in finding.message

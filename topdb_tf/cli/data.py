@@ -11,7 +11,7 @@ from topdb_tf.cli.options import (
     LAYOUT,
     PATH,
     NamesOption,
-    chosen_layout,
+    chosen_reading,
     count_option,
     show,
 )
@@ -63,8 +63,7 @@ def check(ctx, dataset, data_root, strict, as_json, **options):
     from topdb_tf.data.checks.check import check_data
     from topdb_tf.runs.machine import load_tensorflow
 
-    if layout := chosen_layout():
-        options["layout"] = layout
+    options |= dict(chosen_reading())
     try:
         result = check_data(dataset, data_root, **options, load_decoder=load_tensorflow)
     except (ValueError, FileNotFoundError) as error:

@@ -204,8 +204,9 @@ def _show_run(run, as_json):
 
 
 def _refuse_beside_resume(context):
-    for option in ("--recipe", "--run-dir", "--seeds", "--layout", "--plugin"):
-        name = "plugins" if option == "--plugin" else option[2:].replace("-", "_")
+    options = ("recipe", "run_dir", "seeds", "layout", "pattern", "plugins")
+    for name in options:
+        option = "--plugin" if name == "plugins" else "--" + name.replace("_", "-")
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(
                 f"--resume goes on with a run as it is. Leave out {option}."

@@ -44,7 +44,7 @@ class UserPath(click.Path):
 
 
 PATH = UserPath()
-_LAYOUT_KEY = f"{__name__}.layout"
+_READING_KEY = f"{__name__}.reading"
 
 
 def options_of(*options):
@@ -60,13 +60,27 @@ def options_of(*options):
 
 # Options that several commands have, each spelled once.
 RUN = click.argument("run", required=False, type=PATH)
-LAYOUT = click.option(
-    "--layout",
-    metavar="LEVELS",
-    expose_value=False,
-    callback=lambda ctx, _, levels: ctx.meta.update({_LAYOUT_KEY: levels}),
-    help="Of a folder: what its levels are, such as camera/person or split/person/*.  "
-    "[default: auto, by names and shape]",
+
+
+def _keep(ctx, param, text):
+    if text is not None:
+        ctx.meta.setdefault(_READING_KEY, {})[param.name] = text
+
+
+LAYOUT = options_of(
+    click.option(
+        "--layout",
+        metavar="LEVELS",
+        expose_value=False,
+        callback=_keep,
+        help="Of a folder: its levels, as camera/person or split/person/*. [auto]",
+    ),
+    click.option(
+        "--pattern",
+        expose_value=False,
+        callback=_keep,
+        help="Of a folder: what names tell, such as '{camid}-{date}-{pid}-{n}'.",
+    ),
 )
 DATASET = options_of(
     click.option(
@@ -200,14 +214,14 @@ def show_record(record, as_json: bool) -> None:
     show(record, lambda record: record.lines(), as_json)
 
 
-def chosen_layout() -> str | None:
-    """Returns what `--layout` says in the command that is run, if anything."""
+def chosen_reading() -> list[tuple[str, str]]:
+    """Returns what `--layout` and `--pattern` say in the command that is run."""
     context = click.get_current_context(silent=True)
-    return context.meta.get(_LAYOUT_KEY) if context else None
+    return [*context.meta.get(_READING_KEY, {}).items()] if context else []
 
 
 def data_overrides(dataset: str | None, data_root: Path | None) -> list[str]:
-    """Returns `--dataset`, `--layout` and `--data-root` as overrides of a recipe.
+    """Returns `--dataset`, `--data-root` and how images are read as overrides.
 
     Paths are absolute, and quoted, as they may hold what YAML reads otherwise.
     """
@@ -218,8 +232,8 @@ def data_overrides(dataset: str | None, data_root: Path | None) -> list[str]:
 
         dataset = str(absolute(dataset)) if is_path(dataset) else dataset
         overrides.append(f"data.dataset={json.dumps(dataset)}")
-    if (layout := chosen_layout()) is not None:
-        overrides.append(f"data.layout={json.dumps(layout)}")
+    for name, text in chosen_reading():
+        overrides.append(f"data.{name}={json.dumps(text)}")
     if data_root is not None:
         overrides.append(f"data.root={json.dumps(str(data_root.resolve()))}")
     return overrides

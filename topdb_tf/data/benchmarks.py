@@ -12,7 +12,12 @@ from topdb_tf.data import cuhk03
 from topdb_tf.data.drawn.synthetic import write_synthetic
 from topdb_tf.data.market import PARTS, holds_part, read_market_layout
 from topdb_tf.data.msmt17 import read_msmt17
-from topdb_tf.data.own_images import check_no_layout, read_own_images
+from topdb_tf.data.own_images import (
+    check_no_layout,
+    existing,
+    is_named_as_market,
+    read_own_images,
+)
 from topdb_tf.data.records import CARDS, DatasetCard, Split, load_card
 from topdb_tf.data.sightings import absolute
 from topdb_tf.data.table import TABLE_SUFFIXES
@@ -41,6 +46,7 @@ def read_split(
     check_counts: bool = True,
     progress: Progress | None = None,
     layout: str = AUTO,
+    pattern: str | None = None,
     **division,
 ) -> Split:
     """Reads the records of a benchmark, or of anybody's own images.
@@ -54,6 +60,7 @@ def read_split(
         progress: Called with the numbers of images done and to do while images are
             extracted (CUHK03) or drawn (synthetic), which is done only once.
         layout: What each level of one's own folders is; `auto` judges.
+        pattern: What the names of one's own images in a folder tell.
         **division: How own images are divided: `test_share`, `division_seed` and
             `ignore_cameras` of `topdb_tf.data.partition.split_of`.
 
@@ -65,9 +72,12 @@ def read_split(
     """
     if name not in DATASETS:
         check_name(name)
-        short = dataset_name(name)
-        return read_own_images(Path(name), name=short, layout=layout, **division)
-    check_no_layout(name, layout)
+        path, is_told = existing(name), layout != AUTO or pattern is not None
+        if path.is_dir() and not is_told and not is_named_as_market(path):
+            _refuse_benchmarks(path)
+        reading = {"layout": layout, "pattern": pattern}
+        return read_own_images(path, name=dataset_name(name), **reading, **division)
+    check_no_layout(name, layout, pattern)
     card = load_card(name)
     split = DATASETS[name](Path(data_root), card, progress=progress)
     if check_counts:
@@ -226,6 +236,25 @@ def register_dataset(
         return lambda root, card, *, progress=None: reader(root)
 
     return register(DATASETS, name, reader, what="data set", entry=entry)
+
+
+def _refuse_benchmarks(path):
+    """Raises `ValueError` for a folder with a file that only a benchmark has."""
+    matching = [
+        (card, archive)
+        for card in map(load_card, DATASETS)
+        for archive in card.archives
+        if any((path / item).is_file() for item in archive.holds)
+    ]
+    if matching:
+        titles = " or ".join(card.title for card, _ in matching)
+        names = " or ".join(card.name for card, _ in matching)
+        places = [f"{one.folder} ({', '.join(one.holds)})" for _, one in matching]
+        raise ValueError(
+            f"{path} looks like {titles}, which is read in a way of its own. Put it "
+            f"below the data root as {' or '.join(dict.fromkeys(places))}, and name it "
+            f"{names}."
+        )
 
 
 def _check_counts(split: Split, card: DatasetCard, data_root: Path) -> None:

@@ -18,6 +18,7 @@ from topdb_tf.data.trees.levels import (
     judged,
     parse_layout,
 )
+from topdb_tf.data.trees.name_pattern import CAMID, PID, parse_pattern, told_by_names
 from topdb_tf.data.trees.words import (
     CAMERA,
     DISTRACTORS,
@@ -39,7 +40,7 @@ LAYOUT = (
 
 
 def read_folders(
-    folder: Path, *, layout: str = AUTO
+    folder: Path, *, layout: str = AUTO, pattern: str | None = None
 ) -> tuple[list[Sighting], list[str]]:
     """Reads images that lie in a folder for each person.
 
@@ -53,13 +54,14 @@ def read_folders(
         folder: The folder.
         layout: What each level of folders is, such as `camera/person`; `auto` judges
             by names and shape.
+        pattern: What the names of the images tell, such as `{camid}-{pid}-{n}`.
 
     Returns:
         The images, sorted by their paths, and notes for the user.
 
     Raises:
-        ValueError: If images lie elsewhere, there is none, or it is not sure what the
-            levels are.
+        ValueError: If images lie elsewhere, there is none, a name is not of the
+            pattern, or it is not sure what the levels are.
     """
     images, skipped, empty, notes = [], [], [], []
     _look_below(folder, (folder.resolve(),), images, skipped, empty)
@@ -71,11 +73,16 @@ def read_folders(
             f"{folder} must hold images, .jpg or .png. {LAYOUT}.{received}"
         )
     inner = folder if layout != AUTO else _innermost(images, folder)
-    levels = _levels(images, inner, layout)
+    fields = None if pattern is None else parse_pattern(pattern)
+    levels = _levels(images, inner, layout, fields)
+    told = told_by_names(images, fields) if fields else [None] * len(images)
     if inner != folder:
         notes.append(f"Read from {inner}, which is alone in {folder}.")
     notes += [levels.note] if levels.note else []
-    sightings = [_sighting(path, levels, inner, folder) for path in images]
+    sightings = [
+        _sighting(path, levels, inner, folder, by_name)
+        for path, by_name in zip(images, told, strict=True)
+    ]
     sightings = _with_parts(sightings, inner, notes)
     if empty:
         names = listed([path.name for path in empty])
@@ -84,7 +91,7 @@ def read_folders(
     skipped = [path.name for path in skipped if path not in pictures]
     if skipped:
         notes.append(f"Skipped, as no images: {listed(skipped, 3)}.")
-    return _with_cameras(sightings, notes), notes
+    return sightings if fields else _with_cameras(sightings, notes), notes
 
 
 def _look_below(folder, above, images, skipped, empty):
@@ -123,10 +130,49 @@ def _innermost(images, folder):
     return folder
 
 
-def _levels(images, folder, layout):
-    if layout != AUTO:
-        return parse_layout(layout)
+def _levels(images, folder, layout, names):
     relative = [path.relative_to(folder) for path in images]
+    if layout != AUTO:
+        levels = parse_layout(layout)
+    elif names and PID in names.fields:
+        levels = _levels_above_names(relative, folder)
+    else:
+        levels = _judged(images, relative, folder)
+    if names:
+        _check_told_once(names, levels)
+    return levels
+
+
+def _levels_above_names(relative, folder):
+    """Returns the levels of a folder whose images' names tell the persons."""
+    tops = {path.parts[0] for path in relative if len(path.parts) > 1}
+    parts = sorted(filter(part_of, tops))
+    if parts and len(parts) < len(tops):
+        raise ValueError(
+            f"{folder}: {listed(parts)} look like parts of a split, and "
+            f"{listed(sorted(tops - {*parts}), 3)} do not. Move out what is no part, "
+            "or say that none is, with --layout '*' (setting data.layout)."
+        )
+    return Levels((SPLIT, UNUSED) if parts else (UNUSED,))
+
+
+def _check_told_once(names, levels):
+    for field, role in ((PID, PERSON), (CAMID, CAMERA)):
+        if field in names.fields and role in levels.roles:
+            raise ValueError(
+                f"The {role} must be told by the pattern of the names or by a level of "
+                f"folders, not by both. Received: pattern={names.text!r}, "
+                f"layout={str(levels)!r}"
+            )
+    if PID not in names.fields and PERSON not in levels.roles:
+        raise ValueError(
+            "The person must be told by {pid} in the pattern of the names, or by a "
+            f"level of folders. Received: pattern={names.text!r}, "
+            f"layout={str(levels)!r}"
+        )
+
+
+def _judged(images, relative, folder):
     depths = {len(path.parts) for path in relative}
     if 1 not in depths:
         return judged(relative, folder)
@@ -135,7 +181,7 @@ def _levels(images, folder, layout):
     return Levels(())
 
 
-def _sighting(path, levels, folder, root):
+def _sighting(path, levels, folder, root, told_by_name):
     """Returns an image; its part is still the name of its folder in the split."""
     roles, told = levels.roles, path.relative_to(folder).parts[:-1]
     must = {SPLIT, PERSON} if PERSON in roles else {SPLIT, CAMERA}
@@ -147,7 +193,10 @@ def _sighting(path, levels, folder, root):
         raise ValueError(f"{LAYOUT}, and nothing deeper. Received: folder={deeper}")
     by_role = dict(zip(roles, told, strict=False))
     person, camera = by_role.get(PERSON, "").strip(), by_role.get(CAMERA)
-    if PERSON not in roles:
+    if told_by_name:
+        person = (told_by_name.person or person).strip()
+        camera = told_by_name.camera or camera
+    elif PERSON not in roles:
         try:
             record = record_of(path)
         except ValueError as error:

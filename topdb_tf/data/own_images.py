@@ -16,6 +16,7 @@ def read_own_images(
     *,
     name: str,
     layout: str = AUTO,
+    pattern: str | None = None,
     missing: list[Sighting] | None = None,
     **division,
 ) -> Split:
@@ -27,6 +28,8 @@ def read_own_images(
             (`topdb_tf.data.folders.read_folders`).
         name: Name of the split.
         layout: What each level of a folder is, such as `camera/person`; `auto` judges.
+        pattern: What the names of the images in a folder tell, such as
+            `{camid}-{pid}-{n}` (`topdb_tf.data.trees.name_pattern.parse_pattern`).
         missing: Takes up the images of a CSV file that do not exist, instead of an
             error.
         **division: `test_share`, `division_seed` and `ignore_cameras` of
@@ -37,7 +40,9 @@ def read_own_images(
         FileNotFoundError: If there is no such file or folder, or images are missing.
     """
     path = existing(path)
-    sightings, notes = read_sightings(path, layout=layout, missing=missing)
+    sightings, notes = read_sightings(
+        path, layout=layout, pattern=pattern, missing=missing
+    )
     return split_of(sightings, name=name, source=path, notes=notes, **division)
 
 
@@ -85,12 +90,16 @@ def sightings_of(split: Split, folder: Path) -> list[Sighting]:
 
 
 def read_sightings(
-    path: Path, *, layout: str = AUTO, missing: list[Sighting] | None = None
+    path: Path,
+    *,
+    layout: str = AUTO,
+    pattern: str | None = None,
+    missing: list[Sighting] | None = None,
 ) -> tuple[list[Sighting], list[str]]:
     """Reads the images that `read_own_images` divides, with notes for the user."""
     if path.is_dir():
-        if layout != AUTO or not is_named_as_market(path):
-            return read_folders(path, layout=layout)
+        if layout != AUTO or pattern is not None or not is_named_as_market(path):
+            return read_folders(path, layout=layout, pattern=pattern)
         split = read_market_layout(path, name=path.name)
         notes = list(split.notes)
         if any(one.pid == DISTRACTOR_PID for one in split.train + split.query):
@@ -104,12 +113,17 @@ def read_sightings(
             f"A file with images must be one of {', '.join(TABLE_SUFFIXES)}. "
             f"Received: {path}"
         )
-    check_no_layout(path, layout)
+    check_no_layout(path, layout, pattern)
     return read_table(path, missing=missing)
 
 
-def check_no_layout(name: str | Path, layout: str) -> None:
-    """Raises `ValueError` if a layout is told of what has no levels of folders."""
+def check_no_layout(name: str | Path, layout: str, pattern: str | None) -> None:
+    """Raises `ValueError` if a layout or pattern is told of what is no own folder."""
+    if pattern is not None:
+        raise ValueError(
+            "--pattern (setting data.pattern) says what the names of one's own images "
+            f"in a folder tell. Leave it out for {name}. Received: pattern={pattern!r}"
+        )
     if layout != AUTO:
         raise ValueError(
             "--layout (setting data.layout) says what the folders of one's own images "

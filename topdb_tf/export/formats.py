@@ -3,12 +3,17 @@
 import importlib.util
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import yaml
 
+from topdb_tf.files import check_new_file
 from topdb_tf.texts import install_command
+
+_HEAD = "# How to run the ONNX file of this name; written by topdb-tf export.\n"
 
 
 class Format(NamedTuple):
@@ -137,6 +142,82 @@ def load_file(
     from topdb_tf.export.litert_file import LiteRtModel
 
     return LiteRtModel(path, num_threads)
+
+
+@dataclass(frozen=True)
+class InputContract:
+    """What goes in: `(pixels - mean) / deviation` of resized images, as an array."""
+
+    height: int
+    width: int
+    name: str = "pixels"
+    dtype: str = "float32"
+    layout: str = "NHWC"
+    dynamic_batch: bool = True
+    channel_order: str = "RGB"
+    value_range: tuple[int, int] = (0, 255)
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    deviation: tuple[float, ...] = (1.0, 1.0, 1.0)
+    resize: str = "bilinear, antialiased, the aspect ratio not kept"
+
+
+@dataclass(frozen=True)
+class OutputContract:
+    """What comes out, and how two of them are compared."""
+
+    dim: int
+    metric: str
+    name: str = "embedding"
+    dtype: str = "float32"
+    l2_normalized: bool = False
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a program must know to run an ONNX file.
+
+    Mean and deviation are what is left to the caller: nothing, as the graph itself
+    normalises.
+    """
+
+    file: str
+    sha256: str
+    precision: str
+    input: InputContract
+    output: OutputContract
+
+    def to_yaml(self) -> str:
+        """Returns the contents of the file."""
+        lists = {
+            name: list(value)
+            for name, value in asdict(self.input).items()
+            if isinstance(value, tuple)
+        }
+        record = asdict(self) | {"input": asdict(self.input) | lists}
+        return _HEAD + yaml.safe_dump(record, sort_keys=False, default_flow_style=None)
+
+
+def contract_file(out: Path) -> Path:
+    """Returns the file of the contract of an ONNX file, beside it."""
+    return out.with_suffix(".yaml")
+
+
+def check_contract_file(out: Path, format: str, *, force: bool) -> None:
+    """Raises if the contract of an ONNX file cannot be written; others have none.
+
+    Raises:
+        FileExistsError: If there is one and `force` is not set, or it is no contract.
+    """
+    path = contract_file(out)
+    if format != "onnx":
+        return
+    is_contract = path.is_file() and path.read_bytes().startswith(_HEAD.encode())
+    if path.exists() and not is_contract:
+        raise FileExistsError(
+            f"{path} is in the way: the contract of {out.name} goes there. Take "
+            "another name for the ONNX file."
+        )
+    check_new_file(path, suffix=".yaml", force=force)
 
 
 def _of_pixels(model):

@@ -18,7 +18,15 @@ from topdb_tf.export.accuracy import (
     retrieval_change,
     speeds,
 )
-from topdb_tf.export.formats import check_format, file_bytes
+from topdb_tf.export.formats import (
+    Contract,
+    InputContract,
+    OutputContract,
+    check_contract_file,
+    check_format,
+    contract_file,
+    file_bytes,
+)
 from topdb_tf.export.probes import ProbeDifferences
 from topdb_tf.export.serving import Source
 from topdb_tf.files import check_new_file, plain, whole_file
@@ -96,9 +104,10 @@ def export_file(
     """Writes an embedder as an ONNX or LiteRT file, and reports its accuracy beside it.
 
     The file is checked on drawn images and, where the data of the run are at hand,
-    scored on query and gallery. Both appear whole or not at all; the report is
-    `<out>.report.json`. By default the file is beside the model, with its name and the
-    suffix of the format, and its precision if that is not float32.
+    scored on query and gallery. All appear whole or not at all: the report is
+    `<out>.report.json`, and an ONNX file has a `topdb_tf.export.formats.Contract`. By
+    default the file is beside the model, with its name and the suffix of the format,
+    and its precision if that is not float32.
 
     Raises:
         FileExistsError: If the file exists and `force` is not set.
@@ -108,9 +117,7 @@ def export_file(
             of the model. Nothing is left behind.
     """
     start = time.monotonic()
-    suffix = check_format(format, precision).suffix
-    out = Path(out or _default_file(source, suffix, precision))
-    check_new_file(out, suffix=suffix, force=force)
+    out = _free_place(source, format, out, precision, force)
     config = _settings(source, report_data)
     split = _split_at_hand(source, config, report_data, precision, say)
     load_tensorflow()
@@ -124,7 +131,8 @@ def export_file(
         contents = file_bytes(
             embedder, format, precision=precision, metadata=metadata, calibration=images
         )
-    with whole_file(report_file(out)) as report, whole_file(out) as partial:
+    with contextlib.ExitStack() as files:
+        partial = files.enter_context(whole_file(out))
         partial.write_bytes(contents)
         probes, retrieval, images_per_second = _measured(
             partial, embedder, precision, split, config, report_data
@@ -145,7 +153,8 @@ def export_file(
             images_per_second=images_per_second,
             seconds=round(time.monotonic() - start, 1),
         )
-        report.write_text(json.dumps(plain(export), indent=2) + "\n", "utf-8")
+        for path, text in _texts_beside(export, config):
+            files.enter_context(whole_file(path)).write_text(text, "utf-8")
     return export
 
 
@@ -172,6 +181,8 @@ def file_lines(export: FileExport) -> list[str]:
                 "each other, not with those of the whole data set."
             )
     rates = export.images_per_second
+    if export.format == "onnx":
+        lines.append(f"for other programs: {contract_file(export.path)}")
     return [
         *lines,
         f"{rates.file:.1f} images/s, Keras in {export.source_precision} "
@@ -183,6 +194,30 @@ def file_lines(export: FileExport) -> list[str]:
 def report_file(out: Path) -> Path:
     """Returns the file of the report on an exported file, beside it."""
     return out.with_name(f"{out.name}.report.json")
+
+
+def _free_place(source, format, out, precision, force):
+    """Returns where a file goes, after a look at whether it can be written there."""
+    suffix = check_format(format, precision).suffix
+    out = Path(out or _default_file(source, suffix, precision))
+    check_new_file(out, suffix=suffix, force=force)
+    check_contract_file(out, format, force=force)
+    return out
+
+
+def _texts_beside(export, config):
+    """Yields the files that belong to an exported one, with what is in them."""
+    yield report_file(export.path), json.dumps(plain(export), indent=2) + "\n"
+    if export.format != "onnx":
+        return
+    contract = Contract(
+        file=export.path.name,
+        sha256=export.sha256,
+        precision=export.precision,
+        input=InputContract(export.height, export.width),
+        output=OutputContract(export.dim, config.evaluation.metric),
+    )
+    yield contract_file(export.path), contract.to_yaml()
 
 
 def _in_words(differences):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from topdb_tf.data.checks.names import check_names
 from topdb_tf.data.checks.split import FEW_PIDS, check_split
 from topdb_tf.data.records import labels_of
 from topdb_tf.data.trees.levels import AUTO
@@ -110,10 +111,13 @@ def resume(
             checkpoint is of another network, or if another process trains there.
     """
     run = open_run(run_dir, overrides, say=say)
-    config = run.config
-    if config.data.layout == AUTO:
-        data = replace(config.data, layout=run.saved.data.layout)
-        config = replace(config, data=data)
+    config, saved = run.config, run.saved.data
+    data = replace(
+        config.data,
+        layout=saved.layout if config.data.layout == AUTO else config.data.layout,
+        pattern=config.data.pattern or saved.pattern,
+    )
+    config = replace(config, data=data)
     check_same_settings(run.saved, config, force=force)
     cluster = read_cluster(config.train.strategy)
     if ended := how_it_ended(run.folder, config):
@@ -203,13 +207,16 @@ def _prepared(config, split, say, distribution):
 
 def _checked_split(config, say, run):
     split = read_data(config.data.dataset, config, run=run, say=say)
-    findings = check_split(
+    findings = check_names(split, None)
+    findings += check_split(
         split,
         images_per_pid=config.data.images_per_pid,
         batch_size=config.data.batch_size,
         ignore_cameras=config.evaluation.ignore_cameras or not split.has_cameras,
     )
     for finding in findings:
+        if finding.severity == "note" or finding.kind == "one-camera":
+            continue  # that of cameras was said when the images were read
         if finding.severity == "error" or finding.kind == FEW_PIDS:
             raise ValueError(f"{finding.message} {finding.fix}")
         say(f"warning: {finding.message} {finding.fix}")

@@ -41,16 +41,18 @@ def read_data(
         FileNotFoundError: If the data set, or some of its images, are missing.
         ValueError: If it cannot be used.
     """
-    layout = config.data.layout
+    layout, pattern = config.data.layout, config.data.pattern
     if run is not None and is_own(dataset, run):
-        if layout not in (AUTO, run.saved.data.layout):
+        saved = run.saved.data
+        if layout not in (AUTO, saved.layout) or pattern not in (None, saved.pattern):
             raise ValueError(
-                "A run keeps to how it read its own images. Leave out --layout, or "
-                f"name another data set. Received: layout={layout!r}"
+                "A run keeps to how it read its own images. Leave out --layout and "
+                "--pattern, or name another data set. Received: "
+                f"layout={layout!r}, pattern={pattern!r}"
             )
         if run.folder.split.is_file():
             return _divided_before(run, say)
-        layout = run.saved.data.layout
+        layout, pattern = saved.layout, saved.pattern
     root = data_root(Path(config.data.root) if config.data.root else None)
     name = dataset_name(dataset)
     with progress_bar(f"looking at {name}") as progress:
@@ -60,6 +62,7 @@ def read_data(
             check_counts=config.data.check_counts,
             progress=progress,
             layout=layout,
+            pattern=pattern,
             test_share=config.data.test_share,
             division_seed=config.data.division_seed,
             ignore_cameras=config.evaluation.ignore_cameras,
@@ -150,8 +153,8 @@ def warn_of_trained_images(run: Run, split: Split, say: Say) -> None:
 
 
 def _divided_before(run, say):
-    division, source = run.folder.split, run.saved.data.dataset
-    name, layout = dataset_name(source), run.saved.data.layout
+    division, saved = run.folder.split, run.saved.data
+    source, name = saved.dataset, dataset_name(saved.dataset)
     try:
         split = read_split(division, Path())
     except FileNotFoundError as error:
@@ -161,7 +164,9 @@ def _divided_before(run, say):
         ) from error
     known = {record.path for record in split.train + split.query + split.gallery}
     try:
-        sightings, _ = read_sightings(absolute(source), layout=layout)
+        sightings, _ = read_sightings(
+            absolute(source), layout=saved.layout, pattern=saved.pattern
+        )
         now = {sighting.path for sighting in sightings}
     except (FileNotFoundError, ValueError):
         say(f"{name}: {source} cannot be read any more; as divided in {division}.")

@@ -213,8 +213,11 @@ def open_run(
         raise FileNotFoundError(_not_a_run(folder))
     saved = read_config(folder.config_file, say=say)
     overrides = list(overrides)
-    if saved.data.layout != AUTO:  # that of its own images, not of what is named now
+    # Those of its own images, not of what is named now.
+    if saved.data.layout != AUTO:
         overrides.insert(0, f"data.layout={AUTO}")
+    if saved.data.pattern is not None:
+        overrides.insert(0, "data.pattern=null")
     config = read_config(folder.config_file, overrides) if overrides else saved
     return Run(folder, config, saved)
 

@@ -10,6 +10,7 @@ from numbers import Integral
 import yaml
 
 from topdb_tf.data.trees.levels import AUTO, parse_layout
+from topdb_tf.data.trees.name_pattern import parse_pattern
 from topdb_tf.files import plain
 from topdb_tf.json_files import SCALARS
 from topdb_tf.model.variants import MAPS, NECKS
@@ -110,6 +111,8 @@ class DataConfig:
         layout: What each level of one's own folders is, from the top: `split`,
             `person`, `camera`, or `*` for one that is not used, such as
             `camera/person`; `auto` judges by names and shape.
+        pattern: What the names of one's own images in a folder tell, such as
+            `{camid}-{date}-{pid}-{n}`; fields of other names are not used.
         check_counts: Whether a benchmark must be complete; `false` takes a subset.
         test_share: Share of one's own identities that are for the test, in (0, 1),
             where no split is given.
@@ -127,6 +130,7 @@ class DataConfig:
     dataset: str = "market1501"
     root: str | None = None
     layout: str = AUTO
+    pattern: str | None = None
     check_counts: bool = True
     test_share: float = _number("(0, 1)", 0.3)
     division_seed: int = _number(_SEED, 1)
@@ -143,6 +147,8 @@ class DataConfig:
         _check_each("data", self)
         if self.layout != AUTO:
             parse_layout(self.layout)
+        if self.pattern is not None:
+            parse_pattern(self.pattern)
         if self.batch_size % self.images_per_pid or self.pids_per_batch < 2:
             raise ValueError(
                 "`data.batch_size` must be a multiple of `data.images_per_pid`, and "

@@ -19,7 +19,6 @@ from topdb_tf.data.checks.names import check_names
 from topdb_tf.data.checks.split import check_split
 from topdb_tf.data.market import DISTRACTOR_PID, PARTS
 from topdb_tf.data.records import PartCounts
-from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.files import plain
 from topdb_tf.progress import progress_bar
 from topdb_tf.texts import Table, counted
@@ -127,9 +126,9 @@ def check_data(
     images_per_pid: int = 4,
     batch_size: int | None = None,
     ignore_cameras: bool = False,
-    layout: str = AUTO,
     montage: Path | None = None,
     load_decoder: Callable[[], None] | None = None,
+    **reading,
 ) -> CheckResult:
     """Looks a data set over; changes nothing in it.
 
@@ -140,9 +139,9 @@ def check_data(
         images_per_pid: Images of each identity in a batch of the training.
         batch_size: Images in such a batch; without, any number will do.
         ignore_cameras: Whether an image of the query's own camera is a match, too.
-        layout: What each level of one's own folders is; `auto` judges.
         montage: Where to draw identities and the worst findings; opens images.
         load_decoder: Called before images are opened, which takes TensorFlow.
+        **reading: `layout` and `pattern` of `topdb_tf.data.benchmarks.read_split`.
 
     Raises:
         ValueError: If the data set is unknown, or a montage is wanted of a quick look.
@@ -151,7 +150,7 @@ def check_data(
     _check_montage(montage, quick)
     start = time.monotonic()
     name = dataset_name(dataset)
-    reading = {"layout": layout, "ignore_cameras": ignore_cameras}
+    reading["ignore_cameras"] = ignore_cameras
     with progress_bar(f"listing {name}") as progress:
         listing = list_dataset(dataset, data_root(root), progress=progress, **reading)
     split, findings = listing.split, list(listing.findings)

@@ -10,6 +10,7 @@ from topdb_tf.data.benchmarks import (
     check_name,
     dataset_name,
     first_folder,
+    read_split,
 )
 from topdb_tf.data.checks.findings import Finding, findings_of_files
 from topdb_tf.data.market import JUNK_PID, PARTS, is_image, list_part
@@ -17,7 +18,6 @@ from topdb_tf.data.own_images import (
     check_no_layout,
     existing,
     is_named_as_market,
-    read_own_images,
     sightings_of,
 )
 from topdb_tf.data.partition import split_of
@@ -44,6 +44,7 @@ def list_dataset(
     *,
     progress: Progress | None = None,
     layout: str = AUTO,
+    pattern: str | None = None,
     **division,
 ) -> Listing:
     """Lists a data set as `read_split` does, but goes on where something is wrong.
@@ -57,12 +58,13 @@ def list_dataset(
         FileNotFoundError: If the data set is not there.
     """
     if name in DATASETS:
-        check_no_layout(name, layout)
+        check_no_layout(name, layout, pattern)
         return _list_benchmark(name, Path(data_root), progress)
     check_name(name)
     path, short, findings, missing = existing(name), dataset_name(name), [], []
     try:
-        if path.is_dir() and layout == AUTO and is_named_as_market(path):
+        is_told = layout != AUTO or pattern is not None
+        if path.is_dir() and not is_told and is_named_as_market(path):
             original, findings = _list_market(path, short)
             sightings = sightings_of(original, path)
             split = split_of(sightings, name=short, source=path, **division)
@@ -71,10 +73,8 @@ def list_dataset(
                 parts = {part: original.part(part) for part in PARTS}
                 split = replace(split, **parts, pid_names={}, camera_names={})
         else:
-            _refuse_benchmarks(path)
-            split = read_own_images(
-                path, name=short, layout=layout, missing=missing, **division
-            )
+            reading = {"layout": layout, "pattern": pattern, "missing": missing}
+            split = read_split(path, data_root, **reading, **division)
     except (ValueError, FileNotFoundError) as error:
         split = Split(short, (), (), ())
         message = " ".join(str(error).split())
@@ -102,25 +102,6 @@ def _list_benchmark(name, data_root, progress):
     split = DATASETS[name](data_root, card, progress=progress)
     source = split.records[0].path.parent if split.records else data_root
     return Listing(split, source, card, ())
-
-
-def _refuse_benchmarks(path):
-    """Raises `ValueError` for a folder with a file that only a benchmark has."""
-    matching = [
-        (card, archive)
-        for card in map(load_card, DATASETS)
-        for archive in card.archives
-        if any((path / item).is_file() for item in archive.holds)
-    ]
-    if matching:
-        titles = " or ".join(card.title for card, _ in matching)
-        names = " or ".join(card.name for card, _ in matching)
-        places = [f"{one.folder} ({', '.join(one.holds)})" for _, one in matching]
-        raise ValueError(
-            f"{path} looks like {titles}, which is read in a way of its own. Put it "
-            f"below the data root as {' or '.join(dict.fromkeys(places))}, and name it "
-            f"{names}."
-        )
 
 
 def _list_market(folder, name):
