@@ -2,7 +2,8 @@
 
 import click
 
-from topdb_tf.cli.options import AS_JSON, PATH, show_record, source_options
+from topdb_tf.cli.models import source_options
+from topdb_tf.cli.options import AS_JSON, PATH, show_record
 
 
 @click.command()

@@ -2,17 +2,16 @@
 
 import click
 
+from topdb_tf.cli.models import model_options, source_options
 from topdb_tf.cli.options import (
     AS_JSON,
     PATH,
     SHARE,
     NumberRange,
     count_option,
-    model_options,
     options_of,
     say,
     show_record,
-    source_options,
 )
 
 _INDEX = click.argument("index", type=PATH)
