@@ -215,10 +215,10 @@ def _checked_split(config, say, run):
         ignore_cameras=config.evaluation.ignore_cameras or not split.has_cameras,
     )
     for finding in findings:
-        if finding.severity == "note" or finding.kind == "one-camera":
-            continue  # that of cameras was said when the images were read
         if finding.severity == "error" or finding.kind == FEW_PIDS:
             raise ValueError(f"{finding.message} {finding.fix}")
+        if finding.severity == "note" or finding.kind == "one-camera":
+            continue  # that of cameras was said when the images were read
         say(f"warning: {finding.message} {finding.fix}")
     return split
 
