@@ -129,11 +129,8 @@ def rerank(
 class Comparison(NamedTuple):
     """How much higher a second ranking of the same queries scores than a first.
 
-    Args:
-        first: Scores of the first.
-        second: Scores of the second.
-        differences: The difference of each score that every query has, by its name,
-            with the 95 % interval over other test persons.
+    Differences are by the name of a score that every query has, with the 95 % interval
+    over other test persons.
     """
 
     first: Scores
@@ -215,16 +212,7 @@ class FileComparisons:
 
 
 def compare_files(files: Sequence[Path], **options) -> FileComparisons:
-    """Compares the features in a first file with those in each of the others.
-
-    Args:
-        files: At least two, each as `load_features` reads it.
-        **options: Of `score`.
-
-    Raises:
-        FileNotFoundError: If a file does not exist.
-        ValueError: If there is one file only, or as `compare`.
-    """
+    """Compares the features in a first file with those in each of the others."""
     if len(files) < 2:
         raise ValueError(
             f"There must be two files of features to compare. Received: {len(files)}"
@@ -234,16 +222,7 @@ def compare_files(files: Sequence[Path], **options) -> FileComparisons:
 
 
 def scores_of_files(files: Sequence[Path], **options) -> ScoreTable:
-    """Returns the scores of the features in some files as a table.
-
-    Args:
-        files: Each as `load_features` reads it.
-        **options: Of `score`.
-
-    Raises:
-        FileNotFoundError: If a file does not exist.
-        ValueError: If features cannot be scored.
-    """
+    """Returns the scores of the features in some files as a table."""
     rows = [NamedScores(str(file), _scored(file, options).scores) for file in files]
     return score_table(rows)
 

@@ -13,13 +13,7 @@ from topdb_tf.texts import percent
 
 
 class Spread(NamedTuple):
-    """A score of some seeds.
-
-    Args:
-        mean: Its mean.
-        deviation: Its sample standard deviation, of n - 1; `None` of a single seed.
-        num_seeds: Number of seeds, where it is known.
-    """
+    """Mean and sample standard deviation (n - 1; `None` of one) of a score of seeds."""
 
     mean: float
     deviation: float | None
@@ -49,14 +43,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def check_same_protocol(results: Mapping[str, RetrievalResult]) -> None:
-    """Checks that scores may be averaged: a mean over protocols means nothing.
-
-    Args:
-        results: Results by the folder of their run.
-
-    Raises:
-        ValueError: If two of them were obtained by different protocols.
-    """
+    """Raises a `ValueError` where runs, by their folder, differ in the protocol."""
     (first, result), *others = results.items()
     for path, other in others:
         keys = result.protocol.differences(other.protocol)
@@ -69,14 +56,7 @@ def check_same_protocol(results: Mapping[str, RetrievalResult]) -> None:
 
 
 def mean_metrics(results: Mapping[str, RetrievalResult]) -> dict[str, Spread]:
-    """Returns the scores of some seeds by the names of `METRICS`.
-
-    Args:
-        results: Results by the folder of their run.
-
-    Raises:
-        ValueError: If they were obtained by different protocols.
-    """
+    """Returns the scores of some seeds of one protocol by the names of `METRICS`."""
     check_same_protocol(results)
     return {
         metric.name: spread([metric.of(result) for result in results.values()])
@@ -85,33 +65,16 @@ def mean_metrics(results: Mapping[str, RetrievalResult]) -> dict[str, Spread]:
 
 
 class MeanCmc(NamedTuple):
-    """The CMC of some seeds.
-
-    Args:
-        cmc: Means, shares by rank.
-        deviation: Their sample standard deviations; `None` of a single seed.
-    """
+    """The CMC of some seeds, means by rank, and their deviations as in a `Spread`."""
 
     cmc: np.ndarray
     deviation: np.ndarray | None
 
 
 def mean_cmc(results: Mapping[str, RetrievalResult]) -> MeanCmc:
-    """Returns the mean CMC of some seeds.
-
-    Args:
-        results: Results by the folder of their run.
-
-    Raises:
-        ValueError: If they were obtained by different protocols.
-    """
+    """Returns the mean CMC of some seeds of one protocol."""
     check_same_protocol(results)
     cmcs = [result.scores.cmc for result in results.values()]
-    num_ranks = min(map(len, cmcs))
-    by_rank = list(zip(*(cmc[:num_ranks].tolist() for cmc in cmcs), strict=True))
-    deviation = None
-    if len(cmcs) > 1:
-        deviation = np.array([statistics.stdev(shares) for shares in by_rank])
-    return MeanCmc(
-        np.array([statistics.fmean(shares) for shares in by_rank]), deviation
-    )
+    cmcs = np.stack([cmc[: min(map(len, cmcs))] for cmc in cmcs])
+    deviation = cmcs.std(axis=0, ddof=1) if len(cmcs) > 1 else None
+    return MeanCmc(cmcs.mean(axis=0), deviation)

@@ -45,19 +45,8 @@ _TOLD = "model model_sha256 ignore_cameras seed metric date topdb_tf".split()
 class ModelCalibration:
     """The thresholds of a run's model: what `calibration.json` holds.
 
-    Args:
-        model: Name of the model's file.
-        model_sha256: Sum of that file.
-        origin: The data set whose test images were judged, and what was trained on.
-        ignore_cameras: Whether pairs by one camera counted.
-        seed: Seed of the two halves of the persons.
-        metric: Distance that the thresholds are of.
-        pairs: The thresholds, and the rates that they give.
-        embedding_seconds: Seconds in which the images were embedded.
-        judging_seconds: Seconds in which the pairs were judged.
-        date: When, in UTC.
-        topdb_tf: Version of the package.
-        camera_names: The owner's name of each camera, by its number as text.
+    The seed is that of the two halves of the persons, the date is in UTC, and cameras
+    have their owner's names by their number as text.
     """
 
     model: str
@@ -74,11 +63,7 @@ class ModelCalibration:
     camera_names: Mapping[str, str] = field(default_factory=dict)
 
     def operating_point(self, rate: float | None) -> OperatingPoint:
-        """Returns the operating point of a calibrated rate, or the first one.
-
-        Raises:
-            ValueError: If the rate is not one of the calibration.
-        """
+        """Returns the operating point of a calibrated rate, or the first one."""
         points = self.pairs.operating_points
         if rate is None:
             return points[0]
@@ -114,11 +99,7 @@ class ModelCalibration:
 
     @classmethod
     def from_dict(cls, record) -> "ModelCalibration":
-        """Returns the calibration that `to_dict` made a record of.
-
-        Raises:
-            KeyError, ValueError: If it is no such record.
-        """
+        """Returns the calibration that `to_dict` made a record of."""
         if record["format"] != _FORMAT:
             raise ValueError(f"format {record['format']}")
         seconds = record_of(dict[str, float], record["seconds"], "seconds")
@@ -148,20 +129,10 @@ def calibrate(
 ) -> ModelCalibration:
     """Finds thresholds for a run's model and writes `calibration.json`.
 
-    Args:
-        run: The run; metric and cameras are those of its settings of the evaluation.
-        dataset: Another data set than the one it was trained on.
-        rates: Wanted false-match rates, each in (0, 1). The first is the one that
-            `topdb_tf.evaluate.match` takes where none is named. Defaults to 0.001, or
-            the smallest that the persons can state.
-        best: Whether to take the model of the best epoch instead of the last.
-        seed: Seed of the two halves of the persons.
-        say: Function that shows a line to the user.
-
-    Raises:
-        FileNotFoundError: If the run has no model yet, or the data is missing.
-        ValueError: If the rates cannot be measured on so few pairs, which is found
-            before anything is embedded, or the images cannot be judged.
+    Metric and cameras are those of the run's settings. Of the wanted false-match rates,
+    each in (0, 1), the first is the one that `topdb_tf.evaluate.match` takes where none
+    is named. It defaults to 0.001, or the smallest that the persons can state. Whether
+    the rates can be measured on so few pairs is found before anything is embedded.
     """
     rates = tuple(rates)
     check_rates(rates or (_USUAL_RATE,))
@@ -187,17 +158,7 @@ def calibrate_features(
     seed: int = 1,
     say: Say = silent,
 ) -> ModelCalibration:
-    """Returns thresholds for the features of a file; writes nothing.
-
-    Args:
-        embedded: The images, as `embed_file` reads them.
-        rates: As for `calibrate`.
-        seed: Seed of the two halves of the persons.
-        say: Function that shows a line to the user.
-
-    Raises:
-        ValueError: If the rates cannot be measured on so few pairs.
-    """
+    """Returns thresholds as `calibrate` finds them for features of `embed_file`."""
     check_rates(rates or (_USUAL_RATE,))
     ignore_cameras = embedded.evaluation.ignore_cameras
     rates = _stated_rates(embedded.split, tuple(rates), ignore_cameras, seed, say)
@@ -229,19 +190,13 @@ def _calibration(embedded, rates, seed, embedding_seconds) -> ModelCalibration:
         pairs=pairs,
         embedding_seconds=embedding_seconds,
         judging_seconds=time.perf_counter() - start,
-        date=_now(),
+        date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         camera_names={str(n): t for n, t in embedded.split.camera_names.items()},
     )
 
 
 def read_calibration(run: Run) -> ModelCalibration:
-    """Returns what `calibrate` wrote for a run's model as it is now.
-
-    Raises:
-        FileNotFoundError: If the run was not calibrated, or its model is gone.
-        ValueError: If the file is damaged, or the model is no longer the one whose
-            distances were judged.
-    """
+    """Returns what `calibrate` wrote for a run's model as it is now."""
     file = run.folder.calibration
     if not file.is_file():
         raise FileNotFoundError(
@@ -272,9 +227,7 @@ def _checked(pairs):
             shares += [share.low, share.value, share.high]
     if not all(0 <= share <= 1 for share in shares):
         raise ValueError("the rates must be shares, in [0, 1]")
-    lengths = set(
-        map(len, (roc.distances, roc.false_match_rates, roc.true_match_rates))
-    )
+    lengths = {len(values) for values in vars(roc).values()}
     if not points or len(lengths) > 1 or roc.distances != sorted(roc.distances):
         raise ValueError(
             "there must be an operating point, and a ROC with ascending distances and "
@@ -310,11 +263,6 @@ def share_text(share: Share) -> str:
     return (
         f"{rate_text(share.value)} ({rate_text(share.low)} to {rate_text(share.high)})"
     )
-
-
-def _now():
-    now = datetime.datetime.now(datetime.timezone.utc)
-    return now.isoformat(timespec="seconds")
 
 
 def _stated_rates(split, rates, ignore_cameras, seed, say):

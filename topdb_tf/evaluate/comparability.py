@@ -9,16 +9,8 @@ from topdb_tf.retrieval.protocol import Protocol
 def notes_on_group(scored: list, label: str) -> list[str]:
     """Checks that the seeds of one cell can be averaged.
 
-    Args:
-        scored: Records `topdb_tf.evaluate.table.ScoredRun` of the same settings and
-            data set.
-        label: Name of their row.
-
-    Returns:
-        Lines about what they lack, or what differs between them.
-
-    Raises:
-        ValueError: If they were scored by different protocols.
+    Returned are lines about what these `topdb_tf.evaluate.table.ScoredRun`, of the same
+    settings and data set, lack, or what differs between them.
     """
     notes = []
     for reranked in (False, True):
@@ -80,14 +72,9 @@ def notes_on_published(rows: list) -> list[str]:
 
 
 def differences_from_published(dataset: str, protocol: Protocol) -> list[str]:
-    """Returns what of a protocol is not as the paper scored a data set.
+    """Returns what is not as the paper scored a data set, one of `published.TITLES`.
 
-    Args:
-        dataset: One of `topdb_tf.evaluate.published.TITLES`.
-        protocol: The protocol.
-
-    Returns:
-        Texts such as "metric=cosine instead of sqeuclidean"; none: it is the same.
+    The texts are such as "metric=cosine instead of sqeuclidean".
     """
     parts = load_card(dataset).parts
     expected = {

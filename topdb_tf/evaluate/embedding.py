@@ -4,14 +4,14 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from topdb_tf import __version__
 from topdb_tf.data.benchmarks import dataset_name, is_path
-from topdb_tf.data.records import ImageRecord, Split, camids_of, pids_of
+from topdb_tf.data.records import Split, camids_of, pids_of
 from topdb_tf.data.sightings import absolute
 from topdb_tf.files import sha256_of, whole_file
 from topdb_tf.progress import progress_bar
@@ -139,10 +139,7 @@ def embed_run(
 class Embedder:
     """Makes the features of a data set's test images, decoding them only once.
 
-    Args:
-        split: The data set whose query and gallery are embedded.
-        config: Settings of the batch.
-        distribution: The devices that embed, each worker its part of the images.
+    Each worker of the distribution embeds its part of the images.
     """
 
     def __init__(
@@ -154,14 +151,7 @@ class Embedder:
         self._images = None
 
     def features(self, model) -> np.ndarray:
-        """Returns the features of the queries and then of the gallery.
-
-        Args:
-            model: `keras.Model` from pixels to embeddings.
-
-        Returns:
-            float32 array of shape `(num_images, dim)`.
-        """
+        """Returns the features of the queries and then of the gallery, float32."""
         from topdb_tf.data.decoding import decode_images
 
         paths = [record.path for record in self.split.query + self.split.gallery]
@@ -170,7 +160,12 @@ class Embedder:
             with progress_bar("reading test images") as progress:
                 self._images = decode_images(paths[part], progress=progress)
         features = np.zeros((len(paths), model.output_shape[-1]), np.float32)
-        features[part] = self._features_of_part(model)
+        features[part] = features_of(
+            model,
+            self._images,
+            batch_size=self.config.evaluation.batch_size,
+            devices=self.distribution.devices,
+        )
         return sum_of_workers(self.distribution, features)
 
     def retrieval_set(self, model) -> RetrievalSet:
@@ -181,36 +176,26 @@ class Embedder:
             ignore_cameras=self.config.evaluation.ignore_cameras,
         )
 
-    def _features_of_part(self, model):
-        from topdb_tf.data.pipeline import evaluation_dataset
-        from topdb_tf.model.extraction import extract_embeddings
 
-        batches = evaluation_dataset(
-            self._images,
-            image_size=tuple(model.input_shape[1:3]),
-            batch_size=self.config.evaluation.batch_size,
+def features_of(
+    model, images: Sequence[np.ndarray], *, batch_size: int, devices: Sequence[str] = ()
+) -> np.ndarray:
+    """Returns the features of decoded images, of any sizes, by a model."""
+    from topdb_tf.data.pipeline import evaluation_dataset
+    from topdb_tf.model.extraction import extract_embeddings
+
+    size = tuple(model.input_shape[1:3])
+    batches = evaluation_dataset(images, image_size=size, batch_size=batch_size)
+    with progress_bar("embedding") as progress:
+        return extract_embeddings(
+            model, batches, num_images=len(images), devices=devices, progress=progress
         )
-        with progress_bar("embedding") as progress:
-            return extract_embeddings(
-                model,
-                batches,
-                num_images=len(self._images),
-                devices=self.distribution.devices,
-                progress=progress,
-            )
 
 
 def retrieval_set_of(
     features: np.ndarray, split: Split, *, ignore_cameras: bool = False
 ) -> RetrievalSet:
-    """Returns what is scored.
-
-    Args:
-        features: Features of the queries and then of the gallery, shape
-            `(num_images, dim)`.
-        split: The data set.
-        ignore_cameras: Whether matches by the query's own camera count.
-    """
+    """Returns what is scored, from features of the queries and then of the gallery."""
     query, gallery = split.query, split.gallery
     camids = scored_camids(split, ignore_cameras=ignore_cameras)
     return RetrievalSet(
@@ -238,13 +223,7 @@ def scored_camids(split: Split, *, ignore_cameras: bool) -> np.ndarray:
 
 
 def features_file(run: Run, dataset: str, *, best: bool = False) -> Path:
-    """Returns the file in which a run keeps the features of a data set.
-
-    Args:
-        run: The run.
-        dataset: The data set, as it was named.
-        best: Whether they are of the best epoch's model instead of the last.
-    """
+    """Returns the file in which a run keeps the features of a data set."""
     name = dataset_name(dataset)
     if is_path(dataset) and not is_own(dataset, run):  # others may have that name too
         path = str(absolute(dataset)).encode()
@@ -256,10 +235,7 @@ def features_file(run: Run, dataset: str, *, best: bool = False) -> Path:
 class _MadeOf:
     """What features were made of: where it is another, they are made anew.
 
-    Args:
-        model_sha256: Sum of the file of the model.
-        images_sha256: Sum of names, sizes, times, persons and cameras of all images.
-        topdb_tf: Version of the package, which may embed otherwise.
+    Of the images these are their names, sizes, times, persons and cameras.
     """
 
     model_sha256: str
@@ -268,15 +244,9 @@ class _MadeOf:
 
     def differences(self, other: "_MadeOf") -> str:
         """Returns in words what is not the same."""
-        words = {
-            "model_sha256": "another model",
-            "images_sha256": "other images",
-            "topdb_tf": "another version of topdb-tf",
-        }
-        mine, theirs = asdict(self), asdict(other)
-        return " and ".join(
-            text for name, text in words.items() if mine[name] != theirs[name]
-        )
+        words = ("another model", "other images", "another version of topdb-tf")
+        fields = zip(words, astuple(self), astuple(other), strict=True)
+        return " and ".join(word for word, mine, theirs in fields if mine != theirs)
 
 
 def _origin_of_features(model: Path, split: Split) -> _MadeOf:
@@ -284,14 +254,10 @@ def _origin_of_features(model: Path, split: Split) -> _MadeOf:
     for part in (split.query, split.gallery):
         digest.update(f"{len(part)} images\n".encode())
         for record in part:
-            digest.update(_fingerprint(record))
+            status, told = record.path.stat(), (record.path.name, record.pid)
+            told += record.camid, status.st_size, status.st_mtime_ns
+            digest.update(repr(told).encode())
     return _MadeOf(sha256_of(model), digest.hexdigest())
-
-
-def _fingerprint(record: ImageRecord) -> bytes:
-    status = record.path.stat()
-    told = record.path.name, record.pid, record.camid
-    return repr((*told, status.st_size, status.st_mtime_ns)).encode()
 
 
 def _read_features(file, made_of, say):
@@ -319,14 +285,6 @@ def write_features(
     """Keeps features with whom they show, as `topdb-tf score` reads them.
 
     Without room or permission a line says so, and nothing is kept.
-
-    Args:
-        file: The NPZ file.
-        features: Features of the queries and then of the gallery, shape
-            `(num_images, dim)`.
-        split: The data set.
-        made_of: What they were made of.
-        say: Function that shows a line to the user.
     """
     arrays = retrieval_set_of(features, split)._asdict()
     arrays |= {
@@ -344,15 +302,7 @@ def write_features(
 def keep_features(
     run: Run, features: np.ndarray, split: Split, *, say: Say = silent
 ) -> None:
-    """Keeps the features that the training of a run has just scored.
-
-    Args:
-        run: The run; its model's file is that which made the features.
-        features: Features of the queries and then of the gallery, shape
-            `(num_images, dim)`.
-        split: The data set that it was trained on.
-        say: Function that shows a line to the user.
-    """
+    """Keeps the features that the training of a run has just scored."""
     made_of = _origin_of_features(run.model(), split)
     file = features_file(run, run.saved.data.dataset)
     write_features(file, features, split, made_of, say)
@@ -361,10 +311,8 @@ def keep_features(
 def only_persons(embedded: Embedded, pids: Sequence[int]) -> Embedded:
     """Returns the images of some persons alone, in the same order."""
     images, split = embedded.images, embedded.split
-    query, gallery = (
-        np.isin(images.query_pids, pids),
-        np.isin(images.gallery_pids, pids),
-    )
+    query = np.isin(images.query_pids, pids)
+    gallery = np.isin(images.gallery_pids, pids)
     split = replace(
         split,
         query=tuple(itertools.compress(split.query, query)),

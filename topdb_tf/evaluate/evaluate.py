@@ -76,20 +76,10 @@ def evaluate_weights(
     rerank: bool = False,
     say: Say = silent,
 ) -> Scores:
-    """Returns the scores of a model in a file; writes nothing.
+    """Returns the scores of a model by its name; writes nothing.
 
-    Args:
-        weights: A model by its name, of `topdb_tf.runs.models.find_model`; it has its
-            image size too.
-        config: Settings of the data and the evaluation.
-        dataset: A benchmark, or the path of one's own images.
-        rerank: Whether to compute the re-ranked scores too, which the setting
-            `evaluation.rerank` asks for as well.
-        say: Function that shows a line to the user.
-
-    Raises:
-        FileNotFoundError: If the file or the data is missing.
-        ValueError: If the file holds no embedder.
+    Names are those of `topdb_tf.runs.models.find_model`. The re-ranked scores may be
+    asked for by `rerank` or by the setting `evaluation.rerank`.
     """
     model = find_model(weights)
     check_model(weights if model is None else model)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.evaluate.calibrate import read_calibration, share_text
+from topdb_tf.evaluate.embedding import features_of
 from topdb_tf.files import user_path
-from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.distances import pairwise_distances
 from topdb_tf.retrieval.pairs.intervals import Share
 from topdb_tf.retrieval.pairs.operating_points import CompactRoc
@@ -24,13 +24,8 @@ _BATCH_SIZE = 64
 class JudgedPair(NamedTuple):
     """Two images, and whether they show one person.
 
-    Args:
-        images: The two files.
-        distance: How far apart they are.
-        is_same_person: Whether that is at most the threshold.
-        is_same_file: Whether they are one and the same file.
-        false_match_rate_at_distance: Share of the pairs of two persons that are as
-            near as some distance just above theirs: an upper bound by a few percent.
+    The rate is the share of the pairs of two persons that are as near as some distance
+    just above theirs: an upper bound by a few percent.
     """
 
     images: tuple[Path, Path]
@@ -65,15 +60,7 @@ def match(
 ) -> Judgement:
     """Decides for pairs of images whether they show one person.
 
-    Args:
-        run: A run that was calibrated.
-        pairs: The two files of each pair.
-        false_match_rate: One of the rates that were calibrated. Defaults to the first.
-
-    Raises:
-        FileNotFoundError: If the run was not calibrated, or an image does not exist.
-        ValueError: If the calibration is not of this model, the rate is not one of
-            its rates, there is no pair, or an image is damaged.
+    The rate is one of those that the run was calibrated for, by default the first.
     """
     if not pairs:
         raise ValueError("There must be a pair of images.")
@@ -83,7 +70,13 @@ def match(
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"There is no image file {path}.")
-    embeddings = _embed(run.path / calibration.model, paths)
+    load_tensorflow()
+    from topdb_tf.data.decoding import decode_image
+    from topdb_tf.model.extraction import load_embedder
+
+    images = [decode_image(path) for path in paths]
+    model = load_embedder(run.path / calibration.model)
+    embeddings = features_of(model, images, batch_size=_BATCH_SIZE)
     features = dict(zip(paths, embeddings, strict=True))
     judged = []
     for pair in pairs:
@@ -113,14 +106,9 @@ def match(
 
 
 def read_pairs(path: Path) -> list[tuple[Path, Path]]:
-    """Returns the pairs of image files that the rows of a CSV file name.
+    """Returns the pairs that a CSV file of two columns, without a header, names.
 
-    Args:
-        path: File of two columns without a header, paths as from the current folder.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If a row has not two columns, or there is none.
+    Paths are as from the current folder.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file of pairs {path}.")
@@ -160,23 +148,6 @@ def match_lines(judgement: Judgement) -> list[str]:
         f"was {share_text(judgement.false_match_rate)}, and "
         f"{share_text(judgement.true_match_rate)} of the true matches were found",
     ]
-
-
-def _embed(model, paths):
-    load_tensorflow()
-    from topdb_tf.data.decoding import decode_image
-    from topdb_tf.data.pipeline import evaluation_dataset
-    from topdb_tf.model.extraction import extract_embeddings, load_embedder
-
-    images = [decode_image(path) for path in paths]
-    embedder = load_embedder(model)
-    batches = evaluation_dataset(
-        images, image_size=tuple(embedder.input_shape[1:3]), batch_size=_BATCH_SIZE
-    )
-    with progress_bar("embedding") as progress:
-        return extract_embeddings(
-            embedder, batches, num_images=len(images), progress=progress
-        )
 
 
 def _rate_at(roc: CompactRoc, distance: float) -> float:

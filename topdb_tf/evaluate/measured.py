@@ -18,13 +18,9 @@ from topdb_tf.runs.settings import Config, EvaluationConfig
 
 
 class Ranking(NamedTuple):
-    """One way to rank, its scores and the first images of its lists.
+    """One way to rank, `plain` or `re-ranked`, and the first images of its lists.
 
-    Args:
-        name: `plain` or `re-ranked`.
-        result: Scores with their protocol.
-        lists: The first images of every query, images by the query's own camera
-            among them, which the protocol does not rank.
+    Images by the query's own camera are among them, which the protocol does not rank.
     """
 
     name: str
@@ -33,12 +29,9 @@ class Ranking(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What came out of a run's model.
+    """What came out of a run's model, and the seconds that each part took.
 
-    Args:
-        embedded: The test images of the data set.
-        rankings: The plain one and, if asked for, the re-ranked one.
-        seconds: Seconds by part.
+    The second ranking, if it was asked for, is the re-ranked one.
     """
 
     embedded: Embedded
@@ -88,11 +81,7 @@ class Measured(NamedTuple):
 
 
 class Stopwatch:
-    """Seconds by part, in the order in which the parts end.
-
-    Args:
-        before: Seconds of the parts that ended before it was started.
-    """
+    """Seconds by part, in the order in which the parts end, after those `before`."""
 
     def __init__(self, before: Mapping[str, float] | None = None):
         self.seconds = dict(before or {})
@@ -113,19 +102,9 @@ def measure(
     rerank: bool = True,
     top: int = 10,
 ) -> Measured:
-    """Ranks the test images of a data set by a run's model.
+    """Ranks the test images of a data set by a run's model, under the run's settings.
 
-    Args:
-        run: The run; metric and cameras are those of its settings of the evaluation.
-        dataset: Another data set than the one it was trained on: a benchmark, or the
-            path of one's own images.
-        best: Whether to take the model of the best epoch instead of the last.
-        rerank: Whether to rank by k-reciprocal re-ranked distances too.
-        top: Number of ranked images that a list must hold.
-
-    Raises:
-        FileNotFoundError: If the run has no model yet, or the data is missing.
-        ValueError: If the data cannot be scored.
+    A list holds at least `top` ranked images.
     """
     watch = Stopwatch()
     embedded = embed_run(run, dataset, best=best)
@@ -145,15 +124,9 @@ def list_set(
     rerank: bool = False,
     with_junk: bool = False,
 ) -> RankLists:
-    """Returns the first images of every ranking by some settings.
+    """Returns the first `k` images of every ranking by some settings.
 
-    Args:
-        images: Features and identities.
-        evaluation: Metric and cameras.
-        k: Number of images in a list.
-        rerank: Whether the distances are re-ranked.
-        with_junk: Whether images of the query's person by the query's own camera are
-            listed too, which are not ranked.
+    With junk, images of the query's person by its own camera are listed, not ranked.
     """
     title = f"ranked lists, {'re-ranked' if rerank else 'plain'}"
     with progress_bar(title) as progress:

@@ -29,13 +29,8 @@ NOTES = {
 class Published(NamedTuple):
     """Two figures of one row and one data set, in percent.
 
-    Args:
-        mean_ap: mAP.
-        rank_1: Rank-1.
-        mean_ap_deviation: Deviation of mAP over the runs, where it is given; the paper
-            does not say which deviation it is.
-        rank_1_deviation: Deviation of rank-1 over the runs, where it is given.
-        num_seeds: Number of runs, where it is given.
+    Deviations over the runs, and how many there were, stand where they are given; the
+    paper does not say which deviation it is.
     """
 
     mean_ap: float

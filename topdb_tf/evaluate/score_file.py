@@ -33,14 +33,7 @@ _FALSE_POSITIVE_RATES = (0.01, 0.001, 0.0001)
 class Verification:
     """How well pairs of one person are told from pairs of two, by the distance.
 
-    Args:
-        equal_error_rate: Error rate where both kinds of errors are as frequent.
-        equal_error_threshold: The distance of that.
-        tpr_at_fpr: Share of the true pairs that are found, by false-positive rate, as
-            a text.
-        threshold_at_fpr: The distance of each; `None` where none keeps so low a rate.
-        num_genuine: Number of pairs of one person.
-        num_impostors: Number of pairs of two persons.
+    False-positive rates are texts; there is no threshold where none keeps so low a one.
     """
 
     equal_error_rate: float
@@ -60,14 +53,9 @@ class Verification:
 
 @dataclass(frozen=True)
 class FileScores:
-    """The scores of the features in a file.
+    """The scores of the features in a file, with what else was asked for.
 
-    Args:
-        scores: The scores.
-        load_seconds: Seconds in which the file was read.
-        verification: How well pairs are told apart, if that was asked for.
-        intervals: The main scores with their intervals over other test persons, if
-            those were asked for, by name.
+    Intervals are those of the main scores over other test persons, by name.
     """
 
     scores: Scores
@@ -112,26 +100,20 @@ def score_file(
     seed: int | None = None,
     say: Say = silent,
 ) -> FileScores:
-    """Scores the features of a file.
+    """Scores features as `load_features` reads them.
 
     Args:
-        path: File, folder or files as `load_features` reads them, such as the file
-            that a run keeps of its test images.
+        path: File, folder or files.
         metric: One of `topdb_tf.retrieval.distances.METRICS`.
-        rerank: Parameters of the re-ranking, or `None` for none.
-        expand: Number of neighbours whose features are averaged first, or `None`.
-        single_shot: Number of galleries that are drawn, or `None`.
+        rerank: Parameters of the re-ranking.
+        expand: Number of neighbours whose features are averaged first.
+        single_shot: Number of galleries that are drawn.
         verify: Whether pairs are judged as well, by the plain distances.
         ignore_cameras: Whether matches by the query's own camera count as well.
         memory_limit: Bytes that may be taken above the features.
         per_query: CSV file to write, with the scores of each query.
-        seed: Seed of the intervals over test persons, or `None` for none.
+        seed: Seed of the intervals over test persons.
         say: Function that shows a line to the user.
-
-    Raises:
-        FileExistsError: If the file to write is there already.
-        FileNotFoundError: If there is no such file.
-        ValueError: If the arrays cannot be scored, or a parameter is out of range.
     """
     _check_wishes(per_query, seed, single_shot)
     evaluation = EvaluationConfig(metric=metric, ignore_cameras=ignore_cameras)
@@ -184,11 +166,6 @@ def write_per_query(file: Path, scores: Scores, embedded: Embedded) -> None:
     A row begins with the place of the query, from 0, the file of the image where that
     is known, and person and camera as their owner calls them. What is not known, and
     precision where there is no match, is empty.
-
-    Args:
-        file: The file to write.
-        scores: Scores that were computed just now.
-        embedded: The images that were scored.
     """
     table, split = scores.per_query(), embedded.split
     names = table.dtype.names[2:]

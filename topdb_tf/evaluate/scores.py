@@ -79,11 +79,6 @@ QUERY_METRICS = (
 """The scores that single queries have, with the function that returns them of all."""
 
 
-def metrics_of(result: RetrievalResult) -> list[tuple[str, float]]:
-    """Returns the scores of a ranking that are shown, shares by their names."""
-    return [(metric.name, metric.of(result)) for metric in METRICS]
-
-
 @dataclass(frozen=True, repr=False)
 class Scores:
     """The scores of one model on one data set: what `scores.json` holds.
@@ -133,7 +128,8 @@ class Scores:
 
     def metrics(self, *, reranked: bool = False) -> list[tuple[str, float]]:
         """Returns the scores that are shown, shares by their names."""
-        return metrics_of(self.result(reranked=reranked))
+        result = self.result(reranked=reranked)
+        return [(metric.name, metric.of(result)) for metric in METRICS]
 
     def per_query(self) -> np.ndarray:
         """Returns the scores of each query, such as for `pandas.DataFrame`.
@@ -248,13 +244,7 @@ def _main_metrics(result):
 def score_set(
     retrieval_set: RetrievalSet, config: Config, *, rerank: bool = False
 ) -> RetrievalResult:
-    """Returns the result of one ranking under the settings of a run.
-
-    Args:
-        retrieval_set: Features and identities.
-        config: Settings of the run; metric and cameras are those of its evaluation.
-        rerank: Whether the distances are re-ranked.
-    """
+    """Returns the result of one ranking under the settings of a run."""
     with progress_bar("re-ranking" if rerank else "scoring") as progress:
         return score(
             retrieval_set,
@@ -269,13 +259,7 @@ def scores_file(run: Run, dataset: str | None = None, *, best: bool = False) -> 
     """Returns the file of a run's scores; each data set, model and protocol has one.
 
     `scores.json` is that of the last epoch's model on the data set of the run, by the
-    protocol of the run's settings.
-
-    Args:
-        run: The run; where its settings of the evaluation are changed for this use,
-            the file is another one.
-        dataset: Another data set than the one it was trained on.
-        best: Whether the scores are those of the best epoch's model.
+    protocol of the run's settings. Where these are changed, it is another file.
     """
     end = _end_of_protocol(run) + ("-best" if best else "")
     if is_own(dataset, run):
@@ -293,16 +277,7 @@ def scores_file(run: Run, dataset: str | None = None, *, best: bool = False) -> 
 def read_scores(
     run: Run, dataset: str | None = None, *, best: bool = False
 ) -> Scores | None:
-    """Returns the scores that a run's folder holds, or `None` where there are none.
-
-    Args:
-        run: The run.
-        dataset: Another data set than the one it was trained on.
-        best: Whether those of the best epoch are meant instead of the last.
-
-    Raises:
-        ValueError: If the file is damaged.
-    """
+    """Returns the scores that a run's folder holds, or `None` where there are none."""
     scores = read_scores_file(scores_file(run, dataset, best=best))
     if scores is not None and scores.origin is None:
         trained_on = run.saved.data.dataset
@@ -312,11 +287,7 @@ def read_scores(
 
 
 def read_scores_file(file: Path) -> Scores | None:
-    """Returns the scores in a file, or `None` where there is none.
-
-    Raises:
-        ValueError: If the file is damaged.
-    """
+    """Returns the scores in a file, or `None` where there is none."""
     if not file.is_file():
         return None
     advice = (

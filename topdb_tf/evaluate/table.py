@@ -29,13 +29,7 @@ OURS, PUBLISHED = "ours", "published"
 
 
 class ScoredRun(NamedTuple):
-    """A run with its scores.
-
-    Args:
-        run: The run.
-        dataset: Short name of its data set, or the path where names clash.
-        scores: Its scores.
-    """
+    """A run with its scores, and its data set by a short name, or path in a clash."""
 
     run: Run
     dataset: str
@@ -91,13 +85,7 @@ def paper_tables(folders: Sequence[Path]) -> PaperTables:
     Runs that differ in the seed and the data set alone make one row. It is named by
     its recipe, or, where the settings are those of no recipe, by its folder, and a
     note then tells them. Whatever is left out or should not be compared is noted.
-
-    Args:
-        folders: Folders of runs, of seeds, or of folders of them.
-
-    Raises:
-        FileNotFoundError: If there is no such folder, or no run with scores.
-        ValueError: If runs of the same settings were scored by different protocols.
+    Folders are those of runs, of seeds, or of folders of them.
     """
     notes = []
     scored = _newest_of_each_seed(_scored_runs(folders, notes), notes)
@@ -170,7 +158,9 @@ def _rows(scored, notes):
         first = next(iter(groups.values()))[0]
         near = nearest_recipe(first.run.saved)
         if near.departures:
-            label, method = _folder_of(first.run), None
+            path, method = first.run.path, None
+            is_seed = re.fullmatch(r"seed-\d+", path.name)
+            label = str(path.parent if is_seed else path)
             changes = settings_text(near.departures)
             notes.append(f"{label}: recipe {near.name} with {changes}.")
         else:
@@ -179,11 +169,6 @@ def _rows(scored, notes):
             label = f"{method}, {label}" if method else label
         rows.append(_Row(label, method, groups))
     return sorted(rows, key=lambda row: row.label)
-
-
-def _folder_of(run):
-    is_seed = re.fullmatch(r"seed-\d+", run.path.name)
-    return str(run.path.parent if is_seed else run.path)
 
 
 def _columns(rows):

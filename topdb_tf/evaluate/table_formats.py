@@ -15,12 +15,7 @@ FORMATS = ("text", "markdown", "csv", "latex")
 
 
 def table_lines(tables: PaperTables, form: str) -> list[str]:
-    """Returns the lines of both tables and of the notes.
-
-    Args:
-        tables: The tables.
-        form: A name in `FORMATS`; in `csv` there are no notes.
-    """
+    """Returns the lines of both tables in one of `FORMATS`; CSV has no notes."""
     if form == "csv":
         return _csv(tables)
     return _formatted(map(_table, tables.tables), list(tables.notes), form)

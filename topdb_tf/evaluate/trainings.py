@@ -13,12 +13,7 @@ from topdb_tf.runs.settings import Config
 
 @dataclass(frozen=True)
 class Training:
-    """A run, or the runs of one training from several seeds.
-
-    Args:
-        label: What it is called in figures.
-        runs: The runs, in the order of their seeds.
-    """
+    """A run, or the runs of one training in the order of their seeds."""
 
     label: str
     runs: tuple[Run, ...]
@@ -34,16 +29,9 @@ def trainings_of(
 ) -> list[Training]:
     """Returns the trainings in some folders, each of a run or of several seeds.
 
-    A training is called by the name of its folder, or by its path where two folders
-    have the same name.
-
-    Args:
-        folders: Folders of runs, or of folders `seed-N` as `fit --seeds` makes them;
-            none: the newest run.
-        overrides: Settings `section.key=value` to use all runs with.
-
-    Raises:
-        FileNotFoundError: If a folder is neither.
+    Folders are those of runs, or of folders `seed-N` as `fit --seeds` makes them; none
+    means the newest run. A training is called by the name of its folder, or by its path
+    where two folders have the same name.
     """
     if not folders:
         folders = [open_run().path]
