@@ -13,9 +13,9 @@ from tests.commands import topdb
 from tests.test_folding import trained_embedder
 from topdb_tf.evaluate.scores import scores_file
 from topdb_tf.export import check
+from topdb_tf.export.cpp_loader import WARM_UP_FILE
 from topdb_tf.export.model_card import ServedExport, model_card
 from topdb_tf.export.session import SessionModel
-from topdb_tf.export.warm_up import WARM_UP_FILE
 from topdb_tf.runs.folder import RunFolder, open_run
 from topdb_tf.runs.settings import Config
 
@@ -38,6 +38,7 @@ SERVED = ServedExport(
     dim=192,
     max_difference=0.0,
     min_cosine=1.0,
+    loader="cpp",
     seconds=1.0,
 )
 

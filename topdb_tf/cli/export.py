@@ -46,6 +46,12 @@ from topdb_tf.cli.options import (
     is_flag=True,
     help="saved_model: divide embeddings by their L2 norm.",
 )
+@click.option(
+    "--check",
+    type=click.Choice(["cpp", "session"]),
+    help="saved_model: load the result by the C++ function that TensorFlow Serving "
+    "calls, or by a session.  [default: cpp where TensorFlow has it]",
+)
 @BEST
 @click.option(
     "--dataset", help="onnx, litert: data set to score and calibrate int8 on."
@@ -67,6 +73,7 @@ def export(
     out,
     precision,
     normalize,
+    check,
     best,
     dataset,
     data_root,
@@ -91,11 +98,16 @@ def export(
         if precision == "int8":
             raise click.UsageError("--precision int8 is for --format litert alone.")
         written = serving.export_saved_model(
-            source, out, precision=precision, normalize=normalize, say=say
+            source,
+            out,
+            precision=precision,
+            normalize=normalize,
+            loader=check,
+            say=say,
         )
         show(written, serving.served_lines, as_json)
         return
-    _refuse("normalize")
+    _refuse("normalize", "check")
     overrides = tuple(data_overrides(dataset, data_root))
     written = one_file.export_file(
         source,

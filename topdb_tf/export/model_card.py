@@ -103,7 +103,7 @@ class ServedExport:
     """A version of a model for TensorFlow Serving, as it was written and checked.
 
     The difference and the cosine are from the source's embeddings in float32, on drawn
-    images.
+    images; the loader, `cpp` or `session`, is what loaded the version for them.
     """
 
     path: Path
@@ -115,6 +115,7 @@ class ServedExport:
     dim: int
     max_difference: float
     min_cosine: float
+    loader: str
     seconds: float
 
 

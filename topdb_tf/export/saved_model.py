@@ -6,13 +6,18 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
+from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
+from topdb_tf.export.check import Probes
+from topdb_tf.export.cpp_loader import WARM_UP_FILE
 from topdb_tf.export.frozen import frozen
 from topdb_tf.export.preprocessing import pixels_of_bytes, pixels_of_images
 from topdb_tf.model.folding import folded
 
 FEATURE_MAP = "feature_map"
 """Name of the layer whose output is the backbone's map, F in the paper."""
+
+_WARM_UP_BATCHES = (1, 8)
 
 
 class ServedEmbedder(tf.Module):
@@ -95,3 +100,32 @@ def _two_outputs(embedder, normalize):
         return tf.identity(embeddings), tf.reduce_sum(tf.square(maps), axis=-1)
 
     return frozen(outputs, embedder.input_shape[1:3])
+
+
+def write_warm_up_requests(version: Path, probes: Probes) -> None:
+    """Writes the requests that a version of a model is warmed up with.
+
+    They are of every signature, for one image and for several. Without them the first
+    request of each kind pays for the optimisation of its graph, seconds for a large
+    network.
+
+    Source: TensorFlow Serving, SavedModel Warmup
+    (https://www.tensorflow.org/tfx/serving/saved_model_warmup).
+    """
+    path = version / WARM_UP_FILE
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for batch in _WARM_UP_BATCHES:
+            files, images = probes.files[:batch], probes.images[:batch]
+            writer.write(_record("serving_default", image_bytes=files))
+            writer.write(_record("pixels", images=images))
+            writer.write(_record("activation_map", image_bytes=files))
+
+
+def _record(signature, **inputs):
+    request = predict_pb2.PredictRequest(
+        model_spec=model_pb2.ModelSpec(signature_name=signature),
+        inputs={name: tf.make_tensor_proto(inputs[name]) for name in inputs},
+    )
+    log = prediction_log_pb2.PredictLog(request=request)
+    return prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString()

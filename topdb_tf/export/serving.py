@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from topdb_tf.damage import check_model_file
+from topdb_tf.export.cpp_loader import libraries, load_in_cpp
 from topdb_tf.export.model_card import ServedExport, model_card
 from topdb_tf.files import contents_of, partial_path, write_whole
 from topdb_tf.model.preset_files import check_preset, preset_folder
@@ -15,6 +16,10 @@ from topdb_tf.runs.models import is_named
 from topdb_tf.texts import Say
 
 _SAVED_MODEL = "saved_model.pb"
+_LOADED_BY = {
+    "cpp": "loaded by the C++ function that TensorFlow Serving calls",
+    "session": "loaded by a session",
+}
 
 
 class Source(NamedTuple):
@@ -63,23 +68,27 @@ def export_saved_model(
     *,
     precision: str = "float32",
     normalize: bool = False,
+    loader: str | None = None,
     say: Say,
 ) -> ServedExport:
     """Writes the next version of a model for TensorFlow Serving, and checks it.
 
-    The version is loaded again as TensorFlow Serving does, by a session, and must give
-    the embeddings of the source in float32 on drawn images. The versions are in `out`,
-    by default `saved_model` in the run's folder, or beside the file.
+    The version is loaded again as TensorFlow Serving does, must answer all requests
+    that a server warms it up with, and must give the embeddings of the source in
+    float32 on drawn images. It is loaded by `cpp`, the server's own function in a
+    process without Python's TensorFlow, which is the default where TensorFlow's
+    libraries are found, or by `session`, one of this process. The versions are in
+    `out`, by default `saved_model` in the run's folder, or beside the file.
 
     Raises:
         ValueError: If the file holds no embedder, or the version's embeddings differ
             too much from those of the source. Nothing is left behind.
     """
     version = next_version(out or _default_folder(source))
+    loader = loader or ("cpp" if libraries() else "session")
     load_tensorflow()
     from topdb_tf.export.check import check_export, drawn_probes, reference_of
-    from topdb_tf.export.saved_model import ServedEmbedder
-    from topdb_tf.export.warm_up import write_warm_up_requests
+    from topdb_tf.export.saved_model import ServedEmbedder, write_warm_up_requests
     from topdb_tf.model.extraction import load_embedder
 
     start = time.monotonic()
@@ -92,7 +101,7 @@ def export_saved_model(
         served.write(partial)
         probes = drawn_probes(served.image_size)
         write_warm_up_requests(partial, probes)
-        answers = _answers(partial, probes)
+        answers = _ANSWERS[loader](partial, probes)
         expected = reference_of(embedder, normalize=normalize)(probes.pixels)
         differences = check_export(answers, expected, precision=precision)
         height, width = served.image_size
@@ -106,6 +115,7 @@ def export_saved_model(
             dim=served.embedding_dim,
             max_difference=differences.max_difference,
             min_cosine=differences.min_cosine,
+            loader=loader,
             seconds=round(time.monotonic() - start, 1),
         )
         card = model_card(source.model, source.run, export)
@@ -171,6 +181,7 @@ def served_lines(export: ServedExport) -> list[str]:
     """Returns an export for TensorFlow Serving for people."""
     return [
         f"{export.path}: {export.mebibytes:g} MiB, {export.precision}",
+        _LOADED_BY[export.loader],
         f"largest difference from the run's embeddings {export.max_difference:.2g}, "
         f"smallest cosine {export.min_cosine:.7f}",
     ]
@@ -182,8 +193,8 @@ def _default_folder(source):
     return source.beside("_saved_model")
 
 
-def _answers(version, probes):
-    """Returns the embeddings that the signatures of a version give."""
+def _session_answers(version, probes):
+    """Returns the embeddings that a session of this process gives of the probes."""
     from topdb_tf.export.session import SessionModel
 
     with SessionModel(version) as model:
@@ -191,6 +202,32 @@ def _answers(version, probes):
             model.run("serving_default", image_bytes=probes.files),
             model.run("pixels", images=probes.images),
         ]
+
+
+def _cpp_answers(version, probes):
+    """Returns the embeddings of the probes that the server's own loader gives.
+
+    Raises:
+        ValueError: If a server would not load the version.
+    """
+    loaded = load_in_cpp(version)
+    errors = [f"{answer.signature}: {answer.error}" for answer in loaded.answers]
+    refused = [error for error in errors if not error.endswith(": ")]
+    if loaded.unknown_ops or refused:
+        raise ValueError(
+            "TensorFlow Serving must know all operations of a model and answer its "
+            "warm-up requests. Nothing was written. Received: "
+            f"{', '.join(loaded.unknown_ops) or refused[0]}"
+        )
+    return [
+        answer.output
+        for answer in loaded.answers
+        if answer.signature != "activation_map"
+        and len(answer.output) == len(probes.files)
+    ]
+
+
+_ANSWERS = {"cpp": _cpp_answers, "session": _session_answers}
 
 
 def bytes_of(folder: Path) -> int:

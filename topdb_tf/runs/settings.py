@@ -13,7 +13,7 @@ from topdb_tf.data.trees.levels import AUTO, parse_layout
 from topdb_tf.data.trees.name_pattern import parse_pattern
 from topdb_tf.files import plain
 from topdb_tf.json_files import SCALARS
-from topdb_tf.model.variants import MAPS, NECKS, POOLS, check_bottlenecks
+from topdb_tf.model.variants import MAPS, NECKS
 from topdb_tf.texts import Interval
 from topdb_tf.training.choices import (
     MINING,
@@ -184,10 +184,6 @@ class ModelConfig:
         mask_from: Feature map that the rows are ranked on: `backbone` (paper) or
             `bottlenecks` (authors).
         num_bottlenecks: Bottlenecks between the backbone and the dropping streams.
-        bottleneck_channels: Channels of the bottlenecks, such as 512, which are faster
-            the fewer they are; 0: as many as the backbone has.
-        pool: Pooling of the global stream, `average` (paper) or `gem`, a generalised
-            mean with a trained exponent.
         neck: `no_shift`, `shift` (batch normalisation with a trained shift) or `none`.
     """
 
@@ -199,8 +195,6 @@ class ModelConfig:
     relevance: str = "mean"
     mask_from: str = _one_of(*MAPS)
     num_bottlenecks: int = _number("[0, 16]", 2)
-    bottleneck_channels: int = _number("[0, 65536]", 0)
-    pool: str = _one_of(*POOLS)
     neck: str = _one_of(*NECKS)
 
     def __post_init__(self):
@@ -210,7 +204,6 @@ class ModelConfig:
                 "`model.streams` must name one stream or more, each once. "
                 f"Received: {list(self.streams)}"
             )
-        check_bottlenecks(self.num_bottlenecks, self.bottleneck_channels)
 
 
 @dataclass(frozen=True)
