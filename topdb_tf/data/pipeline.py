@@ -165,13 +165,17 @@ class TrainingBatches:
             num_batches=self.num_batches,
         )
 
-    def dataset(self, shard: Shard | None = None) -> tf.data.Dataset:
+    def dataset(
+        self, shard: Shard | None = None, *, image_size: tuple[int, int] | None = None
+    ) -> tf.data.Dataset:
         """Returns a data set that yields the epoch `self.epoch` when it is iterated.
 
         For `fit`: set `epoch` in the callback `on_epoch_begin`.
 
         Args:
             shard: The part of every batch that is made; all of it without.
+            image_size: `(height, width)` of the batches, in pixels; that of the options
+                without.
 
         Raises:
             ValueError: If the identities of a batch do not divide into the parts.
@@ -184,10 +188,15 @@ class TrainingBatches:
         start = tf.data.Dataset.range(1).map(
             lambda _: (self._epoch.read_value(), self._plan.read_value())
         )
-        return self._dataset(start, first_step=0, shard=shard or Shard())
+        return self._dataset(start, 0, shard or Shard(), image_size)
 
     def epoch_dataset(
-        self, epoch: int, *, first_step: int = 0, shard: Shard | None = None
+        self,
+        epoch: int,
+        *,
+        first_step: int = 0,
+        shard: Shard | None = None,
+        image_size: tuple[int, int] | None = None,
     ) -> tf.data.Dataset:
         """Returns the batches of one epoch from a step on, as `dataset` does.
 
@@ -200,9 +209,9 @@ class TrainingBatches:
                 f"Received: first_step={first_step}, num_batches={self.num_batches}"
             )
         start = tf.data.Dataset.from_tensors((np.int64(epoch), self.plan(epoch)))
-        return self._dataset(start, first_step=first_step, shard=shard or Shard())
+        return self._dataset(start, first_step, shard or Shard(), image_size)
 
-    def _dataset(self, start, *, first_step, shard):
+    def _dataset(self, start, first_step, shard, image_size):
         if self.pids_per_batch % shard.num_workers:
             raise ValueError(
                 "Every worker must have as many whole identities of a batch. Received: "
@@ -210,18 +219,20 @@ class TrainingBatches:
             )
         part = self.pids_per_batch // shard.num_workers * self.images_per_pid
         share = slice(shard.worker * part, (shard.worker + 1) * part)
+        size = image_size or self.options.image_size
 
         def draws(epoch, plan):
             steps = tf.data.Dataset.range(first_step, self.num_batches)
             return steps.map(
                 lambda step: tuple(
-                    values[share] for values in self._draws(epoch, step, plan[step])
+                    values[share]
+                    for values in self._draws(epoch, step, plan[step], size)
                 )
             )
 
         dataset = start.flat_map(draws).unbatch()
         dataset = dataset.map(
-            self._image,
+            lambda *draws: self._image(*draws, size),
             num_parallel_calls=self.options.num_threads,
             deterministic=True,
         )
@@ -229,9 +240,9 @@ class TrainingBatches:
         # The prefetch is last, or tf.data adds one without a bound.
         return dataset.batch(part, drop_remainder=True).apply(length).prefetch(2)
 
-    def _draws(self, epoch, step, indices):
+    def _draws(self, epoch, step, indices, size):
         """Returns what is done to the images of one batch, each of shape `(batch,)`."""
-        size, batch = self.options.image_size, indices.shape[0]
+        batch = indices.shape[0]
         seed = tf.random.fold_in([self.seed, epoch], step, alg="philox")
         seeds = tf.unstack(tf.random.split(seed, 3, alg="philox"))
         flips = random_flips(seeds[0], batch, probability=self.options.flip)
@@ -244,10 +255,8 @@ class TrainingBatches:
         labels = tf.gather(tf.constant(self.labels, tf.int32), indices)
         return indices, labels, windows, flips, boxes
 
-    def _image(self, index, label, window, flip, box):
-        pixels = augmented_pixels(
-            self._read(index), window, flip, box, image_size=self.options.image_size
-        )
+    def _image(self, index, label, window, flip, box, size):
+        pixels = augmented_pixels(self._read(index), window, flip, box, image_size=size)
         if self.options.dtype == "uint8":
             pixels = tf.cast(pixels + 0.5, tf.uint8)
         return pixels, label

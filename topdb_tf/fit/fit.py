@@ -33,7 +33,13 @@ from topdb_tf.progress import progress_bar
 from topdb_tf.runs.data import located, read_data, write_division
 from topdb_tf.runs.folder import Run, RunFolder, new_run, open_run
 from topdb_tf.runs.machine import current_environment, set_precision
-from topdb_tf.runs.network import as_begun, build_trainer, check_network, rate_of_epoch
+from topdb_tf.runs.network import (
+    as_begun,
+    build_trainer,
+    check_network,
+    networks_of_phases,
+    rate_of_epoch,
+)
 from topdb_tf.runs.recipes import check_same_settings
 from topdb_tf.runs.settings import Config
 from topdb_tf.texts import Say, silent
@@ -190,6 +196,7 @@ def _prepared(config, split, say, distribution):
         say=say,
         trainer=trainer,
         embedder=embedder,
+        networks=networks_of_phases(config, trainer.network),
         batches=_training_batches(config, split),
         embedder_of_test=Embedder(split, config, distribution),
         training_images=training_images,

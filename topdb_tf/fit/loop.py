@@ -20,11 +20,12 @@ from topdb_tf.retrieval.protocol import RetrievalResult
 from topdb_tf.runs.data import origin_of
 from topdb_tf.runs.folder import RunFolder, open_run
 from topdb_tf.runs.machine import Environment
-from topdb_tf.runs.network import rate_of_epoch
+from topdb_tf.runs.network import phases_of, rate_of_epoch
 from topdb_tf.runs.settings import Config
 from topdb_tf.texts import duration_text
 from topdb_tf.training.checkpoint_files import START, Checkpoint, TrainingRecord
 from topdb_tf.training.distribution import Distribution
+from topdb_tf.training.schedules import Phase
 
 _SECONDS_BETWEEN_LINES = 60
 
@@ -33,13 +34,15 @@ class Training(NamedTuple):
     """What a training works with.
 
     The trainer is compiled, its optimizer built; the embedder shares the weights that
-    it trains. The batches are `TrainingBatches`, of images whose checksum is kept.
+    it trains, as do the networks, one for each phase. The batches are
+    `TrainingBatches`, of images whose checksum is kept.
     """
 
     config: Config
     say: Callable[[str], None]
     trainer: Any
     embedder: Any
+    networks: list[tuple[Phase, Any]]
     batches: Any
     embedder_of_test: Embedder
     training_images: str
@@ -139,15 +142,15 @@ def _written_scores(training, run, scored):
 
 
 def _fit(training, callbacks, resumed):
-    """Runs Keras's `fit`: first for the rest of an epoch, where one was begun."""
+    """Runs Keras's `fit` in each phase: first for what is left of an epoch, if any."""
     from topdb_tf.data.pipeline import Shard
 
     trainer, batches = training.trainer, training.batches
     cluster = training.distribution.cluster
     shard = Shard(cluster.index, cluster.num_workers)
     start = resumed.position if resumed else START
-    epochs, epoch = training.config.train.epochs, start.epoch
-    if resumed and not start.step:
+    epoch, step = start
+    if resumed and not step:
         if has_stopped(training.config, epoch, resumed.record.best):
             return
     options = {
@@ -155,15 +158,37 @@ def _fit(training, callbacks, resumed):
         "verbose": 0,  # `TimeLeft` tells what is to be told
         "callbacks": callbacks,
     }
-    if 0 < start.step < batches.num_batches:
-        rest = batches.epoch_dataset(epoch, first_step=start.step, shard=shard)
-        trainer.fit(rest, initial_epoch=epoch, epochs=epoch + 1, **options)
-    elif start.step:
+    if step == batches.num_batches:
         _end_epoch(trainer, callbacks, epoch)
-    epoch += start.step > 0
-    if epoch < epochs and not trainer.stop_training:
-        dataset = batches.dataset(shard)
-        trainer.fit(dataset, initial_epoch=epoch, epochs=epochs, **options)
+        epoch, step = epoch + 1, 0
+    texts = _phase_texts(phase for phase, _ in training.networks)
+    for text, (phase, network) in zip(texts, training.networks, strict=True):
+        size, last = phase.image_size, phase.last_epoch
+        if epoch < last and not trainer.stop_training:
+            trainer.train_as(network)
+            if 0 < epoch == phase.first_epoch - 1 and not step:
+                training.say(f"epoch {epoch + 1}: {text} from here on")
+        if step and epoch < last:
+            rest = batches.epoch_dataset(
+                epoch, first_step=step, shard=shard, image_size=size
+            )
+            trainer.fit(rest, initial_epoch=epoch, epochs=epoch + 1, **options)
+            epoch, step = epoch + 1, 0
+        if epoch < last and not trainer.stop_training:
+            dataset = batches.dataset(shard, image_size=size)
+            trainer.fit(dataset, initial_epoch=epoch, epochs=last, **options)
+            epoch = last
+
+
+def _phase_texts(phases):
+    """Returns for people what is trained in each phase."""
+    phases, texts = list(phases), []
+    drop_late = not all(phase.drops for phase in phases)
+    for phase in phases:
+        height, width = phase.image_size
+        drops = f", {'rows' if phase.drops else 'nothing'} dropped" if drop_late else ""
+        texts.append(f"images of {height} x {width}{drops}")
+    return texts
 
 
 def _end_epoch(trainer, callbacks, epoch):
@@ -192,6 +217,7 @@ def _time_left(training, resumed, draw):
         draw=draw if draws and is_told else None,
         batch_size=config.data.batch_size,
         start=resumed.position if resumed else START,
+        phases=tuple(phase for phase, _ in training.networks),
     )
 
 
@@ -298,6 +324,11 @@ def option_lines(config: Config, *, num_batches: int) -> list[str]:
             f"scored and saved are moving averages of weights and batch statistics, "
             f"over about {1 / (1 - train.ema):,.0f} updates"
         )
+    phases = phases_of(config)
+    if len(phases) > 1:
+        ends = [f", to epoch {phase.last_epoch}" for phase in phases]
+        texts = zip(_phase_texts(phases), ends, strict=True)
+        lines.append("; ".join(map("".join, texts)))
     if train.freeze_epochs:
         lines.append(f"the backbone is trained from epoch {train.freeze_epochs + 1} on")
     if train.stop_after:

@@ -86,7 +86,7 @@ class TopDropBlock(keras.layers.Layer):
                 f"inputs of shape {tuple(inputs_shape)}, "
                 f"activation of shape {tuple(activation_shape)}"
             )
-        self.num_dropped_rows = _num_dropped(self.height_ratio, height)
+        _num_dropped(self.height_ratio, height)
 
     def call(self, inputs, activation=None, training=False):
         if not training:
@@ -123,6 +123,7 @@ class TopDropBlock(keras.layers.Layer):
         return RELEVANCES[self.relevance](energy, axis=-1)
 
     def compute_output_shape(self, inputs_shape, activation_shape=None):
+        _num_dropped(self.height_ratio, inputs_shape[1])  # of each size of images
         return inputs_shape
 
     def get_config(self):
@@ -177,22 +178,27 @@ class BatchDropBlock(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def build(self, inputs_shape, activation_shape=None):
+        self._block(inputs_shape)
+
+    def _block(self, inputs_shape):
+        """Returns how many rows and columns a block has."""
         _, height, width, _ = inputs_shape
-        self.num_dropped_rows = _num_dropped(self.height_ratio, height)
-        self.num_dropped_columns = round(self.width_ratio * (width or 0))
-        if self.num_dropped_columns == 0:
+        num_columns = round(self.width_ratio * (width or 0))
+        if num_columns == 0:
             raise ValueError(
                 "At least one column must be dropped, of a known width. Use a larger "
                 f"image or `width_ratio`. Received: width_ratio={self.width_ratio} of "
                 f"{width} columns"
             )
+        return _num_dropped(self.height_ratio, height), num_columns
 
     def call(self, inputs, activation=None, training=False):
         if not training:
             return inputs
         _, height, width, _ = inputs.shape
-        rows = self._random_run(height, self.num_dropped_rows)
-        columns = self._random_run(width, self.num_dropped_columns)
+        num_rows, num_columns = self._block(inputs.shape)
+        rows = self._random_run(height, num_rows)
+        columns = self._random_run(width, num_columns)
         kept = ops.logical_not(ops.logical_and(rows[:, None], columns[None, :]))
         return inputs * ops.cast(kept, inputs.dtype)[None, :, :, None]
 
@@ -204,6 +210,7 @@ class BatchDropBlock(keras.layers.Layer):
         return ops.logical_and(places >= start, places < start + num_dropped)
 
     def compute_output_shape(self, inputs_shape, activation_shape=None):
+        self._block(inputs_shape)
         return inputs_shape
 
     def get_config(self):

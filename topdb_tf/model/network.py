@@ -121,6 +121,45 @@ def embedder(network):
     return keras.Model(network.input, concatenate(parts), name="embedder")
 
 
+def adapted(network, image_size, *, drops=True):
+    """Returns a network for images of another size, on the same layers and weights.
+
+    Nothing but how many rows are dropped depends on the size.
+
+    Args:
+        network: `keras.Model` made by `build_network`.
+        image_size: Height and width of its images, in pixels.
+        drops: Whether it has the drop blocks of the network, or none.
+
+    Raises:
+        ValueError: If the layers cannot take images of that size, or if there is no
+            drop block to do without.
+    """
+    left_out = []
+
+    def call(layer, *args, **kwargs):
+        if "activation" in kwargs and not drops:  # a drop block, and none else
+            left_out.append(layer)
+            return args[0]
+        if isinstance(layer, keras.Model):
+            layer = copy(layer, args[0].shape[1:])
+        return layer(*args, **kwargs)
+
+    def copy(model, shape):
+        inputs = keras.Input(shape, dtype=model.input.dtype, name=model.input.name)
+        return keras.models.clone_model(
+            model, inputs, clone_function=lambda layer: layer, call_function=call
+        )
+
+    other = copy(network, (*image_size, 3))
+    if not (drops or left_out):
+        raise ValueError(
+            "The network must have a drop block to do without. Received: streams "
+            f"{', '.join(network.output)}"
+        )
+    return other
+
+
 def global_features(maps):
     """Returns the features of the average of the backbone's map.
 

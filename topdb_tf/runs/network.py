@@ -1,6 +1,7 @@
 """The trainer of a run's settings."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from functools import partial
 
@@ -9,6 +10,7 @@ from topdb_tf.runs.machine import Precision
 from topdb_tf.runs.settings import Config, check_choice
 from topdb_tf.training.checkpoint_files import Checkpoint
 from topdb_tf.training.distribution import Distribution
+from topdb_tf.training.schedules import Phase, phases
 
 
 def check_network(config: Config) -> None:
@@ -72,6 +74,43 @@ def build_trainer(
             jit_compile=config.train.xla,
         )
     return trainer, embedder(network)
+
+
+def networks_of_phases(config: Config, network) -> list[tuple]:
+    """Returns the phases of a training, each with the network that it trains.
+
+    Raises:
+        ValueError: If the network cannot take images of a size.
+    """
+    from topdb_tf.model.network import adapted
+
+    data, networks = config.data, []
+    for phase in phases_of(config):
+        size, drops = phase.image_size, phase.drops
+        own = network
+        if size != data.image_size or not drops:
+            try:
+                own = adapted(network, size, drops=drops)
+            except ValueError as error:
+                setting = "data.sizes" if drops else "model.drop_from_epoch"
+                # Keras sets what a layer says in bold, amid the layer's arguments.
+                text = re.sub(r"(?s).*\x1b\[1m(.*)\x1b\[0m.*", r"\1", str(error))
+                raise ValueError(
+                    f"`{setting}` must be such that the network can be trained with "
+                    f"images of {size[0]} x {size[1]}. {text}"
+                ) from error
+        networks.append((phase, own))
+    return networks
+
+
+def phases_of(config: Config) -> tuple[Phase, ...]:
+    """Returns the phases of the training of some settings."""
+    return phases(
+        config.train.epochs,
+        image_size=config.data.image_size,
+        sizes=config.data.sizes,
+        drop_from_epoch=config.model.drop_from_epoch,
+    )
 
 
 def _build_network(config, num_pids):

@@ -17,7 +17,6 @@ from topdb_tf.runs.settings import (
     KINDS,
     RENAMED,
     Config,
-    TrainConfig,
     nearest_name,
 )
 from topdb_tf.texts import Say, silent
@@ -58,9 +57,9 @@ def read_recipe(
 ) -> Config:
     """Returns the defaults with a recipe's differences and then the overrides.
 
-    Where `train.epochs` is another number, warm-up and decay change in proportion
-    (`Milestones.in_proportion`), unless they are given beside it; so do those of the
-    defaults in a recipe.
+    Where `train.epochs` is another number, warm-up, decay, the epochs of the sizes and
+    the first one that drops change in proportion (`Milestones.in_proportion`), unless
+    they are given beside it; so do those of the defaults in a recipe.
 
     Args:
         name_or_path: A recipe's name, or a YAML file.
@@ -148,8 +147,16 @@ def _layers(path, overrides, say):
     return _Layer(of_file, str(path)), _Layer(values, ", ".join(wheres))
 
 
+_MILESTONES = (
+    "train.warmup_epochs",
+    "train.decay_epochs",
+    "data.sizes",
+    "model.drop_from_epoch",
+)
+
+
 def _in_proportion(values, below, say):
-    """Adds to settings the warm-up and decay that their number of epochs brings along.
+    """Adds to settings the milestones that their number of epochs brings along.
 
     Args:
         values: Settings by `section.key`.
@@ -157,18 +164,15 @@ def _in_proportion(values, below, say):
         say: Function that shows a line.
     """
     num_epochs = values.get("train.epochs")
-    own = TrainConfig()
-    keys = [f"train.{name}" for name in Milestones._fields]
-    before = below.get("train.epochs", own.epochs)
+    below = flat_settings(Config()) | below
+    before = below["train.epochs"]
     if num_epochs in (None, before) or num_epochs not in EPOCHS:
         return values
-    milestones = Milestones(
-        *(below.get(key, getattr(own, key.partition(".")[2])) for key in keys)
-    )
+    milestones = Milestones(*(below[key] for key in _MILESTONES))
     scaled = milestones.in_proportion(num_epochs, before)
     following = {
         key: now
-        for key, was, now in zip(keys, milestones, scaled, strict=True)
+        for key, was, now in zip(_MILESTONES, milestones, scaled, strict=True)
         if key not in values and was != now
     }
     if following:

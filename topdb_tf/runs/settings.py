@@ -40,6 +40,7 @@ RENAMED = {
 KINDS = {
     **SCALARS,
     tuple[int, ...]: "whole numbers",
+    tuple[tuple[int, ...], ...]: "lists of three whole numbers",
     float | str: "`soft` or a number",
 }
 """What the values of settings are, in words, by their types."""
@@ -119,6 +120,9 @@ class DataConfig:
         division_seed: Seed of the draw of these identities, and of their queries.
         image_height: In pixels, after resizing.
         image_width: In pixels, after resizing.
+        sizes: Smaller images that a training begins with, before those of
+            `image_height` and `image_width`: epochs, height and width of each, such as
+            `[[40, 128, 64]]`.
         batch_size: Images a step; a multiple of `images_per_pid`.
         images_per_pid: Images of each identity in a batch, at least 2.
         flip: Probability of a horizontal flip.
@@ -136,6 +140,7 @@ class DataConfig:
     division_seed: int = _number(_SEED, 1)
     image_height: int = _number("[8, 4096]", 384)
     image_width: int = _number("[8, 4096]", 128)
+    sizes: tuple[tuple[int, ...], ...] = ()
     batch_size: int = _number("[4, 65536]", 64)
     images_per_pid: int = _number("[2, 1024]", 4)
     flip: float = _number("[0, 1]", 0.5)
@@ -149,6 +154,17 @@ class DataConfig:
             parse_layout(self.layout)
         if self.pattern is not None:
             parse_pattern(self.pattern)
+        limits = (1, _EPOCHS), (8, self.image_height), (8, self.image_width)
+        for size in self.sizes:
+            pairs = zip(size, limits, strict=False)
+            if len(size) != 3 or any(not low <= n <= top for n, (low, top) in pairs):
+                raise ValueError(
+                    "`data.sizes` must hold the number of epochs, the height and the "
+                    "width of each size, from 8 pixels to data.image_height and "
+                    "data.image_width, such as [[40, 128, 64]]. Received: "
+                    f"{[list(one) for one in self.sizes]}, image_height="
+                    f"{self.image_height}, image_width={self.image_width}"
+                )
         if self.batch_size % self.images_per_pid or self.pids_per_batch < 2:
             raise ValueError(
                 "`data.batch_size` must be a multiple of `data.images_per_pid`, and "
@@ -178,6 +194,7 @@ class ModelConfig:
         streams: Names of the streams, of `topdb_tf.model.network.STREAMS`.
         drop: A name in `topdb_tf.model.layers.DROP_BLOCKS`: `top` (Top DropBlock) or
             `batch` (one random block a batch).
+        drop_from_epoch: The first epoch that drops; before it all rows are kept.
         height_ratio: Share of the rows that is dropped, in (0, 1).
         relevance: How the columns of a row count, a name in
             `topdb_tf.model.layers.RELEVANCES`: `mean` (paper) or `max` (authors).
@@ -191,6 +208,7 @@ class ModelConfig:
     weights: str = "imagenet"
     streams: tuple[str, ...] = ("global", "top_drop", "regularization")
     drop: str = "top"
+    drop_from_epoch: int = _number(f"[1, {_EPOCHS}]", 1)
     height_ratio: float = _number("(0, 1)", 0.3)
     relevance: str = "mean"
     mask_from: str = _one_of(*MAPS)
@@ -346,6 +364,20 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     plugins: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        epochs = self.train.epochs
+        if sum(size[0] for size in self.data.sizes) >= epochs:
+            raise ValueError(
+                "`data.sizes` must leave an epoch for images of `data.image_height` x "
+                "`data.image_width`. Received: "
+                f"{[list(size) for size in self.data.sizes]}, train.epochs={epochs}"
+            )
+        if self.model.drop_from_epoch >= max(epochs, 2):
+            raise ValueError(
+                "`model.drop_from_epoch` must be less than `train.epochs`. Received: "
+                f"drop_from_epoch={self.model.drop_from_epoch}, epochs={epochs}"
+            )
 
     def to_yaml(self) -> str:
         """Returns all settings as YAML that `read_config` reads back."""

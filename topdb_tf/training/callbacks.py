@@ -13,7 +13,7 @@ from topdb_tf.texts import duration_text
 from topdb_tf.training.averaging import unscaled
 from topdb_tf.training.checkpoint_files import START, BestEpoch, explained
 from topdb_tf.training.errors import HOW_TO_STAY_FINITE, NonFiniteLossError
-from topdb_tf.training.schedules import is_plateau
+from topdb_tf.training.schedules import Phase, is_plateau, pixels_until
 
 _LEAST_SPREAD = 0.01  # of random weights it is 0.1 and more
 
@@ -43,7 +43,7 @@ class LearningRateByEpoch(keras.callbacks.Callback):
 class TimeLeft(keras.callbacks.Callback):
     """Says how far the training is, what came of it, and how long the rest will take.
 
-    The first step, in which the others are compiled, counts for nothing in this.
+    A first step, in which the others are compiled, counts for nothing in this.
 
     Args:
         say: Function that shows a line.
@@ -54,10 +54,20 @@ class TimeLeft(keras.callbacks.Callback):
             draws a bar of them; none is drawn without.
         batch_size: Images of a step.
         start: Where the training begins.
+        phases: The phases of the training; each is compiled, and takes the time of its
+            pixels.
     """
 
     def __init__(
-        self, say, *, num_epochs, every=None, draw=None, batch_size=1, start=START
+        self,
+        say,
+        *,
+        num_epochs,
+        every=None,
+        draw=None,
+        batch_size=1,
+        start=START,
+        phases=(),
     ):
         super().__init__()
         self.say = say
@@ -66,6 +76,7 @@ class TimeLeft(keras.callbacks.Callback):
         self.draw = draw
         self.batch_size = batch_size
         self.start = start
+        self.phases = phases or (Phase(1, num_epochs, (1, 1)),)
         self._begun = None
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -73,16 +84,23 @@ class TimeLeft(keras.callbacks.Callback):
         self._first_step = self.start.first_step(epoch)
         self._num_steps = self._first_step + (self.params.get("steps") or 0)
         self._steps_begun, self._steps = time.monotonic(), 0
-        if self._begun is None and self._num_steps:
+        is_first = epoch + 1 in {phase.first_epoch for phase in self.phases}
+        self._compiles = self._begun is None or is_first
+        if self._compiles and self._num_steps:
             self.say("compiling the first step, which takes longer than the others")
             self._show(self._first_step, "compiling")
 
     def on_train_batch_end(self, batch, logs=None):
         now, steps = time.monotonic(), self._num_steps
         step = self._first_step + batch + 1
-        if self._begun is None:
-            self._begun = self._said = self._steps_begun = now
-            self._done_before = self._epoch + step / max(steps, 1)
+        if self._compiles:
+            self._compiles = False
+            if self._begun is None:
+                self._begun, self._done_before = now, self._work(step)
+            else:  # as if this step had taken no time, and done nothing
+                self._begun += now - self._steps_begun
+                self._done_before += self._work(step) - self._work(step - 1)
+            self._said = self._steps_begun = now
         else:
             self._steps += 1
         if not steps:
@@ -91,7 +109,7 @@ class TimeLeft(keras.callbacks.Callback):
         if not (is_said or self.draw):
             return
         text = self._text(now, logs)
-        left = self._time_left(self._epoch + step / steps)
+        left = self._time_left(self._work(step))
         self._show(step, f"{text}; {left} left")
         if is_said:
             self._said = now
@@ -120,19 +138,25 @@ class TimeLeft(keras.callbacks.Callback):
         figures = [f"loss {logs['loss']:.3f}", f"accuracy {logs['accuracy']:.3f}"]
         if math.isfinite(logs.get("mean_ap", math.nan)):
             figures.append(f"mAP {logs['mean_ap']:.1%}, rank-1 {logs['rank_1']:.1%}")
-        left = self._time_left(epoch + 1)
+        left = self._time_left(self._work(epochs=epoch + 1))
         self.say(
             f"epoch {epoch + 1}/{self.num_epochs}: {', '.join(figures)}; {left} left"
         )
 
-    def _time_left(self, epochs_done):
-        if epochs_done >= self.num_epochs:
+    def _work(self, step=0, *, epochs=None):
+        """Returns the work of the training up to a step of this epoch, in pixels."""
+        if epochs is None:
+            epochs = self._epoch + step / max(self._num_steps, 1)
+        return pixels_until(self.phases, epochs)
+
+    def _time_left(self, done):
+        left = self._work(epochs=self.num_epochs) - done
+        if left <= 0:
             return duration_text(0)
-        done = 0 if self._begun is None else epochs_done - self._done_before
+        done = 0 if self._begun is None else done - self._done_before
         if done <= 0:  # nothing but the first step, or the end of an epoch
             return "an unknown time"
-        seconds = time.monotonic() - self._begun
-        return duration_text(seconds / done * (self.num_epochs - epochs_done))
+        return duration_text((time.monotonic() - self._begun) / done * left)
 
 
 class StopAtNonFinite(keras.callbacks.Callback):

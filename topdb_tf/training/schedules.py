@@ -1,7 +1,8 @@
-"""What depends on the epoch alone: the learning rate, scores, the early end."""
+"""What depends on the epoch alone: rate, size of images, scores, the early end."""
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from topdb_tf.texts import check_one_of
@@ -52,17 +53,23 @@ def learning_rate_at(
 
 
 class Milestones(NamedTuple):
-    """Where the learning rate of a training changes: length of its warm-up, decays."""
+    """Where a training changes: its warm-up, decays, smaller sizes and late dropping.
+
+    The sizes are `(epochs, height, width)` each, see `phases`.
+    """
 
     warmup_epochs: int
     decay_epochs: tuple[int, ...]
+    sizes: tuple[tuple[int, ...], ...] = ()
+    drop_from_epoch: int = 1
 
     def in_proportion(self, num_epochs: int, before: int) -> "Milestones":
         """Returns where it changes in a training of another length.
 
         Each epoch is multiplied by `num_epochs / before` and rounded, halves upwards.
         The warm-up ends before the last epoch. A decay comes after the one before it,
-        and after the first epoch at the peak; past the last epoch it is left out.
+        and after the first epoch at the peak; past the last epoch it is left out. Of
+        the sizes the last epochs are rounded, and one of no epoch is left out.
 
         Args:
             num_epochs: Epochs of that training.
@@ -70,18 +77,96 @@ class Milestones(NamedTuple):
 
         Example:
             >>> from topdb_tf.training.schedules import Milestones
-            >>> Milestones(50, (200, 300)).in_proportion(60, before=400)
-            Milestones(warmup_epochs=8, decay_epochs=(30, 45))
+            >>> milestones = Milestones(50, (200, 300), ((320, 128, 64),), 101)
+            >>> print(*milestones.in_proportion(60, before=400))
+            8 (30, 45) ((48, 128, 64),) 16
         """
 
         def scaled(epoch):
             return (2 * epoch * num_epochs + before) // (2 * before)
 
-        warmup, decays = min(scaled(self.warmup_epochs), num_epochs - 1), []
+        most = num_epochs - 1
+        warmup, decays = min(scaled(self.warmup_epochs), most), []
         for decay in sorted(self.decay_epochs):
             first = decays[-1] if decays else max(warmup, 1)
             decays.append(max(scaled(decay), first + 1))
-        return Milestones(warmup, tuple(e for e in decays if e <= num_epochs))
+        ends = itertools.accumulate(sum(size[:1]) for size in self.sizes)
+        ends = [min(scaled(end), most) for end in ends]
+        sizes = [
+            (end - before, *size[1:])
+            for size, before, end in zip(self.sizes, [0, *ends], ends, strict=False)
+            if end > before
+        ]
+        return Milestones(
+            warmup,
+            tuple(epoch for epoch in decays if epoch <= num_epochs),
+            tuple(sizes),
+            max(1, min(scaled(self.drop_from_epoch - 1) + 1, most)),
+        )
+
+
+class Phase(NamedTuple):
+    """Consecutive epochs of a training, counted from 1, with the same kind of step."""
+
+    first_epoch: int
+    last_epoch: int
+    image_size: tuple[int, int]
+    drops: bool = True
+
+
+def phases(
+    num_epochs: int,
+    *,
+    image_size: tuple[int, int],
+    sizes: Iterable[tuple[int, int, int]] = (),
+    drop_from_epoch: int = 1,
+) -> tuple[Phase, ...]:
+    """Returns the phases of a training.
+
+    Args:
+        num_epochs: The last epoch.
+        image_size: Height and width of the images at the end, in pixels.
+        sizes: Those before, in their order: number of epochs, height and width.
+        drop_from_epoch: The first epoch in which the drop blocks drop.
+
+    Example:
+        >>> from topdb_tf.training.schedules import phases
+        >>> sizes = [(2, 128, 64), (3, 192, 96)]
+        >>> for phase in phases(9, image_size=(256, 128), sizes=sizes):
+        ...     print(*phase)
+        1 2 (128, 64) True
+        3 5 (192, 96) True
+        6 9 (256, 128) True
+    """
+    of_epoch = [size for epochs, *size in sizes for _ in range(epochs)]
+    of_epoch += [image_size] * (num_epochs - len(of_epoch))
+    found, last = [], 0
+    kinds = enumerate(map(tuple, of_epoch), 1)
+    by_kind = itertools.groupby((size, at >= drop_from_epoch) for at, size in kinds)
+    for (size, drops), group in by_kind:
+        first, last = last + 1, last + len(list(group))
+        found.append(Phase(first, last, size, drops))
+    return tuple(found)
+
+
+def pixels_until(phases: Iterable[Phase], epochs: float) -> float:
+    """Returns how much of the work of a training some epochs are: pixels of its images.
+
+    Args:
+        phases: Its phases.
+        epochs: How many epochs are done, with the part of the last that is.
+
+    Example:
+        >>> from topdb_tf.training.schedules import phases, pixels_until
+        >>> parts = phases(4, image_size=(4, 2), sizes=[(2, 2, 1)])
+        >>> [pixels_until(parts, epochs) for epochs in (1, 2.5, 4)]
+        [2, 8.0, 20]
+    """
+    return sum(
+        math.prod(phase.image_size) * (min(epochs, phase.last_epoch) - first)
+        for phase in phases
+        if epochs > (first := phase.first_epoch - 1)
+    )
 
 
 def cosine_rate_at(

@@ -1,5 +1,7 @@
 """The training step: every stream's two losses, one gradient."""
 
+from types import SimpleNamespace
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -66,6 +68,8 @@ class ReidTrainer(keras.Model):
         self.mining = mining
         self.strategy = strategy or tf.distribute.get_strategy()
         self.network = network
+        # Keras would take the variables of a second model for further ones.
+        self._trained = SimpleNamespace(network=network)
         self.cross_entropy = cross_entropy or LabelSmoothedCrossEntropy()
         self.triplet = triplet or BatchHardTripletLoss()
         self.streams = tuple(network.output)
@@ -91,6 +95,16 @@ class ReidTrainer(keras.Model):
     @property
     def metrics(self):
         return list(self._trackers.values())
+
+    def train_as(self, network):
+        """Has the steps from here on run a model on the layers of the network.
+
+        Args:
+            network: The network, or what `topdb_tf.model.network.adapted` made of it.
+        """
+        if network is not self._trained.network:
+            self._trained.network = network
+            self.make_train_function(force=True)
 
     def call(self, inputs, training=False):
         return self.network(inputs, training=training)
@@ -144,7 +158,7 @@ class ReidTrainer(keras.Model):
     def train_step(self, data):
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
-            outputs = self.network(images, training=True)
+            outputs = self._trained.network(images, training=True)
             all_labels, all_features = self._whole(labels, outputs)
             figures = self._loss_figures(labels, outputs, all_labels, all_features)
             loss = ops.sum(ops.stack(list(figures.values())))
