@@ -78,6 +78,16 @@ def test_score_reads_what_a_run_keeps(run):
     assert scores["protocol"]["split_sha256"] == expected["protocol"]["split_sha256"]
 
 
+def test_what_embed_writes_of_a_data_set_is_scored_as_evaluate_scores_it(run, tmp_path):
+    out = tmp_path / "features.npz"
+    answer = topdb("embed", "--dataset", "synthetic", "--model", run.path, "--out", out)
+    assert answer.exit_code == 0, answer.output
+    scores = json.loads(topdb("score", out, "--json").stdout)
+    expected = read_scores(run).to_dict()
+    assert scores["mean_ap"] == pytest.approx(expected["mean_ap"])
+    assert scores["protocol"]["split_sha256"] == expected["protocol"]["split_sha256"]
+
+
 def test_another_model_is_embedded_anew_and_said(run, embedded):
     before = features_of(run)
     shutil.copy(run.folder.best_embedder, run.folder.embedder)

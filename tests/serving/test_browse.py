@@ -99,7 +99,7 @@ def test_a_bad_image_has_the_words_of_the_command(
     [
         ({"top": "0"}, "1 to 1000. Received: 0"),
         ({"top": "many"}, "Received: many"),
-        ({"camera": "1.5"}, "camera must be a whole number"),
+        ({"camera": "1.5"}, "must be one of the index: 1, 2. Received: 1.5"),
         ({"image": ""}, "Choose an image"),
     ],
 )

@@ -14,10 +14,13 @@ from tests.image_zoo import BAD, GOOD
 from tests.serving.stand_in import Code
 from tests.serving.tiny_model import embedding_of, image_bytes, write_tiny_model
 from tests.test_extraction import small_embedder
+from topdb_tf.data.own_images import read_own_images
 from topdb_tf.data.pipeline import evaluation_dataset
 from topdb_tf.embed.errors import RefusedError
 from topdb_tf.embed.local import EmbedderConnection
+from topdb_tf.evaluate.feature_files import embed_file
 from topdb_tf.model.extraction import extract_embeddings
+from topdb_tf.runs.settings import EvaluationConfig
 
 PHOTOS = {"a.jpg": (200, 0, 0), "b.PNG": (0, 150, 0), "deep/c.jpeg": (10, 20, 30)}
 # Name and colour of the images of two people, seen by two cameras, and of a distractor
@@ -113,6 +116,62 @@ def test_names_that_tell_person_and_camera_are_read(where, parts, out):
     with np.load(out) as arrays:
         assert arrays["pids"].tolist() == [1, 2]
         assert arrays["camids"].tolist() == [1, 1]
+
+
+PEOPLE = {
+    f"people/{person}/{camera}/{number}.png": colour
+    for person, colours in {
+        "anna": {"door": (200, 0, 0), "yard": (190, 0, 0)},
+        "bob": {"door": (0, 200, 0), "yard": (0, 180, 0)},
+        "carl": {"door": (0, 0, 200), "yard": (0, 0, 170)},
+        "dora": {"door": (90, 90, 0), "yard": (80, 80, 0)},
+    }.items()
+    for camera, colour in colours.items()
+    for number in (1, 2)
+}
+
+
+def test_persons_and_cameras_of_a_list_are_kept_by_name(model_folder, tmp_path, out):
+    write_images(tmp_path, PEOPLE)
+    lines = [f"{path},{path.split('/')[1]},{path.split('/')[2]}" for path in PEOPLE]
+    lines[0] = lines[0].replace(",anna,", ",unknown,")
+    table = tmp_path / "crops.csv"
+    table.write_text("\n".join(["path,pid,camid", *lines]))
+    answer = topdb("embed", table, "--model", model_folder, "--out", out)
+    assert "16 images, 4 persons, 2 cameras, 4 numbers each" in answer.stdout
+    assert "1 image of nobody known: pid unknown." in answer.stderr
+    with np.load(out) as arrays:
+        assert arrays["pids"].tolist() == [-1, 1, 1, 1, *(n // 4 for n in range(8, 20))]
+        assert arrays["pid_names"][:2].tolist() == ["", "anna"]
+        assert arrays["camids"].tolist() == [1, 1, 2, 2] * 4
+        assert arrays["camera_names"][:3].tolist() == ["door", "door", "yard"]
+        assert arrays["paths"].tolist() == [str(tmp_path / path) for path in PEOPLE]
+
+
+def test_a_data_set_becomes_what_score_reads_by_the_division_of_fit(
+    model_folder, tmp_path, out
+):
+    people = write_images(tmp_path, PEOPLE) / "people"
+    where = ("--model", model_folder, "--out", out)
+    answer = topdb("embed", "--dataset", people, *where)
+    assert answer.exit_code == 0, answer.output
+    assert "8 training images left out" in answer.stderr
+    split = read_own_images(people, name="people")
+    with np.load(out) as arrays:
+        for part in ("query", "gallery"):
+            records = split.part(part)
+            assert arrays[f"{part}_paths"].tolist() == [str(r.path) for r in records]
+            assert arrays[f"{part}_pids"].tolist() == [r.pid for r in records]
+            assert arrays[f"{part}_camids"].tolist() == [r.camid for r in records]
+            names = [split.pid_name(record.pid) for record in records]
+            assert arrays[f"{part}_pid_names"].tolist() == names
+    # All images of a person are nearer to each other than to those of others.
+    assert json.loads(topdb("score", out, "--json").stdout)["mean_ap"] == 1.0
+    named = embed_file(out, EvaluationConfig()).split
+    assert named.pid_names == {pid: split.pid_name(pid) for pid in named.pid_names}
+    assert named.camera_names == {1: "door", 2: "yard"}
+    refused(topdb("embed", people, "--dataset", people, *where), "or --dataset")
+    refused(topdb("embed", "--dataset", "nobody", *where), "no file or folder of that")
 
 
 def test_a_bad_image_ends_it_and_leaves_the_older_file(where, photos, out):

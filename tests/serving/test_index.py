@@ -8,11 +8,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.serving.test_embed import GALLERY, QUERY, refused, topdb, write_images
+from tests.serving.test_embed import (
+    GALLERY,
+    PEOPLE,
+    QUERY,
+    refused,
+    topdb,
+    write_images,
+)
 from topdb_tf.embed.embed import Source
 from topdb_tf.embed.model_probes import recorded_model
 from topdb_tf.search.changes import create_index
-from topdb_tf.search.query import query_index, rank_lists
+from topdb_tf.search.picture import rank_lists
+from topdb_tf.search.query import query_index
 
 
 @pytest.fixture
@@ -66,6 +74,40 @@ def test_images_are_added_replaced_and_removed(images, index):
     refused(topdb("index", "remove", index), "--prefix")
     assert asked("compact", index)["num_dropped"] == 7
     assert asked("info", index, "--check")["num_images"] == 3
+
+
+def test_persons_and_cameras_are_called_as_they_were_written(model_folder, tmp_path):
+    people = write_images(tmp_path, PEOPLE) / "people"
+    model = ("--model", model_folder / "1")
+    index, features = tmp_path / "people.index", tmp_path / "people.npz"
+    facts = asked("build", people, *model, "--out", index)
+    assert (facts["num_pids"], facts["num_camids"]) == (4, 2)
+    anna = people / "anna" / "door" / "1.png"
+    # Nobody says who is on it: its name tells no person, and it lies in no data set.
+    asked_for = "query", index, anna, "--top", 2, "--camera", "yard"
+    (query,) = asked(*asked_for)["queries"]
+    assert (query["person"], query["camera"]) == (None, None)
+    found = [(image["person"], image["camera"]) for image in query["found"]]
+    assert found == [("anna", "yard")] * 2
+    assert "anna    yard" in topdb("index", *asked_for).stdout
+    refused(topdb("index", *asked_for[:-1], "attic"), "door, yard", "attic")
+    # The same persons, numbered otherwise, are those of the index.
+    table = tmp_path / "queries.csv"
+    lines = [f"people/{name}/door/1.png,{name},door" for name in ("dora", "zoe", "bob")]
+    lines[1] = lines[1].replace("people/zoe", "people/carl")
+    table.write_text("\n".join(["path,pid,camid", *lines]))
+    queries = asked("query", index, table, "--top", 1)["queries"]
+    assert [query["person"] for query in queries] == ["dora", "zoe", "bob"]
+    pairs = [(query["pid"], query["found"][0]["pid"]) for query in queries]
+    assert pairs == [(4, 4), (5, 3), (2, 2)]
+    # By way of a file of features, and added to an index that knows some of them.
+    assert topdb("embed", table, *model, "--out", features).exit_code == 0
+    assert asked("add", index, features)["num_pids"] == 5
+    (query,) = asked(*asked_for[:3], "--top", 20)["queries"]
+    persons = {image["person"]: image["pid"] for image in query["found"]}
+    assert persons == {"anna": 1, "bob": 2, "carl": 3, "dora": 4, "zoe": 5}
+    assert len(asked("remove", index, "--pid", "zoe")["removed"]) == 1
+    refused(topdb("index", "remove", index, "--pid", "zoe"), "pid zoe")
 
 
 def test_another_model_is_refused(images, index, model_folder, tmp_path):

@@ -5,9 +5,11 @@ import click
 from topdb_tf.cli.models import model_options, source_options
 from topdb_tf.cli.options import (
     AS_JSON,
+    LAYOUT,
     PATH,
     SHARE,
     NumberRange,
+    chosen_reading,
     count_option,
     options_of,
     say,
@@ -80,18 +82,23 @@ def index():
     "else sqeuclidean]",
 )
 @_SET
+@LAYOUT
 @source_options
 @AS_JSON
 def build(places, out, source, as_json, **settings):
-    """Builds an index of PLACES: images, folders, or features.
+    """Builds an index of PLACES: images, folders, one CSV file, or features.
+
+    Whom a CSV file and the folders of a data set tell is kept, by their names.
 
     \b
     topdb-tf index build photos --model runs/market1501 --out people.index
+    topdb-tf index build crops.csv --model runs/market1501 --out people.index
     topdb-tf index build photos --server grpc://localhost:8500 --out people.index
     topdb-tf index build features.npz --kind hnsw --out people.index
     """
     from topdb_tf.search.build import build_index
 
+    settings |= {"say": say, **dict(chosen_reading())}
     show_record(build_index(places, out, source, **settings), as_json)
 
 
@@ -99,12 +106,13 @@ def build(places, out, source, as_json, **settings):
 @_INDEX
 @_PLACES
 @_LIMITS
-@click.option("--camera", "camids", type=int, multiple=True, help="Look in it alone.")
+@click.option("--camera", "camids", multiple=True, help="Look in it alone.")
 @click.option("--picture", type=PATH, help="Draw it, too: .png, .svg or .pdf.")
+@LAYOUT
 @source_options
 @AS_JSON
 def query(index, places, picture, source, as_json, **limits):
-    """Finds in INDEX what is nearest to images or folders, PLACES.
+    """Finds in INDEX what is nearest to PLACES: images, folders, a CSV file, features.
 
     Without --model or --server, the model that the index was built with embeds the
     queries. If its run is calibrated, the table tells same persons from others.
@@ -112,15 +120,17 @@ def query(index, places, picture, source, as_json, **limits):
     \b
     topdb-tf index query people.index person.jpg --top 5 --picture found.png
     topdb-tf index query people.index queries --false-match-rate 1e-3 --json
-    topdb-tf index query people.index person.jpg --camera 3 --set nprobe=256
+    topdb-tf index query people.index person.jpg --camera door --set nprobe=256
     """
-    from topdb_tf.search.query import query_index, rank_lists
+    from topdb_tf.search.picture import rank_lists
+    from topdb_tf.search.query import query_index
 
     if picture:
         from topdb_tf.drawing.style import check_format, save_figure
 
         check_format(picture)
-    result = query_index(index, places, source, **limits)
+    reading = {"say": say, **dict(chosen_reading())}
+    result = query_index(index, places, source, reading=reading, **limits)
     if picture:
         from topdb_tf.drawing.rank_lists import rank_list_figure
 
@@ -161,10 +171,11 @@ def browse(index, source, **settings):
 @_INDEX
 @_PLACES
 @click.option("--skip-known", is_flag=True, help="Leave images alone that are there.")
+@LAYOUT
 @source_options
 @AS_JSON
 def add(index, places, source, skip_known, as_json):
-    """Adds PLACES to INDEX: images, folders or features (.npz).
+    """Adds PLACES to INDEX: images, folders, one CSV file, or features (.npz).
 
     An image that is there by its path is replaced, unless --skip-known.
 
@@ -174,13 +185,15 @@ def add(index, places, source, skip_known, as_json):
     """
     from topdb_tf.search.build import add_to_index
 
-    show_record(add_to_index(index, places, source, skip_known=skip_known), as_json)
+    reading = {"say": say, **dict(chosen_reading())}
+    result = add_to_index(index, places, source, skip_known=skip_known, **reading)
+    show_record(result, as_json)
 
 
 @index.command()
 @_INDEX
 @click.option("--path", "paths", multiple=True, help="As `query` shows it.")
-@click.option("--pid", "pids", type=int, multiple=True, help="All images of a person.")
+@click.option("--pid", "pids", multiple=True, help="All images of a person.")
 @click.option("--prefix", "prefixes", multiple=True, help="What paths begin with.")
 @AS_JSON
 def remove(index, as_json, **named):

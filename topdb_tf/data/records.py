@@ -2,9 +2,10 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,8 @@ import topdb_tf
 from topdb_tf.json_files import record_of
 from topdb_tf.yaml_files import read_yaml
 
+UNKNOWN = int(np.iinfo(np.int64).min)
+"""The pid or camid of an image that does not tell it; -1 is a pid of its own."""
 _MARKS = {"bounding_box_train", "list_train.txt"}  # in the folder of a data set
 
 
@@ -29,6 +32,16 @@ class ImageRecord(NamedTuple):
     path: Path
     pid: int
     camid: int
+
+
+class IdNames(NamedTuple):
+    """What persons and cameras are called, by pid and camid, where not their number."""
+
+    persons: Mapping[int, str] = MappingProxyType({})
+    cameras: Mapping[int, str] = MappingProxyType({})
+
+
+NO_NAMES = IdNames()
 
 
 @dataclass(frozen=True)

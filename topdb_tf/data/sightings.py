@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,14 +34,18 @@ class Sighting(NamedTuple):
 
 
 def with_ids(
-    sightings: list[Sighting], source: Path, notes: list[str]
+    sightings: list[Sighting],
+    source: Path | str,
+    notes: list[str],
+    *,
+    keep_unknown: bool = False,
 ) -> list[Sighting]:
     """Returns the images with one spelling for each person and for each camera.
 
-    Images of a person that is not known are left out, which `notes` gets a line about;
-    a camera that is not known becomes `None`. See `topdb_tf.texts.means_unknown`. Where
-    all are whole numbers, 7, 007 and 7.0 are one, which is noted, too; the first
-    spelling stays.
+    Images of a person that is not known are left out, or kept with `None`, which
+    `notes` gets a line about; a camera that is not known becomes `None`. See
+    `topdb_tf.texts.means_unknown`. Where all are whole numbers, 7, 007 and 7.0 are
+    one, which is noted, too; the first spelling stays.
 
     Raises:
         ValueError: If an id cannot be meant, if two can be told apart by case, spaces,
@@ -53,7 +58,7 @@ def with_ids(
     known = [
         one._replace(person=persons[one.person], camera=cameras.get(one.camera))
         for one in sightings
-        if persons[one.person] is not None
+        if keep_unknown or persons[one.person] is not None
     ]
     nobody = [text for text, spelling in persons.items() if spelling is None]
     for word, spellings in (("person", persons), ("camera", cameras)):
@@ -68,8 +73,9 @@ def with_ids(
             f"{source} must tell whom the images show. Received: {listed(nobody)}"
         )
     if nobody:
-        number = counted(len(sightings) - len(known), "image")
-        notes.append(f"{number} of nobody known left out: pid {listed(nobody)}.")
+        number = counted(sum(persons[one.person] is None for one in sightings), "image")
+        end = "" if keep_unknown else " left out"
+        notes.append(f"{number} of nobody known{end}: pid {listed(nobody)}.")
     return known
 
 
@@ -132,14 +138,35 @@ def camera_numbers(sightings: list[Sighting], source: Path) -> dict[str, int]:
             f"{listed([one.place for one in missing])}. Tell them, or leave these "
             "images out."
         )
-    names = sorted({one.camera for one in sightings} - {None, ""}, key=natural_order)
-    if len(names) < 2:
-        return {}
+    cameras = {one.camera for one in sightings} - {None, ""}
+    return numbered_cameras(cameras) if len(cameras) > 1 else {}
+
+
+def numbered_cameras(cameras: Collection[str]) -> Mapping[str, int]:
+    """Returns the camid of each camera's name; see `camera_numbers`."""
+    names = sorted(cameras, key=natural_order)
     ends = [re.fullmatch(r"\D*(\d+)", name) for name in names]
     numbers = [int(end[1]) for end in ends if end]
-    if len(set(numbers)) < len(names) or max(numbers) > _LARGEST:
+    if len(set(numbers)) < len(names) or max(numbers, default=0) > _LARGEST:
         numbers = range(1, len(names) + 1)
     return dict(zip(names, numbers, strict=True))
+
+
+def folded(text: str, word: str) -> str:
+    """Returns what two spellings of one person or camera have in common.
+
+    Args:
+        text: A spelling.
+        word: What it is an id of, "pid" or "camid".
+    """
+    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    text = "".join(c for c in text if unicodedata.category(c) != "Cf")  # not seen
+    text = _ascii_digits(text)
+    text = re.sub(r"^(\d+)\.0*$", r"\1", text)
+    if re.fullmatch(r"\d{1,3}(,\d{3})+", text):
+        text = text.replace(",", "")
+    text = re.sub(r"(?<![\d.])0+(?=\d)", "", text)
+    return re.sub(r"^c(am(era)?)?[ _-]?(?=\d+$)", "", text) if word == "camid" else text
 
 
 def absolute(path: str | Path) -> Path:
@@ -177,7 +204,7 @@ def _spellings(ids, word, source):
     are_numbers = all(re.fullmatch(r"\d+(\.0*)?", one) for one in spellings.values())
     first = {}
     for text, spelling in spellings.items():
-        twin = first.setdefault(_folded(spelling, word), text)
+        twin = first.setdefault(folded(spelling, word), text)
         if are_numbers:
             spellings[text] = spellings[twin].partition(".")[0]
         elif spellings[twin] != spelling:
@@ -220,15 +247,3 @@ def _check_id(text, what):
             f"{what} has lost digits, as a spreadsheet shortens long numbers. Save the "
             f"column as text. Received: {text}"
         )
-
-
-def _folded(text, word):
-    """Returns what two spellings of one person or camera have in common."""
-    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    text = "".join(c for c in text if unicodedata.category(c) != "Cf")  # not seen
-    text = _ascii_digits(text)
-    text = re.sub(r"^(\d+)\.0*$", r"\1", text)
-    if re.fullmatch(r"\d{1,3}(,\d{3})+", text):
-        text = text.replace(",", "")
-    text = re.sub(r"(?<![\d.])0+(?=\d)", "", text)
-    return re.sub(r"^c(am(era)?)?[ _-]?(?=\d+$)", "", text) if word == "camid" else text

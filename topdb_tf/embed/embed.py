@@ -2,30 +2,40 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.data.image_files import list_images
+from topdb_tf.data.checks.split import check_test
+from topdb_tf.data.image_files import list_images, read_images
 from topdb_tf.data.market import JUNK_PID, record_of
-from topdb_tf.data.records import ImageRecord, camids_of, pids_of
+from topdb_tf.data.records import (
+    NO_NAMES,
+    UNKNOWN,
+    IdNames,
+    ImageRecord,
+    Split,
+    camids_of,
+    pids_of,
+)
 from topdb_tf.embed.address import ModelChoice, parse_address
 from topdb_tf.embed.client import ServingClient
 from topdb_tf.embed.connections import connect
 from topdb_tf.embed.errors import Failure, ServingError, failure_lines
 from topdb_tf.embed.model_probes import probe_features
 from topdb_tf.embed.retries import Deadline
+from topdb_tf.evaluate.embedding import arrays_of, name_arrays
 from topdb_tf.export.serving import newest_version
 from topdb_tf.files import check_new_file, plain, whole_file
 from topdb_tf.progress import progress_bar
+from topdb_tf.runs.data import is_own, read_data, warn_of_trained_images
+from topdb_tf.runs.folder import open_run
 from topdb_tf.runs.machine import load_tensorflow
-from topdb_tf.runs.models import check_model, find_model
-from topdb_tf.texts import listed
-
-UNKNOWN = int(np.iinfo(np.int64).min)
-"""The pid or camid of an image that does not tell it; -1 is a pid of its own."""
+from topdb_tf.runs.models import check_model, find_model, run_of
+from topdb_tf.runs.recipes import read_recipe
+from topdb_tf.texts import Say, counted, listed, silent
 
 
 @dataclass(frozen=True)
@@ -56,9 +66,9 @@ class Embedding(NamedTuple):
     Args:
         features: float32 of shape `(num_images, dim)`.
         paths: Names of the images.
-        pids: Persons, int64 of shape `(num_images,)`; `UNKNOWN` where the name of an
-            image does not tell.
+        pids: Persons, int64 of shape `(num_images,)`; `UNKNOWN` where none is told.
         camids: Cameras, int64 of shape `(num_images,)`, likewise.
+        names: What persons and cameras are called.
         probes: What `probe_features` returned for the same model, if it is known.
         kept: Places of the images among those that were to be embedded, int64.
         failures: Images that were left out.
@@ -70,6 +80,7 @@ class Embedding(NamedTuple):
     paths: list[str]
     pids: np.ndarray
     camids: np.ndarray
+    names: IdNames = NO_NAMES
     probes: np.ndarray | None = None
     kept: np.ndarray | None = None
     failures: tuple[Failure, ...] = ()
@@ -107,11 +118,14 @@ class FeaturesFile(NamedTuple):
         """Returns what is said to people."""
         embedding, names = self.embedding, [path.name for path in self.skipped]
         num_images, dim = embedding.features.shape
-        version = embedding.version
+        version, shown = embedding.version, ""
+        for ids, noun in ((embedding.pids, "person"), (embedding.camids, "camera")):
+            known = np.unique(ids[ids >= 0])
+            shown += f", {counted(len(known), noun)}" if len(known) else ""
         return [
             *([f"skipped, as no images: {listed(names)}"] if names else []),
             *failure_lines(embedding.failures),
-            f"{self.out}: {num_images:,} images, {dim} numbers "
+            f"{self.out}: {num_images:,} images{shown}, {dim} numbers "
             f"each{'' if version is None else f', model version {version}'}; "
             f"{embedding.seconds:.1f} s, {embedding.images_per_second:.1f} images/s, "
             f"{len(embedding.failures)} left out",
@@ -148,34 +162,47 @@ def open_client(source: Source) -> ServingClient:
     )
 
 
-def embed_images(source: Source, places: Sequence[Path], out: Path) -> FeaturesFile:
-    """Writes the features of images, and whom they show where all names tell it.
+def embed_images(
+    source: Source,
+    places: Sequence[Path],
+    out: Path,
+    *,
+    say: Say = silent,
+    **reading,
+) -> FeaturesFile:
+    """Writes the features of all images in files and folders, or of a CSV file.
 
-    The file holds `features`, float32 `(num_images, dim)`, and `paths`; if every name
-    follows the pattern of Market-1501, also `pids` and `camids`. `probe_features` are
-    those of drawn images, by which `topdb-tf index` knows the model again. An older
-    file is replaced when the new one is whole.
+    The file holds `features`, float32 `(num_images, dim)`, and `paths`; where it is
+    told whom all show also `pids`, `camids` and what those are called, `pid_names` and
+    `camera_names`. `probe_features` are those of drawn images, by which `topdb-tf
+    index` knows the model again. An older file is replaced when the new one is whole.
+    `reading` is what `topdb_tf.data.image_files.read_images` takes.
 
     Raises:
         FileNotFoundError: If an image, or the folder of `out`, does not exist.
-        ValueError: If an image is bad, or there is none.
+        ValueError: If an image is bad, there is none, or ids contradict each other.
         ServingError: If the server fails.
     """
     check_new_file(out, suffix=".npz", force=True)
-    images = list_images(places)
-    embedding = embed_files(source, images.paths)
+    images = read_images(places, **reading)
+    for note in images.notes:
+        say(note)
+    embedding = embed_files(source, images.records, images.names)
     arrays = {"features": embedding.features, "paths": np.array(embedding.paths)}
     if (embedding.pids != UNKNOWN).all():
-        arrays |= {"pids": embedding.pids, "camids": embedding.camids}
+        arrays["pids"] = embedding.pids
+        if (embedding.camids != UNKNOWN).any():
+            is_unknown = embedding.camids == UNKNOWN
+            arrays["camids"] = np.where(is_unknown, -1, embedding.camids)
+        arrays |= name_arrays(embedding.pids, embedding.camids, embedding.names)
     return _write(out, arrays, embedding, images.skipped)
 
 
-def embed_split(source: Source, query: Path, gallery: Path, out: Path) -> FeaturesFile:
+def embed_pair(source: Source, query: Path, gallery: Path, out: Path) -> FeaturesFile:
     """Writes the features of queries and gallery as `topdb-tf score` reads them.
 
     The names of the images tell person and camera; images of pid -1 are left out, as
-    when a data set is read. Paths are kept in `query_paths` and `gallery_paths`. An
-    older file is replaced when the new one is whole.
+    when a data set is read. An older file is replaced when the new one is whole.
 
     Raises:
         FileNotFoundError: If a folder, or that of `out`, does not exist.
@@ -184,32 +211,65 @@ def embed_split(source: Source, query: Path, gallery: Path, out: Path) -> Featur
         ServingError: If the server fails.
     """
     check_new_file(out, suffix=".npz", force=True)
-    images = {"query": list_images([query]), "gallery": list_images([gallery])}
+    images = [list_images([folder]) for folder in (query, gallery)]
     parts = [
-        (part, path)
+        tuple(one for one in map(record_of, part.paths) if one.pid != JUNK_PID)
         for part in images
-        for path in images[part].paths
-        if record_of(path).pid != JUNK_PID
     ]
-    embedding = embed_files(source, [path for _, path in parts])
-    kept_parts = np.array([parts[place][0] for place in embedding.kept])
-    arrays = {}
-    for part in images:
-        rows = np.flatnonzero(kept_parts == part)
-        if not len(rows):
+    skipped = [path for part in images for path in part.skipped]
+    return _embed_split(source, Split("", (), *parts), out, skipped)
+
+
+def embed_dataset(
+    source: Source,
+    dataset: str,
+    out: Path,
+    *,
+    overrides: Sequence[str] = (),
+    say: Say = silent,
+) -> FeaturesFile:
+    """Writes the features of a data set's queries and gallery, as `evaluate` reads it.
+
+    Where the model is that of a run that was trained on the same images, its division
+    is kept, and the overrides are over its settings. The file is what `topdb-tf score`
+    reads, with what persons and cameras are called.
+
+    Raises:
+        FileNotFoundError: If images, or the folder of `out`, do not exist.
+        ValueError: If the data set cannot be used, or an image is bad.
+        ServingError: If the server fails.
+    """
+    check_new_file(out, suffix=".npz", force=True)
+    folder = run_of(source.model)
+    run = open_run(folder.path, overrides) if folder else None
+    config = run.config if run else read_recipe("paper", overrides)
+    split = read_data(dataset, config, run=run, say=say)
+    if run and not is_own(dataset, run):
+        warn_of_trained_images(run, split, say)
+    check_test(split, ignore_cameras=config.evaluation.ignore_cameras)
+    if split.train:
+        say(f"{split.name}: {counted(len(split.train), 'training image')} left out")
+    return _embed_split(source, split, out)
+
+
+def _embed_split(source, split, out, skipped=()):
+    records = split.query + split.gallery
+    names = IdNames(split.pid_names, split.camera_names)
+    embedding = embed_files(source, records, names)
+    is_query = embedding.kept < len(split.query)
+    for part, rows in (("query", is_query), ("gallery", ~is_query)):
+        if not rows.any():
             raise ValueError(f"The {part} must have an image that can be embedded.")
-        arrays |= {
-            f"{part}_features": embedding.features[rows],
-            f"{part}_pids": embedding.pids[rows],
-            f"{part}_camids": embedding.camids[rows],
-            f"{part}_paths": np.array(embedding.paths)[rows],
-        }
-    skipped = [path for part in images.values() for path in part.skipped]
-    return _write(out, arrays, embedding, skipped)
+    kept = [records[place] for place in embedding.kept]
+    queries = int(is_query.sum())
+    split = replace(split, query=tuple(kept[:queries]), gallery=tuple(kept[queries:]))
+    return _write(out, arrays_of(embedding.features, split), embedding, skipped)
 
 
-def embed_files(source: Source, paths: Sequence[Path]) -> Embedding:
-    """Returns the features of image files.
+def embed_files(
+    source: Source, records: Sequence[ImageRecord], names: IdNames = NO_NAMES
+) -> Embedding:
+    """Returns the features of image files, with whom they show.
 
     Raises:
         FileNotFoundError: If there is no such model.
@@ -222,7 +282,7 @@ def embed_files(source: Source, paths: Sequence[Path]) -> Embedding:
         start = time.perf_counter()
         with progress_bar("embedding") as progress:
             features, kept, failures = client.embed(
-                paths,
+                [record.path for record in records],
                 skip_bad=source.skip_bad,
                 timeout=deadline,
                 progress=progress,
@@ -233,26 +293,19 @@ def embed_files(source: Source, paths: Sequence[Path]) -> Embedding:
                 "All embeddings must have the same length: did the model change "
                 f"meanwhile? Received: {features.shape[1]} and {probes.shape[1]}"
             )
-        records = [record_of_path(paths[place]) for place in kept]
+        shown = [records[place] for place in kept]
         return Embedding(
             features=features,
-            paths=[str(paths[place]) for place in kept],
-            pids=pids_of(records),
-            camids=camids_of(records),
+            paths=[str(record.path) for record in shown],
+            pids=pids_of(shown),
+            camids=camids_of(shown),
+            names=names,
             probes=probes,
             kept=kept,
             failures=failures,
             version=client.version,
             seconds=seconds,
         )
-
-
-def record_of_path(path: Path) -> ImageRecord:
-    """Returns the record of an image, of nobody where its name does not tell."""
-    try:
-        return record_of(path)
-    except ValueError:
-        return ImageRecord(path, UNKNOWN, UNKNOWN)
 
 
 def _open_model(path):

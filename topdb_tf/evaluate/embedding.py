@@ -11,7 +11,7 @@ import numpy as np
 
 from topdb_tf import __version__
 from topdb_tf.data.benchmarks import dataset_name, is_path
-from topdb_tf.data.records import Split, camids_of, pids_of
+from topdb_tf.data.records import IdNames, Split, camids_of, pids_of
 from topdb_tf.data.sightings import absolute
 from topdb_tf.files import sha256_of, whole_file
 from topdb_tf.progress import progress_bar
@@ -286,17 +286,40 @@ def write_features(
 
     Without room or permission a line says so, and nothing is kept.
     """
-    arrays = retrieval_set_of(features, split)._asdict()
-    arrays |= {
-        f"{part}_paths": np.array([str(record.path) for record in records])
-        for part, records in (("query", split.query), ("gallery", split.gallery))
-    }
+    arrays = arrays_of(features, split)
     arrays[_KEY] = np.array(json.dumps(asdict(made_of)))
     try:
         with whole_file(file) as partial:
             np.savez(partial, **arrays)
     except OSError as error:
         say(f"warning: the embeddings could not be kept in {file}: {error.strerror}")
+
+
+def arrays_of(features: np.ndarray, split: Split):
+    """Returns what a file holds of a data set whose test images have these features."""
+    arrays = retrieval_set_of(features, split)._asdict()
+    names = IdNames(split.pid_names, split.camera_names)
+    for part in ("query", "gallery"):
+        records = split.part(part)
+        arrays[f"{part}_paths"] = np.array([str(record.path) for record in records])
+        ids = pids_of(records), camids_of(records)
+        arrays |= name_arrays(*ids, names, prefix=f"{part}_")
+    return arrays
+
+
+def name_arrays(pids, camids, names: IdNames, *, prefix: str = ""):
+    """Returns what persons and cameras of images are called, arrays by their names."""
+    columns = (
+        ("pid_names", pids, names.persons),
+        ("camera_names", camids, names.cameras),
+    )
+    return {
+        f"{prefix}{name}": np.array(
+            [called.get(n, str(n) if n >= 0 else "") for n in numbers.tolist()]
+        )
+        for name, numbers, called in columns
+        if called
+    }
 
 
 def keep_features(

@@ -30,6 +30,8 @@ _KINDS = {
     "pids": "pids?|ids?|labels?|person_?ids?|persons?",
     "camids": "camids?|cams?|cam_ids?|cameras?|camera_?ids?",
     "paths": "paths?|names?|files?|(?:image|img|file)_?(?:paths?|names?)",
+    "pid_names": "pid_names",
+    "camera_names": "camera_names",
 }
 _NAMES = {
     f"{part}_{kind}": re.compile(f"(?:{parts})_?(?:{kinds})|(?:{kinds})_(?:{parts})")
@@ -41,6 +43,7 @@ _FEATURES = ("query_features", "gallery_features")
 _PIDS = ("query_pids", "gallery_pids")
 _CAMIDS = ("query_camids", "gallery_camids")
 _PATHS = ("query_paths", "gallery_paths")
+_ID_NAMES = {_PIDS: "pid_names", _CAMIDS: "camera_names"}
 
 
 def holds_features(place: Path) -> bool:
@@ -172,11 +175,13 @@ def _named_arrays(files, source) -> tuple[dict[str, Any], tuple[str, ...]]:
     for pair in (_PATHS, _CAMIDS) if _PATHS[0] in arrays else (_CAMIDS,):
         for name, count in zip(pair, num_images, strict=True):
             arrays.setdefault(name, [None] * count)
-            if name in _PATHS and len(arrays[name]) != count:
-                raise ValueError(
-                    f"`{name}` must be a list of texts, one an image. Received: "
-                    f"{len(arrays[name]):,} for {count:,} images of {source}"
-                )
+    for name, texts in arrays.items():
+        count = num_images[name.startswith("gallery")]
+        if name.endswith(("_paths", "_names")) and len(texts) != count:
+            raise ValueError(
+                f"`{name}` must be a list of texts, one an image. Received: "
+                f"{len(texts):,} for {count:,} images of {source}"
+            )
     if _CAMIDS[0] in found:
         return arrays, ()
     unread = f"; not read: {listed(sorted(others), 20)}" if others else ""
@@ -314,7 +319,9 @@ def _names_of(images, arrays, fields) -> Mapping[int, str]:
     names = {}
     for field in fields:
         numbers = getattr(images, field).tolist()
-        for number, given in zip(numbers, arrays[field], strict=True):
+        part = field.partition("_")[0]
+        texts = arrays.get(f"{part}_{_ID_NAMES[fields]}", arrays[field])
+        for number, given in zip(numbers, texts, strict=True):
             if isinstance(given, str | bytes) and number >= 0:
                 text = _text(given).strip()
                 if text != str(number):

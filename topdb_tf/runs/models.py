@@ -33,6 +33,13 @@ def find_model(name: Path | str | None) -> Path | None:
     return run.embedder if run.holds_run else preset_folder(name)
 
 
+def run_of(name: Path | str | None) -> RunFolder | None:
+    """Returns the folder of the run that a model is of, if there is one."""
+    model = find_model(name)
+    folder = None if model is None else RunFolder(model.parent)
+    return folder if folder and not model.is_dir() and folder.holds_run else None
+
+
 def check_model(model: Path) -> None:
     """Checks, before TensorFlow is loaded, what `find_model` gave.
 
@@ -64,6 +71,5 @@ def metric_of(model: Path | None) -> str:
     """Returns the metric of the run that a model is of, or squared Euclidean."""
     if model is not None and model.is_dir():
         return read_record(model).metric
-    if model is None or not RunFolder(model.parent).holds_run:
-        return "sqeuclidean"
-    return open_run(model.parent).config.evaluation.metric
+    run = run_of(model)
+    return open_run(run.path).config.evaluation.metric if run else "sqeuclidean"

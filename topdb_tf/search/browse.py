@@ -18,8 +18,9 @@ from werkzeug.routing import Map, Rule
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
+from topdb_tf.data.image_files import named_record
 from topdb_tf.data.records import camids_of, pids_of
-from topdb_tf.embed.embed import UNKNOWN, Embedding, Source, open_client, record_of_path
+from topdb_tf.embed.embed import Embedding, Source, open_client
 from topdb_tf.embed.errors import BadImageError, Failure, ServingError
 from topdb_tf.embed.model_probes import check_same_model, probe_features
 from topdb_tf.files import plain
@@ -158,13 +159,12 @@ class BrowsePage:
     def _page(self):
         self._searcher.refresh()
         index, threshold = self._searcher.index, self._searcher.threshold
-        camids = np.unique(index.entries.camids[index.entries.is_live])
         html = self._template.render(
             name=index.folder.name,
             num_images=len(index),
             manifest=index.manifest,
             threshold=threshold and threshold.line(),
-            camids=[camid for camid in camids.tolist() if camid != UNKNOWN],
+            cameras=self._searcher.cameras(),
             top=self._top,
             most=_MOST,
         )
@@ -198,9 +198,7 @@ class BrowsePage:
                 f"The number of images must be a whole number from 1 to {_MOST}. "
                 f"Received: {form['top']}"
             )
-        camids = [_whole_number(text) for text in form.getlist("camera") if text]
-        if None in camids:
-            raise ValueError("A camera must be a whole number.")
+        camids = [text for text in form.getlist("camera") if text]
         self._searcher.refresh()
         items = self._embedded(Path(image.filename), image.read())
         return self._searcher.answer(items, top=top, camids=camids)
@@ -213,7 +211,7 @@ class BrowsePage:
             failure = Failure(path, error.failure.reason)
             raise BadImageError(failure) from error
         seconds = time.perf_counter() - start
-        records = [record_of_path(path)]
+        records = [named_record(path)]
         return Embedding(
             features,
             [str(path)],

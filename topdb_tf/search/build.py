@@ -9,7 +9,6 @@ import numpy as np
 from topdb_tf.embed.embed import Source
 from topdb_tf.embed.model_probes import check_same_model, recorded_model
 from topdb_tf.progress import progress_bar
-from topdb_tf.retrieval.identities import whole_numbers
 from topdb_tf.runs.models import find_model, metric_of
 from topdb_tf.search import kinds
 from topdb_tf.search.changes import (
@@ -34,17 +33,19 @@ def build_index(
     kind: str = "exact",
     metric: str | None = None,
     parameters: dict[str, int] | None = None,
+    **reading,
 ) -> IndexOverview:
     """Writes a new index of images, or of a file of features.
 
     Args:
-        places: Image files and folders, or one NPZ file of features.
+        places: Image files and folders, one CSV file, or one NPZ file of features.
         out: Folder of the index; it must not exist.
         source: What embeds the images; not asked for a file of features.
         kind: "exact", "ivf", "hnsw" or a FAISS factory string.
         metric: Of the distances. Defaults to that of the run whose model it is, and
             to squared Euclidean for others.
         parameters: Of the kind, where they are not to be the defaults.
+        **reading: `layout`, `pattern` and `say` of `topdb_tf.search.items.items_of`.
 
     Raises:
         FileExistsError: If `out` exists.
@@ -55,7 +56,7 @@ def build_index(
     metric = metric or metric_of(find_model(source.model))
     check_one_of("metric", metric, METRICS)
     kinds.check_kind(kind, parameters or {})
-    items, model = items_of(places, source), None
+    items, model = items_of(places, source, **reading), None
     if items.probes is not None:
         model = recorded_model(items.probes, model=source.model, server=source.server)
     with progress_bar("building") as progress:
@@ -65,6 +66,7 @@ def build_index(
             items.paths,
             pids=items.pids,
             camids=items.camids,
+            names=items.names,
             kind=kind,
             metric=metric,
             parameters=parameters,
@@ -80,10 +82,12 @@ def add_to_index(
     source: Source,
     *,
     skip_known: bool = False,
+    **reading,
 ) -> IndexOverview:
     """Adds images to an index; one that is there by its path is replaced or skipped.
 
-    A source without a model or server is the model that the index was built with.
+    A source without a model or server is the model that the index was built with. How
+    places are read is told as for `build_index`.
 
     Raises:
         FileNotFoundError, ValueError, ServingError: If something is missing, damaged
@@ -91,7 +95,8 @@ def add_to_index(
     """
     index = SearchIndex(folder)
     known = frozenset(index.entries.live_paths() if skip_known else ())
-    items = items_of(places, source_of_index(index.manifest, source), known=known)
+    source = source_of_index(index.manifest, source)
+    items = items_of(places, source, known=known, **reading)
     check_same_model(items.probes, index.manifest.model)
     num_replaced = 0
     if len(items.paths):
@@ -102,6 +107,7 @@ def add_to_index(
                 items.paths,
                 pids=items.pids,
                 camids=items.camids,
+                names=items.names,
                 progress=progress,
             )
     return _overview_with(folder, items, num_replaced)
@@ -111,10 +117,12 @@ def remove_from_index(
     folder: Path,
     *,
     paths: Sequence[str] = (),
-    pids: Sequence[int] = (),
+    pids: Sequence[int | str] = (),
     prefixes: Sequence[str] = (),
 ) -> IndexOverview:
     """Removes images by their paths, persons, or what their paths begin with.
+
+    Persons are named by their names or numbers.
 
     Raises:
         FileNotFoundError: If there is no index, or no image of a path or pid in it.
@@ -123,12 +131,12 @@ def remove_from_index(
     if not (paths or pids or prefixes):
         raise ValueError("Name what is to go: --path, --pid or --prefix.")
     wanted, starts = set(paths), tuple(prefixes)
-    numbers = whole_numbers("--pid", pids)
 
     def is_named(entries):
-        live, live_pids = set(entries.live_paths()), entries.pids[entries.is_live]
+        live, numbers = set(entries.live_paths()), entries.numbers_of("pid", pids)
         missing = [path for path in paths if path not in live]
-        missing += [f"pid {pid}" for pid in numbers if pid not in live_pids]
+        pairs = zip(pids, numbers, strict=True)
+        missing += [f"pid {pid}" for pid, number in pairs if number is None]
         if missing:
             raise FileNotFoundError(
                 f"There is no such image in {folder}, so nothing was removed. "

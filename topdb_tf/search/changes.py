@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from topdb_tf.data.records import NO_NAMES, IdNames
 from topdb_tf.embed.model_probes import RecordedModel
 from topdb_tf.files import held_folder
 from topdb_tf.search import files, kinds
@@ -33,6 +34,7 @@ def create_index(
     *,
     pids: np.ndarray | None = None,
     camids: np.ndarray | None = None,
+    names: IdNames = NO_NAMES,
     kind: str = "exact",
     metric: str = "sqeuclidean",
     parameters: dict[str, int] | None = None,
@@ -47,6 +49,7 @@ def create_index(
         paths: Names of the images, each once.
         pids: Persons, whole numbers of shape `(num_images,)`, if they are known.
         camids: Cameras, the same.
+        names: What persons and cameras are called, where not their number.
         kind: "exact", "ivf", "hnsw" or a FAISS factory string such as "HNSW32,SQ8".
         metric: One of `METRICS`.
         parameters: Values to take instead of those of `kinds.default_parameters`.
@@ -72,7 +75,7 @@ def create_index(
     kinds.check_parameters(known, changed)
     manifest = Manifest(kind, known | changed, metric, features.shape[1], model)
     features = checked_features(features, manifest)
-    entries = new_entries(0, list(paths), features, pids, camids)
+    entries = new_entries(0, list(paths), features, pids, camids, names)
     files.check_free(folder)
     folder.mkdir(exist_ok=True)
     with _held(folder):
@@ -94,6 +97,7 @@ def add_entries(
     *,
     pids: np.ndarray | None = None,
     camids: np.ndarray | None = None,
+    names: IdNames = NO_NAMES,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Adds images to an index; one that is there by its path is replaced.
@@ -108,6 +112,8 @@ def add_entries(
         paths: Names of the images, each once.
         pids: Persons, whole numbers of shape `(num_images,)`, if they are known.
         camids: Cameras, the same.
+        names: What they are called, where not their number. Who is called as a person
+            of the index gets that one's number, others one that is free.
         progress: Called with the number of images that FAISS holds and of all.
 
     Returns:
@@ -122,10 +128,11 @@ def add_entries(
     with _opened(folder) as index:
         manifest, features = index.manifest, np.asarray(features)
         features = checked_features(features, manifest)
-        entries = new_entries(manifest.next_id, list(paths), features, pids, camids)
-        names = set(entries.paths)
+        new = manifest.next_id, list(paths), features, pids, camids, names
+        entries = new_entries(*new)
+        wanted = set(entries.paths)
         live = index.entries.live_rows()
-        old = [row for row in live if index.entries.paths[row] in names]
+        old = [row for row in live if index.entries.paths[row] in wanted]
         joined = index.entries.without(np.array(old, int)).joined(entries)
         file = files.append_features(
             folder, manifest.files.features, features, manifest.change + 1

@@ -1,12 +1,16 @@
 """What an index knows of its images: one row each, beside the features."""
 
 import io
+import itertools
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.embed.embed import UNKNOWN
+from topdb_tf.data.records import NO_NAMES, UNKNOWN, IdNames
+from topdb_tf.data.sightings import folded
+from topdb_tf.json_files import json_value, record_of
 from topdb_tf.retrieval.identities import whole_numbers
 
 _COLUMNS = {"ids": "i8", "pids": "i8", "camids": "i8", "is_live": "?", "squares": "f4"}
@@ -22,6 +26,7 @@ class Entries(NamedTuple):
         camids: The same, of cameras.
         is_live: Whether a row is found by a search; a removed one is not.
         squares: float32 `(num_rows,)`, the squared norms of the features.
+        names: What persons and cameras are called.
     """
 
     ids: np.ndarray
@@ -30,6 +35,7 @@ class Entries(NamedTuple):
     camids: np.ndarray
     is_live: np.ndarray
     squares: np.ndarray
+    names: IdNames = NO_NAMES
 
     def live_rows(self) -> np.ndarray:
         """Returns the numbers of the rows that were not removed."""
@@ -40,18 +46,51 @@ class Entries(NamedTuple):
         return [self.paths[row] for row in self.live_rows()]
 
     def take(self, rows: np.ndarray) -> "Entries":
-        """Returns some of the rows."""
+        """Returns some of the rows, and no name of others."""
         paths = [self.paths[row] for row in rows]
         columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
-        return Entries(paths=paths, **columns)
+        left = {*columns["pids"].tolist()}, {*columns["camids"].tolist()}
+        names = (
+            {number: text for number, text in called.items() if number in numbers}
+            for called, numbers in zip(self.names, left, strict=True)
+        )
+        return Entries(paths=paths, names=IdNames(*names), **columns)
+
+    def in_own_numbers(self, images):
+        """Returns images with the numbers by which the index knows who is on them.
+
+        One of the index's persons is who is called so, but for case, spaces and zeros;
+        others get a number that is free. The names are then those of both.
+        """
+        names, known = images.names, self.names
+        pids, persons = _renumbered(
+            "pid", images.pids, self.pids, names.persons, known.persons
+        )
+        camids, cameras = _renumbered(
+            "camid", images.camids, self.camids, names.cameras, known.cameras
+        )
+        names = IdNames(persons, cameras)
+        return images._replace(pids=pids, camids=camids, names=names)
+
+    def numbers_of(self, word: str, ids: Sequence) -> list[int | None]:
+        """Returns the numbers of persons ("pid") or cameras by names or numbers."""
+        is_pid = word == "pid"
+        numbers = self.pids if is_pid else self.camids
+        names = self.names.persons if is_pid else self.names.cameras
+        live = np.unique(numbers[self.is_live]).tolist()
+        number_of = {str(n): n for n in live if n != UNKNOWN}
+        number_of |= {folded(names[n], word): n for n in live if n in names}
+        return [number_of.get(folded(str(one), word)) for one in ids]
 
     def joined(self, other: "Entries") -> "Entries":
-        """Returns these rows with those of another after them."""
+        """Returns these rows with those of another, in their numbers, after them."""
+        other = self.in_own_numbers(other)
         columns = {
             name: np.concatenate([getattr(self, name), getattr(other, name)])
             for name in _COLUMNS
         }
-        return Entries(paths=[*self.paths, *other.paths], **columns)
+        paths = [*self.paths, *other.paths]
+        return Entries(paths=paths, names=other.names, **columns)
 
     def without(self, rows: np.ndarray) -> "Entries":
         """Returns the same rows with some of them marked as removed."""
@@ -66,6 +105,7 @@ def new_entries(
     features: np.ndarray,
     pids: np.ndarray | None,
     camids: np.ndarray | None,
+    names: IdNames = NO_NAMES,
 ) -> Entries:
     """Returns the rows of images that come into an index; the first has `first_id`.
 
@@ -91,6 +131,7 @@ def new_entries(
         camids=ids_of_images("camids", camids, count),
         is_live=np.ones(count, bool),
         squares=np.einsum("ij,ij->i", features, features),
+        names=names,
     )
 
 
@@ -115,8 +156,12 @@ def entries_bytes(entries: Entries) -> bytes:
     """Returns the contents of the file that `entries_of` reads."""
     text = "\0".join(entries.paths).encode("utf-8", "surrogateescape")
     columns = {name: getattr(entries, name) for name in _COLUMNS}
+    columns["paths"] = np.frombuffer(text, np.uint8)
+    if any(entries.names):
+        names = {name: dict(part) for name, part in entries.names._asdict().items()}
+        columns["names"] = np.frombuffer(json.dumps(names).encode(), np.uint8)
     file = io.BytesIO()
-    np.savez(file, paths=np.frombuffer(text, np.uint8), **columns)
+    np.savez(file, **columns)
     return file.getvalue()
 
 
@@ -129,6 +174,9 @@ def entries_of(contents: bytes) -> Entries:
     with np.load(io.BytesIO(contents), allow_pickle=False) as arrays:
         columns = {name: arrays[name] for name in _COLUMNS}
         text = arrays["paths"].tobytes().decode("utf-8", "surrogateescape")
+        names = b'{"persons": {}, "cameras": {}}'  # of an index from before names
+        if "names" in arrays:
+            names = arrays["names"].tobytes()
     count = len(columns["ids"])
     paths = text.split("\0") if count else []
     for name, column in columns.items():
@@ -136,4 +184,31 @@ def entries_of(contents: bytes) -> Entries:
             raise ValueError(f"column {name}: {column.dtype} {column.shape}")
     if len(paths) != count or (np.diff(columns["ids"]) <= 0).any():
         raise ValueError(f"{len(paths)} paths of {count} rows, or ids not ascending")
-    return Entries(paths=paths, **columns)
+    names = record_of(dict[str, dict[str, str]], json_value(names.decode()))
+    persons, cameras = (
+        {int(number): text for number, text in names[part].items()}
+        for part in IdNames._fields
+    )
+    return Entries(paths=paths, names=IdNames(persons, cameras), **columns)
+
+
+def _renumbered(word, numbers, known, names, known_names):
+    """Returns ids in the known numbers of an index, and what all are called."""
+    if not names and not known_names:
+        return numbers, known_names
+    used = {*known[known >= 0].tolist(), *known_names}
+    number_of = {folded(known_names.get(n, str(n)), word): n for n in sorted(used)}
+    called, free, own = dict(known_names), itertools.count(1), {}
+    for number in np.unique(numbers[numbers >= 0]).tolist():
+        name = names.get(number, str(number))
+        key = folded(name, word)
+        if key not in number_of:
+            new = number if number not in used else next(free)
+            while new in used:
+                new = next(free)
+            number_of[key] = new
+            used.add(new)
+            if name != str(new):
+                called[new] = name
+        own[number] = number_of[key]
+    return np.array([own.get(n, n) for n in numbers.tolist()], np.int64), called

@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from topdb_tf.data.image_files import list_images
+from topdb_tf.data.image_files import read_images
+from topdb_tf.data.own_images import check_no_layout
+from topdb_tf.data.records import IdNames
+from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.embed.embed import Embedding, Source, embed_files
 from topdb_tf.retrieval.features import array_in, open_arrays
 from topdb_tf.search.entries import ids_of_images
+from topdb_tf.texts import Say, silent
 
-_COLUMNS = ("features", "paths", "pids", "camids")
+_TEXTS = ("paths", "pid_names", "camera_names")
 
 
 def items_of(
@@ -19,8 +23,14 @@ def items_of(
     *,
     part: str = "gallery",
     known: frozenset[str] = frozenset(),
+    layout: str = AUTO,
+    pattern: str | None = None,
+    say: Say = silent,
 ) -> Embedding:
     """Returns images, but for the known ones, or those of a file, with their features.
+
+    Places, layout and pattern are those of `topdb_tf.data.image_files.read_images`, or
+    the place is one NPZ file of features.
 
     Raises:
         FileNotFoundError: If an image, a file or the model does not exist.
@@ -34,20 +44,25 @@ def items_of(
                 "Name images and folders, or one file of features (.npz). "
                 f"Received: {', '.join(map(str, places))}"
             )
+        check_no_layout(places[0], layout, pattern)
         return _read_items(places[0], part)
-    paths = [path for path in list_images(places).paths if str(path) not in known]
-    if not paths:
+    images = read_images(places, layout=layout, pattern=pattern)
+    for note in images.notes:
+        say(note)
+    records = [one for one in images.records if str(one.path) not in known]
+    if not records:
         nobody = np.empty(0, np.int64)
         return Embedding(np.empty((0, 0), np.float32), [], nobody, nobody)
-    return embed_files(source, paths)
+    return embed_files(source, records, images.names)
 
 
 def _read_items(path: Path, part: str) -> Embedding:
     """Returns the features in an NPZ file, of `topdb-tf embed` or another program.
 
     The arrays are `features`, or with `gallery_` or `query_` before it, and likewise
-    `paths`, `pids` and `camids` where they are there. Without paths an image is called
-    after the file and its row, `features.npz#7`.
+    `paths`, `pids`, `camids` and what these are called, `pid_names` and `camera_names`,
+    where they are there. Without paths an image is called after the file and its row,
+    `features.npz#7`.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file of features {path}.")
@@ -58,23 +73,38 @@ def _read_items(path: Path, part: str) -> Embedding:
                 f"{path} must hold an array `features` or `{part}_features`. "
                 f"Received: {', '.join(arrays) or 'no array'}"
             )
-        names = [*(prefix + name for name in _COLUMNS), "probe_features"]
-        columns = [
-            array_in(arrays, name, path) if name in arrays else None for name in names
-        ]
-    features, paths, pids, camids, probes = columns
+
+        def column(name):
+            return array_in(arrays, name, path) if name in arrays else None
+
+        features, probes = column(f"{prefix}features"), column("probe_features")
+        ids = [column(f"{prefix}{name}") for name in ("pids", "camids")]
+        texts = [column(f"{prefix}{name}") for name in _TEXTS]
     count = len(features) if features.ndim else 0
-    if paths is not None and (paths.dtype.kind != "U" or paths.shape != (count,)):
-        raise ValueError(
-            f"`paths` must be texts, one for each of {count} images. "
-            f"Received: {paths.dtype} of shape {paths.shape} in {path}"
-        )
+    for name, given in zip(_TEXTS, texts, strict=True):
+        if given is not None and (given.dtype.kind != "U" or given.shape != (count,)):
+            raise ValueError(
+                f"`{name}` must be texts, one for each of {count} images. "
+                f"Received: {given.dtype} of shape {given.shape} in {path}"
+            )
+    paths, *names = texts
     if paths is None:
         paths = [f"{path.name}#{row}" for row in range(count)]
+    pids, camids = (
+        ids_of_images(f"{name} of {path}", given, count)
+        for name, given in zip(("pids", "camids"), ids, strict=True)
+    )
     return Embedding(
         features=features,
         paths=[str(path) for path in paths],
-        pids=ids_of_images(f"pids of {path}", pids, count),
-        camids=ids_of_images(f"camids of {path}", camids, count),
+        pids=pids,
+        camids=camids,
+        names=IdNames(*map(_called, (pids, camids), names)),
         probes=probes,
     )
+
+
+def _called(numbers, names):
+    """Returns what numbers are called, where it is another text."""
+    pairs = zip(numbers.tolist(), [] if names is None else names.tolist(), strict=False)
+    return {n: name for n, name in pairs if n >= 0 and name not in ("", str(n))}

@@ -1,28 +1,27 @@
 """Queries of an index: what is nearest to images, and whether it is the same person."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
-from topdb_tf.embed.embed import UNKNOWN, Embedding, Source
+from topdb_tf.data.records import UNKNOWN
+from topdb_tf.embed.embed import Embedding, Source
 from topdb_tf.embed.errors import Failure, failure_lines
 from topdb_tf.embed.model_probes import check_same_model
 from topdb_tf.evaluate.calibrate import read_calibration
 from topdb_tf.files import plain
-from topdb_tf.retrieval.identities import JUNK_PID, whole_numbers
-from topdb_tf.runs.folder import RunFolder, open_run
-from topdb_tf.runs.models import find_model
+from topdb_tf.runs.folder import open_run
+from topdb_tf.runs.models import run_of
 from topdb_tf.search.build import source_of_index
 from topdb_tf.search.index import SearchIndex
 from topdb_tf.search.items import items_of
 from topdb_tf.search.kinds import check_parameters
 from topdb_tf.search.manifest import read_manifest
-from topdb_tf.texts import counted, rate_text
-
-_PICTURED_QUERIES = 20
+from topdb_tf.texts import Table, counted, listed, rate_text
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,8 @@ class Threshold:
 class FoundImage:
     """An image of the index that was found for a query, its distance in the metric.
 
-    The same person is said to be what is as near as the threshold, where there is one.
+    Person and camera are the names that were told, `None` where nobody is known. The
+    same person is said to be what is as near as the threshold, where there is one.
     """
 
     rank: int
@@ -73,6 +73,8 @@ class FoundImage:
     pid: int | None
     camid: int | None
     is_same_person: bool | None
+    person: str | None = None
+    camera: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,24 +85,25 @@ class Query:
     pid: int | None
     camid: int | None
     found: tuple[FoundImage, ...]
+    person: str | None = None
+    camera: str | None = None
 
     def lines(self) -> list[str]:
         """Returns a table for people."""
-        known = "" if self.pid is None else f" (pid {self.pid}, camera {self.camid})"
-        lines = [f"{self.path}{known}"]
+        told = [("person", self.person), ("camera", self.camera)]
+        known = ", ".join(f"{word} {name}" for word, name in told if name is not None)
+        lines = [f"{self.path} ({known})" if known else self.path]
         if not self.found:
             return [*lines, "  nothing so near"]
-        width = max(4, *(len(image.path) for image in self.found))
         is_judged = self.found[0].is_same_person is not None
-        head = f"  rank    distance  {'path':{width}}    pid  camera"
-        lines.append(f"{head}  same person" if is_judged else head)
+        head = ["rank", "distance", "path", "person", "camera"]
+        rows = []
         for image in self.found:
-            line = f"  {image.rank:4}  {image.distance:10.6g}  {image.path:{width}}"
-            line += f"  {_number_text(image.pid):>5}  {_number_text(image.camid):>6}"
-            if is_judged:
-                line += "  yes" if image.is_same_person else "  no"
-            lines.append(line)
-        return lines
+            row = [f"{image.rank}", f"{image.distance:.6g}", image.path]
+            row += [image.person or "?", image.camera or "?"]
+            rows.append(row + ["yes" if image.is_same_person else "no"] * is_judged)
+        table = Table("", head + ["same person"] * is_judged, rows)
+        return [*lines, *(f"  {line}" for line in table.text())]
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,30 @@ class Searcher:
         if max_distance is not None or false_match_rate is not None:
             self._limit = self.threshold.distance
 
+    def cameras(self) -> list[str]:
+        """Returns what the cameras of the index are called."""
+        entries = self.index.entries
+        numbers = np.unique(entries.camids[entries.is_live]).tolist()
+        names = [_called(number, entries.names.cameras) for number in numbers]
+        return [name for name in names if name is not None]
+
+    def among(self, camids: Sequence[int | str]) -> np.ndarray | None:
+        """Returns which rows of the index are of some cameras, `None` if of all.
+
+        Raises:
+            ValueError: If there is no such camera.
+        """
+        if not camids:
+            return None
+        numbers = self.index.entries.numbers_of("camid", camids)
+        if None in numbers:
+            raise ValueError(
+                "A camera (--camera) must be one of the index: "
+                f"{listed(self.cameras(), 20) or 'none is known there'}. Received: "
+                f"{', '.join(map(str, camids))}"
+            )
+        return np.isin(self.index.entries.camids, numbers)
+
     def refresh(self) -> None:
         """Opens the index again where others have changed it since."""
         folder = self.index.folder
@@ -205,22 +232,22 @@ class Searcher:
             self.index = SearchIndex(folder)
 
     def answer(
-        self, items: Embedding, *, top: int = 10, camids: Sequence[int] = ()
+        self, items: Embedding, *, top: int = 10, camids: Sequence[int | str] = ()
     ) -> QueryResult:
         """Returns the nearest images of the index for each of some embedded ones.
 
         Args:
             items: The embedded images.
             top: Most images of an answer.
-            camids: Cameras to look among. Defaults to all.
+            camids: Cameras to look among, by names or numbers. Defaults to all.
 
         Raises:
-            ValueError: If the embeddings are of another model or length.
+            ValueError: If the embeddings are of another model or length, or there is
+                no such camera.
         """
-        index, among = self.index, None
+        index, among = self.index, self.among(camids)
         check_same_model(items.probes, index.manifest.model)
-        if camids:
-            among = np.isin(index.entries.camids, whole_numbers("--camera", camids))
+        items = index.entries.in_own_numbers(items)
         start = time.perf_counter()
         neighbors = index.search(
             items.features, k=top, parameters=self.parameters, among=among
@@ -249,17 +276,19 @@ def query_index(
     source: Source,
     *,
     top: int = 10,
-    camids: Sequence[int] = (),
+    camids: Sequence[int | str] = (),
+    reading: Mapping = MappingProxyType({}),
     **limits,
 ) -> QueryResult:
     """Finds the nearest images of an index for each query.
 
     Args:
         folder: Folder of the index.
-        places: Image files and folders, or one NPZ file of features.
+        places: Image files and folders, one CSV file, or one NPZ file of features.
         source: What embeds the images.
         top: Most images of an answer.
-        camids: Cameras to look among. Defaults to all.
+        camids: Cameras to look among, by names or numbers. Defaults to all.
+        reading: `layout`, `pattern` and `say` of `topdb_tf.search.items.items_of`.
         **limits: `max_distance`, `false_match_rate` and `parameters` of `Searcher`.
 
     Raises:
@@ -268,40 +297,14 @@ def query_index(
             or a rate was not calibrated.
     """
     searcher = Searcher(folder, source, **limits)
-    items = items_of(places, searcher.source, part="query")
+    searcher.among(camids)  # what is wrong is said before images are embedded
+    items = items_of(places, searcher.source, part="query", **reading)
     return searcher.answer(items, top=top, camids=camids)
-
-
-def rank_lists(queries: Sequence[Query]) -> list:
-    """Returns the lists of `topdb_tf.drawing.rank_lists.rank_list_figure`.
-
-    Raises:
-        ValueError: If there are more queries than fit on a picture, or an image is
-            damaged.
-        FileNotFoundError: If an image is not where it was.
-    """
-    from topdb_tf.drawing.rank_lists import RankList
-
-    if len(queries) > _PICTURED_QUERIES:
-        raise ValueError(
-            f"A picture shows at most {_PICTURED_QUERIES} queries. "
-            f"Received: {len(queries)}"
-        )
-    return [
-        RankList(
-            _pixels(query.path),
-            _label(query),
-            Path(query.path).name,
-            [_listed(query, image) for image in query.found],
-        )
-        for query in queries
-    ]
 
 
 def _threshold(manifest, model, rate):
     """Returns the threshold of a run's calibration, or `None` where there is none."""
-    path = find_model(model)
-    folder = RunFolder(path.parent) if path is not None else None
+    folder = run_of(model)
     if folder is None or not folder.calibration.is_file():
         if rate is None:
             return None
@@ -329,7 +332,7 @@ def _threshold(manifest, model, rate):
 
 def _answered(items, entries, neighbors, threshold, limit):
     """Returns the queries with their neighbours, as far as those are near enough."""
-    queries = []
+    queries, names = [], items.names  # with those of the index
     for place, path in enumerate(items.paths):
         rows, distances = neighbors.rows[place], neighbors.distances[place]
         is_near = (rows >= 0) & (distances <= limit)
@@ -343,11 +346,14 @@ def _answered(items, entries, neighbors, threshold, limit):
                 pid=_known(entries.pids[row]),
                 camid=_known(entries.camids[row]),
                 is_same_person=threshold and distance <= threshold.distance,
+                person=_called(entries.pids[row], names.persons),
+                camera=_called(entries.camids[row], names.cameras),
             )
             for rank, (row, distance) in enumerate(near, 1)
         ]
         pid, camid = _known(items.pids[place]), _known(items.camids[place])
-        queries.append(Query(path, pid, camid, tuple(found)))
+        called = _called(pid, names.persons), _called(camid, names.cameras)
+        queries.append(Query(path, pid, camid, tuple(found), *called))
     return tuple(queries)
 
 
@@ -356,37 +362,7 @@ def _known(number):
     return None if number == UNKNOWN else int(number)
 
 
-def _pixels(path):
-    from topdb_tf.data.decoding import decode_image
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"There is no image {path}: a picture needs the images where they were "
-            "when the index was built, seen from the same folder."
-        )
-    return decode_image(Path(path))
-
-
-def _listed(query, image):
-    from topdb_tf.drawing.rank_lists import Listed
-
-    kind = _kind(query, image)
-    return Listed(_pixels(image.path), kind, image.distance, _label(image))
-
-
-def _kind(query, image):
-    """Returns how an image is marked: by the persons, else by the threshold."""
-    is_right = image.is_same_person
-    if not {None, JUNK_PID} & {query.pid, image.pid}:
-        is_right = query.pid == image.pid
-    if is_right is None:
-        return "unknown"
-    return "right" if is_right else "wrong"
-
-
-def _label(image):
-    return f"pid {_number_text(image.pid)}\ncam {_number_text(image.camid)}"
-
-
-def _number_text(number):
-    return "?" if number is None else str(number)
+def _called(number, names):
+    """Returns the name of a pid or camid, `None` where nobody is known."""
+    is_known = number is not None and number >= 0
+    return names.get(int(number), str(number)) if is_known else None

@@ -28,11 +28,10 @@ function item(image) {
   picture.onerror = () =>
     picture.replaceWith(line("The image is not where it was.", "missing"));
   picture.src = `/images/${image.id}`;
-  const known = (number) => (number === null ? "?" : number);
   element.append(
     picture,
     line(`${image.rank}. distance ${Number(image.distance.toPrecision(6))}`, "distance"),
-    line(`person ${known(image.pid)}, camera ${known(image.camid)}`, "who"),
+    line(`person ${image.person ?? "?"}, camera ${image.camera ?? "?"}`, "who"),
   );
   if (typeof image.is_same_person === "boolean") {
     element.className = image.is_same_person ? "same" : "other";
