@@ -131,6 +131,11 @@ def test_files_of_other_programs_need_no_names(images, index, tmp_path):
     assert query["found"][0]["pid"] is None
     refused(topdb("index", "query", index, features), "(num_images, 4)")
     refused(topdb("index", "query", out, images[0]), "--model")
+    texts = {"pids": ["bob", "unknown", "anna", "bob"], "camids": ["2", "9", "", "2"]}
+    np.savez(features, features=np.eye(4, 3, dtype="float32"), **texts)
+    (query,) = asked("query", out, features, "--top", 1)["queries"][2:3]
+    assert (query["person"], query["camera"]) == ("anna", None)
+    assert asked("build", features, "--out", tmp_path / "named.index")["num_pids"] == 2
     np.savez(features, other=np.eye(2))
     refused(topdb("index", "build", features, "--out", tmp_path / "x"), "other")
     rate = "--false-match-rate", 0.001

@@ -7,10 +7,11 @@ import numpy as np
 
 from topdb_tf.data.image_files import read_images
 from topdb_tf.data.own_images import check_no_layout
-from topdb_tf.data.records import IdNames
+from topdb_tf.data.records import UNKNOWN, IdNames
 from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.embed.embed import Embedding, Source, embed_files
 from topdb_tf.retrieval.features import array_in, open_arrays
+from topdb_tf.retrieval.identities import Identities
 from topdb_tf.search.entries import ids_of_images
 from topdb_tf.texts import Say, silent
 
@@ -90,6 +91,11 @@ def _read_items(path: Path, part: str) -> Embedding:
     paths, *names = texts
     if paths is None:
         paths = [f"{path.name}#{row}" for row in range(count)]
+    for place, given in enumerate(ids):
+        if given is not None and given.dtype.kind == "U":  # texts, as `score` takes
+            names[place], nobody = given, np.zeros(len(given), int)
+            numbers = Identities(given, given[:0], nobody, nobody[:0]).query_pids
+            ids[place] = np.where(numbers < 0, UNKNOWN, numbers)
     pids, camids = (
         ids_of_images(f"{name} of {path}", given, count)
         for name, given in zip(("pids", "camids"), ids, strict=True)
