@@ -26,12 +26,7 @@ def encode(source, neighbors: Neighbors, k1: int, *, workers, memory) -> Sparse:
     lies in it for more than two thirds; the weight of a member falls off
     exponentially with its distance, and a row sums to 1.
 
-    Args:
-        source: What the neighbours were found with.
-        neighbors: At least `k1 + 1` an image, unless there are fewer images.
-        k1: Number of neighbours, the image itself not counted.
-        workers: Threads that are used.
-        memory: Bytes that a block of distances may take.
+    Neighbours are at least `k1 + 1` an image, itself included, of the same source.
     """
     half = round(k1 / 2) + 1
     ids = np.ascontiguousarray(neighbors.ids[:, : k1 + 1])
@@ -56,13 +51,7 @@ def encode(source, neighbors: Neighbors, k1: int, *, workers, memory) -> Sparse:
 
 
 def average_rows(matrix: Sparse, ids: np.ndarray, workers: Workers) -> Sparse:
-    """Returns for each image the mean of the rows of the images `ids[image]`.
-
-    Args:
-        matrix: One row an image.
-        ids: Shape `(num_images, k2)`.
-        workers: Threads that are used.
-    """
+    """Returns for each image the mean of the rows of the images `ids[image]`."""
     num_images, ids = len(ids), np.ascontiguousarray(ids)
     ends = np.zeros(num_images + 1, np.int64)
     columns, values = np.empty(0, np.int32), np.empty(0, np.float32)
@@ -74,12 +63,7 @@ def average_rows(matrix: Sparse, ids: np.ndarray, workers: Workers) -> Sparse:
 
 
 def transpose(matrix: Sparse, first_row: int) -> Sparse:
-    """Returns the rows from `first_row` on, numbered from 0, as columns.
-
-    Args:
-        matrix: A square matrix.
-        first_row: The first row that is kept.
-    """
+    """Returns the rows of a square matrix from one on, numbered from 0, as columns."""
     ends, num_rows = matrix.ends, len(matrix.ends) - 1
     columns = matrix.columns[ends[first_row] :]
     places = np.zeros(num_rows + 2, np.int64)

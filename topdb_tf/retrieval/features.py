@@ -69,14 +69,9 @@ class RetrievalSet(_Arrays):
 def checked_distances(retrieval_set: RetrievalSet, metric: str) -> FeatureDistances:
     """Returns the distances among the images of a set that holds together.
 
-    Args:
-        retrieval_set: Features and identities.
-        metric: `"sqeuclidean"`, `"euclidean"` or `"cosine"`.
-
     Raises:
         ValueError: If features are not of a float type, hold NaN or overflowed in
-            float16, if shapes do not fit, or if there are no queries or the gallery
-            is empty.
+            float16, if shapes do not fit, or if queries or gallery are empty.
     """
     for name in ("query_features", "gallery_features"):
         kind = getattr(retrieval_set, name).dtype
@@ -91,11 +86,7 @@ def checked_distances(retrieval_set: RetrievalSet, metric: str) -> FeatureDistan
 
 @contextlib.contextmanager
 def open_arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
-    """Opens an NPZ file after a look at the sizes of its arrays.
-
-    Raises:
-        ValueError: If it is none, or an array says to be larger than its data.
-    """
+    """Opens an NPZ file after a look at the sizes of its arrays."""
 
     def explained(error):
         return (
@@ -138,11 +129,7 @@ def _check_size(part, array):
 
 
 def array_in(arrays: Mapping, name: str, path: Path) -> np.ndarray:
-    """Returns an array of an NPZ file that is open.
-
-    Raises:
-        ValueError: If it holds Python objects, or is damaged.
-    """
+    """Returns an array of an NPZ file that is open."""
 
     def explained(error):
         return (

@@ -74,15 +74,9 @@ def image_numbers(names: Sequence) -> np.ndarray:
 
 
 def whole_numbers(name: str, ids: Sequence, *, unknown: int = JUNK_PID) -> np.ndarray:
-    """Returns ids of any type as int64, exactly.
+    """Returns whole numbers of any type, or texts of such, as int64, exactly.
 
-    Args:
-        name: What they are called in an error.
-        ids: Whole numbers, or texts of such, shape `(num_images,)`.
-        unknown: Stands for those that nobody knows.
-
-    Raises:
-        ValueError: If they are no whole numbers of 64 bits, or rounded ones.
+    Those that nobody knows become `unknown`; an error calls all of them by the name.
 
     Example:
         >>> from topdb_tf.retrieval.identities import whole_numbers

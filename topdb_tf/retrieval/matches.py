@@ -45,14 +45,8 @@ class Matches(NamedTuple):
     """True matches and junk of some queries, as numbers of gallery images.
 
     The matches of query `i` are `match_ids[match_ends[i]:match_ends[i + 1]]`, in the
-    order of the gallery; junk likewise.
-
-    Args:
-        match_ends: Shape `(num_queries + 1,)`.
-        match_ids: Gallery images of the query's person that are ranked.
-        junk_ends: Shape `(num_queries + 1,)`.
-        junk_ids: Gallery images of the query's person that are not ranked for it.
-        excluded: Gallery images that are ranked for no query.
+    order of the gallery; likewise junk, images of its person that are not ranked for
+    it. The excluded are ranked for no query.
     """
 
     match_ends: np.ndarray
@@ -63,12 +57,7 @@ class Matches(NamedTuple):
 
 
 class MatchIndex:
-    """Finds the gallery images that count for a query.
-
-    Args:
-        identities: Those of queries and gallery.
-        ignore_cameras: Whether images by the query's own camera count as well.
-    """
+    """Finds the gallery images that count for a query."""
 
     def __init__(self, identities: Identities, *, ignore_cameras: bool = False):
         self.identities = identities
@@ -124,25 +113,11 @@ class MatchIndex:
 
 
 def check_identities(identities: Identities, source) -> None:
-    """Raises `ValueError` unless there are a pid and a camid for each image.
-
-    Args:
-        identities: Those of queries and gallery.
-        source: The distances of the images, such as
-            `topdb_tf.retrieval.distances.FeatureDistances`.
-
-    Raises:
-        ValueError: If an array does not have an entry an image, or if there are no
-            queries or the gallery is empty.
-    """
+    """Raises `ValueError` unless each image of the distances has a pid and a camid."""
+    query_pids, gallery_pids, query_camids, gallery_camids = identities
     for part, num_images, pids, camids in (
-        ("query", source.num_queries, identities.query_pids, identities.query_camids),
-        (
-            "gallery",
-            source.num_gallery,
-            identities.gallery_pids,
-            identities.gallery_camids,
-        ),
+        ("query", source.num_queries, query_pids, query_camids),
+        ("gallery", source.num_gallery, gallery_pids, gallery_camids),
     ):
         if not num_images == len(pids) == len(camids):
             raise ValueError(

@@ -32,19 +32,8 @@ def nearest_neighbors(
 ) -> Neighbors:
     """Returns the `k` nearest images of every image, or all if there are fewer.
 
-    Every distance is computed once and serves both of its images. The pass keeps one
-    block of distances and `k` values an image.
-
-    Args:
-        source: Distances among all images, such as
-            `topdb_tf.retrieval.distances.FeatureDistances`.
-        k: Number of neighbours, at least 1, the image itself included.
-        workers: Threads that are used.
-        memory: Bytes that the block may take.
-        advance: Called with the number of distances computed since its last call.
-
-    Raises:
-        ValueError: If squares of distances are too large or too small for float32.
+    The image itself is one of them. Every distance is computed once and serves both of
+    its images. The pass keeps one block of distances and `k` values an image.
     """
     num_images = source.num_images
     k = min(k, num_images)

@@ -10,11 +10,8 @@ def compiled(function=None, **options):
     """Compiles a function with Numba: it releases the GIL and is kept on disk.
 
     Where no folder for compiled code can be written (a read-only installation without
-    a home folder), the function is compiled anew in every process instead.
-
-    Args:
-        function: The function to compile.
-        **options: Further options of `numba.njit`, such as `fastmath`.
+    a home folder), the function is compiled anew in every process instead. The options
+    are further ones of `numba.njit`, such as `fastmath`.
     """
     if function is None:
         return lambda decorated: compiled(decorated, **options)
@@ -29,11 +26,8 @@ class Workers:
 
     Kernels run in plain threads rather than in those of `numba.prange`: idle ones
     sleep instead of spinning, so they never take a core from the matrix products,
-    which have the threads of BLAS and alternate with the kernels.
-
-    Args:
-        num_threads: Number of threads. Defaults to that of Numba: the cores this
-            process may use, or `NUMBA_NUM_THREADS`.
+    which have the threads of BLAS and alternate with the kernels. There are as many as
+    Numba takes: the cores this process may use, or `NUMBA_NUM_THREADS`.
     """
 
     def __init__(self, num_threads: int | None = None):
@@ -49,11 +43,8 @@ class Workers:
     def run(self, kernel, num_items: int, *arguments, grain: int | None = None):
         """Calls `kernel(start, stop, *arguments)` on pieces of `range(num_items)`.
 
-        Args:
-            kernel: Function that only writes what belongs to its own items.
-            num_items: Number of items.
-            *arguments: Further arguments of the kernel.
-            grain: Items a piece. Defaults to two pieces a thread.
+        A kernel only writes what belongs to its own items. There are two pieces a
+        thread, or those of `grain` items.
         """
         grain = grain or max(1, -(-num_items // (2 * self.num_threads)))
         starts = range(0, num_items, grain)
@@ -66,11 +57,7 @@ class Workers:
 
 
 class Buffer:
-    """Memory for blocks of float32, allocated once and shaped for each block.
-
-    Args:
-        num_values: The largest block, in values.
-    """
+    """Memory for blocks of float32, allocated once and shaped for each block."""
 
     def __init__(self, num_values: int):
         self.size = num_values

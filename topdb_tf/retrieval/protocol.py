@@ -217,7 +217,8 @@ def score(
     )
     judge = _judge(retrieval_set, ignore_cameras, single_shot)
     scores = summarize([judge(block, workers) for block, workers in blocks], _MAX_RANK)
-    is_without_cameras = _is_without_cameras(retrieval_set)
+    camids = retrieval_set.query_camids, retrieval_set.gallery_camids
+    is_without_cameras = all(np.all(ids < 0) for ids in camids)
     protocol = Protocol(
         metric=metric,
         reranking=rerank,
@@ -236,11 +237,7 @@ def score(
 def ranked_distances(
     retrieval_set: RetrievalSet, metric: str, rerank: Reranking | None = None
 ) -> FeatureDistances:
-    """Returns the distances that a gallery is ranked by, or that are re-ranked.
-
-    Raises:
-        ValueError: If the metric is unknown, or the set does not hold together.
-    """
+    """Returns the distances that a gallery is ranked by, or that are re-ranked."""
     check_one_of("metric", metric, METRICS)
     if rerank is not None:
         metric = _RERANKED_METRICS[metric == "cosine", rerank.input]
@@ -256,14 +253,8 @@ def distance_blocks(
 ) -> Iterator[tuple[QueryBlock, Workers]]:
     """Returns an iterator over blocks of distances, and the threads that work on them.
 
-    Args:
-        source: What `ranked_distances` returned for the same re-ranking.
-        rerank: Parameters of the re-ranking. Defaults to none.
-        memory_limit: Bytes that may be taken above the features, as float32.
-        progress: Called with the work done and all of it, in arbitrary units.
-
-    Raises:
-        ValueError: If the memory does not suffice, before the first block is asked for.
+    The source is what `ranked_distances` returned for the same re-ranking; the memory
+    is checked before the first block is asked for. For the others see `score`.
     """
     memory = _block_memory(source, rerank, memory_limit)
     advance = adding_up(progress, _num_distances(source, rerank))
@@ -283,9 +274,7 @@ def _judge(retrieval_set, ignore_cameras, single_shot):
     """Returns what scores the queries of a block, from a set that was checked."""
     index = MatchIndex(retrieval_set.identities, ignore_cameras=ignore_cameras)
     index.check_any()
-    return (
-        CountedRanks(index) if single_shot is None else DrawnRanks(index, single_shot)
-    )
+    return DrawnRanks(index, single_shot) if single_shot else CountedRanks(index)
 
 
 def _block_memory(source, rerank, memory_limit) -> int:
@@ -309,11 +298,6 @@ def _num_distances(source, rerank) -> int:
     if rerank is None:
         return to_gallery
     return to_gallery + source.num_images * (source.num_images + 1) // 2
-
-
-def _is_without_cameras(retrieval_set) -> bool:
-    camids = retrieval_set.query_camids, retrieval_set.gallery_camids
-    return all(np.all(ids < 0) for ids in camids)
 
 
 def _split_hash(retrieval_set) -> str:

@@ -183,12 +183,11 @@ def _operating_point(
     accepted: AcceptedPairs,
     camera_pairs,
 ) -> OperatingPoint:
-    as_query, as_gallery = accepted.as_query[place], accepted.as_gallery[place]
-    genuine = accepted.genuine[place]
+    as_query, genuine = accepted.as_query[place], accepted.genuine[place]
     false = share_of_pairs(
         int(as_query.sum()),
         totals.num_impostors,
-        accepted_with=as_query + as_gallery,
+        accepted_with=as_query + accepted.as_gallery[place],
         total_with=totals.as_query + totals.as_gallery,
     )
     true = share_of_pairs(

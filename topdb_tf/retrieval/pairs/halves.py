@@ -34,16 +34,6 @@ def checked_halves(
     No person is in both. Those with queries are drawn into halves, and those without
     likewise. Images of pid -1 are left out, and so are distractors (pid 0 where no
     query has it): nobody knows whom they show.
-
-    Args:
-        identities: Those of queries and gallery.
-        rates: Wanted false-match rates, each in (0, 1).
-        ignore_cameras: Whether pairs by one camera count as well.
-        seed: Seed of the draw of the halves.
-
-    Raises:
-        ValueError: If a rate is out of range or smaller than the pairs of a half can
-            state, or if a half lacks pairs of one person or of two.
     """
     check_rates(rates)
     MatchIndex(identities, ignore_cameras=ignore_cameras).check_any()

@@ -45,11 +45,7 @@ def share_of_pairs(
         total_with: Number of pairs in which each person takes part.
 
     Returns:
-        The share and its interval; the interval is [0, 1] where there are fewer than
-        three persons.
-
-    Raises:
-        ValueError: If there is no pair.
+        The share; its interval is [0, 1] where there are fewer than three persons.
 
     Example:
         >>> import numpy as np

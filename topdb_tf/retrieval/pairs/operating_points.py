@@ -36,13 +36,6 @@ def threshold_at(histogram: DistanceHistogram, rate: float) -> float:
 
     It is the distance of the last impostor pair that may be accepted, rounded up by at
     most 1/2048: a float32 number, up to and including which pairs are accepted.
-
-    Args:
-        histogram: Numbers of pairs by distance.
-        rate: Share of the impostor pairs, in (0, 1).
-
-    Raises:
-        ValueError: If not even the nearest impostor pairs may be accepted.
     """
     counts = np.cumsum(histogram.impostors)
     # Rounding must not turn 0.01 x 1,000 into nine pairs.
@@ -63,10 +56,7 @@ def compact_roc(
 ) -> CompactRoc:
     """Returns points of the ROC, at false-match rates that grow by about one factor.
 
-    Args:
-        histogram: Numbers of pairs by distance.
-        num_points: Number of points, or less where distances coincide.
-        fewest: Number of impostor pairs that the first point accepts.
+    There are less where distances coincide; the first accepts the fewest impostors.
     """
     impostors, genuine = np.cumsum(histogram.impostors), np.cumsum(histogram.genuine)
     wanted = np.geomspace(min(fewest, impostors[-1]), impostors[-1], num_points)

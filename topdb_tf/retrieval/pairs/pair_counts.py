@@ -61,12 +61,7 @@ class AcceptedPairs(NamedTuple):
 
 
 def pair_totals(identities: Identities, *, ignore_cameras: bool = False) -> PairTotals:
-    """Returns the numbers of pairs, which need no distances.
-
-    Args:
-        identities: Those of queries and gallery.
-        ignore_cameras: Whether pairs by one camera count as well.
-    """
+    """Returns the numbers of pairs, which need no distances."""
     told = with_pairs_told_by_camids(identities, ignore_cameras=ignore_cameras)
     queries, gallery, _ = _count_images(told)
     num_queries, num_gallery = queries.sum(axis=0), gallery.sum(axis=0)
@@ -96,16 +91,9 @@ class _Places(NamedTuple):
 
 
 class PairDistances:
-    """The distances of all pairs of a set, some queries at a time.
+    """The distances of all pairs of a set without pid -1, some queries at a time.
 
-    Args:
-        retrieval_set: Features and identities, without images of pid -1.
-        metric: One of `topdb_tf.retrieval.distances.METRICS`.
-        ignore_cameras: Whether pairs by one camera count as well.
-        memory: Bytes that a block of distances may take.
-
-    Raises:
-        ValueError: If the input does not fit together.
+    An `advance` is called with the number of distances since its last call.
     """
 
     def __init__(
@@ -145,11 +133,7 @@ class PairDistances:
     def histogram(
         self, advance: Callable[[int], None] | None = None
     ) -> DistanceHistogram:
-        """Returns the numbers of pairs by distance.
-
-        Args:
-            advance: Called with the number of distances since its last call.
-        """
+        """Returns the numbers of pairs by distance."""
         counts = np.zeros((2, NUM_CELLS), np.int64)
         # Passed, as a kernel on disk would keep the number that it was compiled with.
         counts = self._counted(_bin_pairs, (counts,), advance, LOW_BITS)
@@ -158,12 +142,7 @@ class PairDistances:
     def up_to(
         self, thresholds: np.ndarray, advance: Callable[[int], None] | None = None
     ) -> AcceptedPairs:
-        """Returns how many pairs each threshold accepts: those up to that distance.
-
-        Args:
-            thresholds: Distances in any order, shape `(num_thresholds,)`.
-            advance: Called with the number of distances since its last call.
-        """
+        """Returns how many pairs each threshold accepts: those up to that distance."""
         thresholds = np.asarray(thresholds, np.float32)
         order = np.argsort(thresholds, kind="stable")
         num_pids, num_camids = len(self.totals.pids), len(self.totals.camids)
