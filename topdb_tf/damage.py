@@ -17,16 +17,17 @@ def may_pass(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def told_as_damage(message: Callable[[Exception], str]) -> Iterator[None]:
-    """Says of whatever a reader raises, by a function of that, what the file must be.
+def told_as_damage(
+    message: Callable[[Exception], str], errors: tuple = (Exception,)
+) -> Iterator[None]:
+    """Says of what a reader raises, by a function of that, what the file must be.
 
-    Raises:
-        ValueError: For any error but one of the system, which may pass: each kind of
-            damage has its own.
+    That is a `ValueError`, for any error but one of the system, which may pass: each
+    kind of damage has its own.
     """
     try:
         yield
-    except Exception as error:
+    except errors as error:
         if may_pass(error):
             raise
         raise ValueError(message(error)) from error
@@ -35,20 +36,14 @@ def told_as_damage(message: Callable[[Exception], str]) -> Iterator[None]:
 def is_zip(path: Path) -> bool:
     """Returns whether a file is a ZIP archive, as NPZ and `.keras` files are.
 
-    Raises:
-        OSError: If it cannot be read, which `zipfile.is_zipfile` takes for a "no".
+    What cannot be read is an `OSError`; `zipfile.is_zipfile` takes it for a "no".
     """
     with path.open("rb") as file:
         return zipfile.is_zipfile(file)
 
 
 def check_model_file(path: Path) -> None:
-    """Checks, before TensorFlow is loaded, that a file may be a `.keras` file.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no archive, as those files are.
-    """
+    """Raises, before TensorFlow is loaded, unless a file may be a `.keras` file."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no model at {path}.")
     if not is_zip(path):
@@ -59,15 +54,7 @@ def check_model_file(path: Path) -> None:
 
 
 def check_unpacked(path: Path, unpacked: int) -> None:
-    """Checks, before any of it is read, that a file is no small one of a huge content.
-
-    Args:
-        path: The file.
-        unpacked: Bytes that it says to hold.
-
-    Raises:
-        ValueError: If these are more than any honest compression makes of it.
-    """
+    """Raises, before any of it is read, if a small file says to hold too many bytes."""
     size = path.stat().st_size
     if unpacked > 100 * size + (64 << 20):
         raise ValueError(

@@ -17,11 +17,8 @@ from typing import Any
 def user_path(text: str | Path, folder: Path = Path()) -> Path:
     """Returns a path as a user gives it, from a folder: `~` and `~name` are homes.
 
-    Where there is a file of just that name, or no such user, `~` is a letter of it.
-
-    Raises:
-        ValueError: If it is empty, as that of a variable of the shell that is not set:
-            it would be the folder itself.
+    Where there is a file of just that name, or no such user, `~` is a letter of it. An
+    empty one, as of a variable of the shell that is not set, would be the folder.
     """
     if not str(text):
         raise ValueError("A path must not be empty; `.` is the current folder.")
@@ -243,17 +240,9 @@ def sha256_of(path: Path) -> str:
 
 
 def check_new_file(path: Path, *, suffix: str, force: bool = False) -> None:
-    """Checks, before anything is computed, that a file can be written.
+    """Checks, before anything is computed, that a file of a suffix can be written.
 
-    Args:
-        path: The file.
-        suffix: How its name must end, with the dot.
-        force: Whether a file that exists is replaced.
-
-    Raises:
-        FileExistsError: If the file exists and `force` is not set.
-        FileNotFoundError: If its folder is missing.
-        ValueError: If the name ends in something else, or is that of a folder.
+    With `force` one that exists is replaced.
     """
     if path.suffix != suffix or path.is_dir():
         raise ValueError(
@@ -272,13 +261,7 @@ def check_new_file(path: Path, *, suffix: str, force: bool = False) -> None:
 def held_folder(folder: Path, refusal: str, *, seconds: float = 0) -> Iterator[None]:
     """Holds a folder for this process, where the system can.
 
-    Args:
-        folder: The folder.
-        refusal: What the error says.
-        seconds: How long another process is waited for.
-
-    Raises:
-        ValueError: If another process holds it all the time.
+    Another process is waited for some seconds; if it holds on, the refusal is raised.
     """
     with contextlib.ExitStack() as stack:
         if os.name == "posix":

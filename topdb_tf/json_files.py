@@ -18,16 +18,9 @@ def record_of(kind: Any, value: Any, name: str = "") -> Any:
     """Returns the record that `plain` wrote, by the types of its fields.
 
     What the record does not know is not read; a field that is missing keeps its
-    default. Numbers must be finite, and whole ones fit into 64 bits.
-
-    Args:
-        kind: The dataclass or `NamedTuple`, or the type of a part of it.
-        value: What JSON holds.
-        name: Where the value stands, for errors.
-
-    Raises:
-        ValueError: If a field without a default is missing, or a part is not what it
-            should be; it is named.
+    default. Numbers must be finite, and whole ones fit into 64 bits. The kind is a
+    dataclass, a `NamedTuple` or the type of a part; errors tell by the name where the
+    value stands.
     """
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
@@ -76,11 +69,7 @@ def _check(holds, what, value, name):
 
 
 def json_value(text: str) -> Any:
-    """Returns the value of a JSON text, in whose objects a key stands once.
-
-    Raises:
-        ValueError: If it is no such text.
-    """
+    """Returns the value of a JSON text, in whose objects a key stands once."""
     return json.loads(text, object_pairs_hook=_object_of)
 
 
@@ -93,15 +82,9 @@ def _object_of(pairs):
 
 
 def read_json(path: Path, make: Callable[[Any], Any], advice: str) -> Any:
-    """Returns what is made of the object in a JSON file.
+    """Returns what a function such as `from_dict` makes of the object in a JSON file.
 
-    Args:
-        path: The file.
-        make: Function that makes something of the value, such as `from_dict`.
-        advice: Who wrote the file, and what to do: the first sentences of the error.
-
-    Raises:
-        ValueError: If it is no such file, or `make` refuses what it holds.
+    The advice tells who wrote the file, and what to do: the beginning of the error.
     """
     try:
         value = json_value(path.read_text(encoding="utf-8"))

@@ -92,12 +92,7 @@ def draws_on_terminal() -> bool:
 def adding_up(
     progress: Callable[[int, int], None] | None, total: int
 ) -> Callable[[int], None]:
-    """Returns a function of the work since its last call, which tells the sum.
-
-    Args:
-        progress: Called with the work done and all of it, if there is one.
-        total: All the work.
-    """
+    """Returns a function of the work since its last call, which tells the sum."""
     done = 0
 
     def advance(work: int) -> None:
@@ -157,9 +152,6 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
     The bar is on standard error, so that standard output holds results alone; where
     that is no terminal, the last state alone is written. A quiet command has none.
-
-    Args:
-        title: What is being done.
     """
     from rich import console  # help answers without
     from rich import progress as bars

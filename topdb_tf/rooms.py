@@ -7,11 +7,9 @@ from types import ModuleType
 
 
 def make_callable(room: str, home: str) -> None:
-    """Lets a room be called; the function is imported when that is done.
+    """Lets a room be called as the function of its name, which stands in the home.
 
-    Args:
-        room: Full name of the room, which is that of the function too.
-        home: Full name of the module in which the function stands.
+    It is imported when that is done; both are told by their full names.
     """
 
     def function():

@@ -262,9 +262,6 @@ class Table:
     def text(self, *, numbers_right: bool = False) -> list[str]:
         """Returns lines of aligned columns below the caption.
 
-        Args:
-            numbers_right: Whether all but the first column are set to the right.
-
         Example:
             >>> from topdb_tf.texts import Table
             >>> Table("Scores", ["", "mAP"], [["A", "85.8"], ["B", "7.0"]]).text()

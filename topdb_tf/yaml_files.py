@@ -71,12 +71,7 @@ _Loader.add_implicit_resolver(_TAG + "float", _FLOAT, list("-+0123456789."))
 
 
 def yaml_value(text: str) -> Any:
-    """Returns the value that a text in YAML stands for.
-
-    Raises:
-        ValueError: If it is no such text, if a key stands twice in a mapping, or if
-            its aliases stand for too much.
-    """
+    """Returns the value that a text in YAML stands for."""
     try:
         return yaml.load(text, _Loader)
     except _ERRORS as error:
@@ -84,11 +79,7 @@ def yaml_value(text: str) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """Returns the value in a YAML file.
-
-    Raises:
-        ValueError: If it is no such file, or too large; see `yaml_value`.
-    """
+    """Returns the value in a YAML file."""
     size = path.stat().st_size
     if size >= MOST_CHARACTERS:
         raise ValueError(f"{path} is not a YAML file of settings: it has {size} bytes")

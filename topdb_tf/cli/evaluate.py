@@ -282,11 +282,7 @@ def calibrate(run, data_root, metric, ignore_cameras, overrides, as_json, **opti
     type=PATH,
     help="CSV file of pairs instead, IMAGE,IMAGE a row, without a header.",
 )
-@click.option(
-    "--run",
-    type=PATH,
-    help="A calibrated run.  [default: the newest]",
-)
+@click.option("--run", type=PATH, help="A calibrated run.  [default: the newest]")
 @click.option(
     "--false-match-rate",
     type=SHARE,

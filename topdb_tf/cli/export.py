@@ -42,9 +42,7 @@ from topdb_tf.cli.options import (
     help="Of the feature maps; embeddings are float32.  int8 is LiteRT's alone.",
 )
 @click.option(
-    "--normalize",
-    is_flag=True,
-    help="saved_model: divide embeddings by their L2 norm.",
+    "--normalize", is_flag=True, help="saved_model: divide embeddings by their L2 norm."
 )
 @click.option(
     "--check",

@@ -152,9 +152,7 @@ def fit(
 @click.command()
 @DATA_ROOT
 @click.option(
-    "--run-dir",
-    type=PATH,
-    help="New folder of the run.  [default: runs/demo-TIME]",
+    "--run-dir", type=PATH, help="New folder of the run.  [default: runs/demo-TIME]"
 )
 @OVERRIDES
 @AS_JSON

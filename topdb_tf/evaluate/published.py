@@ -66,6 +66,20 @@ TABLE_1 = {
         "cuhk03-detected": Published(73.2, 77.3, 0.1, 0.5, 5),
     },
 }
+
+
+def printed_of(
+    method: str, dataset: str, *, reranked: bool = True
+) -> list[tuple[str, Published]]:
+    """Returns the figures of a method, as far as they are printed, each with its end.
+
+    That is what follows the name of the method, such as ", re-ranked".
+    """
+    tables = [("", TABLE_1), (", re-ranked", TABLE_2)][: 1 + reranked]
+    figures = [(end, table.get(method, {}).get(dataset)) for end, table in tables]
+    return [(end, printed) for end, printed in figures if printed is not None]
+
+
 # With k-reciprocal re-ranking.
 TABLE_2 = {
     "Top-DB-Net": {

@@ -82,24 +82,18 @@ def retrieval_change(
         rng = np.random.default_rng(0)
         pids = np.sort(rng.choice(pids, max_pids, replace=False))
         split = _only(split, pids)
-    features_before, features_after = _features(
-        (before, after), split, config, image_size
-    )
-    scores_before = _headline(features_before, split, config)
-    scores_after = _headline(features_after, split, config)
+    features = _features((before, after), split, config, image_size)
+    old, new = (_headline(one, split, config) for one in features)
     return RetrievalChange(
-        **asdict(compare(features_after, features_before)),
+        **asdict(compare(features[1], features[0])),
         dataset=split.name,
         max_pids=max_pids if is_limited else None,
         num_pids=len(pids),
         num_query_images=len(split.query),
         num_gallery_images=len(split.gallery),
-        before=scores_before,
-        after=scores_after,
-        change=HeadlineScores(
-            rank_1=scores_after.rank_1 - scores_before.rank_1,
-            mean_ap=scores_after.mean_ap - scores_before.mean_ap,
-        ),
+        before=old,
+        after=new,
+        change=HeadlineScores(new.rank_1 - old.rank_1, new.mean_ap - old.mean_ap),
     )
 
 

@@ -63,11 +63,8 @@ def check_export(
 ) -> ProbeDifferences:
     """Checks that an exported model gives the embeddings of its source in float32.
 
-    There is an answer, of shape `(num_images, dim)`, for each form in which it takes
-    images.
-
-    Raises:
-        ValueError: If the cosine of an image is below `LEAST_COSINE`, or no number.
+    There is an answer for each form in which it takes images. Each cosine must be at
+    least `LEAST_COSINE`.
     """
     differences = compare(
         np.concatenate(answers), np.concatenate([expected] * len(answers))

@@ -12,12 +12,7 @@ from topdb_tf.runs.network import build_trainer
 from topdb_tf.runs.recipes import read_recipe
 from topdb_tf.texts import duration_text
 
-RECIPES = {
-    "topdb": "authors",
-    "no_reg": "no_reg",
-    "no_drop": "no_drop",
-    "bdb": "bdb",
-}
+RECIPES = {"topdb": "authors", "no_reg": "no_reg", "no_drop": "no_drop", "bdb": "bdb"}
 """The recipe that builds the network of each variant."""
 _ANY_NUMBER = 2  # of identities, where nothing is read into the classifiers
 
@@ -53,17 +48,8 @@ def convert(
 ) -> Conversion:
     """Writes the embedder with the weights of a PyTorch checkpoint.
 
-    Args:
-        checkpoint: File of `torch.save`, or `.safetensors`.
-        target: The `.keras` file to write; it appears whole or not at all.
-        variant: Name in `RECIPES`; `None` tells it from the keys.
-        image_size: Height and width of the images, in pixels.
-        force: Whether a file that exists is replaced.
-
-    Raises:
-        FileExistsError: If the target exists and `force` is not set.
-        FileNotFoundError: If there is no checkpoint, or no folder for the target.
-        ValueError: If the file is no checkpoint, or its keys do not fit the variant.
+    That is a file of `torch.save`, or `.safetensors`; its keys tell the variant where
+    none is named. The target, `.keras`, appears whole or not at all.
     """
     start = time.monotonic()
     checkpoint, target = Path(checkpoint), Path(target)
@@ -126,11 +112,8 @@ def _expected_in(checkpoint, variant):
 
 def _build(variant, num_pids, image_size):
     height, width = image_size
-    overrides = [
-        "model.weights=none",
-        f"data.image_height={height}",
-        f"data.image_width={width}",
-    ]
+    overrides = [f"data.image_height={height}", f"data.image_width={width}"]
+    overrides.append("model.weights=none")
     set_precision("float32")
     config = read_recipe(RECIPES[variant], overrides)
     trainer, embedder = build_trainer(config, num_pids=num_pids)

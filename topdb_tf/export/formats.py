@@ -32,12 +32,7 @@ FORMATS = {
 
 
 def check_format(format: str, precision: str) -> Format:
-    """Returns a format after a look at whether it can be written here.
-
-    Raises:
-        ValueError: If the format is unknown, has no such precision, or a package that
-            it needs is not installed.
-    """
+    """Returns a format after a look at whether it can be written here."""
     if format not in FORMATS:
         raise ValueError(
             f"The format must be one of {', '.join(FORMATS)}. "
@@ -87,10 +82,6 @@ def file_bytes(
         metadata: Texts by name, kept in the file.
         calibration: For "int8": single images, float32 in [0, 255] of shape `(1,
             height, width, 3)`, from which the ranges of the activations are taken.
-
-    Raises:
-        ValueError: If the format is unknown, has no such precision or lacks a package,
-            or if images are missing for "int8".
     """
     check_format(format, precision)
     from topdb_tf.model.folding import folded
@@ -203,11 +194,7 @@ def contract_file(out: Path) -> Path:
 
 
 def check_contract_file(out: Path, format: str, *, force: bool) -> None:
-    """Raises if the contract of an ONNX file cannot be written; others have none.
-
-    Raises:
-        FileExistsError: If there is one and `force` is not set, or it is no contract.
-    """
+    """Raises if the contract of an ONNX file cannot be written; others have none."""
     path = contract_file(out)
     if format != "onnx":
         return

@@ -132,11 +132,7 @@ def model_card(model: Path, run: Run | None, export: ServedExport) -> str:
 def preset_card(model: Path, run: Run, name: str, embedder) -> str:
     """Returns the text of a preset's card, with the header that hubs read.
 
-    Args:
-        model: The file of the model.
-        run: The run that it is of; its settings must be those to be shown.
-        name: How others name the preset.
-        embedder: The model, of `load_embedder`.
+    The run's settings must be those to be shown; the name is how others call it.
     """
     height, width = embedder.input_shape[1:3]
     return (_HEADER + _TITLE + _PRESET + _ABOUT).format(

@@ -12,12 +12,7 @@ import numpy as np
 from topdb_tf import __version__
 from topdb_tf.data.benchmarks import dataset_name
 from topdb_tf.data.records import Split, load_card
-from topdb_tf.export.accuracy import (
-    RetrievalChange,
-    Speeds,
-    retrieval_change,
-    speeds,
-)
+from topdb_tf.export.accuracy import RetrievalChange, Speeds, retrieval_change, speeds
 from topdb_tf.export.formats import (
     Contract,
     InputContract,
@@ -34,7 +29,7 @@ from topdb_tf.runs.data import read_data
 from topdb_tf.runs.folder import open_run
 from topdb_tf.runs.machine import load_tensorflow, without_notes
 from topdb_tf.runs.recipes import read_recipe
-from topdb_tf.runs.settings import RENAMED, Config
+from topdb_tf.runs.settings import RENAMED
 from topdb_tf.texts import Say
 
 NUM_CALIBRATION_IMAGES = 300
@@ -49,10 +44,8 @@ _CONSENT = (
 class ReportData:
     """Which images an exported file is scored and, for int8, calibrated on.
 
-    Args:
-        overrides: Texts `section.key=value` over the settings of the run, such as
-            `data.root=...`. `data.dataset=...` names the data of a model without a run.
-        max_pids: Most query identities that are scored; all if it is `None`.
+    Overrides are over the settings of the run; `data.dataset=...` names the data of a
+    model without one. At most `max_pids` query identities are scored, or all.
     """
 
     overrides: tuple[str, ...] = ()
@@ -108,17 +101,13 @@ def export_file(
     `<out>.report.json`, and an ONNX file has a `topdb_tf.export.formats.Contract`. By
     default the file is beside the model, with its name and the suffix of the format,
     and its precision if that is not float32.
-
-    Raises:
-        FileExistsError: If the file exists and `force` is not set.
-        FileNotFoundError: If a folder or the images are missing.
-        ValueError: If the format, the precision or `out` is wrong, a package or, for
-            "int8", training images are missing, or the file's embeddings are not those
-            of the model. Nothing is left behind.
     """
     start = time.monotonic()
     out = _free_place(source, format, out, precision, force)
-    config = _settings(source, report_data)
+    if source.run is None:
+        config = read_recipe("paper", report_data.overrides)
+    else:
+        config = open_run(source.run.path, report_data.overrides).config
     split = _split_at_hand(source, config, report_data, precision, say)
     load_tensorflow()
     from topdb_tf.model.extraction import load_embedder
@@ -199,7 +188,8 @@ def report_file(out: Path) -> Path:
 def _free_place(source, format, out, precision, force):
     """Returns where a file goes, after a look at whether it can be written there."""
     suffix = check_format(format, precision).suffix
-    out = Path(out or _default_file(source, suffix, precision))
+    ending = "" if precision == "float32" else f"-{precision}"
+    out = Path(out or source.beside(f"{ending}{suffix}"))
     check_new_file(out, suffix=suffix, force=force)
     check_contract_file(out, format, force=force)
     return out
@@ -225,17 +215,6 @@ def _in_words(differences):
         f"largest difference {differences.max_difference:.2g}, cosine at least "
         f"{differences.min_cosine:.6f}, on average {differences.mean_cosine:.6f}"
     )
-
-
-def _default_file(source, suffix, precision):
-    ending = "" if precision == "float32" else f"-{precision}"
-    return source.beside(f"{ending}{suffix}")
-
-
-def _settings(source, report_data) -> Config:
-    if source.run is None:
-        return read_recipe("paper", report_data.overrides)
-    return open_run(source.run.path, report_data.overrides).config
 
 
 def _split_at_hand(source, config, report_data, precision, say) -> Split | None:

@@ -79,12 +79,11 @@ def export_saved_model(
     process without Python's TensorFlow, which is the default where TensorFlow's
     libraries are found, or by `session`, one of this process. The versions are in
     `out`, by default `saved_model` in the run's folder, or beside the file.
-
-    Raises:
-        ValueError: If the file holds no embedder, or the version's embeddings differ
-            too much from those of the source. Nothing is left behind.
     """
-    version = next_version(out or _default_folder(source))
+    if out is None:
+        beside = source.beside("_saved_model")
+        out = source.run.path / "saved_model" if source.run else beside
+    version = next_version(out)
     loader = loader or ("cpp" if libraries() else "session")
     load_tensorflow()
     from topdb_tf.export.check import check_export, drawn_probes, reference_of
@@ -185,12 +184,6 @@ def served_lines(export: ServedExport) -> list[str]:
         f"largest difference from the run's embeddings {export.max_difference:.2g}, "
         f"smallest cosine {export.min_cosine:.7f}",
     ]
-
-
-def _default_folder(source):
-    if source.run is not None:
-        return source.run.path / "saved_model"
-    return source.beside("_saved_model")
 
 
 def _session_answers(version, probes):

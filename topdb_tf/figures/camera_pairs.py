@@ -45,9 +45,6 @@ def cameras_of(embedded: Embedded, *, score: str = "rank-1") -> View:
     """Returns the scores of a run by the cameras of the query and of the gallery.
 
     Metric and cameras are those of the run's settings; drawn is `rank-1` or `mAP`.
-
-    Raises:
-        ValueError: If no cameras are known.
     """
     split, evaluation = embedded.split, embedded.evaluation
     check_cameras(split)

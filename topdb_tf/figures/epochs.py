@@ -45,11 +45,6 @@ def epochs(
     Weights are those that would be scored: the averages where a run keeps averages.
     Where no epochs are named, up to six of those kept are shown, evenly, with the first
     and last. The map is one of `topdb_tf.model.variants.MAPS`.
-
-    Raises:
-        FileNotFoundError: If the data is missing.
-        ValueError: If fewer than two epochs are kept or named, one is not kept, or a
-            checkpoint is damaged.
     """
     kept = kept_epochs(run)
     drawn = _checked(only, kept, run) or evenly(kept)
@@ -80,15 +75,8 @@ def epoch_maps(
 ) -> np.ndarray:
     """Returns the activation maps of images at several of the epochs that a run kept.
 
-    Images are RGB, uint8, each of shape `(height, width, 3)`. The data set of the run's
-    settings tells the number of training identities.
-
-    Returns:
-        float32 array of shape `(num_epochs, num_images, rows, columns)`.
-
-    Raises:
-        FileNotFoundError: If the data is missing.
-        ValueError: If a checkpoint is damaged.
+    They are of shape `(num_epochs, num_images, rows, columns)`. The data set of the
+    run's settings tells the number of training identities.
     """
     num_pids = read_data(run.config.data.dataset, run.config, run=run).num_pids
     load_tensorflow()
@@ -103,11 +91,7 @@ def epoch_maps(
 
 
 def kept_epochs(run: Run) -> list[int]:
-    """Returns the epochs at whose end a run keeps a checkpoint, in ascending order.
-
-    Raises:
-        ValueError: If there are fewer than two.
-    """
+    """Returns the epochs, two at least, at whose end a run keeps a checkpoint."""
     places = positions(run.folder.checkpoints)
     kept = sorted(place.epoch for place in places if place.epoch and not place.step)
     if len(kept) < 2:

@@ -39,12 +39,7 @@ class ShownImages(NamedTuple):
 
 
 def shown_images(run: Run, choice: ImageChoice, *, say: Say = silent) -> ShownImages:
-    """Returns the images of some places, or a drawn choice of the queries.
-
-    Raises:
-        FileNotFoundError: If an image or the data set is missing.
-        ValueError: If there is no image, or one is damaged.
-    """
+    """Returns the images of some places, or a drawn choice of the queries."""
     if choice.places:
         paths = list_images(choice.places).paths
         labels = tuple(path.name for path in paths)
@@ -64,9 +59,6 @@ def drawn_queries(split: Split, *, num: int, seed: int) -> tuple[ImageRecord, ..
     """Returns one drawn query each of drawn persons, in the order of the data set.
 
     There are as many as `num` says, or as there are persons.
-
-    Raises:
-        ValueError: If `num` is below 1.
     """
     if num < 1:
         raise ValueError(f"At least one image must be shown. Received: {num=}")

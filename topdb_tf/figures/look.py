@@ -52,10 +52,6 @@ def activations(
 
     The map is one of `topdb_tf.model.variants.MAPS`. Pixels are kept that reach the
     threshold, a share of the heat in (0, 1).
-
-    Raises:
-        FileNotFoundError: If a run has no model yet, or an image is missing.
-        ValueError: If a model has no such map, or the threshold is out of range.
     """
     runs = [run, *(open_run(path, say=say) for path in beside)]
     models = [loaded_model(one, best=best) for one in runs]

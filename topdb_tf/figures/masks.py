@@ -44,10 +44,6 @@ def masks(
 
     Images are shown as they are: not flipped, zoomed or erased. The seed of their
     choice is that of the random block, too.
-
-    Raises:
-        FileNotFoundError: If the run has no model yet, or an image is missing.
-        ValueError: If its network has no Top DropBlock.
     """
     model = loaded_model(run, best=best)
     shown = shown_images(run, choice, say=say)

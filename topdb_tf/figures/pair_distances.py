@@ -70,9 +70,6 @@ def distances_of(embedded: Embedded, *, num_bins: int = 80) -> View:
     """Returns how far apart the test images of one person and of two persons are.
 
     Metric and cameras are those of the run's settings. There are at most `num_bins`.
-
-    Raises:
-        ValueError: If there are no pairs of one person by two cameras, or of two.
     """
     evaluation = embedded.evaluation
     with progress_bar("counting pairs") as progress:
@@ -102,15 +99,13 @@ def distances_of(embedded: Embedded, *, num_bins: int = 80) -> View:
 
 
 def _counts(pairs: PairHistograms, edges: np.ndarray) -> Mapping[str, list[int]]:
-    counted, by_one_camera = pairs.counted, pairs.by_one_camera
-    return {
-        "same_person": binned(counted.genuine, edges).tolist(),
-        "different_persons": binned(counted.impostors, edges).tolist(),
-        "same_person_same_camera": binned(by_one_camera.genuine, edges).tolist(),
-        "different_persons_same_camera": binned(
-            by_one_camera.impostors, edges
-        ).tolist(),
+    counts = {
+        "same_person": pairs.counted.genuine,
+        "different_persons": pairs.counted.impostors,
+        "same_person_same_camera": pairs.by_one_camera.genuine,
+        "different_persons_same_camera": pairs.by_one_camera.impostors,
     }
+    return {kind: binned(cells, edges).tolist() for kind, cells in counts.items()}
 
 
 def _picture(facts: DistancesOfPairs, width: float):

@@ -10,7 +10,7 @@ from topdb_tf.data.records import Split, pids_of
 from topdb_tf.drawing.embedding_map import embedding_map_figure
 from topdb_tf.evaluate.embedding import Embedded, only_persons
 from topdb_tf.figures.view import View
-from topdb_tf.texts import listed
+from topdb_tf.texts import check_one_of, listed
 
 METHODS = ("tsne", "pca")
 _PERPLEXITY = 30
@@ -82,9 +82,6 @@ def persons_of_map(split: Split, persons: Sequence[str], num_pids: int) -> list[
 
     They are named by number or by the name that their owner gave them. Where none is,
     they are those with the most images.
-
-    Raises:
-        ValueError: If a person has no image, or there are fewer than 5 images.
     """
     pids = _pids_of_names(split, persons) or most_seen(split, num_pids)
     count = int(np.isin(pids_of(split.query + split.gallery), pids).sum())
@@ -106,9 +103,6 @@ def map_of(
     is less. The same seed gives the same map on the same machine.
 
     Source: van der Maaten and Hinton, Visualizing Data using t-SNE, JMLR 2008.
-
-    Raises:
-        ValueError: If the method is neither `tsne` nor `pca`.
     """
     embedded = only_persons(embedded, pids)
     images = embedded.images
@@ -122,9 +116,8 @@ def map_of(
 
 def most_seen(split: Split, num_pids: int) -> list[int]:
     """Returns the persons of query and gallery with the most images, most first."""
-    persons, counts = np.unique(
-        pids_of(split.query + split.gallery), return_counts=True
-    )
+    pids = pids_of(split.query + split.gallery)
+    persons, counts = np.unique(pids, return_counts=True)
     known = persons != JUNK_PID
     if DISTRACTOR_PID not in pids_of(split.query):
         known &= persons != DISTRACTOR_PID
@@ -164,10 +157,7 @@ def _pids_of_names(split, persons):
 
 
 def _placed(embedded, features, method, seed) -> EmbeddingMap:
-    if method not in METHODS:
-        raise ValueError(
-            f"`method` must be one of {', '.join(METHODS)}. Received: {method=}"
-        )
+    check_one_of("method", method, METHODS)
     from threadpoolctl import threadpool_limits
 
     # Sums of several threads come in any order, and maps magnify their rounding.

@@ -48,13 +48,9 @@ class RankingLists:
             }
             for query, why in self.reasons.items()
         ]
-        source = (
-            embedded.to_dict()
-            if embedded.run is None
-            else {"run": str(embedded.run.path)}
-        )
+        run = embedded.run
         return {
-            **source,
+            **({"run": str(run.path)} if run else embedded.to_dict()),
             "dataset": origin.path or origin.dataset,
             "metric": embedded.evaluation.metric,
             "queries": queries,
@@ -94,10 +90,6 @@ def rankings(
 
     Metric and cameras are those of the run's settings. Junk is images of the query's
     person by its own camera, which are not ranked.
-
-    Raises:
-        ValueError: If no query is chosen, the files of the images are not known, or
-            the data cannot be scored.
     """
     if not embedded.has_paths:
         raise ValueError(
@@ -136,9 +128,6 @@ def shown_queries(
 
     A query is shown once. Those without a match have no average precision and are
     chosen by their person alone.
-
-    Raises:
-        ValueError: If no query is chosen.
     """
     reasons = chosen_queries(
         lists,

@@ -79,10 +79,6 @@ def cmc(
 
     The paper's rank-1 stands beside them where it was printed for the data set, and
     all runs were trained on that and scored by the paper's protocol.
-
-    Raises:
-        FileNotFoundError: If a run without scores has no model, or its data is missing.
-        ValueError: If the seeds of a training were scored by different protocols.
     """
     curves, scored = [], {}
     for training in trainings:
@@ -116,11 +112,7 @@ def cmc_of(
     references: Mapping[str, float] | None = None,
     max_rank: int = 20,
 ) -> View:
-    """Returns the figure of some CMC, with the paper's rank-1 by name, shares.
-
-    Raises:
-        ValueError: If the seeds of a training were scored by different protocols.
-    """
+    """Returns the figure of some CMC, with the paper's rank-1 by name, shares."""
     facts = CmcCurves(tuple(curves), references or {})
     drawn = [CmcCurve(curve.label, *curve.mean) for curve in curves]
 
@@ -152,12 +144,7 @@ class Log:
 
 
 def read_log(run: Run) -> Log:
-    """Returns the log of a run.
-
-    Raises:
-        FileNotFoundError: If the run has no log yet.
-        ValueError: If the log is damaged.
-    """
+    """Returns the log of a run."""
     file = run.folder.log
     if not file.is_file():
         raise FileNotFoundError(
@@ -201,12 +188,7 @@ class TrainingCurves:
 
 
 def training(trainings: Sequence[Training]) -> View:
-    """Returns losses, accuracy, learning rate and scores of some trainings by epoch.
-
-    Raises:
-        FileNotFoundError: If a run has no log yet.
-        ValueError: If a log is damaged.
-    """
+    """Returns losses, accuracy, learning rate and scores of some trainings by epoch."""
     logs = tuple(tuple(read_log(run) for run in one.runs) for one in trainings)
 
     def picture(width):
@@ -247,13 +229,8 @@ def scores_of_run(
 
 def published_rank_1(method: str, dataset: str, *, rerank: bool) -> dict[str, float]:
     """Returns the rank-1 that the paper printed of a method, shares by their name."""
-    tables = [(published.TABLE_1, ""), (published.TABLE_2, ", re-ranked")]
-    shares = {}
-    for table, end in tables[: 1 + rerank]:
-        printed = table.get(method, {}).get(dataset)
-        if printed is not None:
-            shares[f"{method} in the paper{end}"] = printed.rank_1 / 100
-    return shares
+    printed = published.printed_of(method, dataset, reranked=rerank)
+    return {f"{method} in the paper{end}": one.rank_1 / 100 for end, one in printed}
 
 
 def _protocols(scores):

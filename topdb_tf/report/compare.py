@@ -96,11 +96,6 @@ def write_comparison(
     means; its ranked lists are those of its first seed. Seeds that were not scored yet,
     or by another protocol than the first, are scored. A page that is there is replaced
     with `force` alone, when the new one is whole.
-
-    Raises:
-        FileExistsError: If there is such a file already.
-        FileNotFoundError: If a folder is no run, has no model, or the data is missing.
-        ValueError: If there are fewer than two trainings, or they cannot be scored.
     """
     check_page(out, contents)
     if out.exists() and not force:

@@ -149,11 +149,7 @@ def settings_that_differ(compared: Sequence[Compared]) -> Table:
 def scores_beside(
     first: Compared, one: Compared, *, reranked: bool
 ) -> Mapping[str, ScoreBeside]:
-    """Returns the scores of a training, which may be the first, by name of the metric.
-
-    Raises:
-        ValueError: If the seeds of a training were scored by different protocols.
-    """
+    """Returns the scores of a training, perhaps the first, by name of the metric."""
     theirs = mean_metrics(first.results(reranked=reranked))
     is_beside = one is not first and is_comparable(first, one)
     scores = {}

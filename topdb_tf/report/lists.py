@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from topdb_tf.data.records import Split
 from topdb_tf.report.thumbnails import Thumbnails
-from topdb_tf.report.words import camera_name, person_name
+from topdb_tf.report.words import camera_name
 from topdb_tf.retrieval.rank_lists import (
     RankedImage,
     RankLists,
@@ -20,14 +20,10 @@ _KINDS = ("wrong", "right", "junk")  # by the number that the script knows them 
 
 @dataclass(frozen=True)
 class QueryLists:
-    """The ranked lists of a page.
+    """The ranked lists of a page, by their names, and what is said above them.
 
-    Args:
-        split: The data set.
-        lead: What is said above them.
-        reasons: Why a query is shown, by its place among the queries.
-        rankings: Ranked lists by name, all of this data set.
-        top: Number of ranked images of a list; those that are not ranked come on top.
+    Reasons say why a query is shown, by its place. A list shows `top` ranked images;
+    those that are not ranked come on top.
     """
 
     split: Split
@@ -114,7 +110,7 @@ def data_of_lists(lists: QueryLists, progress: Callable[[int, int], None]) -> di
 def _cells(split, record, thumbnails):
     return [
         record.path.name,
-        person_name(split, record.pid),
+        split.pid_name(record.pid),
         camera_name(split, record.camid),
         thumbnails.number_of(record.path),
     ]

@@ -13,7 +13,6 @@ from topdb_tf.evaluate.measured import Measured
 from topdb_tf.figures.epochs import epoch_maps, evenly, kept_epochs
 from topdb_tf.figures.images import activation_of, batches_of
 from topdb_tf.report.thumbnails import encoded_image
-from topdb_tf.report.words import person_name
 
 _HEIGHT = 192  # pixels of the pictures
 _DROPPED = (213, 94, 0)  # vermilion
@@ -76,7 +75,7 @@ def activation_pictures(measured: Measured, embedder, queries: Sequence[int]) ->
             with_rows = _with_rows(image, is_dropped[place])
             pictures["rows that would be dropped"] = with_rows
         caption = (
-            f"{record.path.name}: person {person_name(split, record.pid)}, first match "
+            f"{record.path.name}: person {split.pid_name(record.pid)}, first match "
             f"at rank {lists.first_match_rank[query]:,}"
         )
         shown.append(PicturesOfQuery(caption, _encoded(record, pictures)))

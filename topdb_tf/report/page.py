@@ -59,12 +59,7 @@ class WrittenPage(NamedTuple):
 
 
 def check_page(out: Path, contents: Contents) -> None:
-    """Checks what can be wrong with a page before anything is computed.
-
-    Raises:
-        FileNotFoundError: If there is no folder for the file.
-        ValueError: If the file is a folder, or a number is below 1.
-    """
+    """Checks what can be wrong with a page before anything is computed."""
     if out.is_dir():
         raise ValueError(f"A page is a file, not a folder. Received: --out {out}")
     if not out.parent.is_dir():
@@ -94,9 +89,6 @@ def write_page(
 
     An older page is replaced when the new one is whole. The template is one of
     `templates`, which shows the lists, and by name what else is `shown`.
-
-    Raises:
-        jinja2.UndefinedError: If the template shows something that is not there.
     """
     data, has_people = None, any(name != _WITHOUT_PEOPLE for name in datasets)
     if lists is not None:
@@ -168,15 +160,9 @@ def _text_of(name):
 
 def _policy(script):
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return "; ".join(
-        [
-            "default-src 'none'",
-            "img-src data:",
-            "style-src 'unsafe-inline'",
-            f"script-src 'sha256-{digest}'",
-            "base-uri 'none'",
-            "form-action 'none'",
-        ]
+    return (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     )
 
 

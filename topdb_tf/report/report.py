@@ -66,11 +66,6 @@ def write_report(
 
     An older page is replaced when the new one is whole. The data set is the one that
     the run was trained on, unless another is named.
-
-    Raises:
-        FileNotFoundError: If the run has no model, the data is missing, or there is
-            no folder for the file.
-        ValueError: If the data cannot be scored, or `contents` is out of range.
     """
     check_page(out, contents)
     measured = measure(run, dataset, best=best, rerank=rerank, top=contents.top)

@@ -47,12 +47,10 @@ def score_table(measured: Measured) -> Table:
         rows.append([title, *(percent(metric.of(result)) for metric in METRICS)])
     method = method_of(nearest_recipe(measured.config)) or _METHOD
     printed_rows = []
-    for table, end in ((published.TABLE_1, ""), (published.TABLE_2, ", re-ranked")):
-        printed = table.get(method, {}).get(dataset)
-        if printed is not None:
-            scores = printed_scores(printed)
-            cells = [str(scores.get(metric.key, NOTHING)) for metric in METRICS]
-            printed_rows.append([f"{method}{end}, published", *cells])
+    for end, printed in published.printed_of(method, dataset):
+        scores = printed_scores(printed)
+        cells = [str(scores.get(metric.key, NOTHING)) for metric in METRICS]
+        printed_rows.append([f"{method}{end}, published", *cells])
     return Table(
         caption=f"Scores on {title_of(dataset)}, in percent.",
         head=["", *(metric.name for metric in METRICS)],

@@ -26,11 +26,7 @@ class Thumbnails:
         return self._numbers.setdefault(Path(path), len(self._numbers))
 
     def encoded(self, progress: Callable[[int, int], None]) -> list[str]:
-        """Returns the copies by number, WebP in Base64.
-
-        Raises:
-            OSError: If a file is no image that can be read.
-        """
+        """Returns the copies by number, WebP in Base64."""
         texts = []
         for path in self._numbers:
             texts.append(_thumbnail(path))

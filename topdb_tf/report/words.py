@@ -12,10 +12,7 @@ from topdb_tf.retrieval.pairs.intervals import share_of_trials
 from topdb_tf.retrieval.protocol import Protocol
 from topdb_tf.runs.machine import Environment
 from topdb_tf.runs.nearest import NearestRecipe, nearest_recipe
-from topdb_tf.runs.recipes import (
-    settings_text,
-    yaml_text,
-)
+from topdb_tf.runs.recipes import settings_text, yaml_text
 from topdb_tf.texts import Table, duration_text, percent
 
 _FEW_QUERIES = 200
@@ -34,11 +31,6 @@ def title_of(dataset: str) -> str:
     """Returns the name that the authors of a data set gave it, if that is known."""
     card = _card(dataset)
     return card.title if card else dataset
-
-
-def person_name(split: Split, pid: int) -> str:
-    """Returns what a person is called on a page."""
-    return split.pid_name(pid)
 
 
 def camera_name(split: Split, camid: int) -> str:

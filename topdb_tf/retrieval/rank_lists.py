@@ -8,11 +8,7 @@ import numpy as np
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.matches import MatchIndex
 from topdb_tf.retrieval.parallel import compiled
-from topdb_tf.retrieval.protocol import (
-    Reranking,
-    distance_blocks,
-    ranked_distances,
-)
+from topdb_tf.retrieval.protocol import Reranking, distance_blocks, ranked_distances
 from topdb_tf.retrieval.ranking import CountedRanks, joined
 
 

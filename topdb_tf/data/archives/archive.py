@@ -1,7 +1,6 @@
 """Archives of data sets, looked at with distrust, then unpacked: zip and tar."""
 
 import contextlib
-import gzip
 import lzma
 import re
 import shutil
@@ -11,9 +10,11 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from topdb_tf.damage import told_as_damage
 from topdb_tf.files import partial_path
 from topdb_tf.texts import listed
 
@@ -24,9 +25,9 @@ _DAMAGED = (
     tarfile.TarError,
     zlib.error,
     lzma.LZMAError,
-    gzip.BadGzipFile,
     EOFError,
     RuntimeError,  # a compression that zipfile does not know, headers without end
+    OSError,
 )
 _ONLY_FILES = "hold files and folders alone, no links and no devices"
 _NO_MORE = "not hold more than the data sets do, which could fill the disk"
@@ -45,12 +46,9 @@ class Member(NamedTuple):
 
 
 class Archive(NamedTuple):
-    """An open archive.
+    """An open archive, of members with names that stay where they are unpacked.
 
-    Args:
-        path: The file.
-        members: Its files, all with names that stay where they are unpacked.
-        extract: Writes a member, by its `info`, below a folder.
+    `extract` writes a member, by its `info`, below a folder.
     """
 
     path: Path
@@ -70,14 +68,10 @@ class Archive(NamedTuple):
 def open_archive(path: Path) -> Iterator[Archive]:
     """Opens a zip, tar, tar.gz, tar.bz2 or tar.xz file, told by its contents.
 
-    Everything in it is looked at before anything is given.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is of another format, encrypted or damaged; if a name leads
-            out of the folder, or cannot be on every system; if two names are the same
-            but for their case; if it holds links or devices; or more than any of the
-            data sets by far.
+    Everything in it is looked at before anything is given: refused is another format,
+    encryption, damage, a name that leads out of the folder or cannot be on every
+    system, names that differ in case alone, links and devices, and far more than any
+    of the data sets has.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no archive {path}.")
@@ -89,7 +83,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
             "hand, and put the folders as datasets/README.md shows them."
         )
     with contextlib.ExitStack() as stack:
-        with _damage_told(path):
+        with told_as_damage(partial(_explained, path), _DAMAGED):
             if zipfile.is_zipfile(path) and head.startswith(b"PK"):
                 archive = _open_zip(path, stack)
             else:
@@ -109,43 +103,29 @@ def unpack(
 
     All is written to a hidden folder beside it, which takes its name when all is
     there. After an error or Ctrl-C nothing is left, no folder on the way either. Files
-    get the permissions of any new file.
-
-    Args:
-        archive: The archive.
-        folder: The folder in the archive, as `Archive.members_below` takes it.
-        target: The new folder, which must not be there.
-        progress: Called with the numbers of MiB written and to write.
-
-    Raises:
-        ValueError: If the archive is damaged, or the disk has too little room.
+    get the permissions of any new file. `progress` is called with the numbers of MiB
+    written and to write.
     """
     members = archive.members_below(folder)
     total, done = sum(member.size for member in members), 0
     _check_room(target, total)
-    with partial_path(target) as partial, _damage_told(archive.path):
-        partial.mkdir()
+    explained = partial(_explained, archive.path)
+    with partial_path(target) as new, told_as_damage(explained, _DAMAGED):
+        new.mkdir()
         for member in members:
-            archive.extract(member.info, partial)
-            if (partial / member.name).stat().st_size != member.size:
+            archive.extract(member.info, new)
+            if (new / member.name).stat().st_size != member.size:
                 raise EOFError(f"{member.name} is not of {member.size:,} bytes")
             done += member.size
             progress(done >> 20, total >> 20)
-        (partial / folder).rename(target)
+        (new / folder).rename(target)
 
 
-@contextlib.contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
-    """Turns what the readers of archives raise into a `ValueError`."""
-    try:
-        yield
-    except (*_DAMAGED, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk, not of the archive
-        raise ValueError(
-            f"{path} must be a whole zip or tar archive. Download it again. "
-            f"Received: {' '.join(str(error).split()) or type(error).__name__}"
-        ) from error
+def _explained(path, error):
+    return (
+        f"{path} must be a whole zip or tar archive. Download it again. "
+        f"Received: {' '.join(str(error).split()) or type(error).__name__}"
+    )
 
 
 def _open_zip(path, stack):

@@ -72,20 +72,9 @@ def prepare(
 ) -> PrepareResult:
     """Unpacks the archive of a public data set, and counts its images.
 
-    Nothing is downloaded. The archive stays as it is.
-
-    Args:
-        archive_path: A zip or tar file.
-        root: Folder of all benchmarks. Defaults to that of `data_root`.
-        dataset: The name of a `Kind` that it must be; images in the layout of
-            Market-1501 are taken for it by whatever names. Defaults to what the
-            members tell.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        FileExistsError: If the data set is there already.
-        ValueError: If the archive cannot be unpacked safely and whole; nothing is
-            left of it then.
+    Nothing is downloaded, the archive stays as it is, and nothing is left of one that
+    cannot be unpacked safely and whole. Its members tell what it is, or `dataset` names
+    the `Kind`: then images in the layout of Market-1501 may have whatever names.
     """
     start, root, archive_path = time.monotonic(), data_root(root), Path(archive_path)
     kinds = archive_kinds()
@@ -177,9 +166,7 @@ def _folders_of(archive_card: ArchiveCard, contents, *, any_names):
         is_whole = path == folder + first and folder[-1:] in ("", "/")
         if not is_whole or any(folder + other not in contents for other in others):
             continue
-        matching = sum(
-            re.match(archive_card.images, name) is not None for name in names
-        )
+        matching = sum(bool(re.match(archive_card.images, name)) for name in names)
         if any_names or 2 * matching >= len(names):
             yield folder
 

@@ -134,7 +134,7 @@ def check_data(
 
     Args:
         dataset: A benchmark below the data root, else a file or folder.
-        root: Folder of all benchmarks. Defaults to that of `data_root`.
+        root: Folder of all benchmarks.
         quick: Whether to look at names and counts alone and open no image.
         images_per_pid: Images of each identity in a batch of the training.
         batch_size: Images in such a batch; without, any number will do.
@@ -142,10 +142,6 @@ def check_data(
         montage: Where to draw identities and the worst findings; opens images.
         load_decoder: Called before images are opened, which takes TensorFlow.
         **reading: `layout` and `pattern` of `topdb_tf.data.benchmarks.read_split`.
-
-    Raises:
-        ValueError: If the data set is unknown, or a montage is wanted of a quick look.
-        FileNotFoundError: If it is not there.
     """
     _check_montage(montage, quick)
     start = time.monotonic()
@@ -165,7 +161,10 @@ def check_data(
         findings += check_names(split, listing.card)
     images, opens = ImageIndex(split), bool(split.records) and not quick
     if opens:
-        contents = _opened(images, name, load_decoder)
+        if load_decoder is not None:
+            load_decoder()
+        with progress_bar(f"opening {name}") as progress:
+            contents = image_contents(images.paths, progress=progress)
         findings += check_images(images, contents) + check_copies(images, contents)
         with progress_bar(f"comparing {name}") as progress:
             findings += check_near_duplicates(images, contents, progress=progress)
@@ -183,13 +182,6 @@ def check_data(
         seconds=round(time.monotonic() - start, 1),
         montage=montage if opens else None,
     )
-
-
-def _opened(images, name, load_decoder):
-    if load_decoder is not None:
-        load_decoder()
-    with progress_bar(f"opening {name}") as progress:
-        return image_contents(images.paths, progress=progress)
 
 
 def _check_montage(path, quick):

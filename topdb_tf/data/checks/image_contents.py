@@ -19,16 +19,10 @@ THUMBNAIL = (24, 12)  # height and width in pixels
 class ImageContents(NamedTuple):
     """What a number of image files are; place `i` of each is of file `i`.
 
-    Args:
-        errors: Why a file is refused, else `None`.
-        formats: Pillow's name of the format, such as "JPEG"; empty if unknown.
-        sizes: Height and width in pixels, int32 of shape `(num_images, 2)`; 0 where
-            they are not known.
-        digests: BLAKE2 digests of the files' bytes; empty if there is no such file.
-        thumbnails: RGB, uint8 of shape `(num_images, 24, 12, 3)`; black where an
-            image cannot be decoded.
-        orientations: How the camera was held, as EXIF notes it, int64 of shape
-            `(num_images,)`; 1 is upright, and where there is no note.
+    An error says why a file is refused. Formats are Pillow's names, such as "JPEG",
+    sizes height and width in pixels, thumbnails RGB, and digests BLAKE2 of the bytes;
+    where they are not known they are empty, 0 and black. The orientation is how the
+    camera was held, as EXIF notes it: 1 is upright, and where there is no note.
     """
 
     errors: list[str | None]
@@ -62,10 +56,7 @@ def image_contents(
         np.zeros((total, *THUMBNAIL, 3), np.uint8),
         np.ones(total, np.int64),
     )
-    with (
-        warnings.catch_warnings(),
-        ThreadPoolExecutor(os.cpu_count()) as threads,
-    ):
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as threads:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         read = threads.map(_content_of, paths)
         for index, (error, kind, size, digest, thumbnail, turn) in enumerate(read):

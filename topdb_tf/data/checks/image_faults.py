@@ -45,12 +45,6 @@ def rgb_pixels(contents):
     JPEG is decoded with the exact integer transform, as Pillow does. Grey images get
     three equal channels, transparency is left out, and a camera's note of how it was
     held (the orientation in EXIF) is not followed.
-
-    Args:
-        contents: The bytes of the file, a scalar string.
-
-    Returns:
-        uint8 tensor of shape `(height, width, 3)`.
     """
     # Despite its name the operation decodes PNG too.
     return tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
@@ -117,10 +111,8 @@ def pixels_or_fault(contents, fault_of_doubtful=None):
 
     Returns:
         uint8 pixels of shape `(height, width, 3)` and an empty text; or no pixels,
-        `(0, 0, 3)`, and what the file is, "is empty".
-
-    Raises:
-        InvalidArgumentError: When run, if the decoder gives up: the file is damaged.
+        `(0, 0, 3)`, and what the file is, "is empty". When run, the decoder may give
+        up with an `InvalidArgumentError`: then the file is damaged.
     """
     of_doubtful = fault_of_doubtful or _fault_of_end
     safe = tf.where(_is_jpeg(contents), contents, _small_jpeg())

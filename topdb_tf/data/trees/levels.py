@@ -41,11 +41,7 @@ class Levels(NamedTuple):
 
 
 def parse_layout(text: str) -> Levels:
-    """Returns the levels that `data.layout` names.
-
-    Raises:
-        ValueError: If it is not made of known levels, or has one of them twice.
-    """
+    """Returns the levels that `data.layout` names, known ones and each of them once."""
     roles = tuple(part.strip() for part in text.split("/"))
     used = [role for role in roles if role != UNUSED]
     known = {SPLIT, PERSON, CAMERA}
@@ -63,13 +59,9 @@ def judged(images: Sequence[Path], folder: Path) -> Levels:
     Persons are no level whose names repeat below many folders of a smaller number:
     cameras repeat below persons, persons below cameras, and both below the parts of a
     split. Where names do not tell which it is, there must be more persons than cameras.
+    Where it is not sure, the error names the most likely reading.
 
-    Args:
-        images: Paths of the images, relative to the folder, at least one in a folder.
-        folder: The folder; for errors.
-
-    Raises:
-        ValueError: If it is not sure; the most likely reading is named.
+    Paths are relative to the folder, and at least one image is in a folder of its own.
     """
     above, trees = _split_above(images, folder)
     depth = max(map(len, trees)) - 1

@@ -21,13 +21,7 @@ class Told(NamedTuple):
 
 
 class NamePattern(NamedTuple):
-    """Fields of a name with the texts before, between and after them.
-
-    Args:
-        text: The pattern as its owner wrote it.
-        fields: Names of the fields, in their order.
-        texts: One more than there are fields.
-    """
+    """Names of fields, with the texts before, between and after them."""
 
     text: str
     fields: tuple[str, ...]
@@ -57,10 +51,6 @@ class NamePattern(NamedTuple):
 def parse_pattern(text: str) -> NamePattern:
     """Returns the pattern that `data.pattern` tells.
 
-    Raises:
-        ValueError: If it tells no person or camera, one of them twice, or cannot tell
-            where a field ends.
-
     Example:
         >>> from pathlib import Path
         >>> from topdb_tf.data.trees.name_pattern import parse_pattern
@@ -86,11 +76,7 @@ def parse_pattern(text: str) -> NamePattern:
 
 
 def told_by_names(images: list[Path], pattern: NamePattern) -> list[Told]:
-    """Returns whom the names of images tell, and which camera, in their order.
-
-    Raises:
-        ValueError: If names are not of the pattern, or can be read in two ways.
-    """
+    """Returns whom the names of images tell, and which camera, in their order."""
     readings = {path: pattern.readings(path) for path in images}
     others = [path.name for path, told in readings.items() if not told]
     if others:

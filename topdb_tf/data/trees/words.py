@@ -66,10 +66,8 @@ _PIECE = r"(?:seq|sequence|track|tracklet|clip|video|visit|walk|run)[ _-]?\d+"
 def kind_of(names: Collection[str], *, below: bool) -> str | None:
     """Returns what all names of a level say that it is, `None` where they say nothing.
 
-    Args:
-        names: Names of the folders.
-        below: Whether there is a level above, which can be that of persons: then
-            `track_7` is a piece of what there is of one, else it may well be one.
+    Below another level, which can be that of persons, `track_7` is a piece of what
+    there is of one; else it may well be one.
     """
     unused = [_DATE, _GROUP, *([_PIECE] if below else [])]
     tests = {
