@@ -33,9 +33,6 @@ def random_flips(seed, batch, *, probability=0.5):
 
     Returns:
         bool tensor of shape `(batch,)`.
-
-    Raises:
-        ValueError: If `probability` is outside [0, 1].
     """
     check_probability("flip", probability)
     return _uniform(seed, (batch,)) < probability
@@ -59,9 +56,6 @@ def random_windows(seed, batch, *, image_size, probability=0.5):
     Returns:
         int32 tensor of shape `(batch, 4)`: height and width the image is resized to,
         top and left of the window in it.
-
-    Raises:
-        ValueError: If `probability` is outside [0, 1].
     """
     check_probability("zoom", probability)
     zoomed_size = np.array([round(ZOOM * size) for size in image_size], np.float32)
@@ -95,9 +89,6 @@ def random_erasing_boxes(seed, batch, *, image_size, probability=0.5):
 
     Returns:
         int32 tensor of shape `(batch, 4)`: top, left, height, width.
-
-    Raises:
-        ValueError: If `probability` is outside [0, 1].
     """
     check_probability("erase", probability)
     height, width = image_size
@@ -130,15 +121,9 @@ def augmented_pixels(pixels, window, flip, box, *, image_size):
     filter that widens where the image shrinks, as Pillow's does. Zooming a resized
     image, as the reference does, would blur it a little more.
 
-    Args:
-        pixels: RGB pixels in [0, 255], uint8 of shape `(height, width, 3)`, any size.
-        window: One of `random_windows`, shape `(4,)`.
-        flip: One of `random_flips`, a scalar.
-        box: One of `random_erasing_boxes`, shape `(4,)`; filled with `ERASED_PIXEL`.
-        image_size: `(height, width)` of the result, in pixels.
-
-    Returns:
-        float32 pixels in [0, 255] of shape `(height, width, 3)`, not rounded.
+    The window, flip and box are those of `random_windows`, `random_flips` and
+    `random_erasing_boxes` for it; the box is filled with `ERASED_PIXEL`. Pixels are
+    float32 in [0, 255], not rounded.
     """
     height, width = image_size
     resized_size, (top, left) = window[:2], tf.unstack(window[2:])

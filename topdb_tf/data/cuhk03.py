@@ -53,10 +53,6 @@ def read_original(
         kind: "labeled", boxes drawn by hand, or "detected", boxes of a detector.
         card: Card of the data set.
         progress: Called with the numbers of images written and to write.
-
-    Raises:
-        FileNotFoundError: If one of the files is not there.
-        ValueError: If one of them is damaged or is not what its name says.
     """
     protocol = read_protocol(
         _find(folder, f"cuhk03_new_protocol_config_{kind}.mat", card)
@@ -82,11 +78,7 @@ def read_original(
 
 
 def read_protocol(path: Path) -> Protocol:
-    """Reads `cuhk03_new_protocol_config_labeled.mat` or `…_detected.mat`.
-
-    Raises:
-        ValueError: If the file is not a protocol.
-    """
+    """Reads `cuhk03_new_protocol_config_labeled.mat` or `…_detected.mat`."""
     import scipy.io  # takes 0.3 s, and only this function needs it
 
     def explained(error):
@@ -147,9 +139,6 @@ def extract_images(
     images of shape `(3, width, height)`: rows 1-5 are of view 1, 6-10 of view 2.
 
     Images are named as in `Protocol`; the folder is made if it is not there.
-
-    Raises:
-        ValueError: If the file is damaged, or holds no such image.
     """
     import h5py  # takes 0.2 s, and only this function needs it
 

@@ -23,11 +23,7 @@ MESSAGES = {
 
 
 class ImageFiles(Sequence):
-    """A sequence of images that reads a file whenever an image is asked for.
-
-    Raises:
-        FileNotFoundError, ValueError: When an image is asked for, as `decode_image`.
-    """
+    """A sequence of images that reads a file whenever an image is asked for."""
 
     def __init__(self, paths: Sequence[Path | str]):
         self.paths = tuple(paths)
@@ -40,12 +36,7 @@ class ImageFiles(Sequence):
 
 
 def decode_image(path: Path | str) -> np.ndarray:
-    """Returns the RGB pixels of a JPEG or PNG file, uint8 `(height, width, 3)`.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is refused; see `topdb_tf.data.checks.image_faults`.
-    """
+    """Returns the RGB pixels of a JPEG or PNG file, uint8 `(height, width, 3)`."""
     pixels, fault = _pixels_or_fault(path)
     if fault:
         raise _error(ValueError, [f"{path} ({fault})"])
@@ -73,10 +64,6 @@ def decode_images(
     Returns:
         The images in the order of `paths`, each uint8 of shape `(height, width, 3)`:
         a list, or an `ImageFiles` where they do not fit.
-
-    Raises:
-        FileNotFoundError: If files are missing; the first few are named.
-        ValueError: If files are damaged; the first few are named.
     """
     if cache_bytes is None:
         cache_bytes = free_memory() // 4
@@ -138,12 +125,7 @@ def check_image_size(image_size):
 def pixel_reader(images: Sequence[np.ndarray]) -> Callable:
     """Returns the TensorFlow function that gives the pixels of image `index`.
 
-    Args:
-        images: What `decode_images` returned; a list of arrays is copied into one
-            tensor.
-
-    Returns:
-        Function from a scalar index to uint8 pixels of shape `(height, width, 3)`.
+    The images are those of `decode_images`; a list of arrays is copied into one tensor.
     """
     if isinstance(images, ImageFiles):
         paths = tf.constant([str(path) for path in images.paths])

@@ -33,10 +33,6 @@ def read_msmt17(
 
     Source: Wei et al., Person Transfer GAN to Bridge Domain Gap for Person
     Re-Identification, CVPR 2018 (https://arxiv.org/abs/1711.08565).
-
-    Raises:
-        ValueError: If a line of a list cannot be read.
-        FileNotFoundError: If the folders, a list or images are missing.
     """
     del progress
     train, test = FOLDERS[version]

@@ -56,10 +56,6 @@ def split_of(
         ignore_cameras: Whether images by one camera count as matches, so that an
             identity seen by a single camera can be for the test.
         notes: What its reader should tell the user, before what is found here.
-
-    Raises:
-        ValueError: If images are told twice or in contradiction, if cameras or parts
-            are told for some images only, or if there are too few identities.
     """
     notes = list(notes)
     sightings = with_ids(list(sightings), source, notes)

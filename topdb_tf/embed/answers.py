@@ -14,13 +14,7 @@ SLACK = 1 << 20
 def checked_rows(rows, address: str, shown: str) -> np.ndarray:
     """Returns the lists of numbers in an answer as float32 `(batch, dim)`.
 
-    Args:
-        rows: What stands where the embeddings should be.
-        address: The server, as errors name it.
-        shown: The answer, as errors show it.
-
-    Raises:
-        ServingError: If it is no list of lists of numbers, all of one length.
+    Else an error names the address, and shows the answer.
     """
     is_grid = isinstance(rows, list) and all(isinstance(row, list) for row in rows)
     if is_grid:
@@ -40,12 +34,7 @@ def checked_rows(rows, address: str, shown: str) -> np.ndarray:
 
 
 def newest_of(versions: list[int], model: ModelChoice, address: str) -> ModelChoice:
-    """Returns the choice of the newest version that is ready, or of the wanted one.
-
-    Raises:
-        UnavailableError: If no version is ready.
-        ServingError: If the server tells of others than the one that was chosen.
-    """
+    """Returns the choice of the newest version that is ready, or of the wanted one."""
     if not versions:
         raise UnavailableError(
             f"No version of model {model.name} is ready at {address}."

@@ -18,11 +18,6 @@ def connect(
 
     Nothing is sent yet. The address is read by `topdb_tf.embed.address.parse_address`;
     the certificates (PEM) in `ca_file` are trusted, for TLS.
-
-    Raises:
-        ValueError: If the address or the name of the model cannot be one, if both
-            version and label are chosen, if the file holds no certificates, or if gRPC
-            is not installed.
     """
     address = parse_address(server, protocol)
     model = model or ModelChoice()

@@ -14,12 +14,7 @@ from topdb_tf.model.extraction import inference_function, load_embedder
 
 
 class SavedModelConnection:
-    """A version of a model that `topdb-tf export` wrote, the newest in its folder.
-
-    Raises:
-        FileNotFoundError: If the folder holds no SavedModel.
-        ValueError: If it has no signature from `image_bytes` to `embedding`.
-    """
+    """A version of a model that `topdb-tf export` wrote, the newest in its folder."""
 
     def __init__(self, folder: Path | str):
         self.folder = newest_version(Path(folder))
@@ -54,12 +49,7 @@ class SavedModelConnection:
 
 
 class EmbedderConnection:
-    """An embedder that `topdb-tf fit` wrote, with the images resized for it.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not a whole embedder.
-    """
+    """An embedder that `topdb-tf fit` wrote, with the images resized for it."""
 
     def __init__(self, path: Path | str):
         embedder = load_embedder(path)

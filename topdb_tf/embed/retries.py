@@ -16,9 +16,6 @@ class Retries:
     The pause doubles each time, up to a limit. Each is cut by a random share of up to
     a half, so that clients which failed together do not come back together. Pauses are
     in seconds, and the first attempt counts.
-
-    Raises:
-        ValueError: If a number is out of range.
     """
 
     attempts: int = 6
@@ -42,11 +39,7 @@ class Retries:
 
 
 class Deadline:
-    """The end of the time that all requests of a task have together, if there is one.
-
-    Raises:
-        ValueError: If the time is not positive.
-    """
+    """The end of the time that all requests of a task have together, if any."""
 
     def __init__(self, seconds: float | None = None):
         if seconds is not None and not seconds > 0:
@@ -73,9 +66,6 @@ def ask(
 
     The request is a function of the seconds that it may take, `longest` at most. When
     `stop` is set the pauses end: the answer is no longer wanted.
-
-    Raises:
-        ServingError: If the attempts or the time are used up, or as the request.
     """
     delays = retries.delays()
     while True:

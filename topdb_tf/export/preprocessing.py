@@ -43,9 +43,6 @@ def pixels_of_images(images, image_size):
     """Returns the pixels of decoded images, as an evaluation would make them.
 
     The images are uint8 RGB of any size, the pixels are float32 in [0, 255].
-
-    Raises:
-        InvalidArgumentError: When run, if an extent is zero.
     """
     shape = tf.shape(images)
     message = "images must be (batch, height, width, 3), none of them 0. Received:"

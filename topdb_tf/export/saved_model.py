@@ -34,9 +34,6 @@ class ServedEmbedder(tf.Module):
         embedder: `keras.Model` from pixels to embeddings, of `load_embedder`.
         dtype: Precision of the feature maps: "float32", "bfloat16" or "float16".
         normalize: Whether embeddings are divided by their L2 norm.
-
-    Raises:
-        ValueError: If `dtype` is unknown, or the model has no layer "feature_map".
     """
 
     def __init__(self, embedder, *, dtype: str = "float32", normalize: bool = False):

@@ -33,12 +33,7 @@ class SessionModel:
         self._session.close()
 
     def run(self, signature: str, **inputs) -> np.ndarray:
-        """Returns the output of a signature, which has only one.
-
-        Raises:
-            KeyError: If there is no such signature or input.
-            InvalidArgumentError: If the graph refuses the inputs.
-        """
+        """Returns the output of a signature, which has only one."""
         definition = self.signatures[signature]
         feeds = {definition.inputs[name].name: inputs[name] for name in inputs}
         (output,) = definition.outputs.values()

@@ -31,15 +31,8 @@ def read_data(
     no division is given. A run that was trained on them has its division in
     `split.csv`, and that is read, whatever its folder holds by now.
 
-    Args:
-        dataset: A benchmark below the data root of the settings, else a file or folder.
-        config: Settings of the data and the evaluation.
-        run: The run whose model is used, if there is one.
-        say: Function that shows a line to the user.
-
-    Raises:
-        FileNotFoundError: If the data set, or some of its images, are missing.
-        ValueError: If it cannot be used.
+    The data set is a benchmark below the data root of the settings, else a file or
+    folder; the run is the one whose model is used, if there is one.
     """
     layout, pattern = config.data.layout, config.data.pattern
     if run is not None and is_own(dataset, run):
@@ -81,12 +74,7 @@ def located(config: Config) -> Config:
 
 
 def is_own(dataset: str | None, run: Run) -> bool:
-    """Returns whether a data set is the one that a run was trained on.
-
-    Args:
-        dataset: As it was named; `None` stands for that of the run.
-        run: The run.
-    """
+    """Returns whether a data set is the one that a run was trained on."""
     trained_on = run.saved.data.dataset
     if dataset is None or dataset == trained_on:
         return True
@@ -120,12 +108,7 @@ class DataOrigin:
 
 
 def origin_of(dataset: str, trained_on: str | None) -> DataOrigin:
-    """Returns the short names of two data sets, as they were named by the user.
-
-    Args:
-        dataset: What is tested on.
-        trained_on: What the model was trained on, if that is known.
-    """
+    """Returns the short names of two data sets, as they were named by the user."""
     path = str(absolute(dataset)) if is_path(dataset) else None
     return DataOrigin(
         dataset_name(dataset), path, trained_on and dataset_name(trained_on)

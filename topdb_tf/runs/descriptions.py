@@ -13,11 +13,7 @@ from topdb_tf.runs.settings import KINDS, Config
 class Setting(NamedTuple):
     """A setting of a run.
 
-    Args:
-        key: Its name, `section.key` as `--set` takes it.
-        value: What it is.
-        may_be: What it may be, in words.
-        meaning: What it does, in a sentence or two.
+    The key is as `--set` takes it; what it may be and what it does are in words.
     """
 
     key: str

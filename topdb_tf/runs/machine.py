@@ -90,9 +90,6 @@ def set_precision(requested: str) -> Precision:
     `auto` times a convolution, forward and backward, in float32 and in the half
     precisions of the device, and takes the fastest if it is at least 1.2 times as
     fast as float32.
-
-    Args:
-        requested: `auto`, `float32`, `bfloat16` or `float16`.
     """
     import keras
 
@@ -124,17 +121,8 @@ class Environment:
 
     Whatever nobody knows is `None`: older versions wrote less.
 
-    Args:
-        topdb_tf: Version of this package.
-        python: Version of Python.
-        platform: Name and version of the operating system.
-        device: The devices that the run was trained on, for people.
-        packages: Version of each library by its name, `None` where it is missing.
-        git_commit: Commit of the source tree; `None` for an installed package.
-        seed: Seed of the training.
-        precision: The precision of the network.
-        trainable_parameters: Number of the network's trainable parameters.
-        embedding_dim: Length of an embedding.
+    The device is for people; packages are versions by name, `None` where one is
+    missing; there is no commit of an installed package.
     """
 
     topdb_tf: str | None = None
@@ -182,9 +170,7 @@ class Environment:
 def current_environment(**network) -> Environment:
     """Returns the versions, the device and the source of this process.
 
-    Args:
-        **network: What else is known of a training: the fields of `Environment` from
-            `seed` on.
+    What else is known of a training are fields of `Environment` from `seed` on.
     """
     return Environment(
         topdb_tf=__version__,

@@ -17,9 +17,6 @@ def check_network(config: Config) -> None:
     """Checks that there are the parts of a network that the settings name.
 
     They stand in tables of `topdb_tf.model`, to which others can be added.
-
-    Raises:
-        ValueError: If there is no such part; the nearest is named.
     """
     from topdb_tf.model.backbones import BACKBONES
     from topdb_tf.model.layers import DROP_BLOCKS, RELEVANCES
@@ -39,17 +36,7 @@ def check_network(config: Config) -> None:
 def build_trainer(
     config: Config, *, num_pids: int, distribution: Distribution | None = None
 ):
-    """Returns the compiled trainer of a run's settings, and its embedder.
-
-    Args:
-        config: Settings of the run.
-        num_pids: Number of training identities.
-        distribution: The devices that train together; one without.
-
-    Raises:
-        ValueError: If the settings do not make a network.
-        FileNotFoundError: If the backbone's weights cannot be had.
-    """
+    """Returns the compiled trainer of a run's settings, and its embedder."""
     from topdb_tf.model.network import embedder
     from topdb_tf.training.losses import CROSS_ENTROPIES, TRIPLETS
     from topdb_tf.training.trainer import ReidTrainer
@@ -154,13 +141,7 @@ def _synchronize(network):
 
 
 def build_optimizer(config: Config, network, *, rate: float):
-    """Returns the optimizer of a run, for a network that is not yet frozen.
-
-    Args:
-        config: Settings of the run.
-        network: The network that it will train.
-        rate: The learning rate to begin with.
-    """
+    """Returns the optimizer of a run, for a network that is not yet frozen."""
     from topdb_tf.training.averaging import moving_statistics
     from topdb_tf.training.optimizer import AdamWithL2
 

@@ -9,12 +9,7 @@ from pathlib import Path
 def load_plugins(names: Iterable[str], where: str = "--plugin") -> None:
     """Imports the modules of some names, also from the current folder.
 
-    Args:
-        names: Names of modules, such as `my_blocks` of a file `my_blocks.py`.
-        where: What names them, for errors.
-
-    Raises:
-        ValueError: If one cannot be imported; the reason is told.
+    `where` says, for errors, what names them.
     """
     for name in names:
         folder = str(Path.cwd())

@@ -82,11 +82,7 @@ def read_recipe(
 
 
 def recipe_file(name_or_path: str) -> Path:
-    """Returns the YAML file of a recipe, which need not be there if it is a path.
-
-    Raises:
-        ValueError: If there is no recipe of the name.
-    """
+    """Returns the YAML file of a recipe, which need not be there if it is a path."""
     path = user_path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         if name_or_path not in recipes():
@@ -158,10 +154,8 @@ _MILESTONES = (
 def _in_proportion(values, below, say):
     """Adds to settings the milestones that their number of epochs brings along.
 
-    Args:
-        values: Settings by `section.key`.
-        below: Those that they replace; the defaults are below them all.
-        say: Function that shows a line.
+    Values and those below them, which they replace, are by `section.key`; the defaults
+    are below them all.
     """
     num_epochs = values.get("train.epochs")
     below = flat_settings(Config()) | below
@@ -358,16 +352,7 @@ def settings_changing_result(before: Config, now: Config) -> tuple[ChangedSettin
 
 
 def check_same_settings(begun_with: Config, config: Config, *, force: bool) -> None:
-    """Checks that a run goes on with its own settings, but for free ones.
-
-    Args:
-        begun_with: Settings of the run.
-        config: Those to go on with.
-        force: Whether others are accepted.
-
-    Raises:
-        ValueError: If settings that change the result differ; all are named.
-    """
+    """Checks that a run goes on with its own settings, but for free ones."""
     changes = [
         f"{change.key} (the run's {change.before!r}, now {change.now!r})"
         for change in settings_changing_result(begun_with, config)

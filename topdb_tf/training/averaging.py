@@ -15,10 +15,6 @@ def as_used(network, optimizer) -> Iterator[None]:
     moving statistics. They are put back to the bit. (Keras's `SwapEMAWeights` adds
     and subtracts, which rounds, and leaves the moving statistics.) No part is frozen,
     so that a saved model can be trained.
-
-    Args:
-        network: The trained model.
-        optimizer: Its optimizer, in a loss scale or not.
     """
     frozen = [part for part in network.layers if not part.trainable]
     pairs = unscaled(optimizer).averages()

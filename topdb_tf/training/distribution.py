@@ -92,12 +92,6 @@ def read_cluster(strategy: str) -> Cluster:
     """Returns the processes of a strategy, those of `TF_CONFIG` for `multiworker`.
 
     No TensorFlow is needed.
-
-    Args:
-        strategy: `none`, `mirrored` or `multiworker`.
-
-    Raises:
-        ValueError: If `TF_CONFIG` is missing or does not describe this process.
     """
     if strategy != "multiworker":
         return Cluster()
@@ -128,13 +122,6 @@ def start(strategy: str, cluster: Cluster) -> Distribution:
 
     It must be called before anything is computed. `mirrored` takes all GPUs, or, where
     there is none, logical CPUs, if more than one was configured.
-
-    Args:
-        strategy: `none`, `mirrored` or `multiworker`.
-        cluster: What `read_cluster` returned.
-
-    Raises:
-        ValueError: If there are too few devices, or the port of this worker is taken.
     """
     import tensorflow as tf
 

@@ -31,9 +31,7 @@ class WorkerLostError(RuntimeError):
 class TrainingInterrupted(Exception):  # noqa: N818 - asked for, and no error
     """A signal ended the training, after its state was saved.
 
-    Args:
-        message: What was saved and how to go on.
-        signal_number: The signal, such as `signal.SIGTERM`.
+    The message tells what was saved and how to go on.
     """
 
     def __init__(self, message: str, signal_number: int):

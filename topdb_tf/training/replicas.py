@@ -14,11 +14,7 @@ def whole_batch(rows):
     A gradient goes back into the rows of the replica that they came from, summed over
     the losses of all replicas.
 
-    Args:
-        rows: Structure of tensors of shape `(rows, ...)`, the same on every replica.
-
-    Returns:
-        The structure with tensors of shape `(num_replicas * rows, ...)`.
+    Rows are tensors of shape `(rows, ...)`, the same on every replica, in a structure.
     """
     count = num_replicas()
     if count == 1:

@@ -45,11 +45,7 @@ def finite(
 
 
 def restore(trainer, arrays: dict[str, np.ndarray]) -> None:
-    """Sets every variable of a built trainer to what `state_arrays` gave.
-
-    Raises:
-        ValueError: If the arrays are those of another network or optimizer.
-    """
+    """Sets every variable of a built trainer to what `state_arrays` gave."""
     targets = dict(_variables(trainer))
     odd = [
         name

@@ -52,10 +52,6 @@ def list_dataset(
     Nothing is counted, and an image whose name cannot be read is left out and told.
     CUHK03 may have to be extracted, and the synthetic data set drawn, once. The
     arguments are those of `read_split`.
-
-    Raises:
-        ValueError: If the name is unknown.
-        FileNotFoundError: If the data set is not there.
     """
     if name in DATASETS:
         check_no_layout(name, layout, pattern)
