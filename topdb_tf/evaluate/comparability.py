@@ -1,9 +1,11 @@
 """Which rows of a table may be compared, and what is to be said if not."""
 
+from collections.abc import Mapping
+
 from topdb_tf.data.records import load_card
 from topdb_tf.evaluate import published
 from topdb_tf.evaluate.averages import check_same_protocol
-from topdb_tf.retrieval.protocol import Protocol
+from topdb_tf.retrieval.protocol import Protocol, RetrievalResult
 
 
 def notes_on_group(scored: list, label: str) -> list[str]:
@@ -14,10 +16,8 @@ def notes_on_group(scored: list, label: str) -> list[str]:
     """
     notes = []
     for reranked in (False, True):
-        results = {one.run.path: one.scores.result(reranked=reranked) for one in scored}
-        present = {path: result for path, result in results.items() if result}
-        if present:
-            check_same_protocol(present)
+        if results := results_of(scored, reranked=reranked):
+            check_same_protocol(results)
     without = [str(one.run.path) for one in scored if one.scores.reranked is None]
     if without:
         notes.append(
@@ -32,6 +32,14 @@ def notes_on_group(scored: list, label: str) -> list[str]:
             f"({', '.join(names)})."
         )
     return notes
+
+
+def results_of(scored: list, *, reranked: bool) -> Mapping[str, RetrievalResult]:
+    """Returns the plain or re-ranked results that runs have, by their folders."""
+    results = {
+        str(one.run.path): one.scores.result(reranked=reranked) for one in scored
+    }
+    return {path: result for path, result in results.items() if result}
 
 
 def notes_on_columns(rows: list, columns: list[str]) -> list[str]:

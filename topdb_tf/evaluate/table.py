@@ -13,6 +13,7 @@ from topdb_tf.evaluate.comparability import (
     notes_on_columns,
     notes_on_group,
     notes_on_published,
+    results_of,
 )
 from topdb_tf.evaluate.scores import PAPER_METRICS, Scores, read_scores_file
 from topdb_tf.evaluate.trainings import deciding_settings
@@ -195,11 +196,7 @@ def _table(title, reranked, printed, rows, columns):
 def _our_row(row, reranked):
     cells, paths = {}, []
     for name, group in row.scored.items():
-        results = {
-            str(one.run.path): one.scores.result(reranked=reranked) for one in group
-        }
-        results = {path: result for path, result in results.items() if result}
-        if results:
+        if results := results_of(group, reranked=reranked):
             cells[name] = {
                 metric.key: spread([metric.of(result) for result in results.values()])
                 for metric in PAPER_METRICS

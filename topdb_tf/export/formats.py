@@ -3,14 +3,14 @@
 import importlib.util
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import yaml
 
-from topdb_tf.files import check_new_file
+from topdb_tf.files import check_new_file, plain
 from topdb_tf.texts import install_command
 
 _HEAD = "# How to run the ONNX file of this name; written by topdb-tf export.\n"
@@ -179,13 +179,8 @@ class Contract:
 
     def to_yaml(self) -> str:
         """Returns the contents of the file."""
-        lists = {
-            name: list(value)
-            for name, value in asdict(self.input).items()
-            if isinstance(value, tuple)
-        }
-        record = asdict(self) | {"input": asdict(self.input) | lists}
-        return _HEAD + yaml.safe_dump(record, sort_keys=False, default_flow_style=None)
+        text = yaml.safe_dump(plain(self), sort_keys=False, default_flow_style=None)
+        return _HEAD + text
 
 
 def contract_file(out: Path) -> Path:

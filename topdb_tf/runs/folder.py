@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from topdb_tf.data.trees.levels import AUTO
-from topdb_tf.files import contents_of, held_folder
+from topdb_tf.files import contents_of, held_folder, remove_empty
 from topdb_tf.runs.machine import Environment
 from topdb_tf.runs.recipes import read_config
 from topdb_tf.runs.settings import Config
@@ -109,9 +109,7 @@ def new_folder(run: RunFolder) -> Iterator[None]:
                 _clear(run)
                 raise
     finally:
-        for path in made:  # the deepest first; what is not empty stays
-            with contextlib.suppress(OSError):
-                path.rmdir()
+        remove_empty(made)
 
 
 def _clear(run):
