@@ -208,16 +208,6 @@ def test_arrays_in_memory_are_checked_as_well():
         score(retrieval_set, metric="l1")
 
 
-def test_the_engine_stands_on_its_own():
-    code = (
-        "import sys, topdb_tf.retrieval.protocol\n"
-        "import topdb_tf.retrieval.pairs.verification\n"
-        "heavy = {'keras', 'tensorflow', 'sklearn'} & set(sys.modules)\n"
-        "sys.exit(', '.join(heavy) or 0)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 @pytest.mark.parametrize("rerank", [None, Reranking()])
 @pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
 def test_an_offset_of_all_features_changes_no_score(metric, rerank):

@@ -1,7 +1,5 @@
 """Records of images and the cards of the data sets."""
 
-import subprocess
-import sys
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
@@ -126,12 +124,3 @@ def test_a_card_whose_archive_has_an_unknown_key_is_refused(tmp_path, monkeypatc
     write_card(tmp_path / "datasets", CARD + "archives: [{hold: [train/]}]\n")
     with pytest.raises(ValueError, match=r"no keys but name, .*Received: .*'hold'"):
         load_card("made-up")
-
-
-def test_readers_and_checks_load_no_keras_and_no_tensorflow():
-    code = (
-        "import sys; from topdb_tf.data import benchmarks, cuhk03, records; "
-        "import topdb_tf.data.checks.split; "
-        "sys.exit(bool({'keras', 'tensorflow'} & set(sys.modules)))"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
