@@ -58,10 +58,6 @@ def read_folders(
 
     Returns:
         The images, sorted by their paths, and notes for the user.
-
-    Raises:
-        ValueError: If images lie elsewhere, there is none, a name is not of the
-            pattern, or it is not sure what the levels are.
     """
     images, skipped, empty, notes = [], [], [], []
     _look_below(folder, (folder.resolve(),), images, skipped, empty)

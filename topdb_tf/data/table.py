@@ -86,11 +86,6 @@ def read_table(
 
     Returns:
         The images in the order of the file, and notes for the user.
-
-    Raises:
-        ValueError: If a column is missing, a cell is empty or not known, or the file
-            holds no images; with the line.
-        FileNotFoundError: If images do not exist; the first few are named.
     """
     rows = _read_rows(path)
     if not rows:
@@ -147,11 +142,7 @@ def table_text(split: Split) -> str:
 
 
 def decoded(path: Path) -> str:
-    """Returns the text of a list that a person or a program wrote.
-
-    Raises:
-        ValueError: If it is neither UTF-8 nor marked as UTF-16, or holds NUL.
-    """
+    """Returns the text of a list that a person or a program wrote."""
     encoded, place = path.read_bytes(), None
     is_wide = encoded.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:

@@ -128,11 +128,7 @@ def write_checkpoint(
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Says of an error while a file of a run is written what can be done.
-
-    Raises:
-        CheckpointError: For an `OSError`.
-    """
+    """Says of an error while a file of a run is written what can be done."""
     try:
         yield
     except OSError as error:
@@ -233,10 +229,6 @@ def newest_checkpoint(folder: Path, *, say: Callable[[str], None]) -> Checkpoint
 
     They stay beside the others, as `NAME.damaged`.
 
-    Args:
-        folder: Folder of the checkpoints.
-        say: Function that shows a line, here about a damaged one.
-
     Raises:
         CheckpointError: If one cannot be read now.
         FileNotFoundError: If there is none.
@@ -262,13 +254,7 @@ def newest_checkpoint(folder: Path, *, say: Callable[[str], None]) -> Checkpoint
 
 
 def prune(folder: Path, *, keep: int, also: Iterable[Position] = ()) -> None:
-    """Removes all but the newest checkpoints.
-
-    Args:
-        folder: Folder of the checkpoints.
-        keep: How many of the newest stay.
-        also: Positions of others that stay.
-    """
+    """Removes all but the newest checkpoints, `keep` of them, and those `also` kept."""
     for position in positions(folder)[keep:]:
         if position not in set(also):
             remove_whole(folder / position.name)

@@ -182,10 +182,6 @@ def of_chief(distribution: Distribution, values: np.ndarray) -> np.ndarray:
 def explained_losses(cluster: Cluster, how_to_resume: str) -> Iterator[None]:
     """Says which worker was lost, where TensorFlow says that an operation failed.
 
-    Args:
-        cluster: The processes; nothing is done for one alone.
-        how_to_resume: The end of what is said.
-
     Raises:
         WorkerLostError: If a worker does not answer any more.
     """

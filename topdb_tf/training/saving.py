@@ -35,12 +35,8 @@ class Interruption:
     raises instead. A second signal ends the process, as if this were not here. Outside
     the main thread, where Python takes no signals, it does nothing.
 
-    Args:
-        how_to_resume: The end of what `TrainingInterrupted` says.
-
-    Attributes:
-        signal_number: The signal that came, or `None`.
-        stop_at_once: Whether the state is saved already.
+    While the state is saved already, `stop_at_once` is set; `how_to_resume` ends what
+    `TrainingInterrupted` says.
     """
 
     def __init__(self, how_to_resume: str):
@@ -83,18 +79,8 @@ class KeepModels(keras.callbacks.Callback):
 
     Each file appears whole or not at all.
 
-    Args:
-        newest: The file of the model after the last epoch.
-        best_file: The file of the model after the epoch with the highest `mean_ap`.
-        embedder: Model that shares the trained weights.
-        best: The best epoch of an earlier part of this run.
-        as_used: Context in which the model has the weights that are saved.
-
-    Attributes:
-        best: The best epoch so far, or `None`.
-
-    Raises:
-        CheckpointError: If a file cannot be written.
+    `best` is the best epoch so far, at first that of an earlier part of this run. The
+    embedder shares the trained weights, and has those that are saved in `as_used`.
     """
 
     def __init__(

@@ -27,10 +27,6 @@ def finite(
     Losses and gradients of a step are finite also where the weights that it leaves
     are not.
 
-    Args:
-        arrays: The state, as `state_arrays` gives it.
-        when: Of which step or epoch the state is, for the error.
-
     Raises:
         NonFiniteLossError: If a weight, a moving statistic, an average or a value of
             the optimizer is NaN or infinite.

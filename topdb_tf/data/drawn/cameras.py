@@ -51,11 +51,7 @@ def random_camera(rng: np.random.Generator, camid: int) -> Camera:
 
 
 def draw_background(rng: np.random.Generator, camera: Camera) -> np.ndarray:
-    """Returns an empty canvas: a piece of the camera's scene with passing clutter.
-
-    Returns:
-        Colours in [0, 1], float32 of shape `(ZOOM * HEIGHT, ZOOM * WIDTH, 3)`.
-    """
+    """Returns an empty canvas: a piece of the camera's scene with passing clutter."""
     left = rng.integers(_SCENE_WIDTH * ZOOM - WIDTH * ZOOM)
     up = rng.integers(camera.scene.shape[0] - HEIGHT * ZOOM)
     canvas = camera.scene[up:, left:][: HEIGHT * ZOOM, : WIDTH * ZOOM].copy()
