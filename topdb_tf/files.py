@@ -140,10 +140,8 @@ def contents_of(folder: Path) -> list[Path]:
 def files_below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
     """Yields the files of a folder and of those in it, links followed, by their names.
 
-    Unlike `Path.rglob` it leaves no folder out in silence.
-
-    Raises:
-        OSError: If a folder cannot be read, or a link leads to one that it is in.
+    Unlike `Path.rglob` it leaves no folder out in silence: what cannot be read, or a
+    link to a folder that it is in, is an error.
     """
     real = os.path.realpath(folder)
     if real in above:

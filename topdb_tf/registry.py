@@ -18,18 +18,8 @@ def register(
     A part that was added before and is defined anew, as when a cell of a notebook runs
     again, takes the place of the older one.
 
-    Args:
-        table: The table.
-        name: What settings call the part: letters, digits, `_` and `-`.
-        part: A function or class; without, a decorator of it is returned.
-        what: What the part is, in words, for errors.
-        entry: Function from the part to what the table holds of it.
-
-    Returns:
-        The part, or the decorator.
-
-    Raises:
-        ValueError: If the name is no such name or taken, or the part cannot be called.
+    What the part is, in words, is for errors; `entry` makes of it what the table holds.
+    Without a part a decorator of it is returned.
     """
     if part is None:
         return lambda part: register(table, name, part, what=what, entry=entry)

@@ -46,9 +46,6 @@ def montage_figure(
 
     All images are of one height, with their own ratio up to twice that of a standing
     person; wider ones are squeezed.
-
-    Raises:
-        ValueError: If an image is not RGB, uint8, or there is nothing to draw.
     """
     groups = [group for section in sections for group in section.groups]
     pictures = [image for row in [*rows, *groups] for image in row.images]

@@ -217,20 +217,13 @@ class Scores:
 
     @classmethod
     def from_dict(cls, record: Mapping) -> "Scores":
-        """Returns the scores that `to_dict` made a record of.
-
-        Raises:
-            KeyError, ValueError: If it is no such record.
-        """
-        again = record.get("reranked")
+        """Returns the scores that `to_dict` made a record of."""
+        again, names = record.get("reranked"), ("model", "model_sha256")
         return cls(
             plain=RetrievalResult.from_dict(record),
             reranked=None if again is None else RetrievalResult.from_dict(again),
             origin=DataOrigin.from_dict(record) if "dataset" in record else None,
-            model=record_of(str | None, record.get("model"), "model"),
-            model_sha256=record_of(
-                str | None, record.get("model_sha256"), "model_sha256"
-            ),
+            **{name: record_of(str | None, record.get(name), name) for name in names},
         )
 
 

@@ -48,20 +48,9 @@ class Protocol:
 
     A file of another version may lack some of it; what is missing is `None`.
 
-    Args:
-        metric: Distance that the gallery is ranked by.
-        mean_ap: How the average precision of a query is computed, in words.
-        mean_ap_trapezoid: The same of the second definition.
-        ties: What becomes of equal distances, in words.
-        reranking: Parameters of the re-ranking, if there is one.
-        single_shot: How one gallery image a person is drawn, if it is.
-        ignore_cameras: Whether matches by the query's own camera count.
-        cameras: `none` where no cameras are known.
-        num_queries: Number of query images.
-        num_gallery: Number of gallery images.
-        num_valid_queries: Number of queries with a match, which alone count.
-        split_sha256: Sum of all identities and cameras, in their order.
-        query_expansion: Number of neighbours whose features were averaged first.
+    How average precision is computed, and what becomes of equal distances, is in words.
+    Cameras are `none` where none are known; the sum is of all identities and cameras in
+    their order; the query expansion is the number of neighbours averaged first.
     """
 
     metric: str | None = None

@@ -41,10 +41,6 @@ class DrawnRanks:
     gallery.
 
     Source: Li et al., DeepReID, CVPR 2014 (protocol of CUHK03).
-
-    Args:
-        index: Finds the matches of the queries.
-        single_shot: How often is drawn.
     """
 
     def __init__(self, index: MatchIndex, single_shot: SingleShot):
