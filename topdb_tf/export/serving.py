@@ -37,12 +37,7 @@ class Source(NamedTuple):
 
 
 def find_source(path: Path | None, *, best: bool = False) -> Source:
-    """Returns the model of a run's folder, of the newest run, in a file or a preset.
-
-    Raises:
-        FileNotFoundError: If there is no run, no such file, or no model in the run.
-        ValueError: If the file is not a `.keras` file, or `best` is asked of one.
-    """
+    """Returns the model of a run's folder, of the newest run, in a file or a preset."""
     if path is not None and (path.suffix == ".keras" or path.is_file()):
         if not path.is_file():
             raise FileNotFoundError(f"There is no model at {path}.")
@@ -123,11 +118,7 @@ def export_saved_model(
 
 
 def next_version(folder: Path) -> Path:
-    """Returns the folder of a model's next version, `folder/<number>`, to be written.
-
-    Raises:
-        ValueError: If `folder` is not the folder of a model's versions.
-    """
+    """Returns the new folder of a model's next version, `folder/<number>`."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} must be a folder, for the versions of a model.")
@@ -160,11 +151,7 @@ def versions(folder: Path) -> list[int]:
 
 
 def newest_version(folder: Path) -> Path:
-    """Returns the folder of a SavedModel: `folder`, or its newest version.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
+    """Returns the folder of a SavedModel: `folder`, or its newest version."""
     if (folder / _SAVED_MODEL).is_file():
         return folder
     for number in reversed(versions(folder)):
