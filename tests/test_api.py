@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 import topdb_tf
-from tests.conftest import SMALL
 from tests.reference import rerank_reference, retrieval_reference
 from topdb_tf.retrieval.distances import pairwise_distances
 
@@ -266,37 +265,3 @@ def test_no_model_is_told_apart(tmp_path):
         topdb_tf.Embedder(tmp_path / "missing")
     with pytest.raises(ValueError, match="channel_order"):
         topdb_tf.Embedder(tmp_path, channel_order="GBR")
-
-
-def test_training_from_python(small_data_root, tmp_path):
-    import keras
-
-    class Seen(keras.callbacks.Callback):
-        def __init__(self):
-            super().__init__()
-            self.epochs = []
-
-        def on_epoch_end(self, epoch, logs=None):
-            self.epochs.append((epoch, np.isfinite(logs["mean_ap"])))
-
-    class Constant(keras.losses.Loss):
-        def call(self, y_true, y_pred):
-            return 0 * keras.ops.sum(y_pred, axis=-1) + 2.5
-
-    seen, lines = Seen(), []
-    run = topdb_tf.fit(
-        "synthetic",
-        recipe="demo",
-        run_dir=tmp_path / "run",
-        settings=[*SMALL, f"data.root={small_data_root}"],
-        callbacks=[seen],
-        triplet=Constant(),
-        say=lines.append,
-    )
-    assert seen.epochs == [(0, False), (1, True)]
-    assert run.config.train.triplet == "Constant"
-    log = (run.path / "log.csv").read_text().splitlines()
-    column = log[0].split(",").index("global_triplet")
-    assert [float(row.split(",")[column]) for row in log[1:]] == [2.5, 2.5]
-    assert repr(topdb_tf.evaluate(run)).startswith("mAP ")
-    assert lines

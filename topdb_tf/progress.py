@@ -126,15 +126,16 @@ def training_bar() -> Iterator[Callable[[str, int, int, str], None]]:
         if done >= total:
             close()
             return
+        state = {"completed": done, "total": total, "text": text}
         if not drawn:
             where = console.Console(stderr=True)
             progress = bars.Progress(
                 *columns, console=where, transient=True, expand=True
             )
             progress.start()
-            drawn.append((progress, progress.add_task(title, text=text)))
+            drawn.append((progress, progress.add_task(title, **state)))
         progress, task = drawn[0]
-        progress.update(task, description=title, completed=done, total=total, text=text)
+        progress.update(task, description=title, **state)
 
     def close():
         while drawn:

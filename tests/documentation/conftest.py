@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import sys
 from contextlib import ExitStack
 from unittest import mock
 
@@ -18,6 +19,7 @@ from tests.conftest import draw_people
 from tests.documentation.place import make_place
 from tests.documentation.shell import Shell
 from tests.documentation.shortening import LEAST_RATE, TrainedOnce
+from tests.documentation.trackers import stand_ins
 
 _HAS_TORCH = importlib.util.find_spec("torch") is not None
 
@@ -115,20 +117,31 @@ def train_once(tmp_path_factory):
 @pytest.fixture
 def registries():
     """Takes back what a page adds to the registries."""
-    from topdb_tf.data.benchmarks import DATASETS
+    from topdb_tf import registry
+    from topdb_tf.data.benchmarks import CARDS, DATASETS
     from topdb_tf.model.backbones import BACKBONES
-    from topdb_tf.model.layers import DROP_BLOCKS, RELEVANCES
+    from topdb_tf.model.layers import DROP_BLOCKS
     from topdb_tf.model.network import STREAMS
+    from topdb_tf.training.losses import CROSS_ENTROPIES, TRIPLETS
 
+    tables = [DATASETS, CARDS, BACKBONES, STREAMS, DROP_BLOCKS, registry._ADDED]
     with ExitStack() as stack:
-        for registry in (DATASETS, BACKBONES, STREAMS, DROP_BLOCKS, RELEVANCES):
-            stack.enter_context(mock.patch.dict(registry))
+        for table in (*tables, TRIPLETS, CROSS_ENTROPIES):
+            stack.enter_context(mock.patch.dict(table))
         yield
+
+
+@pytest.fixture
+def trackers(monkeypatch):
+    """Puts stand-ins in the place of `wandb` and `mlflow`."""
+    for module in stand_ins():
+        monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
 @pytest.fixture
 def shell(
     registries,
+    trackers,
     train_once,
     data_root,
     calibrated_run,
@@ -160,3 +173,5 @@ def shell(
     policy = keras.config.dtype_policy()
     yield Shell(tmp_path, {"TOPDB_DATA": data}, replacements, exports)
     keras.config.set_dtype_policy(policy)
+    for name in [path.stem for path in tmp_path.glob("*.py")]:
+        sys.modules.pop(name, None)  # a plugin of the page

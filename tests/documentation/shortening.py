@@ -1,15 +1,18 @@
 """How the commands of the pages are made short. Nothing of it is in the package.
 
-Every line that trains gets these settings at its end, but for those that it makes
-itself; of epochs and seeds it gets fewer in any case. A dozen drawn people have too
-few pairs for the false-match rates of the pages, which are raised.
+Every line that trains gets these settings at its end, but for those that it, or the
+file of its recipe, makes itself; of epochs and seeds it gets fewer in any case. A dozen
+drawn people have too few pairs for the false-match rates of the pages: they are raised.
 
 A training is prepared as ever; if the session has trained its network before, it then
-takes the results of that training instead of steps.
+takes the results of that training instead of steps, unless callbacks are to see them.
 """
 
 import json
 import shutil
+from pathlib import Path
+
+import yaml
 
 from tests.conftest import SMALL
 
@@ -49,8 +52,11 @@ class TrainedOnce:
     def __call__(self, training, run, *, resumed=None, callbacks=()):
         config = training.config
         network = (config.model, config.train.strategy)
-        if network not in self.kept:
+        if callbacks:
             self.train(training, run, resumed=resumed, callbacks=callbacks)
+            return
+        if network not in self.kept:
+            self.train(training, run, resumed=resumed)
             self.kept[network] = self.folder / str(len(self.kept))
             shutil.copytree(run.path, self.kept[network])
             return
@@ -84,9 +90,22 @@ def shortened(words):
         return words
     pairs = zip(words, words[1:], strict=False)
     own = {value.partition("=")[0] for option, value in pairs if option == "--set"}
+    if "--recipe" in words:
+        own |= _settings_of(Path(words[words.index("--recipe") + 1]))
     if "model.weights" in own:  # of the backbone that the recipe names
         own.add("model.backbone")
     settings = {key: value for key, value in SETTINGS.items() if key not in own}
     for key, value in (settings | EPOCHS).items():
         words += ["--set", f"{key}={value}"]
     return words
+
+
+def _settings_of(recipe):
+    """Returns the names of the settings in the file of a recipe, if it is one."""
+    sections = yaml.safe_load(recipe.read_text()) if recipe.suffix == ".yaml" else {}
+    return {
+        f"{section}.{key}"
+        for section, settings in sections.items()
+        if isinstance(settings, dict)
+        for key in settings
+    }

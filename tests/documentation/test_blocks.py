@@ -71,9 +71,9 @@ def test_python_that_is_wrong_fails(text, error, page, bare_shell):
 
 
 def test_python_blocks_share_their_names_and_follow_bash(page, bare_shell):
-    text = block("python", "a = 1") + block("python", "assert a == 1", ' title="b.py"')
-    run_page(page(text), bare_shell)
-    assert (bare_shell.folder / "b.py").read_text() == "assert a == 1\n"
+    text = block("python", "a = 1") + block("python", "assert a == 1")
+    run_page(page(text + block("python", "a / 0", ' title="b.py"')), bare_shell)
+    assert (bare_shell.folder / "b.py").read_text() == "a / 0\n"  # for others to use
 
 
 def test_a_traceback_tells_the_line_of_the_page(page, bare_shell):

@@ -23,7 +23,10 @@ PAGES_WITH_CODE = [
 
 
 def run_page(page, shell):
-    """Runs the bash blocks of a page, then its Python blocks in one namespace."""
+    """Runs the bash blocks of a page, then its Python blocks in one namespace.
+
+    Blocks with a title are files, for the others to use.
+    """
     blocks = blocks_of(page)
     for block in blocks:
         if block.title:
@@ -37,7 +40,7 @@ def run_page(page, shell):
     namespace = {"__name__": "page"}
     with _in_folder(shell.folder):
         for block in blocks:
-            if block.language == "python":
+            if block.language == "python" and not block.title:
                 run_python(block, namespace)
 
 

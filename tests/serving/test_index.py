@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.calibrations import point, write_calibration
 from tests.serving.test_embed import (
     GALLERY,
     PEOPLE,
@@ -212,3 +213,31 @@ def test_names_cannot_steer_the_terminal(tmp_path):
     assert "顔　写真.png" in topdb("index", "query", index, features).stdout
     (query,) = asked("query", index, features)["queries"]
     assert query["path"] == query["found"][0]["path"] == HOSTILE
+
+
+def test_the_false_matches_to_expect_are_those_of_this_index(tmp_path):
+    # 40 images on a line, two of them removed, and a rate of 1 in 100 for each pair:
+    # 0.38 false matches a query. Camera 2 has 20 of the images, of which one is gone.
+    run, index, queries = tmp_path / "run", tmp_path / "x.index", tmp_path / "q.npz"
+    run.mkdir()
+    (run / "config.yaml").write_text("data: {dataset: synthetic}")
+    (run / "embedder.keras").write_bytes(b"is not opened for features")
+    write_calibration(run, operating_points=[point(0.01, 9.0), point(0.001, 1.0)])
+    line = np.arange(40, dtype="float32")[:, None]
+    names = [f"{number}.jpg" for number in range(40)]
+    create_index(index, line, names, camids=np.arange(40) % 2 + 1)
+    gone = "--path", "38.jpg", "--path", "39.jpg"
+    assert len(asked("remove", index, *gone)["removed"]) == 2
+    np.savez(queries, features=np.array([[10.0]], "float32"))
+    rate = "--model", run, "--false-match-rate", 0.01
+    result = asked("query", index, queries, *rate, "--top", 40)
+    (query,) = result["queries"]
+    # Squared distances of at most 9: 7 to 13.
+    assert sorted(int(image["id"]) for image in query["found"]) == [*range(7, 14)]
+    assert result["threshold"]["num_images"] == 38
+    assert result["threshold"]["expected_false_matches"] == pytest.approx(0.38)
+    said = topdb("index", "query", index, queries, *rate, "--camera", 2).stdout
+    assert (
+        "same person: at most 9 apart, for a false-match rate of 1%, which is about "
+        "0.19 false matches a query among 19 images\n"
+    ) in said

@@ -34,7 +34,8 @@ def fit(
         settings: What is to be other than in the recipe: `{"train.epochs": 60}`, or
             texts "train.epochs=60".
         callbacks: Further callbacks of Keras. They come after those of the run, and
-            find the scores of an epoch in its logs.
+            find the scores of an epoch in its logs: `mean_ap` and `rank_1`, shares
+            that are NaN after an epoch that is not scored.
         triplet: A Keras loss of labels `(batch,)` and features `(batch, dim)` instead
             of the triplet loss. The settings of the run hold the name of its class,
             under which it must be registered for a training that is gone on with.
@@ -52,6 +53,7 @@ def fit(
     if isinstance(settings, Mapping):
         settings = [f"{key}={yaml_text(value)}" for key, value in settings.items()]
     overrides = [*settings]
+    callbacks = _checked(callbacks) if callbacks else ()
     if dataset is not None:
         overrides.append(f"data.dataset={yaml_text(str(dataset))}")
     for name, loss in (("triplet", triplet), ("cross_entropy", cross_entropy)):
@@ -67,14 +69,26 @@ def fit(
 
 
 def _registered(setting, loss):
-    """Adds a loss that is there to its table, and returns its name in it."""
+    """Registers a loss by the name of its class, which is returned."""
     import keras
 
-    from topdb_tf.training.losses import CROSS_ENTROPIES, TRIPLETS
+    from topdb_tf.training.losses import register_loss
 
     if not isinstance(loss, keras.losses.Loss):
         raise ValueError(f"`{setting}` must be a Keras loss. Received: {loss!r}")
-    table = TRIPLETS if setting == "triplet" else CROSS_ENTROPIES
     name = type(loss).__name__
-    table[name] = lambda **_: loss
+    register_loss(name, loss, on="features" if setting == "triplet" else "logits")
     return name
+
+
+def _checked(callbacks):
+    """Returns the callbacks, of which each must be one of Keras."""
+    import keras
+
+    callbacks = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+    if not all(isinstance(one, keras.callbacks.Callback) for one in callbacks):
+        raise ValueError(
+            "`callbacks` must be objects of subclasses of keras.callbacks.Callback. "
+            f"Received: {callbacks!r}"
+        )
+    return callbacks

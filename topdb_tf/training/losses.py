@@ -140,9 +140,9 @@ def register_loss(
         name: Name of the loss.
         function: A subclass of `keras.losses.Loss`, or a function that returns such a
             loss. It is called with the setting `margin=`, or for the logits
-            `label_smoothing=`. The loss gets the labels `(batch,)` and the features
-            `(batch, dim)` or logits `(batch, num_pids)` of one stream, and returns a
-            value an image.
+            `label_smoothing=`. Or a loss that is there, which needs no setting. It
+            gets the labels `(batch,)` and the features `(batch, dim)` or logits
+            `(batch, num_pids)` of one stream, and returns a value an image.
         on: "features", in the place of the triplet loss, or "logits", in that of the
             cross-entropy (`train.cross_entropy=NAME`).
 
@@ -154,7 +154,12 @@ def register_loss(
     """
     check_one_of("on", on, ("features", "logits"))
     table = TRIPLETS if on == "features" else CROSS_ENTROPIES
-    return register(table, name, function, what=f"loss of the {on}")
+    return register(table, name, function, what=f"loss of the {on}", entry=_maker)
+
+
+def _maker(loss):
+    """Returns the function that makes a loss, of one that is there its own."""
+    return (lambda **_: loss) if isinstance(loss, keras.losses.Loss) else loss
 
 
 def euclidean_distances(features):
