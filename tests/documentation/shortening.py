@@ -2,7 +2,8 @@
 
 Every line that trains gets these settings at its end, but for those that it, or the
 file of its recipe, makes itself; of epochs and seeds it gets fewer in any case. A dozen
-drawn people have too few pairs for the false-match rates of the pages: they are raised.
+drawn people have too few pairs for the false-match rates of the pages,
+which are raised.
 
 A training is prepared as ever; if the session has trained its network before, it then
 takes the results of that training instead of steps, unless callbacks are to see them.
