@@ -223,9 +223,6 @@ def register_dataset(
             images, which raises FileNotFoundError if they are not there.
         card: What is known of the data set, such as how many images it has.
 
-    Returns:
-        The reader.
-
     Raises:
         ValueError: If the name is taken, or is none.
     """

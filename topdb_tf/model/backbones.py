@@ -105,9 +105,6 @@ def register_backbone(name: str, function: Callable | None = None) -> Callable:
             "backbone", from normalised images `(batch, height, width, 3)` to a feature
             map of four dimensions.
 
-    Returns:
-        The function.
-
     Raises:
         ValueError: If the name is taken, or is none.
     """

@@ -250,9 +250,6 @@ def register_drop_block(name: str, function: Callable | None = None) -> Callable
             channels)` and, by the name `activation`, the map that the rows are ranked
             on, and drops while training only.
 
-    Returns:
-        The function.
-
     Raises:
         ValueError: If the name is taken, or is none.
     """

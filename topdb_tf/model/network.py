@@ -206,9 +206,6 @@ def register_stream(
             of shape `(batch, dim)`; the names of its layers begin with the stream's.
         at_inference: Whether embeddings have its features too; else it only trains.
 
-    Returns:
-        The function.
-
     Raises:
         ValueError: If the name is taken, or is none.
     """

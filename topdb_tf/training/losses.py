@@ -146,9 +146,6 @@ def register_loss(
         on: "features", in the place of the triplet loss, or "logits", in that of the
             cross-entropy (`train.cross_entropy=NAME`).
 
-    Returns:
-        The function.
-
     Raises:
         ValueError: If the name is taken, or is none, or `on` is neither.
     """
