@@ -32,7 +32,6 @@ from topdb_tf.retrieval.pairs.intervals import Share, share_of_pairs
 from topdb_tf.retrieval.pairs.operating_points import compact_roc, threshold_at
 from topdb_tf.retrieval.pairs.pair_counts import PairDistances, pair_totals
 from topdb_tf.retrieval.pairs.verification import roc_curve
-from topdb_tf.runs.folder import open_run
 from topdb_tf.texts import rate_text
 
 CELL = 1 / 2048  # how far a threshold may be rounded up, as a share of it
@@ -478,7 +477,7 @@ def test_cameras_have_the_names_that_their_owner_gave_them(run):
         operating_points=[calibrations.point(0.01, 0.5, worst_cameras=worst)],
         camera_names={"1": "door", "2": "yard"},
     )
-    calibration = read_calibration(open_run(run))
+    calibration = read_calibration(run)
     lines = calibration_lines(calibration)
     assert "  worst cameras: door and 3, 25%" in lines
     assert calibration.to_dict()["camera_names"] == {"1": "door", "2": "yard"}

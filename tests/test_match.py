@@ -16,7 +16,6 @@ from topdb_tf.evaluate.match import match, read_pairs
 from topdb_tf.model import extraction
 from topdb_tf.model.backbones import tiny
 from topdb_tf.model.network import build_network, embedder
-from topdb_tf.runs.folder import open_run
 
 
 @pytest.fixture(scope="module")
@@ -100,23 +99,23 @@ def test_the_distance_is_that_of_the_embeddings(run):
         np.stack(images)
     ).numpy()
     pairs = [(run / "a.png", run / "b.png")]
-    (pair,) = match(open_run(run), pairs).pairs
+    (pair,) = match(run, pairs).pairs
     assert pair.distance == pytest.approx(np.sum((one - other) ** 2), rel=1e-4)
     write_calibration(run, metric="cosine")
-    (pair,) = match(open_run(run), pairs).pairs
+    (pair,) = match(run, pairs).pairs
     norms = np.linalg.norm(one) * np.linalg.norm(other)
     assert pair.distance == pytest.approx(1 - one @ other / norms, abs=1e-5)
 
 
 def test_a_pair_at_the_threshold_is_accepted(run):
     pairs = [(run / "a.png", run / "b.png")]
-    (pair,) = match(open_run(run), pairs).pairs
+    (pair,) = match(run, pairs).pairs
     for threshold, verdict in (
         (pair.distance, True),
         (np.nextafter(pair.distance, 0), False),
     ):
         write_calibration(run, operating_points=[point(0.01, float(threshold))])
-        (judged,) = match(open_run(run), pairs).pairs
+        (judged,) = match(run, pairs).pairs
         assert judged.is_same_person is verdict
 
 
@@ -135,7 +134,7 @@ def test_a_distance_beyond_the_roc(run, distances, rate):
     rates = {"false_match_rates": [0.0001, 0.01, 0.02], "true_match_rates": [1, 1, 1]}
     roc = {"distances": distances, **rates}
     write_calibration(run, roc=roc)
-    (pair,) = match(open_run(run), [(run / "a.png", run / "b.png")]).pairs
+    (pair,) = match(run, [(run / "a.png", run / "b.png")]).pairs
     assert pair.false_match_rate_at_distance == rate
 
 
@@ -148,7 +147,7 @@ def test_several_pairs_come_from_a_file(run, tmp_path):
     pairs = json.loads(answer.stdout)["pairs"]
     names = [[str(path) for path in pair] for pair in ((a, b), (b, c), (a, a))]
     assert [pair["images"] for pair in pairs] == names
-    single = match(open_run(run), [(b, c)]).pairs[0].distance
+    single = match(run, [(b, c)]).pairs[0].distance
     assert pairs[1]["distance"] == pytest.approx(single, rel=1e-4)
     # The last pair is one file: accepted at 1e-4, while the first two are not.
     answer = ask("--pairs", rows, "--run", run, "--false-match-rate", 0.001, "--json")
@@ -221,7 +220,7 @@ def test_a_run_without_its_model_is_named(own_run):
 def test_a_damaged_calibration_is_named(own_run, text):
     (own_run / "calibration.json").write_text(text)
     with pytest.raises(ValueError, match=r"calibration\.json is damaged or of another"):
-        read_calibration(open_run(own_run))
+        read_calibration(own_run)
 
 
 def test_a_folder_that_is_no_run_is_an_error_and_no_answer(run, tmp_path):

@@ -4,13 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
-import huggingface_hub
 import keras
 import keras_hub
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 
 import topdb_tf
@@ -302,84 +300,6 @@ def test_the_demo_is_small_and_whole():
     assert sum(path.stat().st_size for path in folder.iterdir()) < 2.6e6
     scores = json.loads((folder / "scores.json").read_text())
     assert scores["mean_ap"] > 0.6
-
-
-class FakeHub:
-    """A folder that does as Hugging Face's client, for one repository."""
-
-    def __init__(self, folder):
-        self.folder, self.uploads = folder, []
-
-    def create_repo(self, repo_id, exist_ok):
-        assert exist_ok
-        self.folder.mkdir(exist_ok=True)
-        return huggingface_hub.RepoUrl(f"https://huggingface.co/{repo_id}")
-
-    def upload_file(self, *, path_or_fileobj, path_in_repo, repo_id):
-        self.uploads.append((repo_id, path_in_repo))
-        shutil.copy(path_or_fileobj, self.folder / path_in_repo)
-
-    def file_exists(self, repo_id, filename):
-        return (self.folder / filename).exists()
-
-    def upload_folder(self, *, repo_id, folder_path):
-        self.uploads.append((repo_id, "*"))
-        shutil.copytree(folder_path, self.folder, dirs_exist_ok=True)
-
-    def hf_hub_download(self, *, repo_id, filename):
-        assert repo_id == "user/people"
-        if not (self.folder / filename).exists():
-            raise LocalEntryNotFoundError("Nobody answers.\nCheck your connection.")
-        return str(self.folder / filename)
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    hub = FakeHub(tmp_path / "hub")
-    for name in dir(FakeHub):
-        if not name.startswith("_"):
-            monkeypatch.setattr(huggingface_hub, name, getattr(hub, name))
-    return hub
-
-
-def test_to_a_hub_and_back(hub, small_run, photos, tmp_path, pixels, expected):
-    address = "hf://user/people"
-    result = run_command("publish", small_run, "--to", address)
-    assert hub.uploads == [("user/people", "README.md"), ("user/people", "*")]
-    assert {path.name for path in hub.folder.iterdir()} == FILES
-    assert f'Embedder("{address}")' in (hub.folder / "README.md").read_text()
-    assert f"{address}: " in result.stdout
-    embedder = topdb_tf.TopDBImageEmbedder.from_preset(address)
-    np.testing.assert_array_equal(embedder(pixels), expected)
-    assert repr(topdb_tf.Embedder(address)) == f"Embedder({address!r})"
-    index = tmp_path / "index"
-    run_command("index", "build", *photos, "--model", address, "--out", index)
-    model = json.loads((index / "index.json").read_text())["model"]
-    assert (model["name"], model["path"]) == (address, address)
-
-
-def test_a_hub_out_of_reach_tells_what_to_fetch(hub):
-    with pytest.raises(FileNotFoundError) as refusal:
-        topdb_tf.Embedder("hf://user/people")
-    assert str(refusal.value) == (
-        "The preset hf://user/people could not be fetched (Nobody answers). Look "
-        "whether its name is right and topdb.json is among its files; or download all "
-        "files of https://huggingface.co/user/people into one folder, and name that "
-        "folder instead."
-    )
-
-
-def test_a_hub_that_refuses_leaves_the_folder_to_upload(hub, small_run, monkeypatch):
-    def refuse(**_):
-        raise PermissionError("401 Client Error.\nInvalid token.")
-
-    monkeypatch.setattr(huggingface_hub, "upload_folder", refuse)
-    result = CliRunner().invoke(
-        main, ["publish", str(small_run), "--to", "hf://user/people"]
-    )
-    assert result.exit_code == 1
-    assert "401 Client Error). Look whether the address is yours" in result.output
-    assert "--to FOLDER" in result.output
 
 
 def test_a_name_that_is_a_path_is_the_path(tmp_path, monkeypatch, small_run):

@@ -282,7 +282,11 @@ def calibrate(run, data_root, metric, ignore_cameras, overrides, as_json, **opti
     type=PATH,
     help="CSV file of pairs instead, IMAGE,IMAGE a row, without a header.",
 )
-@click.option("--run", type=PATH, help="A calibrated run.  [default: the newest]")
+@click.option(
+    "--run",
+    type=PATH,
+    help="A calibrated run, or a preset of one.  [default: the newest run]",
+)
 @click.option(
     "--false-match-rate",
     type=SHARE,
@@ -304,12 +308,14 @@ def match(ctx, images, pairs, run, false_match_rate, as_json):
     from topdb_tf.evaluate.match import match as judge
     from topdb_tf.evaluate.match import match_lines, read_pairs
     from topdb_tf.runs.folder import open_run
+    from topdb_tf.runs.models import find_model, weights_of
 
     if len(images) != (0 if pairs else 2):
         raise click.UsageError("Name two images, or a file with --pairs.")
     pairs = read_pairs(pairs) if pairs else [images]
-    options = {"false_match_rate": false_match_rate}
-    result = judge(open_run(run), pairs, **options)
+    model = find_model(run)
+    folder = open_run(run).path if model is None else weights_of(model).parent
+    result = judge(folder, pairs, false_match_rate=false_match_rate)
     show(result, match_lines, as_json)
     is_same = all(pair.is_same_person for pair in result.pairs)
     ctx.exit(0 if is_same else _DIFFERENT)

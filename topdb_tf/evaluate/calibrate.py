@@ -11,6 +11,7 @@ import time
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -32,7 +33,7 @@ from topdb_tf.retrieval.pairs.calibration import (
 from topdb_tf.retrieval.pairs.halves import check_rates, checked_halves, smallest_rate
 from topdb_tf.retrieval.pairs.intervals import Share
 from topdb_tf.runs.data import DataOrigin
-from topdb_tf.runs.folder import Run
+from topdb_tf.runs.folder import Run, RunFolder
 from topdb_tf.texts import Say, check_one_of, duration_text, rate_text, silent
 
 _FORMAT = 1
@@ -146,8 +147,7 @@ def calibrate(
     embedded = embed_run(run, dataset, best=best, check=check, say=say)
     seconds = time.perf_counter() - start
     calibration = _calibration(embedded, rates, seed, seconds)
-    text = json.dumps(calibration.to_dict(), indent=2) + "\n"
-    write_whole(run.folder.calibration, text)
+    write_calibration(run.folder.calibration, calibration)
     return calibration
 
 
@@ -195,18 +195,27 @@ def _calibration(embedded, rates, seed, embedding_seconds) -> ModelCalibration:
     )
 
 
-def read_calibration(run: Run) -> ModelCalibration:
-    """Returns what `calibrate` wrote for a run's model as it is now."""
-    file = run.folder.calibration
+def write_calibration(file: Path, calibration: ModelCalibration) -> None:
+    """Writes `calibration.json`."""
+    write_whole(file, json.dumps(calibration.to_dict(), indent=2) + "\n")
+
+
+def read_calibration(path: Path) -> ModelCalibration:
+    """Returns what `calibrate` found for the model in a run's or preset's folder.
+
+    The model must still be the one whose distances were judged.
+    """
+    folder = RunFolder(path)
+    file, again = folder.calibration, f"Run `topdb-tf calibrate {path}`."
+    if not folder.holds_run:
+        again = "A preset has one if its run was calibrated before it was published."
     if not file.is_file():
         raise FileNotFoundError(
-            f"{run.path} has no {file.name}, so no threshold is known. "
-            f"Find one with `topdb-tf calibrate {run.path}`."
+            f"{path} has no {file.name}, so no threshold is known. {again}"
         )
-    again = f"Run `topdb-tf calibrate {run.path}` again."
     advice = f"is damaged or of another version. {again}"
     calibration = read_json(file, ModelCalibration.from_dict, advice)
-    model = run.path / calibration.model
+    model = path / calibration.model
     if not model.is_file():
         raise FileNotFoundError(f"There is no model at {model}.")
     if sha256_of(model) != calibration.model_sha256:

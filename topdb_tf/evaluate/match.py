@@ -11,10 +11,10 @@ import numpy as np
 from topdb_tf.evaluate.calibrate import read_calibration, share_text
 from topdb_tf.evaluate.embedding import features_of
 from topdb_tf.files import user_path
+from topdb_tf.model.preset_files import WEIGHTS
 from topdb_tf.retrieval.distances import pairwise_distances
 from topdb_tf.retrieval.pairs.intervals import Share
 from topdb_tf.retrieval.pairs.operating_points import CompactRoc
-from topdb_tf.runs.folder import Run
 from topdb_tf.runs.machine import load_tensorflow
 from topdb_tf.texts import rate_text
 
@@ -36,7 +36,7 @@ class JudgedPair(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """Pairs of images, judged by one threshold of a run's calibration.
+    """Pairs of images, judged by one threshold of the calibration of a run or preset.
 
     The rates are those that were measured at the threshold on the data set.
     """
@@ -53,29 +53,31 @@ class Judgement(NamedTuple):
 
 
 def match(
-    run: Run,
+    path: Path,
     pairs: Sequence[tuple[Path, Path]],
     *,
     false_match_rate: float | None = None,
 ) -> Judgement:
     """Decides for pairs of images whether they show one person.
 
-    The rate is one of those that the run was calibrated for, by default the first.
+    They are by the calibration of a run's folder, or of a preset's. The rate is one of
+    those that it was calibrated for, by default the first.
     """
     if not pairs:
         raise ValueError("There must be a pair of images.")
-    calibration = read_calibration(run)
+    calibration = read_calibration(path)
     point = calibration.operating_point(false_match_rate)
-    paths = list(dict.fromkeys(path for pair in pairs for path in pair))
-    for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no image file {path}.")
+    paths = list(dict.fromkeys(image for pair in pairs for image in pair))
+    for image in paths:
+        if not image.is_file():
+            raise FileNotFoundError(f"There is no image file {image}.")
     load_tensorflow()
     from topdb_tf.data.decoding import decode_image
     from topdb_tf.model.extraction import load_embedder
 
-    images = [decode_image(path) for path in paths]
-    model = load_embedder(run.path / calibration.model)
+    images = [decode_image(image) for image in paths]
+    is_preset = calibration.model == WEIGHTS
+    model = load_embedder(path if is_preset else path / calibration.model)
     embeddings = features_of(model, images, batch_size=_BATCH_SIZE)
     features = dict(zip(paths, embeddings, strict=True))
     judged = []
@@ -93,7 +95,7 @@ def match(
             )
         )
     return Judgement(
-        run=run.path,
+        run=path,
         model=calibration.model,
         dataset=calibration.origin.dataset,
         metric=calibration.metric,

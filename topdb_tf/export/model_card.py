@@ -188,7 +188,7 @@ def _threshold(run, model, normalize):
             "Not calibrated: `topdb-tf calibrate` finds a threshold on pairs of images."
         )
     try:
-        calibration = read_calibration(run)
+        calibration = read_calibration(run.path)
     except ValueError as error:
         return f"Not calibrated: {error}"
     if calibration.model != model.name:

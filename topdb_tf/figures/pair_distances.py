@@ -141,7 +141,7 @@ def _calibration(embedded: Embedded) -> tuple[ModelCalibration | None, list[str]
     if run is None:
         return None, []
     try:
-        calibration = read_calibration(run)
+        calibration = read_calibration(run.path)
     except (FileNotFoundError, ValueError) as error:
         return None, [f"No threshold is drawn. {error}"]
     pairs = {

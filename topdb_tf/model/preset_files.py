@@ -24,7 +24,10 @@ DEMO_NOTE = (
 
 _DEMO = Path(__file__).parent / "demo"
 _FORMAT = 1
-_ADVICE = "Fetch the preset anew, or write it anew with `topdb-tf publish`."
+_ADVICE = (
+    "Fetch the preset anew (a hub's is kept in its cache: remove it there first), or "
+    "write it anew with `topdb-tf publish`."
+)
 _CLASS = "topdb_tf>TopDBBackbone"
 _ADDRESS = re.compile(r"(hf|kaggle|modelscope|gs):/+(.+)")  # a Path has one slash
 _PAGES = {"hf": "https://huggingface.co/", "kaggle": "https://www.kaggle.com/models/"}
@@ -94,8 +97,14 @@ def preset_folder(name: Path | str) -> Path | None:
         return _fetched(address)
     if is_demo(name):
         return _DEMO
+    return user_path(name) if is_preset(name) else None
+
+
+def is_preset(name: Path | str) -> bool:
+    """Returns whether a name is of a preset, by itself or the files in its folder."""
     path = user_path(name)
-    return path if any((path / file).is_file() for file in (RECORD, CONFIG)) else None
+    is_folder = any((path / file).is_file() for file in (RECORD, CONFIG))
+    return is_folder or is_demo(name) or hub_address(name) is not None
 
 
 def read_record(folder: Path) -> PresetRecord:
@@ -160,25 +169,52 @@ def _class_text(folder):
 
 def _fetched(address):
     """Returns the folder into which KerasHub has fetched the files of a preset."""
-    try:
-        from keras_hub.src.utils.preset_utils import get_file
-
-        with contextlib.redirect_stdout(sys.stderr):  # some hubs print
-            file = Path(get_file(address, RECORD))
-            names = [name for name in read_record(file.parent).files if name != CARD]
-            folders = {Path(get_file(address, name)).parent for name in names}
-    except Exception as error:  # each hub and each of its clients has its own
-        error = error.__cause__ or error  # KerasHub calls a hub that is away a file
-        reason = first_line(error).rstrip(".:")
-        hub, _, name = address.partition("://")
-        page = f"of {_PAGES[hub]}{name}" if hub in _PAGES else "there"
-        raise FileNotFoundError(
-            f"The preset {address} could not be fetched ({reason}). Look whether its "
-            f"name is right and {RECORD} is among its files; or download all files "
-            f"{page} into one folder, and name that folder instead."
-        ) from error
-    if folders != {file.parent}:
+    file = _fetched_file(address, RECORD)
+    names = [name for name in read_record(file.parent).files if name != CARD]
+    if {_fetched_file(address, name).parent for name in names} != {file.parent}:
         raise FileNotFoundError(
             f"The preset {address} changed while it was fetched: try again."
         )
     return file.parent
+
+
+def _fetched_file(address, name):
+    from keras_hub.src.utils.preset_utils import get_file
+
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # some hubs print
+            return Path(get_file(address, name))
+    except Exception as error:  # each hub and each of its clients has its own
+        reason = _first_cause(error)
+        raise FileNotFoundError(
+            f"The preset {address} could not be fetched "
+            f"({first_line(reason).rstrip('.:')}). {_what_to_do(address, reason)}"
+        ) from error
+
+
+def _first_cause(error):
+    """Returns what an error began with; KerasHub makes most into missing files."""
+    while before := error.__cause__ or error.__context__:
+        error = before
+    return error
+
+
+def _what_to_do(address, error):
+    """Returns how to come to a preset that a hub did not give, by its answer."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    hub, _, name = address.partition("://")
+    if status in (401, 403):
+        return (
+            "There is none of this name, or it is not for everybody: look at the name, "
+            "and let the hub know you (`hf auth login`; for Kaggle its token)."
+        )
+    if status == 404:
+        return (
+            f"Look at the name, and whether {RECORD} is among its files: other presets "
+            "of KerasHub are no embedders."
+        )
+    page = f"of {_PAGES[hub]}{name}" if hub in _PAGES else "there"
+    return (
+        "If the name is right and the hub is out of reach, download all files "
+        f"{page} into one folder on another machine, and name that folder instead."
+    )

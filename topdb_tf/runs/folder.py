@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.files import contents_of, held_folder, remove_empty
+from topdb_tf.model.preset_files import hub_address, is_preset
 from topdb_tf.runs.machine import Environment
 from topdb_tf.runs.recipes import read_config
 from topdb_tf.runs.settings import Config
@@ -233,7 +234,15 @@ def _newest(runs):
 
 def _not_a_run(folder):
     """Returns what is said of a folder that is none of a run."""
-    text = f"{folder.path} is not the folder of a run: it has no config.yaml."
+    name = hub_address(folder.path) or folder.path
+    text = f"{name} is not the folder of a run: it has no config.yaml."
+    if is_preset(name):
+        return (
+            f"{name} is a preset, and this asks for a run: its data and its training. "
+            f"Score the preset by `topdb-tf evaluate --weights {name} --dataset NAME`; "
+            "for more, name a file of its features, which `topdb-tf embed --query … "
+            f"--gallery … --model {name}` writes."
+        )
     inside = sorted(str(file.parent) for file in folder.path.glob("*/config.yaml"))
     if not inside:
         return text

@@ -14,8 +14,8 @@ from topdb_tf.embed.errors import Failure, failure_lines
 from topdb_tf.embed.model_probes import check_same_model
 from topdb_tf.evaluate.calibrate import read_calibration
 from topdb_tf.files import plain
-from topdb_tf.runs.folder import open_run
-from topdb_tf.runs.models import run_of
+from topdb_tf.runs.folder import RunFolder
+from topdb_tf.runs.models import find_model, weights_of
 from topdb_tf.search.build import source_of_index
 from topdb_tf.search.index import SearchIndex
 from topdb_tf.search.items import items_of
@@ -304,7 +304,8 @@ def query_index(
 
 def _threshold(manifest, model, rate):
     """Returns the threshold of a run's calibration, or `None` where there is none."""
-    folder = run_of(model)
+    path = find_model(model)
+    folder = RunFolder(weights_of(path).parent) if path is not None else None
     if folder is None or not folder.calibration.is_file():
         if rate is None:
             return None
@@ -312,7 +313,7 @@ def _threshold(manifest, model, rate):
             "A false-match rate needs the model of a run that was calibrated, --model "
             f"RUN after `topdb-tf calibrate RUN`. Received: model={model}"
         )
-    calibration = read_calibration(open_run(folder.path))
+    calibration = read_calibration(folder.path)
     sha256 = None if manifest.model is None else manifest.model.sha256
     metric, wrong = manifest.metric, []
     if sha256 not in (None, calibration.model_sha256):

@@ -2,19 +2,28 @@
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 from topdb_tf.damage import check_model_file
 from topdb_tf.data.benchmarks import dataset_name, is_path
+from topdb_tf.evaluate.calibrate import read_calibration, write_calibration
 from topdb_tf.evaluate.scores import read_scores, write_scores
 from topdb_tf.export.model_card import preset_card
 from topdb_tf.export.serving import bytes_of
-from topdb_tf.files import temporary_folder, user_path, whole_folder, write_whole
+from topdb_tf.files import (
+    sha256_of,
+    temporary_folder,
+    user_path,
+    whole_folder,
+    write_whole,
+)
 from topdb_tf.model.preset_files import (
     CARD,
     RECIPE,
     SCORES,
+    WEIGHTS,
     hub_address,
     write_record,
 )
@@ -22,7 +31,7 @@ from topdb_tf.runs.folder import Run
 from topdb_tf.runs.machine import load_tensorflow
 from topdb_tf.texts import Say, first_line
 
-_HUBS = ("hf", "kaggle")
+_ADDRESSES = re.compile(r"hf://[^/]+/[^/]+|kaggle://[^/]+/[^/]+/[kK]eras/[^/]+")
 
 
 class Published(NamedTuple):
@@ -63,21 +72,21 @@ def publish(run: Run, target: Path | str, *, best: bool = False, say: Say) -> Pu
         if os.path.lexists(folder):
             raise FileExistsError(f"{folder} already exists. Choose another --to.")
         with whole_folder(folder) as partial:
-            _write(run, model, partial, str(folder))
+            _write(run, model, partial, str(folder), say)
         return Published(str(folder), _mebibytes_of(folder))
-    if address.split(":")[0] not in _HUBS:
+    if not _ADDRESSES.fullmatch(address):
         raise ValueError(
             "Presets go to a folder, hf://USER/NAME or kaggle://USER/MODEL/keras/"
             f"VARIANT. Received: {address}"
         )
     with temporary_folder() as folder:
-        _write(run, model, folder, address)
+        _write(run, model, folder, address, say)
         say(f"uploading {_mebibytes_of(folder):g} MiB to {address}")
         _upload(address, folder)
         return Published(address, _mebibytes_of(folder))
 
 
-def _write(run, model, folder, name):
+def _write(run, model, folder, name, say):
     """Writes a preset, and loads it again to compare the numbers."""
     load_tensorflow()
     import numpy as np
@@ -95,6 +104,7 @@ def _write(run, model, folder, name):
     if scores is not None and scores.model == model.name:
         origin = scores.origin and dataclasses.replace(scores.origin, path=None)
         write_scores(folder / SCORES, dataclasses.replace(scores, origin=origin))
+    _write_thresholds(run, model, folder, say)
     write_record(folder, metric=run.saved.evaluation.metric)
     pixels = drawn_probes(embedder.input_shape[1:3]).pixels
     loaded = TopDBImageEmbedder.from_preset(folder)
@@ -103,6 +113,29 @@ def _write(run, model, folder, name):
             "A preset must give the numbers of its run. This one does not: report it, "
             f"with the settings of the run. Received: {model}"
         )
+
+
+def _write_thresholds(run, model, folder, say):
+    """Writes the calibration of a run, if it is of the model, as of the preset's."""
+    file = run.folder.calibration
+    if not file.is_file():
+        return
+    try:
+        calibration = read_calibration(run.path)
+    except (FileNotFoundError, ValueError) as error:
+        say(f"the preset has no thresholds: {error}")
+        return
+    if calibration.model != model.name:
+        say(f"the preset has no thresholds: {file} is of {calibration.model}")
+        return
+    of_preset = dataclasses.replace(
+        calibration,
+        model=WEIGHTS,
+        model_sha256=sha256_of(folder / WEIGHTS),
+        origin=dataclasses.replace(calibration.origin, path=None),
+        camera_names={},
+    )
+    write_calibration(folder / file.name, of_preset)
 
 
 def _without_places(config):
