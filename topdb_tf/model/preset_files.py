@@ -85,12 +85,7 @@ def is_demo(name: Path | str) -> bool:
 def preset_folder(name: Path | str) -> Path | None:
     """Returns the folder of a preset, unchecked, or `None` if a name is of none.
 
-    Args:
-        name: "demo", a folder, or an address such as "hf://user/people", whose files
-            KerasHub fetches and keeps.
-
-    Raises:
-        FileNotFoundError: If the preset cannot be fetched.
+    The name is "demo", a folder, or an address, whose files KerasHub fetches and keeps.
     """
     address = hub_address(name)
     if address:
@@ -124,9 +119,6 @@ def check_preset(folder: Path) -> None:
     """Checks that a preset is whole, of an embedder, and not of a newer version.
 
     The model card alone may have been edited since.
-
-    Raises:
-        ValueError: If it is not.
     """
     if not (folder / RECORD).is_file():
         raise ValueError(

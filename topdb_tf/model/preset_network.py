@@ -57,13 +57,7 @@ class TopDBBackbone(keras_hub.models.Backbone):
 def checked_preset(name: Path | str, configs: tuple[str, ...] = ()) -> Path:
     """Returns the folder of a preset that is whole and can run no code.
 
-    Args:
-        name: As for `topdb_tf.model.preset_files.preset_folder`.
-        configs: Names of the files that are loaded beside that of the network.
-
-    Raises:
-        FileNotFoundError: If it cannot be fetched, or there is none.
-        ValueError: If it is no preset of an embedder.
+    The configs are those that are loaded beside that of the network.
     """
     folder = preset_folder(name)
     if folder is None:
@@ -79,10 +73,6 @@ def checked_preset(name: Path | str, configs: tuple[str, ...] = ()) -> Path:
 
 
 def load_preset_network(folder: Path):
-    """Returns the functional model of a preset, from pixels to embeddings.
-
-    Raises:
-        ValueError: If it is no preset of an embedder.
-    """
+    """Returns the functional model of a preset, from pixels to embeddings."""
     backbone = TopDBBackbone.from_preset(folder)
     return keras.Model(backbone.input, backbone.output)

@@ -17,15 +17,8 @@ from topdb_tf.runs.folder import RunFolder, open_run
 def find_model(name: Path | str | None) -> Path | None:
     """Returns what `topdb_tf.load_embedder` takes of a model by its name.
 
-    Args:
-        name: A `.keras` file, the folder of a run, or a preset: its folder, "demo", or
-            an address such as "hf://user/name", which is fetched.
-
-    Returns:
-        The file or the preset's folder; `None` if the name is of something else.
-
-    Raises:
-        FileNotFoundError: If the preset cannot be fetched.
+    It is a file, or the folder of a preset, which is fetched if the name is an address;
+    `None` if the name is of something else.
     """
     if name is None or Path(name).is_file():
         return name
@@ -41,12 +34,7 @@ def run_of(name: Path | str | None) -> RunFolder | None:
 
 
 def check_model(model: Path) -> None:
-    """Checks, before TensorFlow is loaded, what `find_model` gave.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no `.keras` file, or no whole preset of an embedder.
-    """
+    """Checks, before TensorFlow is loaded, what `find_model` gave."""
     check_preset(model) if model.is_dir() else check_model_file(model)
 
 

@@ -51,19 +51,9 @@ class Published(NamedTuple):
 def publish(run: Run, target: Path | str, *, best: bool = False, say: Say) -> Published:
     """Writes the model of a run as a preset, loads it again, and uploads it.
 
-    Paths of this machine are left out of its recipe, its scores and its card.
-
-    Args:
-        run: The run.
-        target: A folder that does not exist yet, or the address of a hub, "hf://…" or
-            "kaggle://…". Whether the hub knows the user is for its own client.
-        best: Whether to take the model of the best epoch instead of the last.
-        say: Function that shows a line to the user.
-
-    Raises:
-        FileExistsError: If the folder exists.
-        FileNotFoundError: If the run has no model.
-        ValueError: If the preset gives other numbers than the run, or the hub refuses.
+    Paths of this machine are left out. The target is a folder that does not exist yet,
+    or an address, "hf://…" or "kaggle://…"; whether the hub knows the user is for its
+    own client.
     """
     model, address = run.model(best=best), hub_address(target)
     check_model_file(model)
@@ -171,10 +161,7 @@ def _upload(address, folder):
 
 
 def _upload_card(name, card):
-    """Uploads the card first: KerasHub writes one of its own where there is none.
-
-    It would stand in place of ours in the folder, and then be removed from it.
-    """
+    """Uploads the card first: where there is none, KerasHub replaces ours."""
     import huggingface_hub
 
     place = huggingface_hub.create_repo(repo_id=name, exist_ok=True)
