@@ -49,11 +49,7 @@ class NamedImages(NamedTuple):
 
 
 def checked_places(images, query, gallery, dataset=None) -> tuple[Path, ...]:
-    """Returns the images, or query and gallery where those are named instead.
-
-    Raises:
-        ValueError: If there is not one of images, both folders and a data set.
-    """
+    """Returns the images, or query and gallery where those are named instead."""
     pair = (query, gallery)
     given = [bool(images), any(pair), dataset is not None]
     if sum(given) != 1 or (any(pair) and not all(pair)):
@@ -69,10 +65,6 @@ def list_images(places: Sequence[Path]) -> ImageList:
 
     A file given twice is taken once. Hidden folders below are left out, as where a
     data set is read.
-
-    Raises:
-        FileNotFoundError: If a place does not exist.
-        ValueError: If there is no image in all of them.
     """
     files = []
     for place in map(Path, places):
@@ -93,11 +85,6 @@ def read_images(
     of nobody known are kept. A folder that cannot be read so, as its images lie there
     without an order, gives the persons and cameras that names tell as in Market-1501.
     Layout and pattern are those of `topdb_tf.data.own_images.read_own_images`.
-
-    Raises:
-        FileNotFoundError: If a place, or an image of the CSV file, does not exist.
-        ValueError: If there is no image, if ids contradict each other, or if folders
-            are not of the layout or pattern that is told.
     """
     places, skipped, notes = [Path(place) for place in places], [], []
     reading = {"layout": layout, "pattern": pattern}

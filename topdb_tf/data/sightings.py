@@ -46,10 +46,6 @@ def with_ids(
     `notes` gets a line about; a camera that is not known becomes `None`. See
     `topdb_tf.texts.means_unknown`. Where all are whole numbers, 7, 007 and 7.0 are
     one, which is noted, too; the first spelling stays.
-
-    Raises:
-        ValueError: If an id cannot be meant, if two can be told apart by case, spaces,
-            or zeros alone, or if no person is known.
     """
     persons = _spellings([(one.person, one.place) for one in sightings], "pid", source)
     cameras = _spellings(
@@ -126,9 +122,6 @@ def camera_numbers(sightings: list[Sighting], source: Path) -> dict[str, int]:
 
     `cam2` is camera 2; names that do not end in different numbers are numbered from 1
     in their natural order.
-
-    Raises:
-        ValueError: If cameras are told for some images only.
     """
     missing = [one for one in sightings if not one.camera]
     if missing and len(missing) < len(sightings):
@@ -153,12 +146,7 @@ def numbered_cameras(cameras: Collection[str]) -> Mapping[str, int]:
 
 
 def folded(text: str, word: str) -> str:
-    """Returns what two spellings of one person or camera have in common.
-
-    Args:
-        text: A spelling.
-        word: What it is an id of, "pid" or "camid".
-    """
+    """Returns what two spellings of one person or camera have in common."""
     text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     text = "".join(c for c in text if unicodedata.category(c) != "Cf")  # not seen
     text = _ascii_digits(text)
@@ -188,13 +176,7 @@ def absolute(path: str | Path) -> Path:
 
 
 def _spellings(ids, word, source):
-    """Returns the spelling of each id by what is written, `None` where none is known.
-
-    Args:
-        ids: What is written, and where.
-        word: What it is an id of, "pid" or "camid".
-        source: For errors.
-    """
+    """Returns the spelling of each id by what is written, `None` if it is not known."""
     places = {}
     for text, place in ids:
         places.setdefault(text, place)

@@ -95,10 +95,7 @@ class FeatureDistances:
     def begin(self, rows, columns, buffer: Buffer) -> np.ndarray:
         """Returns the matrix product of two sets of images, to be finished.
 
-        Args:
-            rows: A slice of images, or their ascending numbers.
-            columns: A slice of other images, or their ascending numbers.
-            buffer: Where the block is put.
+        Both are slices of the images, or their ascending numbers.
         """
         left, right = self.features(rows), self.features(columns)
         return _product(left, right, buffer)

@@ -56,11 +56,7 @@ def images_of_list(
 ) -> list[RankedImage]:
     """Returns the images of one query's list, nearest first.
 
-    Args:
-        lists: The lists of all queries.
-        query: Place of the query.
-        most_ranked: Number of ranked images after which the list ends; junk comes on
-            top. Defaults to all that `lists` has.
+    The list ends after the `most_ranked` images that are ranked; junk comes on top.
     """
     images, rank = [], 0
     for place, index in enumerate(lists.gallery_indices[query].tolist()):
@@ -95,13 +91,9 @@ def chosen_queries(
     A query is there once, for the first of the reasons in the order below. Which of
     several of the same average precision are taken is drawn.
 
-    Args:
-        lists: The ranking that the choice is made by.
-        lowest: How many of the lowest average precision.
-        wrong: How many, drawn, whose first image is wrong.
-        highest: How many of the highest average precision.
-        in_all: Queries are drawn at random until there are so many.
-        seed: Seed of all that is drawn.
+    `lowest` and `highest` count those of the lowest and the highest average precision,
+    `wrong` those, drawn, whose first image is wrong; others are drawn until there are
+    `in_all`.
     """
     precision, first = lists.average_precision, lists.first_match_rank
     rng = np.random.default_rng(seed)

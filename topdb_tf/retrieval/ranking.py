@@ -115,11 +115,8 @@ def retrieval_scores(
 class QueryBlock(NamedTuple):
     """The distances of some queries to the gallery.
 
-    Args:
-        queries: Which queries they are.
-        distances: Unfinished rows, shape `(num_rows, num_gallery)`. They are gone when
-            the next block is asked for.
-        finish: Function of `start, stop` that finishes these rows of the block.
+    Rows of the shape `(num_rows, num_gallery)` are unfinished until `finish` was called
+    with their start and stop, and gone when the next block is asked for.
     """
 
     queries: slice
@@ -132,11 +129,8 @@ def query_blocks(
 ) -> Iterator[QueryBlock]:
     """Yields the distances of some queries to the gallery, after one another.
 
-    Args:
-        source: What the distances come from, such as
-            `topdb_tf.retrieval.distances.FeatureDistances`.
-        memory: Bytes that a block may take; it has at least 16 rows.
-        advance: Called with the number of distances since its last call.
+    A block takes so many bytes of memory, but has at least 16 rows. `advance` is called
+    with the number of distances since its last call.
     """
     num_queries, num_gallery = source.num_queries, source.num_gallery
     height = int(np.clip(memory // (4 * num_gallery), MIN_ROWS, _MAX_ROWS))
@@ -156,11 +150,7 @@ def query_blocks(
 
 
 class CountedRanks:
-    """Scores queries by counting the gallery images nearer than each of their matches.
-
-    Args:
-        index: Finds the matches of the queries.
-    """
+    """Scores queries by counting the gallery images nearer than each of the matches."""
 
     def __init__(self, index: MatchIndex):
         self._index = index
@@ -186,11 +176,7 @@ def joined(parts: list[QueryScores]) -> QueryScores:
 
 
 def summarize(parts: list[QueryScores], max_rank: int) -> RetrievalScores:
-    """Returns the scores of a ranking from those of consecutive queries.
-
-    Raises:
-        ValueError: If `max_rank` is below 1.
-    """
+    """Returns the scores of a ranking from those of consecutive queries."""
     if max_rank < 1:
         raise ValueError(f"`max_rank` must be at least 1. Received: {max_rank=}")
     queries = joined(parts)

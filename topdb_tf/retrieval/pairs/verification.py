@@ -83,18 +83,7 @@ def roc_curve_of(
     memory: int = BLOCK_BYTES,
     progress: Callable[[int, int], None] | None = None,
 ) -> RocCurve:
-    """Returns what `roc_curve` does, from distances of any source.
-
-    Args:
-        source: Distances of queries to the gallery, such as
-            `topdb_tf.retrieval.distances.MatrixDistances`.
-        index: Tells the genuine pairs of these images.
-        memory: Bytes that a block of distances may take.
-        progress: Called with the number of distances done and of all.
-
-    Raises:
-        ValueError: If there are no genuine or no impostor pairs.
-    """
+    """Returns what `roc_curve` does, from distances such as `MatrixDistances`."""
     index.check_any()
     advance = adding_up(progress, 2 * source.num_queries * source.num_gallery)
     blocks = partial(query_blocks, source, memory=memory, advance=advance)
@@ -150,9 +139,6 @@ def equal_error_rate(curve: RocCurve) -> tuple[float, float]:
     The rate is where the ROC, its points joined by lines, meets that of equal false
     positives and false negatives. The threshold is the distance of the genuine pair
     at which false positives first make up as large a share as false negatives.
-
-    Args:
-        curve: The ROC.
     """
     genuine = curve.true_positives / curve.num_genuine
     before = np.concatenate([[0.0], genuine[:-1]])
