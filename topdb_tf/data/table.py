@@ -19,24 +19,13 @@ from topdb_tf.data.sightings import (
     Sighting,
     absolute,
 )
-from topdb_tf.data.trees.words import CAMERA, kind_of
+from topdb_tf.data.trees.words import CAMERA, WORDS_OF_PARTS, kind_of
 from topdb_tf.files import user_path
 from topdb_tf.texts import listed, means_unknown
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
-PARTS = {
-    "train": TRAIN,
-    "training": TRAIN,
-    "val": VALIDATION,
-    "valid": VALIDATION,
-    "validation": VALIDATION,
-    "test": TEST,
-    "testing": TEST,
-    "query": QUERY,
-    "queries": QUERY,
-    "probe": QUERY,
-    "gallery": GALLERY,
-}
+_WHOLE_PARTS = (TRAIN, VALIDATION, TEST, QUERY, GALLERY)
+PARTS = {word: part for word, part in WORDS_OF_PARTS.items() if part in _WHOLE_PARTS}
 
 _NUMBERED = ("name", "number", "num", "no", "index", "idx", "label")
 _REQUIRED, _OPTIONAL = ("path", "pid"), ("camid", "split")

@@ -10,7 +10,7 @@ TRAIN_ALL, DISTRACTORS, LEFT_OUT = "train_all", "distractors", "left out"
 """What a folder of a split can be besides a part: training and validation in one,
 images of nobody known, or images that no protocol here uses."""
 
-_PARTS = {
+WORDS_OF_PARTS = {
     "train": TRAIN,
     "training": TRAIN,
     "trainval": TRAIN_ALL,
@@ -103,5 +103,6 @@ def part_of(name: str) -> str | None:
     if name.lower() == "bounding_box_test":
         return GALLERY
     words = [re.sub(r"(?<=.)(?:set|data|imgs?|images?)$", "", word) for word in words]
-    exact = _PARTS.get(" ".join(words))
-    return exact or _PARTS.get(" ".join(w for w in words if w not in _FILLING))
+    exact = WORDS_OF_PARTS.get(" ".join(words))
+    filled = " ".join(word for word in words if word not in _FILLING)
+    return exact or WORDS_OF_PARTS.get(filled)
