@@ -20,7 +20,7 @@ from topdb_tf.drawing.style import (
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _LETTER_SIZE = 8  # points
 _SAME, _DIFFERENT = "same person", "different persons"
-_METRICS = {
+METRIC_NAMES = {
     "sqeuclidean": "squared Euclidean distance",
     "euclidean": "Euclidean distance",
     "cosine": "cosine distance",
@@ -74,7 +74,7 @@ def distance_figure(
         upper.set_ylim(0)
         _show_most(upper, np.asarray(edges, float), counts, thresholds)
         lower.set_ylabel("pairs, %")
-        lower.set_xlabel(_METRICS.get(metric, metric))
+        lower.set_xlabel(METRIC_NAMES.get(metric, metric))
         look = {"frameon": False, "fontsize": 8 if wide else 7, "handlelength": 2.5}
         lower.legend(loc="lower right", **look)
         handles, texts = upper.get_legend_handles_labels()

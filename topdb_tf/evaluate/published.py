@@ -20,6 +20,8 @@ METHOD_OF_RECIPE = {
     "paper": "Top-DB-Net",
     "authors": "Top-DB-Net",
 }
+METHOD = "Top-DB-Net"
+"""The paper's own, whose figures stand beside a run that is no method's."""
 NOTES = {
     "cuhk03-detected": "Published mAP of Top-DB-Net on CUHK03-D: 73.2 in the paper's "
     "Table I, 74.2 in the README of the authors' code.",

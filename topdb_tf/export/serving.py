@@ -39,8 +39,6 @@ class Source(NamedTuple):
 def find_source(path: Path | None, *, best: bool = False) -> Source:
     """Returns the model of a run's folder, of the newest run, in a file or a preset."""
     if path is not None and (path.suffix == ".keras" or path.is_file()):
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no model at {path}.")
         if path.suffix != ".keras" or best:
             raise ValueError(
                 "A model must be in a .keras file, and has no other epoch to take "

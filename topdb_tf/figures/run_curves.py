@@ -22,8 +22,6 @@ from topdb_tf.retrieval.protocol import RetrievalResult
 from topdb_tf.runs.folder import Run
 from topdb_tf.texts import Say, silent
 
-_METHOD = "Top-DB-Net"
-
 
 @dataclass(frozen=True)
 class Curve:
@@ -242,7 +240,7 @@ def _references(scored, rerank):
     for dataset, scores in scored.items():
         if all(_is_as_published(dataset, one) for one in scores):
             end = f", {_title(dataset)}" if len(scored) > 1 else ""
-            shares = published_rank_1(_METHOD, dataset, rerank=rerank)
+            shares = published_rank_1(published.METHOD, dataset, rerank=rerank)
             references |= {f"{name}{end}": share for name, share in shares.items()}
     return references
 

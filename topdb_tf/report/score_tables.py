@@ -13,8 +13,6 @@ from topdb_tf.report.words import recipe_text, title_of
 from topdb_tf.runs.nearest import NearestRecipe, nearest_recipe
 from topdb_tf.texts import NOTHING, Table, percent, signed
 
-_METHOD = "Top-DB-Net"  # whose figures stand beside a run that is no method's
-
 
 class Tile(NamedTuple):
     """One of the few scores at the top of a report, and more of its re-ranked one."""
@@ -45,7 +43,7 @@ def score_table(measured: Measured) -> Table:
     for name, result in measured.scores.results:
         title = "this run" if name == "plain" else f"this run, {name}"
         rows.append([title, *(percent(metric.of(result)) for metric in METRICS)])
-    method = method_of(nearest_recipe(measured.config)) or _METHOD
+    method = method_of(nearest_recipe(measured.config)) or published.METHOD
     printed_rows = []
     for end, printed in published.printed_of(method, dataset):
         scores = printed_scores(printed)

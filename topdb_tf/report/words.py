@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from topdb_tf.data.records import DatasetCard, Split, load_card
+from topdb_tf.drawing.distances import METRIC_NAMES
 from topdb_tf.evaluate.measured import Measured
 from topdb_tf.evaluate.scores import PAPER_METRICS
 from topdb_tf.figures.run_curves import read_log
@@ -17,11 +18,6 @@ from topdb_tf.texts import Table, duration_text, percent
 
 _FEW_QUERIES = 200
 _SAME_SCORES = 5e-4
-_DISTANCES = {
-    "sqeuclidean": "squared Euclidean",
-    "euclidean": "Euclidean",
-    "cosine": "cosine",
-}
 
 NamesAndValues = list[tuple[str, str | Sequence[str]]]
 """Names of things with their values; a value may be several lines."""
@@ -84,7 +80,7 @@ def protocol_in_full(protocol: Protocol) -> NamesAndValues:
             "an image of the query's person by the query's own camera is not ranked"
         )
     return [
-        ("Distance", _DISTANCES[protocol.metric]),
+        ("Distance", METRIC_NAMES[protocol.metric].removesuffix(" distance")),
         ("mAP", f"{protocol.mean_ap}, then the mean over the valid queries"),
         ("mAP, trapezoid", protocol.mean_ap_trapezoid),
         ("mINP", "share of matches up to the last one, the mean over the queries"),
