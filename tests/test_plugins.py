@@ -83,6 +83,10 @@ def test_parts_of_a_plugin_are_trained_resumed_and_scored(folder, small_data_roo
     data = ["--data-root", small_data_root]
     trained = topdb(*command, *data, "--epochs", 1, "--run-dir", "run")
     assert trained.exit_code == 0, trained.output
+    told = [line for line in trained.stderr.splitlines() if line.startswith("epoch")]
+    # A bar of the steps is for terminals alone.
+    assert [line[:10] for line in told] == ["epoch 1/2:", "epoch 2/2:"]
+    assert "\x1b" not in trained.stderr
     run = open_run(folder / "run")
     assert run.config.plugins == ("my_parts",)
     assert "half_triplet" in run.folder.log.read_text().splitlines()[0]
