@@ -74,3 +74,15 @@ def rerank_reference(distances, num_queries, k1=20, k2=6, lambda_value=0.3):
         jaccard[i] = 1 - shared / (2 - shared)
     mixed = jaccard * (1 - lambda_value) + original[:num_queries] * lambda_value
     return mixed[:, num_queries:]
+
+
+def generalized_mean_reference(feature_maps, p, epsilon=1e-6):
+    """Pools each channel of each image by the definition, in float64."""
+    num_images, height, width, channels = feature_maps.shape
+    pooled = np.zeros((num_images, channels))
+    for i in range(num_images):
+        for c in range(channels):
+            values = feature_maps[i, :, :, c].astype("float64").ravel()
+            powers = [max(value, epsilon) ** p for value in values]
+            pooled[i, c] = (sum(powers) / (height * width)) ** (1 / p)
+    return pooled

@@ -22,7 +22,7 @@ SIGNATURES = {
     "TopDropBlock": "height_ratio, relevance='mean', **kwargs",
     "build_network": "backbone, *, num_pids, drop_block=None, streams=('global', "
     "'top_drop', 'regularization'), mask_from='backbone', num_bottlenecks=2, "
-    "neck='no_shift'",
+    "bottleneck_channels=0, pool='average', neck='no_shift'",
     "compare": "first, second, **options",
     "evaluate": "run, dataset=None, *, best=False, rerank=False, say=…",
     "fit": "dataset=None, *, recipe='paper', run_dir=None, settings=(), callbacks=(), "

@@ -150,6 +150,12 @@ def test_a_wrong_override_is_explained(override, message):
         (lambda: DataConfig(batch_size=30), "multiple of `data.images_per_pid`"),
         (lambda: DataConfig(flip=1.5), r"`data.flip` must be .* in \[0, 1\]"),
         (lambda: ModelConfig(neck="bent"), "`model.neck` must be one of no_shift"),
+        (lambda: ModelConfig(pool="max"), "`model.pool` must be one of average, gem"),
+        (
+            lambda: ModelConfig(bottleneck_channels=512, num_bottlenecks=0),
+            "`model.num_bottlenecks` of 1 or more. Received: bottleneck_channels=512",
+        ),
+        (lambda: ModelConfig(bottleneck_channels=3), "0, or at least 4"),
         (lambda: EvaluationConfig(metric="l1"), "`evaluation.metric` must be one of"),
     ],
 )

@@ -12,13 +12,14 @@ from topdb_tf.model.normalization import FusedBatchNormalization
 SIZE = (32, 16)
 
 
-def trained_embedder(backbone="tiny", neck="shift"):
+def trained_embedder(backbone="tiny", neck="shift", **options):
     """An embedder whose statistics are not those of an untrained one."""
     network = build_network(
         build_backbone(backbone, SIZE),
         num_pids=3,
         drop_block=TopDropBlock(0.3),
         neck=neck,
+        **options,
     )
     model, rng = embedder(network), np.random.default_rng(1)
     for weight in model.weights:
@@ -95,6 +96,14 @@ def test_a_product_with_an_activation_keeps_its_normalization(pixels):
     outputs = layers.Conv2D(2, 1, activation="relu")(inputs)
     model = keras.Model(inputs, FusedBatchNormalization()(outputs))
     assert len(normalizations(folded(model))) == 1
+
+
+def test_a_generalised_mean_pools_in_float32_whatever_the_maps_are(pixels):
+    copy = folded(trained_embedder(pool="gem"), dtype="float16")
+    pool = copy.get_layer("global_pool")
+    assert pool.compute_dtype == pool.exponent.dtype == "float32"
+    assert copy.get_layer("feature_map").compute_dtype == "float16"
+    assert np.isfinite(copy(pixels, training=False)).all()
 
 
 def test_the_original_is_left_as_it_was(model, pixels):

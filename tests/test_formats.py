@@ -150,6 +150,24 @@ def test_a_model_trained_in_half_precision_is_written_in_float32(
     np.testing.assert_allclose(load_file(path)(pixels), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [("onnx", "float32"), ("litert", "float32"), ("litert", "int8")],
+)
+def test_other_poolings_and_bottlenecks_are_written(name, precision, tmp_path, pixels):
+    model = trained_embedder(pool="gem", bottleneck_channels=32)
+    model.get_layer("global_pool").exponent.assign(4.5)
+    path = tmp_path / f"gem{FORMATS[name].suffix}"
+    calibration = images(1, 40)[:, None] if precision == "int8" else None
+    path.write_bytes(
+        file_bytes(
+            model, name, precision=precision, metadata={}, calibration=calibration
+        )
+    )
+    found, expected = load_file(path)(pixels), model(pixels, training=False).numpy()
+    assert cosines(found, expected).min() > BOUNDS[precision][0]
+
+
 @pytest.mark.slow
 def test_mobilenet_is_written_with_its_paddings(tmp_path, pixels):
     model, path = trained_embedder("mobilenet_v2"), tmp_path / "light.onnx"

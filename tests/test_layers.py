@@ -4,7 +4,8 @@ import pytest
 import tensorflow as tf
 
 from tests.harness import check_layer, to_numpy
-from topdb_tf.model.layers import BatchDropBlock, TopDropBlock
+from tests.reference import generalized_mean_reference
+from topdb_tf.model.layers import BatchDropBlock, GeneralizedMeanPooling, TopDropBlock
 
 
 def feature_map(*rows):
@@ -192,3 +193,73 @@ def test_width_ratio_must_be_a_share():
 def test_no_column_to_drop_is_refused():
     with pytest.raises(ValueError, match="At least one column"):
         BatchDropBlock(0.3, width_ratio=0.1)(random_maps())
+
+
+def test_generalized_mean_pooling_is_a_layer():
+    check_layer(GeneralizedMeanPooling(2.5, epsilon=1e-3), random_maps())
+
+
+def test_a_generalised_mean_by_hand():
+    # p = 3: ((1 + 8 + 27 + 0) / 4)^(1/3) = 9^(1/3). p = 1: 6 / 4.
+    images = feature_map((1, 2), (3, 0))
+    found = GeneralizedMeanPooling()(images)
+    np.testing.assert_allclose(found, [[9 ** (1 / 3)]], rtol=1e-6)
+    np.testing.assert_allclose(GeneralizedMeanPooling(1.0)(images), [[1.5]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("p", [0.5, 1.0, 3.0, 7.3])
+def test_generalised_means_are_those_of_the_definition(p):
+    images = np.random.default_rng(0).normal(size=(3, 5, 4, 6)).astype("float32")
+    images[1] = 0
+    images[2] *= 1000
+    found = GeneralizedMeanPooling(p)(images)
+    np.testing.assert_allclose(
+        found, generalized_mean_reference(images, p), rtol=3e-5, atol=1e-12
+    )
+
+
+def test_the_exponent_of_a_generalised_mean_learns():
+    # By differences of the definition.
+    images = random_maps(4)
+    layer = GeneralizedMeanPooling()
+    with tf.GradientTape() as tape:
+        inputs = tf.constant(images)
+        tape.watch(inputs)
+        total = tf.reduce_sum(layer(inputs))
+    of_inputs, of_p = tape.gradient(total, [inputs, layer.exponent.value])
+    upper, lower = (generalized_mean_reference(images, p).sum() for p in (3.01, 2.99))
+    np.testing.assert_allclose(of_p, (upper - lower) / 0.02, rtol=1e-3)
+    images[0, 1, 2, 3] += 0.01
+    upper = generalized_mean_reference(images, 3.0).sum()
+    images[0, 1, 2, 3] -= 0.02
+    lower = generalized_mean_reference(images, 3.0).sum()
+    np.testing.assert_allclose(of_inputs[0, 1, 2, 3], (upper - lower) / 0.02, rtol=1e-3)
+
+
+@pytest.mark.parametrize("p", [3.0, 20.0])
+def test_a_generalised_mean_of_a_dead_channel_has_finite_gradients(p):
+    # 1e-6^20 is zero in float32, and (1e4)^20 infinite.
+    images = tf.constant(np.stack([np.zeros((2, 2, 1)), np.full((2, 2, 1), 1e4)]))
+    images, layer = tf.cast(images, "float32"), GeneralizedMeanPooling(p)
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        pooled = layer(images)
+    np.testing.assert_allclose(pooled, [[1e-6], [1e4]], rtol=1e-5)
+    gradients = tape.gradient(pooled, [images, layer.exponent.value])
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_a_generalised_mean_is_float32_inside():
+    # 300^3 is infinite in float16.
+    layer = GeneralizedMeanPooling(dtype="mixed_float16")
+    images = feature_map((300, 200), (100, 0))
+    found = layer(images.astype("float16"))
+    assert found.dtype == "float16"
+    expected = generalized_mean_reference(images, 3.0)
+    np.testing.assert_allclose(to_numpy(found), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("options", [{"p": 0}, {"p": -1}, {"epsilon": 0}])
+def test_exponent_and_epsilon_must_be_positive(options):
+    with pytest.raises(ValueError, match="`p` and `epsilon` must be positive"):
+        GeneralizedMeanPooling(**options)

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tests.harness import check_saving
+from tests.reference import generalized_mean_reference
 from topdb_tf.model.backbones import tiny
 from topdb_tf.model.layers import BatchDropBlock, TopDropBlock
 from topdb_tf.model.network import STREAMS, build_network, embedder
@@ -13,6 +14,7 @@ VARIANTS = {
     "topdb": {},
     "no_reg": {"streams": ("global", "top_drop")},
     "no_drop": {"streams": ("global", "regularization")},
+    "strong": {"pool": "gem", "bottleneck_channels": 64},
     "bdb": {
         "streams": ("global", "top_drop"),
         "drop_block": "batch",
@@ -43,6 +45,8 @@ def test_outputs_are_features_and_logits_by_stream(variant):
     network = network_of(variant)
     outputs = network(pixels(), training=True)
     dims = {"global": 64, "top_drop": 128, "regularization": 256}
+    if "bottleneck_channels" in VARIANTS[variant]:
+        dims["regularization"] = VARIANTS[variant]["bottleneck_channels"]
     assert list(outputs) == list(VARIANTS[variant].get("streams", STREAMS))
     for stream, output in outputs.items():
         assert set(output) == {"features", "logits"}
@@ -52,7 +56,7 @@ def test_outputs_are_features_and_logits_by_stream(variant):
 
 @pytest.mark.parametrize(
     ("variant", "dim"),
-    [("topdb", 192), ("no_reg", 192), ("no_drop", 320), ("bdb", 192)],
+    [("topdb", 192), ("no_reg", 192), ("no_drop", 320), ("bdb", 192), ("strong", 192)],
 )
 def test_embeddings_are_what_the_classifiers_see(variant, dim):
     network = network_of(variant)
@@ -66,6 +70,36 @@ def test_embeddings_are_what_the_classifiers_see(variant, dim):
                 features = network.get_layer(f"{stream}_neck")(features)
             parts.append(features)
     np.testing.assert_allclose(embeddings, tf.concat(parts, axis=1), rtol=1e-5)
+
+
+def test_narrow_bottlenecks_leave_the_embedding_as_long_as_it_is():
+    network, wide = network_of(bottleneck_channels=32), network_of()
+    assert embedder(network).output_shape == embedder(wide).output_shape == (None, 192)
+    assert network.get_layer("bottleneck2_out").output.shape[-1] == 32
+    dims = {name: part["features"].shape[-1] for name, part in network.output.items()}
+    assert dims == {"global": 64, "top_drop": 128, "regularization": 32}
+    shapes = {
+        name: tuple(network.get_layer(f"{name}_conv").kernel.shape)
+        for name in ("bottlenecks_reduction", "bottleneck1_2", "bottleneck2_3")
+    }
+    assert shapes == {
+        "bottlenecks_reduction": (1, 1, 256, 32),
+        "bottleneck1_2": (3, 3, 8, 8),
+        "bottleneck2_3": (1, 1, 8, 32),
+    }
+
+
+def test_the_global_stream_pools_as_it_is_told():
+    network = network_of(pool="gem")
+    layer = network.get_layer("global_pool")
+    layer.exponent.assign(5.0)
+    inner = keras.Model(network.input, [layer.input, layer.output])
+    maps, pooled = inner(pixels())
+    expected = generalized_mean_reference(maps.numpy(), 5.0)
+    np.testing.assert_allclose(pooled, expected, rtol=1e-4, atol=1e-9)
+    assert num_parameters(network) == num_parameters(network_of()) + 1
+    copies = [w for w in embedder(network).weights if w.path == layer.exponent.path]
+    assert copies == [layer.exponent]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -177,7 +211,7 @@ def test_the_neck_decides_about_the_shift():
 
 
 def test_every_weight_learns():
-    network = network_of(neck="shift")
+    network = network_of(neck="shift", pool="gem", bottleneck_channels=64)
     with tf.GradientTape() as tape:
         outputs = network(pixels(), training=True)
         parts = keras.tree.flatten(outputs)
@@ -216,6 +250,12 @@ def test_initial_heads_are_those_of_the_authors():
         ({"streams": ("global", "global")}, "each once"),
         ({"mask_from": "dropped"}, "mask_from='dropped'"),
         ({"num_bottlenecks": -1}, "num_bottlenecks=-1"),
+        ({"bottleneck_channels": 3}, "at least 4.*bottleneck_channels=3"),
+        (
+            {"bottleneck_channels": 8, "num_bottlenecks": 0},
+            "one bottleneck or more.*num_bottlenecks=0",
+        ),
+        ({"pool": "max"}, "average, gem.*pool='max'"),
         ({"neck": "long"}, "no_shift, shift, none.*neck='long'"),
     ],
 )

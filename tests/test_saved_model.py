@@ -74,6 +74,14 @@ def pixels(files):
     return batch.numpy()
 
 
+def test_a_generalised_mean_is_served(tmp_path, pixels):
+    model = trained_embedder(pool="gem", bottleneck_channels=32)
+    loaded = tf.saved_model.load(save(ServedEmbedder(model), tmp_path / "gem"))
+    (found,) = loaded.signatures["pixels"](tf.cast(pixels, "uint8")).values()
+    expected = model(np.trunc(pixels), training=False)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_every_signature_answers_in_a_session_without_keras(
     version, files, pixels, embedder, tmp_path
 ):

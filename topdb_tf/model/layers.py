@@ -1,4 +1,4 @@
-"""The drop blocks: layers that zero a part of the feature map while training."""
+"""The drop blocks, which zero a part of a map while training, and a pooling."""
 
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
@@ -220,6 +220,75 @@ class BatchDropBlock(keras.layers.Layer):
             "width_ratio": self.width_ratio,
             "seed": self.seed,
         }
+
+
+@keras.saving.register_keras_serializable(package="topdb_tf")
+class GeneralizedMeanPooling(keras.layers.Layer):
+    """Pools each channel to a generalised mean, whose exponent is trained.
+
+    That is `mean(max(x, epsilon)^p)^(1/p)` over the positions: with p = 1 the average
+    of what is positive, the nearer to the maximum the larger p is. It is computed in
+    float32 and relative to the maximum, so that no power overflows or vanishes; a
+    value below epsilon gets no gradient.
+
+    Source: Radenovic et al., Fine-tuning CNN Image Retrieval with No Human
+    Annotation, TPAMI 2018 (https://arxiv.org/abs/1711.02512), equation 4.
+
+    Args:
+        p: The exponent at first, positive.
+        epsilon: The least value that a position counts as, positive.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Feature map of shape `(batch, height, width, channels)`.
+
+    Returns:
+        Tensor of shape `(batch, channels)`.
+
+    Raises:
+        ValueError: If an argument is not positive.
+
+    Example:
+        >>> import numpy as np
+        >>> from topdb_tf.model.layers import GeneralizedMeanPooling
+        >>> feature_map = np.array([1.0, 2.0, 3.0]).reshape(1, 3, 1, 1)
+        >>> GeneralizedMeanPooling()(feature_map).numpy()  # (36 / 3)^(1/3)
+        array([[2.2894285]], dtype=float32)
+    """
+
+    def __init__(self, p=3.0, epsilon=1e-6, **kwargs):
+        super().__init__(**kwargs)
+        if not (p > 0 and epsilon > 0):
+            raise ValueError(
+                "`p` and `epsilon` must be positive. "
+                f"Received: p={p}, epsilon={epsilon}"
+            )
+        self.p = p
+        self.epsilon = epsilon
+
+    def build(self, inputs_shape):
+        self.exponent = self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(self.p),
+            dtype="float32",
+            autocast=False,
+            name="exponent",
+        )
+
+    def call(self, inputs):
+        x = ops.maximum(ops.cast(inputs, "float32"), self.epsilon)
+        largest = ops.stop_gradient(ops.max(x, axis=(1, 2), keepdims=True))
+        # A quotient of 8-bit numbers would divide by zero in a channel of small values.
+        logarithms = ops.log(x) - ops.log(largest)
+        powers = ops.exp(self.exponent * logarithms)
+        mean = ops.power(ops.mean(powers, axis=(1, 2)), 1 / self.exponent)
+        return ops.cast(largest[:, 0, 0] * mean, self.compute_dtype)
+
+    def compute_output_shape(self, inputs_shape):
+        return inputs_shape[0], inputs_shape[-1]
+
+    def get_config(self):
+        return {**super().get_config(), "p": self.p, "epsilon": self.epsilon}
 
 
 def top_drop_block(*, height_ratio, relevance, seed):

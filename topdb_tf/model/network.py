@@ -13,8 +13,9 @@ from topdb_tf.model.backbones import (
     kaiming_normal,
 )
 from topdb_tf.model.keras_defaults import keras_defaults
+from topdb_tf.model.layers import GeneralizedMeanPooling
 from topdb_tf.model.normalization import FusedBatchNormalization
-from topdb_tf.model.variants import MAPS, NECKS
+from topdb_tf.model.variants import MAPS, NECKS, POOLS
 from topdb_tf.registry import register
 from topdb_tf.texts import check_one_of
 
@@ -26,12 +27,14 @@ class FeatureMaps(NamedTuple):
     """The maps that a stream may start from, `(batch, height, width, channels)`.
 
     In the paper the backbone's is F and that of the bottlenecks G; `dropped` is G
-    behind the drop block.
+    behind the drop block. `pool` is how the global stream pools, a name in
+    `topdb_tf.model.variants.POOLS`.
     """
 
     backbone: keras.KerasTensor
     bottlenecks: keras.KerasTensor
     dropped: keras.KerasTensor
+    pool: str = "average"
 
 
 class Stream(NamedTuple):
@@ -50,6 +53,8 @@ def build_network(
     streams: Iterable[str] = ("global", "top_drop", "regularization"),
     mask_from: str = "backbone",
     num_bottlenecks: int = 2,
+    bottleneck_channels: int = 0,
+    pool: str = "average",
     neck: str = "no_shift",
 ) -> keras.Model:
     """Returns Top-DB-Net, or one of its variants, for training.
@@ -74,6 +79,11 @@ def build_network(
         mask_from: Where a `TopDropBlock` ranks the rows: on the map of the "backbone"
             (the paper) or of the "bottlenecks" (the authors' code).
         num_bottlenecks: Number of bottlenecks between the two maps.
+        bottleneck_channels: Channels of the bottlenecks and of their map, to which a
+            1x1 convolution first brings the backbone's; 0: as many as the backbone's.
+            Embeddings are as long for any number.
+        pool: How the global stream pools: "average" (the paper) or "gem", a
+            `GeneralizedMeanPooling`.
         neck: "none": features are embeddings; "no_shift": a batch normalisation
             without shift, as in the paper; "shift": with one, as in the authors'
             code, which trains it.
@@ -86,9 +96,17 @@ def build_network(
     Raises:
         ValueError: If an argument is out of range.
     """
-    _check(num_pids, streams, mask_from, num_bottlenecks, neck)
+    _check(num_pids, streams, num_bottlenecks, bottleneck_channels)
+    check_one_of("mask_from", mask_from, MAPS)
+    check_one_of("pool", pool, POOLS)
+    check_one_of("neck", neck, NECKS)
     pixels = keras.Input(backbone.input_shape[1:], dtype="float32", name="pixels")
-    maps = _feature_maps(pixels, backbone, drop_block, mask_from, num_bottlenecks)
+    feature_map = _feature_map(pixels, backbone)
+    bottlenecks = _bottlenecks(feature_map, num_bottlenecks, bottleneck_channels)
+    maps = FeatureMaps(feature_map, bottlenecks, dropped=bottlenecks, pool=pool)
+    if drop_block is not None:
+        activation = getattr(maps, mask_from)
+        maps = maps._replace(dropped=drop_block(bottlenecks, activation=activation))
     outputs = {}
     for name in streams:
         features = STREAMS[name].features(maps)
@@ -161,12 +179,16 @@ def adapted(network, image_size, *, drops=True):
 
 
 def global_features(maps):
-    """Returns the features of the average of the backbone's map.
+    """Returns the features of the average of the backbone's map, or of another mean.
 
     Their number is a quarter of the map's channels: 512 of 2048 in the paper. (The
     reduction is a 1x1 convolution there, which on an average is a dense layer.)
     """
-    pooled = _average_pool(maps.backbone, "global_pool")
+    if maps.pool == "gem":
+        pool = GeneralizedMeanPooling(dtype=HEAD_DTYPE, name="global_pool")
+        pooled = pool(maps.backbone)
+    else:
+        pooled = _average_pool(maps.backbone, "global_pool")
     dim = pooled.shape[-1] // 4
     return _reduction(pooled, dim, kaiming_normal(), "global")
 
@@ -174,11 +196,11 @@ def global_features(maps):
 def top_drop_features(maps):
     """Returns the features of the maximum of what the drop block leaves.
 
-    Their number is half of the map's channels: 1024 of 2048 in the paper.
+    Their number is half of the backbone's channels: 1024 of 2048 in the paper.
     """
     pool = layers.GlobalMaxPooling2D(dtype=HEAD_DTYPE, name="top_drop_pool")
     pooled = pool(maps.dropped)
-    dim = pooled.shape[-1] // 2
+    dim = maps.backbone.shape[-1] // 2
     return _reduction(pooled, dim, _small_normal(), "top_drop")
 
 
@@ -239,7 +261,7 @@ def bottleneck(x, *, name):
     return layers.ReLU(name=f"{name}_out")(y)
 
 
-def _check(num_pids, streams, mask_from, num_bottlenecks, neck):
+def _check(num_pids, streams, num_bottlenecks, bottleneck_channels):
     if num_pids < 1:
         raise ValueError(f"`num_pids` must be positive. Received: num_pids={num_pids}")
     unknown = [name for name in streams if name not in STREAMS]
@@ -248,31 +270,35 @@ def _check(num_pids, streams, mask_from, num_bottlenecks, neck):
             f"`streams` must be one or more of {', '.join(STREAMS)}, each once. "
             f"Received: streams={tuple(streams)}"
         )
-    check_one_of("mask_from", mask_from, MAPS)
-    check_one_of("neck", neck, NECKS)
     if num_bottlenecks < 0:
         raise ValueError(
             "`num_bottlenecks` must not be negative. "
             f"Received: num_bottlenecks={num_bottlenecks}"
         )
+    if bottleneck_channels and (bottleneck_channels < 4 or not num_bottlenecks):
+        raise ValueError(
+            "`bottleneck_channels` must be 0, or at least 4 with one bottleneck or "
+            f"more. Received: bottleneck_channels={bottleneck_channels}, "
+            f"num_bottlenecks={num_bottlenecks}"
+        )
 
 
-def _feature_maps(pixels, backbone, drop_block, mask_from, num_bottlenecks):
+def _feature_map(pixels, backbone):
     normalize = layers.Normalization(
         mean=[255 * mean for mean in IMAGENET_MEAN],
         variance=[(255 * std) ** 2 for std in IMAGENET_STD],
         dtype="float32",
         name="normalize",
     )
-    feature_map = layers.Identity(name="feature_map")(backbone(normalize(pixels)))
-    bottlenecks = feature_map
-    for index in range(1, num_bottlenecks + 1):
-        bottlenecks = bottleneck(bottlenecks, name=f"bottleneck{index}")
-    maps = FeatureMaps(feature_map, bottlenecks, dropped=bottlenecks)
-    if drop_block is None:
-        return maps
-    activation = getattr(maps, mask_from)
-    return maps._replace(dropped=drop_block(bottlenecks, activation=activation))
+    return layers.Identity(name="feature_map")(backbone(normalize(pixels)))
+
+
+def _bottlenecks(x, number, channels):
+    if channels:
+        x = convolution(x, channels, 1, name="bottlenecks_reduction")
+    for index in range(1, number + 1):
+        x = bottleneck(x, name=f"bottleneck{index}")
+    return x
 
 
 def _average_pool(feature_map, name):

@@ -59,7 +59,7 @@ _NORMALIZATION = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-_PRODUCT = {"kernel": "weight", "bias": "bias"}
+_OTHERS = {"kernel": "weight", "bias": "bias", "exponent": "p"}
 
 
 class Checkpoint(NamedTuple):
@@ -209,9 +209,9 @@ def _variables_by_name(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             leaves = _NORMALIZATION
         else:
-            leaves = _PRODUCT if layer.trainable_weights else {}
+            leaves = _OTHERS if layer.trainable_weights else {}
         for name, leaf in leaves.items():
-            if (variable := getattr(layer, name)) is not None:
+            if (variable := getattr(layer, name, None)) is not None:
                 variables[f"{_module_of(layer.name)}.{leaf}"] = variable
     return variables
 

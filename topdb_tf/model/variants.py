@@ -6,5 +6,11 @@ NECKS = ("no_shift", "shift", "none")
 A shift is what the authors' code trains; the paper has none.
 """
 
+POOLS = ("average", "gem")
+"""How the global stream pools: the paper's average, or the generalised mean.
+
+`topdb_tf.model.layers.GeneralizedMeanPooling` is the second.
+"""
+
 MAPS = ("backbone", "bottlenecks")
 """The feature maps: the backbone's, and what the bottlenecks make of it (F and G)."""

@@ -123,6 +123,8 @@ def _build_network(config, num_pids):
         streams=model.streams,
         mask_from=model.mask_from,
         num_bottlenecks=model.num_bottlenecks,
+        bottleneck_channels=model.bottleneck_channels,
+        pool=model.pool,
         neck=model.neck,
     )
 

@@ -13,7 +13,7 @@ from topdb_tf.data.trees.levels import AUTO, parse_layout
 from topdb_tf.data.trees.name_pattern import parse_pattern
 from topdb_tf.files import plain
 from topdb_tf.json_files import SCALARS
-from topdb_tf.model.variants import MAPS, NECKS
+from topdb_tf.model.variants import MAPS, NECKS, POOLS
 from topdb_tf.texts import Interval
 from topdb_tf.training.choices import (
     MINING,
@@ -201,6 +201,10 @@ class ModelConfig:
         mask_from: Feature map that the rows are ranked on: `backbone` (paper) or
             `bottlenecks` (authors).
         num_bottlenecks: Bottlenecks between the backbone and the dropping streams.
+        bottleneck_channels: Channels of the bottlenecks, such as 512, which are faster
+            the fewer they are; 0: as many as the backbone has.
+        pool: Pooling of the global stream, `average` (paper) or `gem`, a generalised
+            mean with a trained exponent.
         neck: `no_shift`, `shift` (batch normalisation with a trained shift) or `none`.
     """
 
@@ -213,6 +217,8 @@ class ModelConfig:
     relevance: str = "mean"
     mask_from: str = _one_of(*MAPS)
     num_bottlenecks: int = _number("[0, 16]", 2)
+    bottleneck_channels: int = _number("[0, 65536]", 0)
+    pool: str = _one_of(*POOLS)
     neck: str = _one_of(*NECKS)
 
     def __post_init__(self):
@@ -221,6 +227,13 @@ class ModelConfig:
             raise ValueError(
                 "`model.streams` must name one stream or more, each once. "
                 f"Received: {list(self.streams)}"
+            )
+        channels, number = self.bottleneck_channels, self.num_bottlenecks
+        if channels and (channels < 4 or not number):
+            raise ValueError(
+                "`model.bottleneck_channels` must be 0, or at least 4 with "
+                "`model.num_bottlenecks` of 1 or more. Received: "
+                f"bottleneck_channels={channels}, num_bottlenecks={number}"
             )
 
 
