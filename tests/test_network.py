@@ -253,7 +253,7 @@ def test_initial_heads_are_those_of_the_authors():
         ({"bottleneck_channels": 3}, "at least 4.*bottleneck_channels=3"),
         (
             {"bottleneck_channels": 8, "num_bottlenecks": 0},
-            "one bottleneck or more.*num_bottlenecks=0",
+            "one bottleneck or more. Received: num_bottlenecks=0",
         ),
         ({"pool": "max"}, "average, gem.*pool='max'"),
         ({"neck": "long"}, "no_shift, shift, none.*neck='long'"),

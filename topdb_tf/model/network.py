@@ -15,7 +15,7 @@ from topdb_tf.model.backbones import (
 from topdb_tf.model.keras_defaults import keras_defaults
 from topdb_tf.model.layers import GeneralizedMeanPooling
 from topdb_tf.model.normalization import FusedBatchNormalization
-from topdb_tf.model.variants import MAPS, NECKS, POOLS
+from topdb_tf.model.variants import MAPS, NECKS, POOLS, check_bottlenecks
 from topdb_tf.registry import register
 from topdb_tf.texts import check_one_of
 
@@ -70,8 +70,7 @@ def build_network(
     in Person Re-Identification, ICPR 2020 (https://arxiv.org/abs/2010.05435).
 
     Args:
-        backbone: `keras.Model` from normalised images to a feature map, as those in
-            `topdb_tf.model.backbones.BACKBONES`.
+        backbone: `keras.Model` from normalised images to a feature map.
         num_pids: Number of training identities.
         drop_block: A layer of `topdb_tf.model.layers.DROP_BLOCKS`, or `None`: nothing
             is dropped.
@@ -79,9 +78,8 @@ def build_network(
         mask_from: Where a `TopDropBlock` ranks the rows: on the map of the "backbone"
             (the paper) or of the "bottlenecks" (the authors' code).
         num_bottlenecks: Number of bottlenecks between the two maps.
-        bottleneck_channels: Channels of the bottlenecks and of their map, to which a
-            1x1 convolution first brings the backbone's; 0: as many as the backbone's.
-            Embeddings are as long for any number.
+        bottleneck_channels: Channels of their map, to which a 1x1 convolution brings
+            the backbone's; 0: as many. Embeddings are as long for any number.
         pool: How the global stream pools: "average" (the paper) or "gem", a
             `GeneralizedMeanPooling`.
         neck: "none": features are embeddings; "no_shift": a batch normalisation
@@ -96,17 +94,15 @@ def build_network(
     Raises:
         ValueError: If an argument is out of range.
     """
-    _check(num_pids, streams, num_bottlenecks, bottleneck_channels)
-    check_one_of("mask_from", mask_from, MAPS)
-    check_one_of("pool", pool, POOLS)
-    check_one_of("neck", neck, NECKS)
+    _check(num_pids, streams, mask_from, pool, neck)
+    check_bottlenecks(num_bottlenecks, bottleneck_channels)
     pixels = keras.Input(backbone.input_shape[1:], dtype="float32", name="pixels")
     feature_map = _feature_map(pixels, backbone)
     bottlenecks = _bottlenecks(feature_map, num_bottlenecks, bottleneck_channels)
     maps = FeatureMaps(feature_map, bottlenecks, dropped=bottlenecks, pool=pool)
     if drop_block is not None:
-        activation = getattr(maps, mask_from)
-        maps = maps._replace(dropped=drop_block(bottlenecks, activation=activation))
+        dropped = drop_block(bottlenecks, activation=getattr(maps, mask_from))
+        maps = maps._replace(dropped=dropped)
     outputs = {}
     for name in streams:
         features = STREAMS[name].features(maps)
@@ -261,7 +257,7 @@ def bottleneck(x, *, name):
     return layers.ReLU(name=f"{name}_out")(y)
 
 
-def _check(num_pids, streams, num_bottlenecks, bottleneck_channels):
+def _check(num_pids, streams, mask_from, pool, neck):
     if num_pids < 1:
         raise ValueError(f"`num_pids` must be positive. Received: num_pids={num_pids}")
     unknown = [name for name in streams if name not in STREAMS]
@@ -270,17 +266,9 @@ def _check(num_pids, streams, num_bottlenecks, bottleneck_channels):
             f"`streams` must be one or more of {', '.join(STREAMS)}, each once. "
             f"Received: streams={tuple(streams)}"
         )
-    if num_bottlenecks < 0:
-        raise ValueError(
-            "`num_bottlenecks` must not be negative. "
-            f"Received: num_bottlenecks={num_bottlenecks}"
-        )
-    if bottleneck_channels and (bottleneck_channels < 4 or not num_bottlenecks):
-        raise ValueError(
-            "`bottleneck_channels` must be 0, or at least 4 with one bottleneck or "
-            f"more. Received: bottleneck_channels={bottleneck_channels}, "
-            f"num_bottlenecks={num_bottlenecks}"
-        )
+    check_one_of("mask_from", mask_from, MAPS)
+    check_one_of("pool", pool, POOLS)
+    check_one_of("neck", neck, NECKS)
 
 
 def _feature_map(pixels, backbone):

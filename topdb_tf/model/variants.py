@@ -14,3 +14,17 @@ POOLS = ("average", "gem")
 
 MAPS = ("backbone", "bottlenecks")
 """The feature maps: the backbone's, and what the bottlenecks make of it (F and G)."""
+
+
+def check_bottlenecks(number: int, channels: int) -> None:
+    """Checks that there can be so many bottlenecks of so many channels.
+
+    Raises:
+        ValueError: If there cannot.
+    """
+    if number < 0 or (channels and (channels < 4 or not number)):
+        raise ValueError(
+            "`num_bottlenecks` must not be negative, and `bottleneck_channels` 0, or "
+            "at least 4 with one bottleneck or more. Received: "
+            f"num_bottlenecks={number}, bottleneck_channels={channels}"
+        )

@@ -13,7 +13,7 @@ from topdb_tf.data.trees.levels import AUTO, parse_layout
 from topdb_tf.data.trees.name_pattern import parse_pattern
 from topdb_tf.files import plain
 from topdb_tf.json_files import SCALARS
-from topdb_tf.model.variants import MAPS, NECKS, POOLS
+from topdb_tf.model.variants import MAPS, NECKS, POOLS, check_bottlenecks
 from topdb_tf.texts import Interval
 from topdb_tf.training.choices import (
     MINING,
@@ -228,13 +228,7 @@ class ModelConfig:
                 "`model.streams` must name one stream or more, each once. "
                 f"Received: {list(self.streams)}"
             )
-        channels, number = self.bottleneck_channels, self.num_bottlenecks
-        if channels and (channels < 4 or not number):
-            raise ValueError(
-                "`model.bottleneck_channels` must be 0, or at least 4 with "
-                "`model.num_bottlenecks` of 1 or more. Received: "
-                f"bottleneck_channels={channels}, num_bottlenecks={number}"
-            )
+        check_bottlenecks(self.num_bottlenecks, self.bottleneck_channels)
 
 
 @dataclass(frozen=True)
