@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import keras
@@ -17,6 +18,8 @@ from topdb_tf.data.decoding import resize_pixels
 from topdb_tf.export.presets.publish import publish
 from topdb_tf.export.serving import find_source
 from topdb_tf.files import sha256_of
+from topdb_tf.model.extraction import load_embedder
+from topdb_tf.model.keras_files import of_any_keras
 from topdb_tf.model.preset_files import check_preset, preset_folder, write_record
 from topdb_tf.runs.folder import open_run
 from topdb_tf.runs.models import find_model, metric_of
@@ -306,3 +309,32 @@ def test_a_name_that_is_a_path_is_the_path(tmp_path, monkeypatch, small_run):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(small_run, "demo")
     assert find_model("demo") == Path("demo/embedder.keras")
+
+
+def test_a_preset_asks_for_nothing_that_only_newer_versions_of_keras_have():
+    newer = {"kernel": {"scale": 2.0, "input_axes": None}, "renorm": True}
+    assert of_any_keras([newer, {"renorm": False, "units": 3}]) == [
+        {"kernel": {"scale": 2.0}, "renorm": True},  # what it does is kept
+        {"units": 3},
+    ]
+    config = (preset_folder("demo") / "config.json").read_text()
+    assert '"Conv2D"' in config
+    assert not any(name in config for name in ("input_axes", "renorm", "quantization"))
+
+
+def test_a_file_of_a_newer_keras_says_so(tmp_path):
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
+    model.save(tmp_path / "own.keras")
+    with (
+        zipfile.ZipFile(tmp_path / "own.keras") as own,
+        zipfile.ZipFile(tmp_path / "newer.keras", "w") as newer,
+    ):
+        for name in own.namelist():
+            text = own.read(name)
+            if name == "metadata.json":
+                text = json.dumps({"keras_version": "99.1.0"})
+            if name == "config.json":
+                text = text.replace(b'"trainable"', b'"unheard_of"')
+            newer.writestr(name, text)
+    with pytest.raises(ValueError, match=r"Keras 99\.1\.0.*pip install 'keras>=99"):
+        load_embedder(tmp_path / "newer.keras")

@@ -1,5 +1,6 @@
 """Files of Keras, checked before anything in them is made: classes, sizes, places."""
 
+import contextlib
 import json
 import sys
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 import h5py
 import keras
 import numpy as np
+from packaging.version import Version
 
 from topdb_tf.damage import check_unpacked, told_as_damage
 from topdb_tf.texts import first_line
@@ -26,6 +28,14 @@ _MODULES = (
 )
 _REFUSED = ("keras.src.layers.preprocessing.", "keras.src.layers.core.lambda_layer")
 _HARMLESS = {"Normalization", "Rescaling"}
+_NEWER = {
+    "input_axes": None,
+    "output_axes": None,
+    "quantization_config": None,
+    "renorm": False,
+    "renorm_clipping": None,
+    "renorm_momentum": 0.99,
+}
 _VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__slice__", "__ellipsis__"}
 
 
@@ -39,7 +49,12 @@ def load_keras_file(path: Path):
     Raises:
         ValueError: If it is no such file.
     """
-    with told_as_damage(first_line):
+    note = ""
+
+    def explained(error):
+        return first_line(error) + note
+
+    with told_as_damage(explained):
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
             names = [part.filename for part in parts]
@@ -48,6 +63,7 @@ def load_keras_file(path: Path):
             check_unpacked(path, sum(part.file_size for part in parts))
             config = json.loads(archive.read("config.json"))
             config["compile_config"] = None  # is not read
+            note = note_on_newer_keras(archive.read("metadata.json"))
             _check_classes(config)
             with archive.open("model.weights.h5") as weights:
                 declared = _declared_in(weights)
@@ -67,10 +83,13 @@ def check_config_file(path: Path, weights: Path | None = None) -> None:
         ValueError: If it does.
     """
 
+    metadata = path.with_name("metadata.json")
+    note = note_on_newer_keras(metadata.read_bytes() if metadata.is_file() else b"")
+
     def explained(error):
         return (
             f"{path.parent} must be a preset that `topdb-tf publish` wrote, and only "
-            f"compute. Received: {path.name}, of which {first_line(error)}"
+            f"compute. Received: {path.name}, of which {first_line(error)}{note}"
         )
 
     with told_as_damage(explained):
@@ -91,6 +110,35 @@ def check_weights_file(path: Path) -> None:
     """
     with path.open("rb") as file:
         check_unpacked(path, _declared_in(file))
+
+
+def of_any_keras(config):
+    """Returns a config without what only newer versions of Keras know.
+
+    These are arguments that older ones lack, where they say what the older ones do.
+    """
+    if isinstance(config, list):
+        return [of_any_keras(part) for part in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        name: of_any_keras(part)
+        for name, part in config.items()
+        if name not in _NEWER or part != _NEWER[name]
+    }
+
+
+def note_on_newer_keras(metadata: bytes) -> str:
+    """Returns what to do if a file's `metadata.json` tells of a newer Keras."""
+    with contextlib.suppress(ValueError, LookupError, TypeError):
+        version = json.loads(metadata)["keras_version"]
+        if Version(version) > Version(keras.__version__):
+            return (
+                f" It was written by Keras {version}, this is {keras.__version__}: "
+                f"pip install 'keras>={version}', or `topdb-tf publish` its run there; "
+                "presets are read by older versions too."
+            )
+    return ""
 
 
 def _declared_in(file):

@@ -10,7 +10,7 @@ import keras_hub
 from topdb_tf.model import layers, normalization  # noqa: F401
 from topdb_tf.model.folding import in_precision
 from topdb_tf.model.keras_defaults import keras_defaults
-from topdb_tf.model.keras_files import check_config_file
+from topdb_tf.model.keras_files import check_config_file, of_any_keras
 from topdb_tf.model.preset_files import CONFIG, WEIGHTS, check_preset, preset_folder
 
 
@@ -31,7 +31,8 @@ class TopDBBackbone(keras_hub.models.Backbone):
             model = in_precision(model, keras.dtype_policies.get(dtype).name)
         super().__init__(inputs=model.input, outputs=model.output, **kwargs)
         # A text, as Keras makes other things of the parts of a model.
-        self._network = json.dumps(keras.saving.serialize_keras_object(model))
+        config = of_any_keras(keras.saving.serialize_keras_object(model))
+        self._network = json.dumps(config)
 
     @classmethod
     def from_model(cls, model):
