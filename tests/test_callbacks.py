@@ -104,6 +104,16 @@ def test_scores_are_made_every_few_epochs_and_after_the_last():
     np.testing.assert_array_equal(history["mean_ap"], [math.nan, 0.25, 0.5])
 
 
+def test_no_score_of_an_earlier_epoch_stands_for_the_last():
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 1
+
+    scores = RetrievalScore(lambda: Scored(0.5, 1.0), scored=lambda epoch: epoch == 1)
+    fit(small_model(), [scores, Stop()], epochs=3)
+    assert scores.last is None
+
+
 def test_the_time_left_is_said_after_every_epoch():
     lines = []
     fit(small_model(), [Accuracy(), TimeLeft(lines.append, num_epochs=2)], epochs=2)

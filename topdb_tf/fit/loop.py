@@ -107,7 +107,7 @@ def train(
         time_left = _time_left(training, resumed, draw)
         ours = _callbacks(training, run, scoring, interruption, time_left, resumed)
         _fit(training, [*ours, *callbacks], resumed)
-    scored = scoring.last or _score(training)  # where nothing else was left to do
+    scored = scoring.last or _score(training)  # a callback ended it, or none was left
     scores = _written_scores(training, run, scored)
     duration = duration_text(time.monotonic() - start)
     for line in (f"trained and scored in {duration}: {run.path}", *score_lines(scores)):

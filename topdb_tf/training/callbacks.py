@@ -234,7 +234,7 @@ class RetrievalScore(keras.callbacks.Callback):
         scored: Function from the epoch, counted from 1, to whether it is scored.
 
     Attributes:
-        last: The newest result, `None` before there is one.
+        last: The result of the newest epoch, `None` if that is not scored.
     """
 
     def __init__(self, score, *, scored):
@@ -245,8 +245,8 @@ class RetrievalScore(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         mean_ap = rank_1 = math.nan
-        if self.scored(epoch + 1):
-            self.last = self.score()
+        self.last = self.score() if self.scored(epoch + 1) else None
+        if self.last is not None:
             mean_ap, rank_1 = self.last.mean_ap, self.last.rank_1
         logs.update(mean_ap=mean_ap, rank_1=rank_1)
 
