@@ -15,7 +15,12 @@ from hypothesis import strategies as st
 from tests import calibrations, commands
 from topdb_tf.cli import main
 from topdb_tf.data.drawn.synthetic import write_synthetic
-from topdb_tf.evaluate.calibrate import calibration_lines, read_calibration
+from topdb_tf.data.records import ImageRecord, Split
+from topdb_tf.evaluate.calibrate import (
+    _stated_rates,
+    calibration_lines,
+    read_calibration,
+)
 from topdb_tf.files import plain
 from topdb_tf.json_files import record_of
 from topdb_tf.model.backbones import tiny
@@ -487,6 +492,22 @@ def test_too_small_a_rate_is_refused_before_anything_is_embedded(run, monkeypatc
     monkeypatch.setattr("topdb_tf.evaluate.embedding.Embedder", None)
     answer = calibrate(run, "--false-match-rate", 0.001)
     refused(answer, "smallest false-match rate that can be stated is 0.")
+
+
+def test_too_few_persons_are_named_where_no_rate_is():
+    # In each half two persons, each compared with the other's image by camera 2.
+    query, gallery = (
+        tuple(ImageRecord(Path(f"{pid}_{camid}"), pid, camid) for pid in (1, 2, 3, 4))
+        for camid in (1, 2)
+    )
+    split = Split("few", (), query, gallery)
+    with pytest.raises(ValueError, match="more test persons") as caught:
+        _stated_rates(split, (), False, 1, print)
+    assert str(caught.value).endswith(
+        "4 persons, with 2 pairs of two persons in a half"
+    )
+    with pytest.raises(ValueError, match=r"Received: 0\.3$"):
+        _stated_rates(split, (0.3,), False, 1, print)
 
 
 def test_a_run_without_a_model_is_named(run, tmp_path):

@@ -356,6 +356,20 @@ def test_dukemtmc_is_noted_as_withdrawn_without_a_link():
     assert "http" not in finding.message + finding.fix
 
 
+def test_one_s_own_images_are_divided_as_fit_is_told_to(tmp_path):
+    for pid in range(10):
+        for camid in (1, 2):
+            path = tmp_path / "people" / f"p{pid}" / f"x_c{camid}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    options = "--test-share", 0.5, "--division-seed", 3
+    said = run(tmp_path / "people", "--quick", *options).stdout
+    assert (
+        "5 to train on and 5 to test (data.test_share=0.5, data.division_seed=3)"
+        in said
+    )
+
+
 def test_a_quick_check_opens_no_image(folder):
     truncate(folder)
     result = check_data(str(folder), quick=True)

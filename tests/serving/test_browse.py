@@ -15,6 +15,7 @@ from werkzeug.test import Client
 
 from tests import browser as chromium
 from tests.serving.test_embed import GALLERY, QUERY, refused, topdb, write_images
+from topdb_tf.data.records import IdNames
 from topdb_tf.embed.embed import Source
 from topdb_tf.search import query
 from topdb_tf.search.browse import BrowsePage, address_of, open_page
@@ -142,6 +143,19 @@ def test_only_images_of_the_index_are_served(place, page, tmp_path):
     assert other.get("/images/0").status_code == 404
 
 
+def test_cameras_are_chosen_by_the_names_that_were_written(place, tmp_path):
+    out = tmp_path / "named.index"
+    shutil.copytree(place / "people.index", out)
+    features = Searcher(out, Source()).index.features
+    names = IdNames({1: "<anna>"}, {1: "back & yard"})
+    add_entries(out, features[:1], ["a"], pids=[1], camids=[1], names=names)
+    named = Client(BrowsePage(Searcher(out, Source())))
+    assert "<option>back &amp; yard</option>" in named.get("/").text
+    answer = ask(named, place / "query" / NAME, camera="back & yard")[1]
+    (found,) = answer["queries"][0]["found"]
+    assert (found["person"], found["camera"]) == ("<anna>", "back & yard")
+
+
 def test_no_other_site_gets_in(place, page):
     for host in ("evil.example", "people.localhost.evil.example", "10.0.0.1:7860"):
         assert page.get("/", headers={"Host": host}).status_code == 400
@@ -189,7 +203,7 @@ def test_in_a_browser_an_image_brings_its_list(place):
         assert texts == [
             [
                 f"{image['rank']}. distance {image['distance']:.6g}",
-                f"person {image['pid']}, camera {image['camid']}",
+                f"person {image['person'] or '?'}, camera {image['camera']}",
                 "✓ same person" if image["is_same_person"] else "✗ another person",
                 image["path"],
             ]

@@ -10,6 +10,7 @@ from topdb_tf.cli.options import (
     IGNORE_CAMERAS,
     LAYOUT,
     PATH,
+    SHARE,
     NamesOption,
     chosen_reading,
     count_option,
@@ -37,6 +38,8 @@ def data():
     help="Images of an identity in a batch of the training.",
 )
 @count_option("--batch-size", default=64, help="Images in a batch of the training.")
+@click.option("--test-share", type=SHARE, help="As data.test_share of `fit`.")
+@count_option("--division-seed", least=0, help="As data.division_seed of `fit`.")
 @IGNORE_CAMERAS
 @click.option(
     "--montage",
@@ -63,6 +66,8 @@ def check(ctx, dataset, data_root, strict, as_json, **options):
     from topdb_tf.data.checks.check import check_data
     from topdb_tf.runs.machine import load_tensorflow
 
+    division = {name: options.pop(name) for name in ("test_share", "division_seed")}
+    options |= {name: value for name, value in division.items() if value is not None}
     options |= dict(chosen_reading())
     try:
         result = check_data(dataset, data_root, **options, load_decoder=load_tensorflow)

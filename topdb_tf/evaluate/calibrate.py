@@ -278,12 +278,18 @@ def _stated_rates(split, rates, ignore_cameras, seed, say):
     """Returns the rates that are wanted, which the persons suffice for."""
     _, identities, ignore_cameras = _judged_images(split, ignore_cameras)
     halves = checked_halves(
-        identities,
-        rates=rates or (_LARGEST_RATE,),
-        ignore_cameras=ignore_cameras,
-        seed=seed,
+        identities, rates=rates, ignore_cameras=ignore_cameras, seed=seed
     )
     smallest = smallest_rate(halves)
+    if not rates and smallest > _LARGEST_RATE:
+        persons = sum(len(half.totals.pids) for half in halves)
+        pairs = min(half.totals.num_impostors for half in halves)
+        raise ValueError(
+            "There must be more test persons to find a threshold: it is found on one "
+            "half of them and measured on the other, by the false matches there. Add "
+            f"persons, or name another data set with --dataset. Received: {persons} "
+            f"persons, with {pairs} pairs of two persons in a half"
+        )
     if not rates and smallest > _USUAL_RATE:
         say(f"so few persons can state a false-match rate of {smallest:g}")
     return rates or (max(_USUAL_RATE, smallest),)

@@ -141,7 +141,7 @@ def check_data(
         ignore_cameras: Whether an image of the query's own camera is a match, too.
         montage: Where to draw identities and the worst findings; opens images.
         load_decoder: Called before images are opened, which takes TensorFlow.
-        **reading: `layout` and `pattern` of `topdb_tf.data.benchmarks.read_split`.
+        **reading: What `topdb_tf.data.benchmarks.read_split` takes of one's own images.
     """
     _check_montage(montage, quick)
     start = time.monotonic()
