@@ -203,12 +203,6 @@ def embed_pair(source: Source, query: Path, gallery: Path, out: Path) -> Feature
 
     The names of the images tell person and camera; images of pid -1 are left out, as
     when a data set is read. An older file is replaced when the new one is whole.
-
-    Raises:
-        FileNotFoundError: If a folder, or that of `out`, does not exist.
-        ValueError: If an image is bad, there is none in a folder, or a name does not
-            tell person and camera.
-        ServingError: If the server fails.
     """
     check_new_file(out, suffix=".npz", force=True)
     images = [list_images([folder]) for folder in (query, gallery)]
@@ -233,11 +227,6 @@ def embed_dataset(
     Where the model is that of a run that was trained on the same images, its division
     is kept, and the overrides are over its settings. The file is what `topdb-tf score`
     reads, with what persons and cameras are called.
-
-    Raises:
-        FileNotFoundError: If images, or the folder of `out`, do not exist.
-        ValueError: If the data set cannot be used, or an image is bad.
-        ServingError: If the server fails.
     """
     check_new_file(out, suffix=".npz", force=True)
     folder = run_of(source.model)
@@ -269,13 +258,7 @@ def _embed_split(source, split, out, skipped=()):
 def embed_files(
     source: Source, records: Sequence[ImageRecord], names: IdNames = NO_NAMES
 ) -> Embedding:
-    """Returns the features of image files, with whom they show.
-
-    Raises:
-        FileNotFoundError: If there is no such model.
-        ValueError: If an image is bad.
-        ServingError: If the server fails, or an embedding is not finite.
-    """
+    """Returns the features of image files, with whom they show."""
     with open_client(source) as client:
         deadline = Deadline(source.timeout)
         probes = probe_features(client, deadline)  # what is wrong is said at once

@@ -209,11 +209,7 @@ class Searcher:
         return [name for name in names if name is not None]
 
     def among(self, camids: Sequence[int | str]) -> np.ndarray | None:
-        """Returns which rows of the index are of some cameras, `None` if of all.
-
-        Raises:
-            ValueError: If there is no such camera.
-        """
+        """Returns which rows of the index are of some cameras, `None` if of all."""
         if not camids:
             return None
         numbers = self.index.entries.numbers_of("camid", camids)
@@ -290,11 +286,6 @@ def query_index(
         camids: Cameras to look among, by names or numbers. Defaults to all.
         reading: `layout`, `pattern` and `say` of `topdb_tf.search.items.items_of`.
         **limits: `max_distance`, `false_match_rate` and `parameters` of `Searcher`.
-
-    Raises:
-        FileNotFoundError, ServingError: If something is missing, or a server fails.
-        ValueError: If features are of another model or length, both limits are named,
-            or a rate was not calibrated.
     """
     searcher = Searcher(folder, source, **limits)
     searcher.among(camids)  # what is wrong is said before images are embedded
