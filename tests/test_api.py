@@ -20,7 +20,8 @@ SIGNATURES = {
     "Embedder": "model, *, best=False, batch_size=32, channel_order='RGB'",
     "TopDBImageEmbedder": "backbone, preprocessor=None, **kwargs",
     "TopDropBlock": "height_ratio, relevance='mean', **kwargs",
-    "build_network": "backbone, *, num_pids, drop_block=None, streams=('global', "
+    "build_network": "backbone, *, num_pids, image_size=(384, 128), "
+    "drop_block='top', streams=('global', "
     "'top_drop', 'regularization'), mask_from='backbone', num_bottlenecks=2, "
     "bottleneck_channels=0, pool='average', neck='no_shift'",
     "compare": "first, second, **options",
@@ -204,6 +205,7 @@ BAD_ARRAYS = [
     ({"query_features": np.zeros((6, 8), int)}, "float type"),
     ({"query_features": "features.npz"}, "shapes|float|number"),
     ({"query_features": None}, "shapes|float|number"),
+    ({"query_features": [["a"] * 8] * 6}, "float type"),
     ({"query_pids": [1, 2]}, "query_pids"),
     ({"query_pids": 3}, "query_pids"),
     ({"query_pids": None}, "query_pids"),
@@ -228,7 +230,9 @@ def test_an_embedder_takes_files_pixels_and_images(small_run, small_data_root):
     mixed = [str(paths[0]), pixels[1], Image.open(paths[2])]
     np.testing.assert_array_equal(embedder(mixed), expected[:3])
     np.testing.assert_array_equal(embedder(np.stack(pixels)), expected)
-    np.testing.assert_array_equal(embedder(paths[0].read_bytes()), expected[:1])
+    content = paths[0].read_bytes()
+    np.testing.assert_array_equal(embedder(content), expected[:1])
+    np.testing.assert_array_equal(embedder([bytearray(content)]), expected[:1])
     of_opencv = topdb_tf.Embedder(small_run / "embedder.keras", channel_order="BGR")
     np.testing.assert_array_equal(of_opencv(pixels[1][..., ::-1]), expected[1:2])
 
@@ -245,12 +249,15 @@ def test_an_embedding_is_the_one_that_was_scored(small_run, small_data_root, tmp
 
 
 NO_IMAGES = [
-    (3, "must be an image or several"),
+    (3, "must be an image, or several of them"),
     ([], "must be an image to embed"),
     (np.zeros((3, 64, 32), np.uint8), r"shape \(height, width, 3\).*\(3, 64, 32\)"),
     (np.zeros((64, 32, 3)), "type float64"),
     ([b"nothing"], "image 0"),
     (["missing.jpg"], "missing.jpg"),
+    ({"a": b""}, "several of them in an order"),
+    ({"a.jpg"}, "several of them in an order"),
+    (np.zeros((0, 32, 3), np.uint8), r"\(0, 32, 3\)"),
 ]
 
 
@@ -265,3 +272,57 @@ def test_no_model_is_told_apart(tmp_path):
         topdb_tf.Embedder(tmp_path / "missing")
     with pytest.raises(ValueError, match="channel_order"):
         topdb_tf.Embedder(tmp_path, channel_order="GBR")
+    for size in (0, "32"):
+        with pytest.raises(ValueError, match=f"`batch_size` .*{size!r}"):
+            topdb_tf.Embedder(tmp_path, batch_size=size)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "embedder.keras").touch()
+    with pytest.raises(FileNotFoundError, match=rf"That of the run is {run}/emb"):
+        topdb_tf.load_embedder(run)
+
+
+@pytest.mark.parametrize("wrong", [None, 3])
+def test_what_is_no_path_is_refused(wrong):
+    preset = topdb_tf.TopDBImageEmbedder.from_preset
+    for ask in (topdb_tf.Embedder, topdb_tf.load_embedder, topdb_tf.load_features):
+        with pytest.raises(ValueError, match=f"A path must be a text .*{wrong}"):
+            ask(wrong)
+    for ask in (preset, lambda path: topdb_tf.compare(path, path)):
+        with pytest.raises(ValueError, match="A path must be a text"):
+            ask(wrong)
+    with pytest.raises(ValueError, match="A path must be a text"):
+        topdb_tf.evaluate(3)
+
+
+def test_a_network_is_made_of_names():
+    network = topdb_tf.build_network("tiny", num_pids=3, image_size=(32, 16))
+    assert network.input_shape == (None, 32, 16, 3)
+    (block,) = (x for x in network.layers if isinstance(x, topdb_tf.TopDropBlock))
+    assert block.height_ratio == 0.3
+    for wrong, message in (
+        ({"backbone": "tinny"}, "one of .*tiny.*Received: 'tinny'"),
+        ({"backbone": None}, "`backbone` must be a `keras.Model`.*None"),
+        ({"num_pids": "3"}, "`num_pids` must be a whole number above 0.*'3'"),
+        ({"num_pids": 0}, "above 0"),
+        ({"drop_block": 0.3}, "`drop_block` must be a layer of Keras"),
+        ({"drop_block": "tops"}, "`drop_block` must be one of top, batch"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            topdb_tf.build_network(
+                **{"backbone": "tiny", "num_pids": 3, "image_size": (32, 16), **wrong}
+            )
+    with pytest.raises(ValueError, match="share of the rows.*a"):
+        topdb_tf.TopDropBlock("a")
+
+
+@pytest.mark.parametrize("callbacks", [3, ["CSVLogger"]])
+def test_what_is_no_callback_is_told_before_data_is_read(callbacks, tmp_path):
+    with pytest.raises(ValueError, match="`callbacks` must be a list of Keras"):
+        topdb_tf.fit("synthetic", run_dir=tmp_path / "run", callbacks=callbacks)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_single_setting_is_one(tmp_path):
+    with pytest.raises(ValueError, match=r"train\.epochs=0"):
+        topdb_tf.fit("x", run_dir=tmp_path / "run", settings="train.epochs=0")

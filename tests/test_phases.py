@@ -158,7 +158,7 @@ def test_an_adapted_network_gives_what_one_built_for_the_size_does(two_sizes, tr
 
 def test_a_network_that_does_not_drop_yet_is_one_without_a_drop_block(two_sizes):
     network, _ = two_sizes
-    plain = build_network(build_backbone("tiny", (64, 32)), num_pids=3)
+    plain = build_network("tiny", num_pids=3, image_size=(64, 32), drop_block=None)
     kept = adapted(network, (64, 32), drops=False)
     pixels = np.random.default_rng(0).uniform(0, 255, (4, 64, 32, 3)).astype("float32")
     features = []

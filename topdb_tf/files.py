@@ -20,6 +20,8 @@ def user_path(text: str | Path, folder: Path = Path()) -> Path:
     Where there is a file of just that name, or no such user, `~` is a letter of it. An
     empty one, as of a variable of the shell that is not set, would be the folder.
     """
+    if not isinstance(text, str | os.PathLike):
+        raise ValueError(f"A path must be a text or a `Path`. Received: {text!r}")
     if not str(text):
         raise ValueError("A path must not be empty; `.` is the current folder.")
     path = folder / text

@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -50,6 +50,11 @@ class Embedder:
         channel_order: str = "RGB",
     ):
         check_one_of("channel_order", channel_order, _ORDERS)
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(
+                "`batch_size` must be a whole number of images, at least 1. "
+                f"Received: batch_size={batch_size!r}"
+            )
         path = model.path if isinstance(model, Run) else user_path(model)
         if best or RunFolder(path).holds_run:
             path = open_run(path).model(best=best)
@@ -94,7 +99,8 @@ class Embedder:
 
     def _pixels(self, place, image):
         pixels = np.asarray(image)
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] != 3:
+        is_rgb = pixels.ndim == 3 and pixels.shape[-1] == 3 and pixels.size
+        if pixels.dtype != np.uint8 or not is_rgb:
             raise ValueError(
                 "An image must be a path, the bytes of a file, an image of PIL, or "
                 "pixels: uint8 in [0, 255], of shape (height, width, 3). Received: "
@@ -105,18 +111,20 @@ class Embedder:
 
 
 def _is_one(images):
-    is_one = isinstance(images, str | PathLike | bytes | Image.Image)
+    is_one = isinstance(images, str | PathLike | bytes | bytearray | Image.Image)
     return is_one or getattr(images, "ndim", 4) < 4
 
 
 def _listed(images):
-    if not isinstance(images, Iterable):
+    if not isinstance(images, Iterable) or isinstance(images, Mapping | Set):
         raise ValueError(
-            "`images` must be an image or several of them. "
+            "`images` must be an image, or several of them in an order. "
             f"Received: {type(images).__name__}"
         )
     return list(images)
 
 
 def _with_paths(image):
+    if isinstance(image, bytearray):
+        return bytes(image)
     return Path(fspath(image)) if isinstance(image, str | PathLike) else image

@@ -263,8 +263,9 @@ def _features(features):
         array = np.asarray(features)
     except ValueError as error:  # rows of several lengths
         raise ValueError(f"Features must be rows of one length. {error}") from error
-    # Whole numbers of a list are meant as numbers; an array of them is a mistake.
-    return array if hasattr(features, "dtype") else array.astype(np.float32)
+    if hasattr(features, "dtype") or array.dtype.kind not in "biuf":
+        return array  # checked as it is: an array of whole numbers is a mistake
+    return array.astype(np.float32)  # those of a list are meant as numbers
 
 
 def _scored(ranking, options) -> _Scored:

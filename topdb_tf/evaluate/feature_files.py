@@ -90,7 +90,7 @@ def embed_file(
         FileNotFoundError: If there is no such file.
         ValueError: As `load_features`.
     """
-    places = [path] if isinstance(path, str | PathLike) else list(path)
+    places = path if isinstance(path, list | tuple) else [path]
     files = [file for place in places for file in files_at(user_path(place))]
     source = user_path(places[0])
     arrays, notes = _named_arrays(files, source)

@@ -52,7 +52,8 @@ def fit(
     """
     if isinstance(settings, Mapping):
         settings = [f"{key}={yaml_text(value)}" for key, value in settings.items()]
-    overrides = [*settings]
+    overrides = [settings] if isinstance(settings, str) else [*settings]
+    _check_callbacks(callbacks)
     callbacks = _checked(callbacks) if callbacks else ()
     if dataset is not None:
         overrides.append(f"data.dataset={yaml_text(str(dataset))}")
@@ -66,6 +67,20 @@ def fit(
         return fit_config(config, path, callbacks=callbacks, say=say)
     finally:
         remove_empty([path, path.parent] if run_dir is None else [])
+
+
+def _check_callbacks(callbacks):
+    if isinstance(callbacks, Sequence) and not callbacks:
+        return  # Keras need not be imported yet
+    import keras
+
+    kind = keras.callbacks.Callback
+    if not isinstance(callbacks, Sequence) or not all(
+        isinstance(callback, kind) for callback in callbacks
+    ):
+        raise ValueError(
+            f"`callbacks` must be a list of Keras callbacks. Received: {callbacks!r}"
+        )
 
 
 def _registered(setting, loss):

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from topdb_tf.files import user_path
+
 # Loading a model needs the layers that these modules register.
 from topdb_tf.model import layers, normalization  # noqa: F401
 from topdb_tf.model.folding import folded
@@ -35,13 +37,15 @@ def load_embedder(path: Path | str) -> keras.Model:
         ValueError: If it is no model of pixels to embeddings, or a weight is NaN or
             infinite.
     """
-    path = Path(path)
+    path = user_path(path)
     if (path / RECORD).is_file():
         from topdb_tf.model.preset_network import load_preset_network
 
         embedder = load_preset_network(path)
     elif not path.is_file():
-        raise FileNotFoundError(f"There is no model at {path}.")
+        inside = path / "embedder.keras"
+        hint = f" That of the run is {inside}." if inside.is_file() else ""
+        raise FileNotFoundError(f"There is no model at {path}.{hint}")
     else:
         embedder = _in_keras_file(path)
     shape = getattr(embedder, "input_shape", None)

@@ -1,5 +1,6 @@
 """The drop blocks, which zero a part of a map while training, and a pooling."""
 
+import numbers
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
@@ -326,7 +327,7 @@ def register_drop_block(name: str, function: Callable | None = None) -> Callable
 
 
 def _check_height_ratio(height_ratio):
-    if not 0 < height_ratio < 1:
+    if not (isinstance(height_ratio, numbers.Real) and 0 < height_ratio < 1):
         raise ValueError(
             "`height_ratio` must be a share of the rows, in (0, 1). "
             f"Received: height_ratio={height_ratio}"

@@ -1,19 +1,22 @@
 """The network: a backbone, the streams on its feature map, and the embedder."""
 
-from collections.abc import Callable, Iterable
+import numbers
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import keras
 from keras import layers
 
 from topdb_tf.model.backbones import (
+    BACKBONES,
     IMAGENET_MEAN,
     IMAGENET_STD,
+    build_backbone,
     convolution,
     kaiming_normal,
 )
 from topdb_tf.model.keras_defaults import keras_defaults
-from topdb_tf.model.layers import GeneralizedMeanPooling
+from topdb_tf.model.layers import DROP_BLOCKS, GeneralizedMeanPooling
 from topdb_tf.model.normalization import FusedBatchNormalization
 from topdb_tf.model.variants import MAPS, NECKS, POOLS, check_bottlenecks
 from topdb_tf.registry import register
@@ -46,10 +49,11 @@ class Stream(NamedTuple):
 
 @keras_defaults()
 def build_network(
-    backbone: keras.Model,
+    backbone: keras.Model | str,
     *,
     num_pids: int,
-    drop_block: keras.layers.Layer | None = None,
+    image_size: Sequence[int] = (384, 128),
+    drop_block: keras.layers.Layer | str | None = "top",
     streams: Iterable[str] = ("global", "top_drop", "regularization"),
     mask_from: str = "backbone",
     num_bottlenecks: int = 2,
@@ -70,10 +74,12 @@ def build_network(
     in Person Re-Identification, ICPR 2020 (https://arxiv.org/abs/2010.05435).
 
     Args:
-        backbone: `keras.Model` from normalised images to a feature map.
+        backbone: `keras.Model` from normalised images to a feature map, or a name in
+            `topdb_tf.model.backbones.BACKBONES`: one of random weights.
         num_pids: Number of training identities.
-        drop_block: A layer of `topdb_tf.model.layers.DROP_BLOCKS`, or `None`: nothing
-            is dropped.
+        image_size: Height and width of the images, for a backbone by name.
+        drop_block: A layer, or a name in `topdb_tf.model.layers.DROP_BLOCKS`: one that
+            drops 0.3 of the rows, as the paper's; `None`: nothing is dropped.
         streams: Names in `STREAMS`.
         mask_from: Where a `TopDropBlock` ranks the rows: on the map of the "backbone"
             (the paper) or of the "bottlenecks" (the authors' code).
@@ -90,12 +96,10 @@ def build_network(
         `keras.Model` from RGB pixels, float32 in [0, 255] of shape
         `(batch, height, width, 3)`, to `{stream: {"features": (batch, dim),
         "logits": (batch, num_pids)}}`, float32.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
     _check(num_pids, streams, mask_from, pool, neck)
     check_bottlenecks(num_bottlenecks, bottleneck_channels)
+    backbone, drop_block = _made(backbone, image_size, drop_block)
     pixels = keras.Input(backbone.input_shape[1:], dtype="float32", name="pixels")
     feature_map = _feature_map(pixels, backbone)
     bottlenecks = _bottlenecks(feature_map, num_bottlenecks, bottleneck_channels)
@@ -257,9 +261,34 @@ def bottleneck(x, *, name):
     return layers.ReLU(name=f"{name}_out")(y)
 
 
+def _made(backbone, image_size, drop_block):
+    """Returns backbone and drop block, made where they are given by name."""
+    if isinstance(backbone, str):
+        backbone = build_backbone(backbone, image_size)
+    if not isinstance(backbone, keras.Model):
+        raise ValueError(
+            "`backbone` must be a `keras.Model`, or one of "
+            f"{', '.join(BACKBONES)}. Received: {backbone!r}"
+        )
+    if isinstance(drop_block, str):
+        check_one_of("drop_block", drop_block, DROP_BLOCKS)
+        drop_block = DROP_BLOCKS[drop_block](
+            height_ratio=0.3, relevance="mean", seed=None
+        )
+    if not isinstance(drop_block, keras.layers.Layer | None):
+        raise ValueError(
+            "`drop_block` must be a layer of Keras, a name or `None`. "
+            f"Received: {drop_block!r}"
+        )
+    return backbone, drop_block
+
+
 def _check(num_pids, streams, mask_from, pool, neck):
-    if num_pids < 1:
-        raise ValueError(f"`num_pids` must be positive. Received: num_pids={num_pids}")
+    if not (isinstance(num_pids, numbers.Integral) and num_pids > 0):
+        raise ValueError(
+            "`num_pids` must be a whole number above 0. "
+            f"Received: num_pids={num_pids!r}"
+        )
     unknown = [name for name in streams if name not in STREAMS]
     if unknown or not streams or len(set(streams)) < len(streams):
         raise ValueError(

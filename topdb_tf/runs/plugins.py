@@ -18,11 +18,15 @@ def load_plugins(names: Iterable[str], where: str = "--plugin") -> None:
             importlib.import_module(name)
         except (Exception, SystemExit) as error:  # whatever their code raises
             hint = f" Name it {name[:-3]!r}." if name.endswith(".py") else ""
+            text = (
+                "can be imported, from the current folder "
+                f"({folder}), a folder of PYTHONPATH or as an installed package.{hint}"
+            )
+            if not isinstance(error, ImportError):
+                text = "runs without an error. Mend it."
             raise ValueError(
-                f"The plugin {name!r} must be a Python module that can be imported, "
-                f"from the current folder ({folder}), a folder of PYTHONPATH or as an "
-                f"installed package.{hint} Received: {type(error).__name__}: {error} "
-                f"({where})"
+                f"The plugin {name!r} must be a Python module that {text} Received: "
+                f"{type(error).__name__}: {error} ({where})"
             ) from error
         finally:
             sys.path.remove(folder)
