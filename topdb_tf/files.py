@@ -18,7 +18,8 @@ def user_path(text: str | Path, folder: Path = Path()) -> Path:
     """Returns a path as a user gives it, from a folder: `~` and `~name` are homes.
 
     Where there is a file of just that name, or no such user, `~` is a letter of it. An
-    empty one, as of a variable of the shell that is not set, would be the folder.
+    empty one, as of a variable of the shell that is not set, is an error: it would be
+    the folder itself.
     """
     if not isinstance(text, str | os.PathLike):
         raise ValueError(f"A path must be a text or a `Path`. Received: {text!r}")

@@ -107,8 +107,8 @@ def part_of(text: str) -> str | None:
 
     Example:
         >>> from topdb_tf.data.table import part_of
-        >>> part_of("Training"), part_of("test_set"), part_of("probe"), part_of("left")
-        ('train', 'test', 'query', None)
+        >>> part_of("Training"), part_of("test_set"), part_of("dev"), part_of("left")
+        ('train', 'test', 'val', None)
     """
     return PARTS.get(_plain(text).removesuffix("set"))
 

@@ -14,7 +14,7 @@ SLACK = 1 << 20
 def checked_rows(rows, address: str, shown: str) -> np.ndarray:
     """Returns the lists of numbers in an answer as float32 `(batch, dim)`.
 
-    Else an error names the address, and shows the answer.
+    They must all be of one length; an error names the address, and shows the answer.
     """
     is_grid = isinstance(rows, list) and all(isinstance(row, list) for row in rows)
     if is_grid:
