@@ -65,15 +65,7 @@ def new_figure(width: float = PAGE_WIDTH, height: float = 3.2) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a figure in the format that the name ends in.
-
-    Args:
-        figure: The figure.
-        path: A file `.png` (200 dots an inch), `.svg` or `.pdf`.
-
-    Raises:
-        ValueError: If the name ends in something else.
-    """
+    """Writes a figure as a file `.png` (200 dots an inch), `.svg` or `.pdf`."""
     check_format(path)
     dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     with styled():
@@ -81,12 +73,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def check_format(path: Path) -> None:
-    """Checks, before anything is drawn, that a figure can be written.
-
-    Raises:
-        ValueError: If the name does not end in `.png`, `.svg` or `.pdf`.
-        FileNotFoundError: If its folder is missing.
-    """
+    """Checks, before anything is drawn, that a figure can be written."""
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"There is no folder {path.parent} for the figure. Make it first."

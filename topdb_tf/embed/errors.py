@@ -36,23 +36,14 @@ class RefusedError(ServingError):
 
 
 class Failure(NamedTuple):
-    """An image without an embedding.
-
-    Args:
-        path: The image file.
-        reason: Why there is none.
-    """
+    """An image file without an embedding, and why there is none."""
 
     path: Path
     reason: str
 
 
 class BadImageError(ValueError):
-    """An image file that cannot be read, or that the model refuses.
-
-    Args:
-        failure: The image and the reason.
-    """
+    """An image file that cannot be read, or that the model refuses."""
 
     def __init__(self, failure: Failure):
         super().__init__(

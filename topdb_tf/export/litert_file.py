@@ -49,10 +49,6 @@ def litert_bytes(
 class LiteRtModel:
     """A LiteRT file as a function from pixels to embeddings.
 
-    Args:
-        path: The file.
-        num_threads: Threads of the interpreter.
-
     Attributes:
         metadata: Texts by name that the file keeps.
     """

@@ -32,10 +32,6 @@ def onnx_bytes(frozen, metadata: dict[str, str]) -> bytes:
 class OnnxModel:
     """An ONNX file as a function from pixels to embeddings.
 
-    Args:
-        path: The file.
-        num_threads: Threads of an operation.
-
     Attributes:
         metadata: Texts by name that the file keeps.
     """
