@@ -261,10 +261,11 @@ NO_IMAGES = [
 ]
 
 
-@pytest.mark.parametrize(("images", "message"), NO_IMAGES)
-def test_what_is_no_image_is_refused(small_run, images, message):
-    with pytest.raises(ValueError, match=message):
-        topdb_tf.Embedder(small_run)(images)
+def test_what_is_no_image_is_refused(small_run):
+    embedder = topdb_tf.Embedder(small_run)
+    for images, message in NO_IMAGES:
+        with pytest.raises(ValueError, match=message):
+            embedder(images)
 
 
 def test_no_model_is_told_apart(tmp_path):

@@ -28,7 +28,7 @@ from topdb_tf.cli.options import (
 )
 @AS_JSON
 def embed(images, query, gallery, dataset, data_root, source, out, as_json):
-    """Writes the embeddings of IMAGES, folders or one CSV file, into a file.
+    """Writes the embeddings of IMAGES, folders or a list, into a file.
 
     Whom a CSV file and the folders of a data set tell is written with them. With
     --dataset, or --query and --gallery, the file is what `topdb-tf score` reads.

@@ -86,7 +86,7 @@ def index():
 @source_options
 @AS_JSON
 def build(places, out, source, as_json, **settings):
-    """Builds an index of PLACES: images, folders, one CSV file, or features.
+    """Builds an index of PLACES: images, folders, a list, features.
 
     Whom a CSV file and the folders of a data set tell is kept, by their names.
 
@@ -112,7 +112,7 @@ def build(places, out, source, as_json, **settings):
 @source_options
 @AS_JSON
 def query(index, places, picture, source, as_json, **limits):
-    """Finds in INDEX what is nearest to PLACES: images, folders, a CSV file, features.
+    """Finds in INDEX what is nearest to PLACES: images or features.
 
     Without --model or --server, the model that the index was built with embeds the
     queries. If its run is calibrated, the table tells same persons from others.
@@ -175,7 +175,7 @@ def browse(index, source, **settings):
 @source_options
 @AS_JSON
 def add(index, places, source, skip_known, as_json):
-    """Adds PLACES to INDEX: images, folders, one CSV file, or features (.npz).
+    """Adds PLACES to INDEX: images, folders, a list, features.
 
     An image that is there by its path is replaced, unless --skip-known.
 
