@@ -171,8 +171,8 @@ def test_a_session_checks_where_it_is_asked_to_or_the_libraries_are_missing(
     model, tmp_path, monkeypatch
 ):
     exported(model[0], tmp_path / "asked", loader="session")
-    answer = topdb("export", model[0], "--format", "onnx", "--check", "cpp")
+    answer = topdb("export", model[0], "--format", "onnx", "--loader", "cpp")
     assert answer.exit_code == 2
-    assert "--check does not apply" in answer.stderr
+    assert "--loader does not apply" in answer.stderr
     monkeypatch.setattr(cpp_loader, "_LIBRARIES", ("libnone.so.2",))
     assert libraries() == []

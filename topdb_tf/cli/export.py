@@ -45,7 +45,7 @@ from topdb_tf.cli.options import (
     "--normalize", is_flag=True, help="saved_model: divide embeddings by their L2 norm."
 )
 @click.option(
-    "--check",
+    "--loader",
     type=click.Choice(["cpp", "session"]),
     help="saved_model: load the result by the C++ function that TensorFlow Serving "
     "calls, or by a session.  [default: cpp where TensorFlow has it]",
@@ -71,7 +71,7 @@ def export(
     out,
     precision,
     normalize,
-    check,
+    loader,
     best,
     dataset,
     data_root,
@@ -100,12 +100,12 @@ def export(
             out,
             precision=precision,
             normalize=normalize,
-            loader=check,
+            loader=loader,
             say=say,
         )
         show(written, serving.served_lines, as_json)
         return
-    _refuse("normalize", "check")
+    _refuse("normalize", "loader")
     overrides = tuple(data_overrides(dataset, data_root))
     written = one_file.export_file(
         source,
