@@ -86,3 +86,17 @@ def generalized_mean_reference(feature_maps, p, epsilon=1e-6):
             powers = [max(value, epsilon) ** p for value in values]
             pooled[i, c] = (sum(powers) / (height * width)) ** (1 / p)
     return pooled
+
+
+def top_drop_reference(feature_maps, height_ratio, width_ratio=1.0, reduce=np.mean):
+    """Marks what Top DropBlock drops, `(num_images, height, width)`, by sorting."""
+    num_images, height, width, _ = feature_maps.shape
+    is_dropped = np.zeros((num_images, height, width), bool)
+    for image, taken in zip(feature_maps.astype("float32"), is_dropped, strict=True):
+        energy = np.array([[np.sum(c * c) for c in row] for row in image])
+        order = sorted(range(height), key=lambda row: (-reduce(energy[row]), row))
+        rows = sorted(order[: round(height_ratio * height)])
+        order = sorted(range(width), key=lambda x: (-reduce(energy[rows, x]), x))
+        for row in rows:
+            taken[row, order[: round(width_ratio * width)]] = True
+    return is_dropped

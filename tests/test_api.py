@@ -19,7 +19,7 @@ from topdb_tf.retrieval.distances import pairwise_distances
 SIGNATURES = {
     "Embedder": "model, *, best=False, batch_size=32, channel_order='RGB'",
     "TopDBImageEmbedder": "backbone, preprocessor=None, **kwargs",
-    "TopDropBlock": "height_ratio, relevance='mean', **kwargs",
+    "TopDropBlock": "height_ratio, relevance='mean', width_ratio=1.0, **kwargs",
     "build_network": "backbone, *, num_pids, image_size=(384, 128), "
     "drop_block='top', streams=('global', "
     "'top_drop', 'regularization'), mask_from='backbone', num_bottlenecks=2, "

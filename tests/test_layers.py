@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tests.harness import check_layer, to_numpy
-from tests.reference import generalized_mean_reference
+from tests.reference import generalized_mean_reference, top_drop_reference
 from topdb_tf.model.layers import BatchDropBlock, GeneralizedMeanPooling, TopDropBlock
 
 
@@ -13,9 +13,9 @@ def feature_map(*rows):
     return np.array(rows, dtype="float32")[None, :, :, None]
 
 
-def random_maps(height=8, seed=0, batch=2):
+def random_maps(height=8, seed=0, batch=2, width=3):
     rng = np.random.default_rng(seed)
-    return rng.uniform(0.1, 1, (batch, height, 3, 4)).astype("float32")
+    return rng.uniform(0.1, 1, (batch, height, width, 4)).astype("float32")
 
 
 def dropped_rows(outputs):
@@ -33,6 +33,105 @@ def test_top_drop_block_is_a_layer(relevance):
 def test_top_drop_block_with_an_activation_is_a_layer():
     layer = TopDropBlock(0.3, name="drop")
     check_layer(layer, random_maps(), random_maps(seed=1), identity_at_inference=True)
+
+
+@pytest.mark.parametrize("ratios", [(0.3, 0.7), (1, 0.4)])
+def test_top_drop_block_of_columns_is_a_layer(ratios):
+    layer = TopDropBlock(ratios[0], "max", ratios[1])
+    check_layer(layer, random_maps(), random_maps(seed=1), identity_at_inference=True)
+
+
+def test_a_block_is_where_the_top_rows_cross_the_top_columns_of_these():
+    # Energies: 9 16 0; 1 1 1; 16 0 1; 25 25 25 are of rows 25, 3, 17 and 75: rows 3
+    # and 0 go. In these, columns have 34, 41 and 25: columns 1 and 0 go.
+    images = feature_map((3, 4, 0), (1, 1, 1), (4, 0, 1), (5, 5, 5))
+    mask = TopDropBlock(0.5, width_ratio=0.67).position_mask(images)
+    kept = [[0, 0, 1], [1, 1, 1], [1, 1, 1], [0, 0, 1]]
+    np.testing.assert_array_equal(mask, [kept])
+    dropped = TopDropBlock(0.5, width_ratio=0.67)(images, training=True)[0, :, :, 0]
+    np.testing.assert_array_equal(dropped, images[0, :, :, 0] * kept)
+
+
+def test_columns_of_rows_that_stay_do_not_count():
+    # Row 0 goes. The whole map has most in column 1, 4 + 6.25, row 0 in column 0, 9.
+    images = feature_map((3, 2), (1, 2.5))
+    mask = TopDropBlock(0.5, width_ratio=0.5).position_mask(images)
+    np.testing.assert_array_equal(mask, [[[0, 1], [1, 1]]])
+
+
+def test_a_height_ratio_of_one_takes_the_most_active_columns():
+    # Energies of the columns: 1 + 16, 9 + 4, 0 + 25: means 8.5, 6.5, 12.5. Maxima of
+    # the second image: 4, 9, 1.
+    images = np.concatenate([feature_map((1, 3, 0), (4, 2, 5))] * 2)
+    images[1] = feature_map((2, 3, 1), (2, 0, 1))[0]
+    mask = TopDropBlock(1, width_ratio=0.33).position_mask(images)
+    np.testing.assert_array_equal(mask[:, 0], mask[:, 1])
+    np.testing.assert_array_equal(mask[:, 0], [[1, 1, 0], [1, 0, 1]])
+
+
+@pytest.mark.parametrize("relevance", ["mean", "max"])
+@pytest.mark.parametrize("ratios", [(0.3, 1), (0.3, 0.5), (0.6, 0.34), (1, 0.2)])
+def test_what_is_dropped_is_what_sorting_gives(relevance, ratios):
+    images = np.concatenate(
+        [random_maps(12, batch=4, width=7), np.ones((1, 12, 7, 4), "float32")]
+    )
+    reduce = {"mean": np.mean, "max": np.max}[relevance]
+    layer = TopDropBlock(ratios[0], relevance, ratios[1])
+    expected = top_drop_reference(images, *ratios, reduce)
+    outputs = layer(images, training=True).numpy()
+    np.testing.assert_array_equal((outputs == 0).all(axis=3), expected)
+    np.testing.assert_array_equal(outputs[~expected], images[~expected])
+
+
+def test_a_width_ratio_of_one_is_the_rule_of_the_paper_to_the_bit():
+    images = random_maps(24, batch=3, width=8)
+    layer, whole = TopDropBlock(0.3), TopDropBlock(0.3, width_ratio=1.0)
+    # By all the columns of the dropped rows; it rounds to all of them.
+    by_columns = TopDropBlock(0.3, width_ratio=0.99)
+    assert layer.position_mask(images).shape == (3, 24, 1)
+    assert by_columns.position_mask(images).shape == (3, 24, 8)
+    expected = layer(images, training=True)
+    for other in (whole, by_columns):
+        np.testing.assert_array_equal(other(images, training=True), expected)
+    old = {k: v for k, v in layer.get_config().items() if k != "width_ratio"}
+    assert TopDropBlock.from_config(old).width_ratio == 1
+
+
+def test_no_gradient_flows_through_the_choice_of_columns():
+    images = tf.constant(random_maps(width=6))
+    layer = TopDropBlock(0.4, width_ratio=0.5)
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        outputs = layer(images, training=True)
+    mask = layer.position_mask(images)[:, :, :, None]
+    gradient = tape.gradient(outputs, images)
+    np.testing.assert_array_equal(gradient, mask * np.ones_like(images))
+
+
+def test_float16_does_not_tie_columns():
+    images = feature_map((300, 400, 1), (1, 1, 1))
+    layer = TopDropBlock(0.5, width_ratio=0.33, dtype="mixed_float16")
+    outputs = to_numpy(layer(images, training=True))[0, :, :, 0]
+    np.testing.assert_array_equal(outputs, [[300, 0, 1], [1, 1, 1]])
+
+
+def test_whole_rows_can_be_ranked_on_a_map_of_another_width():
+    images, activation = random_maps(width=3), random_maps(seed=1, width=5)
+    assert TopDropBlock(0.3)(images, activation=activation).shape == images.shape
+    with pytest.raises(ValueError, match="same height and width"):
+        TopDropBlock(0.3, width_ratio=0.5)(images, activation=activation)
+
+
+@pytest.mark.parametrize("layer", [TopDropBlock, BatchDropBlock])
+def test_ratios_that_drop_nothing_or_everything_are_refused(layer):
+    with pytest.raises(ValueError, match="or 1 with a `width_ratio` below 1"):
+        layer(1, width_ratio=1.0)
+    with pytest.raises(ValueError, match="and not all.*rounds to 3"):
+        layer(0.9, width_ratio=0.9)(random_maps(4))  # 3.6 of 4 and 2.7 of 3
+    with pytest.raises(ValueError, match="and not all.*0.1 of 3 columns"):
+        layer(0.5, width_ratio=0.1)(random_maps(4))
+    with pytest.raises(ValueError, match="width of the feature map must be known"):
+        layer(0.5, width_ratio=0.5)(keras.Input((4, None, 1)))
 
 
 def test_batch_drop_block_is_a_layer():
@@ -142,7 +241,7 @@ def test_relevance_must_be_known():
 @pytest.mark.parametrize(("ratio", "height"), [(0.3, 1), (0.1, 4), (0.9, 4)])
 def test_too_few_rows_are_refused(ratio, height):
     for layer in (TopDropBlock(ratio), BatchDropBlock(ratio)):
-        with pytest.raises(ValueError, match="too few rows. Use a larger image"):
+        with pytest.raises(ValueError, match="too small. Use a larger image"):
             layer(random_maps(height))
 
 
@@ -186,13 +285,9 @@ def test_batch_drop_block_repeats_for_a_seed():
 
 
 def test_width_ratio_must_be_a_share():
-    with pytest.raises(ValueError, match=r"width_ratio.*in \(0, 1\]"):
-        BatchDropBlock(0.3, width_ratio=1.1)
-
-
-def test_no_column_to_drop_is_refused():
-    with pytest.raises(ValueError, match="At least one column"):
-        BatchDropBlock(0.3, width_ratio=0.1)(random_maps())
+    for layer in (TopDropBlock, BatchDropBlock):
+        with pytest.raises(ValueError, match=r"width_ratio.*in \(0, 1\]"):
+            layer(0.3, width_ratio=1.1)
 
 
 def test_generalized_mean_pooling_is_a_layer():
