@@ -120,7 +120,14 @@ def test_identities_of_a_batch():
         ("data.image_height=0", r"`data.image_height` must be .* in \[8, 4096\]"),
         ("train.learning_rate=0", r"`train.learning_rate` must be .* in \[1e-12"),
         ("train.label_smoothing=1", r"`train.label_smoothing` must be .* in \[0, 1\)"),
-        ("model.height_ratio=1", r"`model.height_ratio` must be a number in \(0, 1\)"),
+        ("model.height_ratio=1", r"must be a number in \(0, 1\).*drop everything"),
+        ("model.height_ratio=0", r"`model.height_ratio` must be .* in \(0, 1\]"),
+        ("model.height_ratio=[0.2, 1.4]", r"must be a number or several in \(0, 1\]"),
+        ("model.height_ratio=[0.2, 1]", "together they would drop everything"),
+        ("model.height_ratio=[0.2, 0.2]", "several, each once. Received: .0.2, 0.2"),
+        ("model.height_ratio=[]", "must be a number or several, each once"),
+        ("model.height_ratio=[0.2, half]", "must be a number or several. Received: .0"),
+        ("model.width_ratio=0", r"`model.width_ratio` must be a number in \(0, 1\]"),
         ("model.streams=[]", "`model.streams` must name one stream or more"),
         ("model.streams=[global, global]", "each once. Received: .'global', 'global'"),
         ("train.decay_epochs=[3, 3]", "`train.decay_epochs` must hold each epoch once"),
@@ -205,6 +212,18 @@ def test_numbers_as_programs_write_them_are_taken():
     assert (train.epochs, train.warmup_epochs, train.l2) == (300, 4, 0.001)
     assert (train.decay_epochs, train.margin, train.ema) == ((300, 200), 0.0, 0.9999)
     assert read_recipe("paper", ["train.decay_epochs=[]"]).train.decay_epochs == ()
+
+
+def test_one_ratio_or_several_are_read():
+    def model(*settings):
+        return read_recipe("paper", settings).model
+
+    assert model().height_ratio == 0.3
+    assert model("model.height_ratio=0.2").height_ratios == (0.2,)
+    several = model("model.height_ratio=[0.2, 0.4]")
+    assert several.height_ratio == several.height_ratios == (0.2, 0.4)
+    columns = model("model.height_ratio=1", "model.width_ratio=0.3")
+    assert (columns.height_ratio, columns.width_ratio) == (1, 0.3)
 
 
 def test_settings_are_checked_together_and_not_one_after_the_other():

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from topdb_tf.model.feature_maps import (
-    dropped_rows,
+    dropped_parts,
     drops_ranked_rows,
     random_block,
 )
@@ -64,13 +64,14 @@ def trained_embedder(setting):
 def check_rows(embedder):
     """Checks that the rows of most relevance are those that would be dropped."""
     assert drops_ranked_rows(embedder)
-    rows = dropped_rows(embedder, [PIXELS])
-    assert (rows.is_dropped.sum(axis=1) == rows.is_dropped[0].sum()).all()
-    least = np.where(rows.is_dropped, rows.row_relevance, np.inf).min(axis=1)
-    most = np.where(rows.is_dropped, -np.inf, rows.row_relevance).max(axis=1)
+    (part,) = dropped_parts(embedder, [PIXELS])
+    rows = part.is_dropped[:, :, 0]
+    assert (rows.sum(axis=1) == rows[0].sum()).all()
+    least = np.where(rows, part.row_relevance, np.inf).min(axis=1)
+    most = np.where(rows, -np.inf, part.row_relevance).max(axis=1)
     assert (least >= most).all()
     block = random_block(embedder, seed=1)
-    assert block.any(axis=1).sum() == rows.is_dropped[0].sum()
+    assert block.any(axis=1).sum() == rows[0].sum()
     return rows
 
 
@@ -90,8 +91,39 @@ def test_another_drop_block_is_a_line_in_a_table(monkeypatch):
     monkeypatch.setitem(DROP_BLOCKS, "least", least_active_rows)
     rows = check_rows(trained_embedder("model.drop=least"))
     # 0.3 of 8 rows, rounded: 2.
-    assert rows.is_dropped.shape == (8, 8)
-    assert (rows.is_dropped.sum(axis=1) == 2).all()
+    assert rows.shape == (8, 8)
+    assert (rows.sum(axis=1) == 2).all()
+    setting = ["model.drop=least", "model.width_ratio=0.5"]
+    with pytest.raises(ValueError, match="width_ratio` must be 1.*drop='least'"):
+        check_network(read_recipe("demo", setting))
+
+
+SEVERAL = ["model.height_ratio=[0.25, 0.5]", "model.width_ratio=0.5"]
+
+
+def test_several_ratios_of_blocks_are_settings():
+    trainer, embedder = build_trainer(read_recipe("demo", SMALL + SEVERAL), num_pids=4)
+    history = trainer.fit(PIXELS, LABELS, batch_size=8, verbose=0).history
+    streams = ("global", "top_drop_1", "top_drop_2", "regularization")
+    losses = {f"{s}_{loss}" for s in streams for loss in ("cross_entropy", "triplet")}
+    assert set(history) == {"loss", "accuracy", "spread", *losses}
+    total = sum(history[name][0] for name in losses)
+    np.testing.assert_allclose(history["loss"][0], total, rtol=1e-5)
+    first, second = dropped_parts(embedder, [PIXELS])
+    # 8 rows of 4 columns: 2 of 2 and 4 of 2; both take the most active rows.
+    assert (first.is_dropped.sum(axis=(1, 2)) == 4).all()
+    assert (second.is_dropped.sum(axis=(1, 2)) == 8).all()
+    rows = [part.is_dropped.any(axis=2) for part in (first, second)]
+    assert (rows[1] | ~rows[0]).all()
+
+
+def test_several_random_blocks_are_not_drawn_alike():
+    config = read_recipe("demo", [*SMALL, *SEVERAL, "model.drop=batch"])
+    network = build_trainer(config, num_pids=4)[0].network
+    blocks = [network.get_layer(f"batch_drop_block_{number}") for number in (1, 2)]
+    assert [block.height_ratio for block in blocks] == [0.25, 0.5]
+    assert [block.width_ratio for block in blocks] == [0.5, 0.5]
+    assert blocks[0].seed != blocks[1].seed
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from topdb_tf.drawing.drop_masks import drop_mask_figure, rectangles
 
 IMAGES = [np.full((8, 4, 3), value, np.uint8) for value in (10, 20)]
 ACTIVITY = np.array([[1.0, 4.0, 3.0, 2.0], [8.0, 1.0, 1.0, 9.0]])
-TOP = ACTIVITY >= np.array([[3], [8]])
+TOP = (ACTIVITY >= np.array([[3], [8]]))[:, :, None]
 BLOCK = np.array([[0, 0], [0, 1], [0, 1], [0, 0]], bool)
 
 
 def draw(**options):
-    arguments = {"top_dropped": TOP, "block_dropped": BLOCK, **options}
+    arguments = {"top_dropped": [TOP], "block_dropped": BLOCK, **options}
     images = arguments.pop("images", IMAGES)
     return drop_mask_figure(images, arguments.pop("activity", ACTIVITY), **arguments)
 
@@ -36,8 +36,23 @@ def test_each_image_loses_its_own_rows_and_all_the_same_block():
     axes = draw().axes
     for index in range(2):
         _, _, top, block = axes[4 * index : 4 * index + 4]
-        np.testing.assert_array_equal(covered(top, 4, 1)[:, 0], TOP[index])
+        np.testing.assert_array_equal(covered(top, 4, 1), TOP[index])
         np.testing.assert_array_equal(covered(block, 4, 2), BLOCK)
+
+
+def test_each_of_several_blocks_has_a_panel():
+    cells = np.zeros((2, 4, 2), bool)
+    cells[0, 1, 0] = cells[1, 0, 1] = True
+    figure = draw(top_dropped=[cells, TOP])
+    for index in range(2):
+        _, bars, first, second, _ = figure.axes[5 * index : 5 * index + 5]
+        np.testing.assert_array_equal(covered(first, 4, 2), cells[index])
+        np.testing.assert_array_equal(covered(second, 4, 1), TOP[index])
+        hatched = [bar.get_y() + 0.4 for bar in bars.patches if bar.get_hatch()]
+        rows = np.flatnonzero(TOP[index, :, 0]) + 0.5
+        np.testing.assert_allclose(sorted(hatched), rows)
+    titles = [text.get_text() for text in figure.texts]
+    assert {"Top 1", "Top 2", "DropBlock"} <= set(titles)
 
 
 def test_bars_stand_beside_their_rows():
@@ -59,12 +74,12 @@ def test_rectangles_cover_what_is_dropped_and_nothing_else():
 
 
 @pytest.mark.parametrize("width", [3.5, 7.2])
-@pytest.mark.parametrize("count", [1, 4])
-def test_nothing_lies_outside_the_figure_or_on_other_words(width, count):
+@pytest.mark.parametrize(("count", "blocks"), [(1, 1), (4, 1), (3, 2)])
+def test_nothing_lies_outside_the_figure_or_on_other_words(width, count, blocks):
     figure = draw(
         images=[IMAGES[0]] * count,
         activity=ACTIVITY[:1].repeat(count, axis=0),
-        top_dropped=TOP[:1].repeat(count, axis=0),
+        top_dropped=[TOP[:1].repeat(count, axis=0)] * blocks,
         labels=["pid 1501, camera 6, and more"] * count,
         width=width,
     )
@@ -85,9 +100,13 @@ def test_nothing_lies_outside_the_figure_or_on_other_words(width, count):
     ("options", "message"),
     [
         ({"images": IMAGES[:1]}, "1 images"),
-        ({"top_dropped": TOP[:, :3]}, r"\(2, 3\)"),
+        ({"top_dropped": [TOP[:, :3]]}, r"\(2, 3, 1\)"),
+        ({"top_dropped": [TOP[:, :, 0]]}, r"\[\(2, 4\)\]"),
         ({"block_dropped": BLOCK[:3]}, r"\(3, 2\)"),
-        ({"images": [], "activity": ACTIVITY[:0], "top_dropped": TOP[:0]}, "0 images"),
+        (
+            {"images": [], "activity": ACTIVITY[:0], "top_dropped": [TOP[:0]]},
+            "0 images",
+        ),
     ],
 )
 def test_errors(options, message):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from topdb_tf.model.backbones import build_backbone
-from topdb_tf.model.feature_maps import dropped_rows, feature_maps, random_block
+from topdb_tf.model.feature_maps import dropped_parts, feature_maps, random_block
 from topdb_tf.model.layers import BatchDropBlock, TopDropBlock
 from topdb_tf.model.network import build_network, embedder
 
@@ -45,12 +45,14 @@ def test_rows_are_those_that_the_layer_drops(mask_from, relevance):
     ranked = backbone if mask_from == "backbone" else bottlenecks
     ones = np.ones_like(bottlenecks)
     kept = np.asarray(block(ones, activation=ranked, training=True))
-    found = dropped_rows(embedder(whole), BATCHES)
+    (found,) = dropped_parts(embedder(whole), BATCHES)
     expected = (kept == 0).all(axis=(2, 3))
-    np.testing.assert_array_equal(found.is_dropped, expected)
+    rows = found.is_dropped[:, :, 0]
+    assert found.is_dropped.shape == (*rows.shape, 1)
+    np.testing.assert_array_equal(rows, expected)
     # Each dropped row is at least as active as every other.
-    least = np.where(found.is_dropped, found.row_relevance, np.inf).min(axis=1)
-    most = np.where(found.is_dropped, -np.inf, found.row_relevance).max(axis=1)
+    least = np.where(rows, found.row_relevance, np.inf).min(axis=1)
+    most = np.where(rows, -np.inf, found.row_relevance).max(axis=1)
     assert (least >= most).all()
 
 
@@ -59,14 +61,14 @@ def test_a_model_from_its_file_drops_the_same_rows(paper, tmp_path):
     model.save(tmp_path / "embedder.keras")
     loaded = keras.models.load_model(tmp_path / "embedder.keras", compile=False)
     np.testing.assert_array_equal(
-        dropped_rows(loaded, BATCHES).is_dropped,
-        dropped_rows(model, BATCHES).is_dropped,
+        dropped_parts(loaded, BATCHES)[0].is_dropped,
+        dropped_parts(model, BATCHES)[0].is_dropped,
     )
 
 
 def test_a_random_block_has_as_many_rows_all_adjacent(paper):
     model = embedder(paper)
-    rows = dropped_rows(model, BATCHES).is_dropped
+    rows = dropped_parts(model, BATCHES)[0].is_dropped
     starts = set()
     for seed in range(12):
         block = random_block(model, seed=seed)
@@ -81,12 +83,28 @@ def test_a_random_block_has_as_many_rows_all_adjacent(paper):
     np.testing.assert_array_equal(first, again)
 
 
+def test_each_of_several_blocks_has_its_part_and_its_size():
+    blocks = [
+        TopDropBlock(0.3, width_ratio=0.5, name="block_2"),
+        TopDropBlock(0.5, name="block_10"),
+    ]
+    whole = network(blocks)
+    model, maps = embedder(whole), whole.get_layer("feature_map").output
+    activation = keras.Model(whole.input, maps)(PIXELS)
+    found = dropped_parts(model, BATCHES)
+    for block, part in zip(blocks, found, strict=True):
+        mask = np.asarray(block.position_mask(activation))
+        np.testing.assert_array_equal(part.is_dropped, mask == 0)
+    # 0.3 of 8 rows and half of 4 columns.
+    assert random_block(model, seed=1).sum() == found[0].is_dropped[0].sum() == 4
+
+
 @pytest.mark.parametrize(
     ("block", "drops"), [(None, "nothing"), (BatchDropBlock(0.3), "random blocks")]
 )
 def test_a_network_without_top_drop_block_is_refused(block, drops):
     with pytest.raises(ValueError, match=f"Top DropBlock.*drops {drops}"):
-        dropped_rows(embedder(network(block)), BATCHES)
+        dropped_parts(embedder(network(block)), BATCHES)
 
 
 def test_unknown_maps_are_refused(paper):

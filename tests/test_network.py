@@ -27,7 +27,8 @@ VARIANTS = {
 def network_of(variant="topdb", **changes):
     options = {"drop_block": "top", **VARIANTS[variant], **changes}
     blocks = {"top": TopDropBlock(0.3, name="drop"), "batch": BatchDropBlock(0.3)}
-    options["drop_block"] = blocks.get(options["drop_block"])
+    if not isinstance(options["drop_block"], list):
+        options["drop_block"] = blocks.get(options["drop_block"])
     return build_network(tiny(IMAGE_SIZE), num_pids=5, **options)
 
 
@@ -70,6 +71,33 @@ def test_embeddings_are_what_the_classifiers_see(variant, dim):
                 features = network.get_layer(f"{stream}_neck")(features)
             parts.append(features)
     np.testing.assert_allclose(embeddings, tf.concat(parts, axis=1), rtol=1e-5)
+
+
+def test_each_of_several_blocks_has_a_stream_of_its_own():
+    ratios = (0.25, 0.5)
+    blocks = [TopDropBlock(r, name=f"drop_{i}") for i, r in enumerate(ratios)]
+    network = network_of(drop_block=blocks)
+    streams = ["global", "top_drop_1", "top_drop_2", "regularization"]
+    assert list(network.output) == streams
+    assert embedder(network).output_shape == (None, 64 + 2 * 128)
+    names = [f"top_drop_{number}_pool" for number in (1, 2)]
+    pooled = [network.get_layer(name).input for name in names]
+    maps = keras.Model(network.input, pooled)(pixels(), training=True)
+    for dropped, ratio in zip(maps, ratios, strict=True):
+        zero = (dropped.numpy() == 0).all(axis=(2, 3))
+        assert (zero.sum(axis=1) == ratio * 8).all()
+    loaded = embedder(check_saving(network, pixels()))
+    np.testing.assert_array_equal(loaded(pixels()), embedder(network)(pixels()))
+
+
+def test_embeddings_take_streams_by_their_numbers():
+    blocks = [TopDropBlock(0.3, name=f"drop_{i}") for i in range(11)]
+    without_global = {"streams": ("regularization", "top_drop"), "num_bottlenecks": 0}
+    network = network_of(drop_block=blocks, **without_global)
+    (concatenate,) = embedder(network).layers[-1:]
+    names = [part._keras_history.operation.name for part in concatenate.input]
+    numbered = [f"top_drop_{number}_neck" for number in range(1, 12)]
+    assert names == [*numbered, "regularization_neck"]  # one kind: all its streams
 
 
 def test_narrow_bottlenecks_leave_the_embedding_as_long_as_it_is():

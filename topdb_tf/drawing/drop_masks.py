@@ -18,8 +18,7 @@ from topdb_tf.drawing.panels import (
 from topdb_tf.drawing.style import BLUE, GREY, PAGE_WIDTH, VERMILION, styled
 
 _LEGEND_SIZE = 3.2, 0.28  # inches
-_TITLES = ("image", "row\nactivity", "Top\nDropBlock", "random\nblock")
-_SHARES = (1, 0.6, 1, 1)  # of the width of a panel
+_BAR_SHARE = 0.6  # of the width of a panel
 _HATCH = {"hatch": "/////", "linewidth": 0}
 
 
@@ -27,7 +26,7 @@ def drop_mask_figure(
     images: Sequence[np.ndarray],
     row_activity: np.ndarray,
     *,
-    top_dropped: np.ndarray,
+    top_dropped: Sequence[np.ndarray],
     block_dropped: np.ndarray,
     labels: Sequence[str] = (),
     aspect: float = 3.0,
@@ -35,8 +34,8 @@ def drop_mask_figure(
 ) -> Figure:
     """Returns what Top DropBlock takes from each image, beside a random block.
 
-    Each image stands beside the activity of its rows, with what Top DropBlock drops
-    for it and with the block that BatchDropBlock drops for all images of a batch.
+    Each image stands beside the activity of its rows, with what each Top DropBlock
+    drops for it and with the block that BatchDropBlock drops for all images of a batch.
     What is dropped is grey and hatched. Bars go up to the most in the image.
 
     Source: Quispe and Pedrini, Top-DB-Net, ICPR 2020
@@ -45,7 +44,8 @@ def drop_mask_figure(
     Args:
         images: RGB, uint8, each of shape `(height, width, 3)`.
         row_activity: What the rows are ranked by, `(num_images, rows)`, not negative.
-        top_dropped: Which rows Top DropBlock drops, bool of the same shape.
+        top_dropped: What each Top DropBlock drops, bool `(num_images, rows, columns)`,
+            or of one column where whole rows go.
         block_dropped: Which cells BatchDropBlock drops, bool `(rows, columns)`.
         labels: What stands below each image.
         aspect: Height over width of the panels.
@@ -55,22 +55,27 @@ def drop_mask_figure(
         ValueError: If there is no image, or shapes do not fit.
     """
     _check(images, row_activity, top_dropped, block_dropped)
+    numbers = range(1, len(top_dropped) + 1) if len(top_dropped) > 1 else [""]
+    tops = [f"Top {number}".rstrip() + "\nDropBlock" for number in numbers]
+    titles = ["image", "row\nactivity", *tops, "random\nblock"]
+    any_dropped = np.any([one.any(axis=2) for one in top_dropped], axis=0)
     with styled():
         canvas, groups = grouped_panels(
             len(images),
-            _SHARES,
+            [1, _BAR_SHARE] + [1] * len(titles[2:]),
             title_lines=2,
             legend=_LEGEND_SIZE,
             aspect=aspect,
             width=width,
         )
         for index, boxes in enumerate(groups):
-            first, bars, top, block = boxes
+            first, bars, *tops, block = boxes
             if first.top == groups[0][0].top:  # in the first line
-                _write_titles(canvas, boxes)
+                _write_titles(canvas, boxes, titles)
             canvas.image(*first, images[index])
-            _draw_bars(canvas.axes(*bars), row_activity[index], top_dropped[index])
-            _hatch(canvas.image(*top, images[index]), top_dropped[index][:, None])
+            _draw_bars(canvas.axes(*bars), row_activity[index], any_dropped[index])
+            for top, is_dropped in zip(tops, top_dropped, strict=True):
+                _hatch(canvas.image(*top, images[index]), is_dropped[index])
             _hatch(canvas.image(*block, images[index]), block_dropped)
             if labels:
                 below, room = first.top + first.height + 0.03, 2 * first.width
@@ -106,17 +111,19 @@ def rectangles(mask: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
 def _check(images, row_activity, top_dropped, block_dropped):
     check_images(images)
     rows = row_activity.shape[-1]
-    fits = row_activity.shape == top_dropped.shape == (len(images), rows)
+    shapes = {row_activity.shape, *(one.shape[:2] for one in top_dropped)}
+    fits = shapes == {(len(images), rows)} and top_dropped[0].ndim == 3
     if not fits or block_dropped.ndim != 2 or len(block_dropped) != rows:
         raise ValueError(
-            "`row_activity` and `top_dropped` must be of shape (num_images, rows), "
-            f"`block_dropped` (rows, columns). Received: {len(images)} images, "
-            f"{row_activity.shape}, {top_dropped.shape}, {block_dropped.shape}"
+            "`row_activity` must be of shape (num_images, rows), each of `top_dropped` "
+            "(num_images, rows, columns), `block_dropped` (rows, columns). Received: "
+            f"{len(images)} images, {row_activity.shape}, "
+            f"{[one.shape for one in top_dropped]}, {block_dropped.shape}"
         )
 
 
-def _write_titles(canvas, boxes):
-    for box, title in zip(boxes, _TITLES, strict=True):
+def _write_titles(canvas, boxes, titles):
+    for box, title in zip(boxes, titles, strict=True):
         middle = box.left + box.width / 2
         for place, line in enumerate(reversed(title.splitlines())):
             bottom = box.top - 0.05 - place * LINE

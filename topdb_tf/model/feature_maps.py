@@ -9,13 +9,14 @@ from keras import ops
 
 from topdb_tf.model.layers import BatchDropBlock, DropsRankedRows
 from topdb_tf.model.variants import MAPS
-from topdb_tf.texts import check_one_of
+from topdb_tf.texts import check_one_of, natural_order
 
 
-class DroppedRows(NamedTuple):
-    """What ranks the rows of each image, and which a drop block would take.
+class Dropped(NamedTuple):
+    """What ranks the rows of each image, and what a drop block would take.
 
-    Both are of shape `(num_images, rows)`.
+    They are of the shapes `(num_images, rows)` and `(num_images, rows, columns)`; there
+    is one column where whole rows go.
     """
 
     row_relevance: np.ndarray
@@ -41,8 +42,8 @@ def feature_maps(embedder, batches: Iterable, *, name: str = "backbone") -> np.n
     return np.concatenate([ops.convert_to_numpy(part) for part in found])
 
 
-def dropped_rows(embedder, batches: Iterable) -> DroppedRows:
-    """Returns the rows of every image that the model's drop block takes in training.
+def dropped_parts(embedder, batches: Iterable) -> list[Dropped]:
+    """Returns what each of the model's drop blocks takes of every image in training.
 
     Args:
         embedder: Model of `topdb_tf.model.network.embedder`, or loaded from its file.
@@ -51,22 +52,30 @@ def dropped_rows(embedder, batches: Iterable) -> DroppedRows:
     Raises:
         ValueError: If the model has no drop block that ranks rows.
     """
-    block = row_drop_block(embedder)
-    *_, activation = block.input  # the last argument of the layer
-    model = keras.Model(embedder.input, activation)
-    relevance, masks = [], []
+    blocks = row_drop_blocks(embedder)
+    # The map that positions are ranked on is the last argument of the layer.
+    model = keras.Model(embedder.input, [block.input[-1] for block in blocks])
+    parts = [([], []) for _ in blocks]
     for pixels in batches:
-        activation = model(pixels, training=False)
-        relevance.append(ops.convert_to_numpy(block.row_relevance(activation)))
-        masks.append(ops.convert_to_numpy(block.row_mask(activation)))
-    return DroppedRows(np.concatenate(relevance), np.concatenate(masks) == 0)
+        activations = keras.tree.flatten(model(pixels, training=False))
+        for block, activation, part in zip(blocks, activations, parts, strict=True):
+            part[0].append(ops.convert_to_numpy(block.row_relevance(activation)))
+            part[1].append(ops.convert_to_numpy(_position_mask(block, activation)) == 0)
+    return [Dropped(*map(np.concatenate, part)) for part in parts]
+
+
+def _position_mask(block, activation):
+    if hasattr(block, "position_mask"):
+        return block.position_mask(activation)
+    return block.row_mask(activation)[:, :, None]
 
 
 def random_block(embedder, *, seed: int) -> np.ndarray:
-    """Returns the cells that a `BatchDropBlock` of the same height drops at a draw.
+    """Returns the cells that a `BatchDropBlock` of the same size drops at a draw.
 
     Args:
         embedder: Model of `topdb_tf.model.network.embedder`, or loaded from its file.
+            Of several drop blocks, the first one's size is taken.
         seed: Seed of the draw.
 
     Returns:
@@ -75,9 +84,10 @@ def random_block(embedder, *, seed: int) -> np.ndarray:
     Raises:
         ValueError: If the model has no drop block that ranks rows.
     """
-    block = row_drop_block(embedder)
+    block = row_drop_blocks(embedder)[0]
     ones = np.ones((1, *block.output.shape[1:3], 1), np.float32)
-    drop = BatchDropBlock(block.height_ratio, seed=seed, dtype="float32")
+    ratios = block.height_ratio, getattr(block, "width_ratio", 1.0)
+    drop = BatchDropBlock(*ratios, seed=seed, dtype="float32")
     return ops.convert_to_numpy(drop(ones, training=True))[0, :, :, 0] == 0
 
 
@@ -86,15 +96,15 @@ def drops_ranked_rows(embedder) -> bool:
     return any(isinstance(layer, DropsRankedRows) for layer in embedder.layers)
 
 
-def row_drop_block(embedder) -> DropsRankedRows:
-    """Returns the drop block of a model that ranks rows.
+def row_drop_blocks(embedder) -> list[DropsRankedRows]:
+    """Returns the drop blocks of a model that rank rows.
 
     Raises:
         ValueError: If it has none.
     """
-    for layer in embedder.layers:
-        if isinstance(layer, DropsRankedRows):
-            return layer
+    blocks = [one for one in embedder.layers if isinstance(one, DropsRankedRows)]
+    if blocks:
+        return sorted(blocks, key=lambda block: natural_order(block.name))
     is_random = any(isinstance(layer, BatchDropBlock) for layer in embedder.layers)
     raise ValueError(
         "The network must have a Top DropBlock, as that of the recipe `paper`, or "

@@ -367,8 +367,9 @@ def _check_ratios(height_ratio, width_ratio):
             "`width_ratio` must be a share of the columns, in (0, 1]. "
             f"Received: width_ratio={width_ratio}"
         )
-    is_number, most = isinstance(height_ratio, numbers.Real), width_ratio < 1
-    if not (is_number and (0 < height_ratio < 1 or height_ratio == most)):
+    is_number = isinstance(height_ratio, numbers.Real)
+    is_whole = is_number and height_ratio == 1 and width_ratio < 1
+    if not (is_whole or (is_number and 0 < height_ratio < 1)):
         raise ValueError(
             "`height_ratio` must be a share of the rows, in (0, 1), or 1 with a "
             f"`width_ratio` below 1. Received: height_ratio={height_ratio}, "

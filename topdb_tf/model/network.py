@@ -1,6 +1,7 @@
 """The network: a backbone, the streams on its feature map, and the embedder."""
 
 import numbers
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from topdb_tf.model.layers import DROP_BLOCKS, GeneralizedMeanPooling
 from topdb_tf.model.normalization import FusedBatchNormalization
 from topdb_tf.model.variants import MAPS, NECKS, POOLS, check_bottlenecks
 from topdb_tf.registry import register
-from topdb_tf.texts import check_one_of
+from topdb_tf.texts import check_one_of, natural_order
 
 HEAD_DTYPE = "float32"
 """The precision behind the pooling: losses and embeddings are never half-precision."""
@@ -30,8 +31,8 @@ class FeatureMaps(NamedTuple):
     """The maps that a stream may start from, `(batch, height, width, channels)`.
 
     In the paper the backbone's is F and that of the bottlenecks G; `dropped` is G
-    behind the drop block. `pool` is how the global stream pools, a name in
-    `topdb_tf.model.variants.POOLS`.
+    behind the drop block, the first of several. `pool` is how the global stream pools,
+    a name in `topdb_tf.model.variants.POOLS`.
     """
 
     backbone: keras.KerasTensor
@@ -53,7 +54,7 @@ def build_network(
     *,
     num_pids: int,
     image_size: Sequence[int] = (384, 128),
-    drop_block: keras.layers.Layer | str | None = "top",
+    drop_block: keras.layers.Layer | Sequence | str | None = "top",
     streams: Iterable[str] = ("global", "top_drop", "regularization"),
     mask_from: str = "backbone",
     num_bottlenecks: int = 2,
@@ -79,7 +80,8 @@ def build_network(
         num_pids: Number of training identities.
         image_size: Height and width of the images, for a backbone by name.
         drop_block: A layer, or a name in `topdb_tf.model.layers.DROP_BLOCKS`: one that
-            drops 0.3 of the rows, as the paper's; `None`: nothing is dropped.
+            drops 0.3 of the rows, as the paper's; `None`: nothing is dropped. Of
+            several layers, each has a stream: "top_drop_1", "top_drop_2", ….
         streams: Names in `STREAMS`.
         mask_from: Where a `TopDropBlock` ranks the rows: on the map of the "backbone"
             (the paper) or of the "bottlenecks" (the authors' code).
@@ -99,17 +101,14 @@ def build_network(
     """
     _check(num_pids, streams, mask_from, pool, neck)
     check_bottlenecks(num_bottlenecks, bottleneck_channels)
-    backbone, drop_block = _made(backbone, image_size, drop_block)
+    backbone, blocks = _made(backbone, image_size, drop_block)
     pixels = keras.Input(backbone.input_shape[1:], dtype="float32", name="pixels")
     feature_map = _feature_map(pixels, backbone)
     bottlenecks = _bottlenecks(feature_map, num_bottlenecks, bottleneck_channels)
     maps = FeatureMaps(feature_map, bottlenecks, dropped=bottlenecks, pool=pool)
-    if drop_block is not None:
-        dropped = drop_block(bottlenecks, activation=getattr(maps, mask_from))
-        maps = maps._replace(dropped=dropped)
-    outputs = {}
-    for name in streams:
-        features = STREAMS[name].features(maps)
+    activation, outputs = getattr(maps, mask_from), {}
+    dropped = [block(bottlenecks, activation=activation) for block in blocks]
+    for name, features in _features(streams, maps, dropped or [bottlenecks]):
         logits = _classifier(features, num_pids, neck, name)
         outputs[name] = {"features": features, "logits": logits}
     return keras.Model(pixels, outputs, name="topdb")
@@ -120,8 +119,9 @@ def embedder(network):
 
     An embedding is the concatenation, in the order of `STREAMS`, of what the
     classifiers see: the outputs of the necks, or the features where there is no neck.
-    The streams marked `at_inference` take part; if the network has only one of them,
-    all its streams do, as in the paper's network without dropping.
+    The streams marked `at_inference` take part, those of several drop blocks one after
+    the other; if the network has only one kind of them, all its streams do, as in the
+    paper's network without dropping.
 
     Args:
         network: `keras.Model` made by `build_network`, or loaded from its file.
@@ -130,9 +130,10 @@ def embedder(network):
         `keras.Model` from RGB pixels, float32 in [0, 255] of shape
         `(batch, height, width, 3)`, to embeddings of shape `(batch, dim)`, float32.
     """
-    names = [name for name in STREAMS if name in network.output]
-    at_inference = [name for name in names if STREAMS[name].at_inference]
-    if len(at_inference) == 1:
+    kinds = {name: _kind(name) for name in sorted(network.output, key=natural_order)}
+    names = sorted(kinds, key=lambda name: list(STREAMS).index(kinds[name]))
+    at_inference = [name for name in names if STREAMS[kinds[name]].at_inference]
+    if len({kinds[name] for name in at_inference}) == 1:
         at_inference = names
     parts = [network.get_layer(f"{name}_classifier").input for name in at_inference]
     concatenate = layers.Concatenate(dtype=HEAD_DTYPE, name="embedding")
@@ -193,15 +194,16 @@ def global_features(maps):
     return _reduction(pooled, dim, kaiming_normal(), "global")
 
 
-def top_drop_features(maps):
+def top_drop_features(maps, name="top_drop"):
     """Returns the features of the maximum of what the drop block leaves.
 
-    Their number is half of the backbone's channels: 1024 of 2048 in the paper.
+    Their number is half of the backbone's channels: 1024 of 2048 in the paper. The
+    names of the layers begin with `name`.
     """
-    pool = layers.GlobalMaxPooling2D(dtype=HEAD_DTYPE, name="top_drop_pool")
+    pool = layers.GlobalMaxPooling2D(dtype=HEAD_DTYPE, name=f"{name}_pool")
     pooled = pool(maps.dropped)
     dim = maps.backbone.shape[-1] // 2
-    return _reduction(pooled, dim, _small_normal(), "top_drop")
+    return _reduction(pooled, dim, _small_normal(), name)
 
 
 def regularization_features(maps):
@@ -262,7 +264,7 @@ def bottleneck(x, *, name):
 
 
 def _made(backbone, image_size, drop_block):
-    """Returns backbone and drop block, made where they are given by name."""
+    """Returns backbone and drop blocks, made where they are given by name."""
     if isinstance(backbone, str):
         backbone = build_backbone(backbone, image_size)
     if not isinstance(backbone, keras.Model):
@@ -275,12 +277,31 @@ def _made(backbone, image_size, drop_block):
         drop_block = DROP_BLOCKS[drop_block](
             height_ratio=0.3, relevance="mean", seed=None
         )
-    if not isinstance(drop_block, keras.layers.Layer | None):
+    blocks = [] if drop_block is None else [drop_block]
+    if isinstance(drop_block, Sequence):
+        blocks = list(drop_block)
+    if not all(isinstance(block, keras.layers.Layer) for block in blocks):
         raise ValueError(
-            "`drop_block` must be a layer of Keras, a name or `None`. "
+            "`drop_block` must be a layer of Keras, several, a name or `None`. "
             f"Received: {drop_block!r}"
         )
-    return backbone, drop_block
+    return backbone, blocks
+
+
+def _features(streams, maps, dropped):
+    """Yields the name and the features of each stream, numbered of several blocks."""
+    for stream in streams:
+        if stream == "top_drop" and len(dropped) > 1:
+            for number, one in enumerate(dropped, 1):
+                name = f"top_drop_{number}"
+                yield name, top_drop_features(maps._replace(dropped=one), name)
+        else:
+            yield stream, STREAMS[stream].features(maps._replace(dropped=dropped[0]))
+
+
+def _kind(name):
+    """Returns the name in `STREAMS` of a stream, which may be numbered."""
+    return name if name in STREAMS else re.sub(r"_\d+$", "", name)
 
 
 def _check(num_pids, streams, mask_from, pool, neck):

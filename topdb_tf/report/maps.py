@@ -1,4 +1,4 @@
-"""Where the network looks in some images, and which rows its training would drop."""
+"""Where the network looks in some images, and what its training would drop."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -57,13 +57,13 @@ def some_of_each_reason(reasons: Mapping[int, str], number: int) -> list[int]:
 
 
 def activation_pictures(measured: Measured, embedder, queries: Sequence[int]) -> Maps:
-    """Returns pictures of some queries with the activation and the dropped rows.
+    """Returns pictures of some queries with the activation and what is dropped.
 
     The embedder is the model that was measured, and queries are told by their places.
     """
     split, lists = measured.split, measured.plain.lists
     records = [split.query[query] for query in queries]
-    maps, is_dropped = _maps_and_drops(embedder, measured, records)
+    maps, masks = _maps_and_drops(embedder, measured, records)
     shown = []
     for place, (query, record) in enumerate(zip(queries, records, strict=True)):
         image = _resized(record)
@@ -71,15 +71,16 @@ def activation_pictures(measured: Measured, embedder, queries: Sequence[int]) ->
             "query": image,
             "activation": overlay(image, heat(maps[place], image.shape[:2])),
         }
-        if is_dropped is not None:
-            with_rows = _with_rows(image, is_dropped[place])
-            pictures["rows that would be dropped"] = with_rows
+        for number, mask in enumerate(masks, 1):
+            name = f" by block {number}" if len(masks) > 1 else ""
+            shaded = _shaded(image, mask[place])
+            pictures[f"what would be dropped{name}"] = shaded
         caption = (
             f"{record.path.name}: person {split.pid_name(record.pid)}, first match "
             f"at rank {lists.first_match_rank[query]:,}"
         )
         shown.append(PicturesOfQuery(caption, _encoded(record, pictures)))
-    return Maps(_lead(is_dropped), shown)
+    return Maps(_lead(masks), shown)
 
 
 def epochs_pictures(measured: Measured, queries: Sequence[int]) -> Maps:
@@ -108,32 +109,42 @@ def epochs_pictures(measured: Measured, queries: Sequence[int]) -> Maps:
     return Maps(lead, shown)
 
 
-def _lead(is_dropped):
+def _lead(masks):
     lead = (
         "The image, and where the backbone responds (eq. 1 of the paper): bright is "
         "the most and dark the least within this image."
     )
-    if is_dropped is None:
+    if not masks:
         return f"{lead} This network has no Top DropBlock, so no rows are marked."
-    rows = round(is_dropped.sum(axis=1).mean())
+    parts = " or ".join(map(_part_text, masks))
+    blocks = "Top DropBlock" if len(masks) == 1 else "the Top DropBlocks"
     return (
-        f"{lead} Third: the {rows} of {is_dropped.shape[1]} rows of the feature map "
-        "that Top DropBlock would zero in training. Nothing is dropped when images are "
-        "ranked."
+        f"{lead} Then the {parts} of the feature map that {blocks} would zero in "
+        "training. Nothing is dropped when images are ranked."
     )
 
 
+def _part_text(mask):
+    """Returns how much of each image a mask `(num_images, rows, columns)` takes."""
+    rows = round(mask.any(axis=2).sum(axis=1).mean())
+    text = f"{rows} of {mask.shape[1]} rows"
+    if mask.shape[2] > 1:
+        columns = round(mask.any(axis=1).sum(axis=1).mean())
+        text += f", in {columns} of {mask.shape[2]} columns,"
+    return text
+
+
 def _maps_and_drops(embedder, measured: Measured, records: Sequence[ImageRecord]):
-    """Returns maps `(num_images, rows, columns)` and which rows would be dropped."""
+    """Returns maps `(num_images, rows, columns)`, and a mask for each drop block."""
     from topdb_tf.data.decoding import decode_images
-    from topdb_tf.model.feature_maps import dropped_rows, drops_ranked_rows
+    from topdb_tf.model.feature_maps import dropped_parts, drops_ranked_rows
 
     images = decode_images([record.path for record in records])
     maps = activation_of(embedder, measured.config, images, "backbone")
     if not drops_ranked_rows(embedder):
-        return maps, None
+        return maps, []
     batches = batches_of(embedder, measured.config, images)
-    return maps, dropped_rows(embedder, batches).is_dropped
+    return maps, [one.is_dropped for one in dropped_parts(embedder, batches)]
 
 
 def _resized(record):
@@ -156,9 +167,12 @@ def _encoded(record, pictures):
     ]
 
 
-def _with_rows(pixels, is_dropped):
-    """Returns the image with colour over the parts that dropped rows stand for."""
-    rows = np.arange(len(pixels)) * len(is_dropped) // len(pixels)
-    dropped = is_dropped[rows][:, None, None]
+def _shaded(pixels, mask):
+    """Returns the image with colour over what dropped positions stand for."""
+    rows, columns = (
+        np.arange(pixels.shape[axis]) * mask.shape[axis] // pixels.shape[axis]
+        for axis in (0, 1)
+    )
+    dropped = mask[rows[:, None], columns][:, :, None]
     shaded = (1 - _SHADE) * pixels + _SHADE * np.array(_DROPPED)
     return np.uint8(np.round(np.where(dropped, shaded, pixels)))

@@ -6,8 +6,9 @@ import re
 import typing
 from typing import Any, NamedTuple
 
+from topdb_tf.runs.fields import KINDS
 from topdb_tf.runs.recipes import yaml_text
-from topdb_tf.runs.settings import KINDS, Config
+from topdb_tf.runs.settings import Config
 
 
 class Setting(NamedTuple):

@@ -1,13 +1,15 @@
 """The trainer of a run's settings."""
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Callable
 from functools import partial
 
 from topdb_tf.progress import quieted
+from topdb_tf.runs.fields import check_choice
 from topdb_tf.runs.machine import Precision
-from topdb_tf.runs.settings import Config, check_choice
+from topdb_tf.runs.settings import Config
 from topdb_tf.training.checkpoint_files import Checkpoint
 from topdb_tf.training.distribution import Distribution
 from topdb_tf.training.schedules import Phase, phases
@@ -31,6 +33,12 @@ def check_network(config: Config) -> None:
     check_choice("train.triplet", config.train.triplet, TRIPLETS)
     for stream in model.streams:
         check_choice("model.streams", stream, STREAMS)
+    if model.width_ratio != 1 and not _takes_width(DROP_BLOCKS[model.drop]):
+        raise ValueError(
+            "`model.width_ratio` must be 1 for a drop block whose function takes no "
+            f"`width_ratio`. Received: width_ratio={model.width_ratio}, "
+            f"drop={model.drop!r}"
+        )
 
 
 def build_trainer(
@@ -103,23 +111,17 @@ def phases_of(config: Config) -> tuple[Phase, ...]:
 def _build_network(config, num_pids):
     from topdb_tf.model.backbones import build_backbone
     from topdb_tf.model.checkpoints import load_backbone_weights
-    from topdb_tf.model.layers import DROP_BLOCKS
     from topdb_tf.model.network import build_network
 
     check_network(config)
     model = config.model
-    drop_block = DROP_BLOCKS[model.drop](
-        height_ratio=model.height_ratio,
-        relevance=model.relevance,
-        seed=config.train.seed,
-    )
     backbone = build_backbone(model.backbone, config.data.image_size)
     with quieted():
         load_backbone_weights(backbone, model.backbone, model.weights)
     return build_network(
         backbone,
         num_pids=num_pids,
-        drop_block=drop_block,
+        drop_block=_drop_blocks(config),
         streams=model.streams,
         mask_from=model.mask_from,
         num_bottlenecks=model.num_bottlenecks,
@@ -127,6 +129,29 @@ def _build_network(config, num_pids):
         pool=model.pool,
         neck=model.neck,
     )
+
+
+def _drop_blocks(config):
+    """Returns a layer for each ratio, with a name and a seed of its own."""
+    from topdb_tf.model.layers import DROP_BLOCKS
+
+    model, blocks = config.model, []
+    make = DROP_BLOCKS[model.drop]
+    if _takes_width(make):
+        make = partial(make, width_ratio=model.width_ratio)
+    for index, ratio in enumerate(model.height_ratios):
+        seed = (config.train.seed + index) % 2**32
+        block = make(height_ratio=ratio, relevance=model.relevance, seed=seed)
+        if len(model.height_ratios) > 1:
+            name = f"{block.name}_{index + 1}"
+            block = type(block).from_config({**block.get_config(), "name": name})
+        blocks.append(block)
+    return blocks
+
+
+def _takes_width(make):
+    parameters = inspect.signature(make).parameters.values()
+    return any(p.name == "width_ratio" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def _synchronize(network):

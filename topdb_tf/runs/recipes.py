@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 import yaml
 
 from topdb_tf.files import plain, user_path
+from topdb_tf.runs.fields import KINDS, nearest_name
 from topdb_tf.runs.plugins import load_plugins
 from topdb_tf.runs.settings import (
     EPOCHS,
-    KINDS,
     RENAMED,
     Config,
-    nearest_name,
 )
 from topdb_tf.texts import Say, silent
 from topdb_tf.training.schedules import Milestones

@@ -1,19 +1,14 @@
 """Settings of a run: every default once, with what it may be."""
 
-import dataclasses
-import difflib
-import typing
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from numbers import Integral
 
 import yaml
 
 from topdb_tf.data.trees.levels import AUTO, parse_layout
 from topdb_tf.data.trees.name_pattern import parse_pattern
 from topdb_tf.files import plain
-from topdb_tf.json_files import SCALARS
 from topdb_tf.model.variants import MAPS, NECKS, POOLS, check_bottlenecks
+from topdb_tf.runs.fields import check_each, number_in, one_of
 from topdb_tf.texts import Interval
 from topdb_tf.training.choices import (
     MINING,
@@ -36,70 +31,6 @@ RENAMED = {
     "train.drop_epochs": "train.decay_epochs",
 }
 """Settings that had another name before, which is read still, and their name now."""
-
-KINDS = {
-    **SCALARS,
-    tuple[int, ...]: "whole numbers",
-    tuple[tuple[int, ...], ...]: "lists of three whole numbers",
-    float | str: "`soft` or a number",
-}
-"""What the values of settings are, in words, by their types."""
-
-
-def nearest_name(name: str, names: Iterable[str]) -> str:
-    """Returns the question whether another name was meant, nothing if none is near."""
-    by_leaf = {option.rpartition(".")[2]: option for option in names}
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if not close and name.rpartition(".")[2] in by_leaf:
-        close = [by_leaf[name.rpartition(".")[2]]]
-    return f" Did you mean `{close[0]}`?" if close else ""
-
-
-def check_choice(key: str, value: str, choices: Iterable[str]) -> None:
-    """Checks that a setting `section.key` names one of some choices.
-
-    Raises:
-        ValueError: If it does not; the nearest choice is named.
-    """
-    if value not in choices:
-        raise ValueError(
-            f"`{key}` must be one of {', '.join(choices)}."
-            f"{nearest_name(value, choices)} Received: {value!r}"
-        )
-
-
-def _one_of(default, *others):
-    return field(default=default, metadata={"choices": (default, *others)})
-
-
-def _number(interval, default):
-    """Returns the field of a number, or of several, that must lie in an interval."""
-    return field(default=default, metadata={"interval": Interval(interval)})
-
-
-def _check_each(section, settings):
-    """Checks each setting of a section by itself.
-
-    Raises:
-        ValueError: If a setting is not one of its choices, not of its type or not in
-            its interval.
-    """
-    hints = typing.get_type_hints(type(settings))
-    for setting in dataclasses.fields(settings):
-        key, value = f"{section}.{setting.name}", getattr(settings, setting.name)
-        if choices := setting.metadata.get("choices"):
-            check_choice(key, value, choices)
-        if (interval := setting.metadata.get("interval")) is None:
-            continue
-        kind = KINDS[hints[setting.name]]
-        if value == "soft" and "soft" in kind:
-            continue
-        for number in value if isinstance(value, tuple) else (value,):
-            is_whole = isinstance(number, Integral)
-            if number not in interval or ("whole" in kind and not is_whole):
-                raise ValueError(
-                    f"`{key}` must be {kind} in {interval}. Received: {value!r}"
-                )
 
 
 @dataclass(frozen=True)
@@ -136,20 +67,20 @@ class DataConfig:
     layout: str = AUTO
     pattern: str | None = None
     check_counts: bool = True
-    test_share: float = _number("(0, 1)", 0.3)
-    division_seed: int = _number(_SEED, 1)
-    image_height: int = _number("[8, 4096]", 384)
-    image_width: int = _number("[8, 4096]", 128)
+    test_share: float = number_in("(0, 1)", 0.3)
+    division_seed: int = number_in(_SEED, 1)
+    image_height: int = number_in("[8, 4096]", 384)
+    image_width: int = number_in("[8, 4096]", 128)
     sizes: tuple[tuple[int, ...], ...] = ()
-    batch_size: int = _number("[4, 65536]", 64)
-    images_per_pid: int = _number("[2, 1024]", 4)
-    flip: float = _number("[0, 1]", 0.5)
-    zoom: float = _number("[0, 1]", 0.5)
-    erase: float = _number("[0, 1]", 0.5)
-    threads: int = _number("[0, 1024]", 0)
+    batch_size: int = number_in("[4, 65536]", 64)
+    images_per_pid: int = number_in("[2, 1024]", 4)
+    flip: float = number_in("[0, 1]", 0.5)
+    zoom: float = number_in("[0, 1]", 0.5)
+    erase: float = number_in("[0, 1]", 0.5)
+    threads: int = number_in("[0, 1024]", 0)
 
     def __post_init__(self):
-        _check_each("data", self)
+        check_each("data", self)
         if self.layout != AUTO:
             parse_layout(self.layout)
         if self.pattern is not None:
@@ -195,7 +126,9 @@ class ModelConfig:
         drop: A name in `topdb_tf.model.layers.DROP_BLOCKS`: `top` (Top DropBlock) or
             `batch` (one random block a batch).
         drop_from_epoch: The first epoch that drops; before it all rows are kept.
-        height_ratio: Share of the rows that is dropped, in (0, 1).
+        height_ratio: Share of the rows that is dropped, below 1 with a width_ratio of
+            1; of several, such as [0.2, 0.4], each has a top_drop stream of its own.
+        width_ratio: Share of the columns that is dropped in these rows; 1: all.
         relevance: How the columns of a row count, a name in
             `topdb_tf.model.layers.RELEVANCES`: `mean` (paper) or `max` (authors).
         mask_from: Feature map that the rows are ranked on: `backbone` (paper) or
@@ -212,23 +145,50 @@ class ModelConfig:
     weights: str = "imagenet"
     streams: tuple[str, ...] = ("global", "top_drop", "regularization")
     drop: str = "top"
-    drop_from_epoch: int = _number(f"[1, {_EPOCHS}]", 1)
-    height_ratio: float = _number("(0, 1)", 0.3)
+    drop_from_epoch: int = number_in(f"[1, {_EPOCHS}]", 1)
+    height_ratio: float | tuple[float, ...] = number_in("(0, 1]", 0.3)
+    width_ratio: float = number_in("(0, 1]", 1.0)
     relevance: str = "mean"
-    mask_from: str = _one_of(*MAPS)
-    num_bottlenecks: int = _number("[0, 16]", 2)
-    bottleneck_channels: int = _number("[0, 65536]", 0)
-    pool: str = _one_of(*POOLS)
-    neck: str = _one_of(*NECKS)
+    mask_from: str = one_of(*MAPS)
+    num_bottlenecks: int = number_in("[0, 16]", 2)
+    bottleneck_channels: int = number_in("[0, 65536]", 0)
+    pool: str = one_of(*POOLS)
+    neck: str = one_of(*NECKS)
 
     def __post_init__(self):
-        _check_each("model", self)
+        check_each("model", self)
         if not self.streams or len(set(self.streams)) < len(self.streams):
             raise ValueError(
                 "`model.streams` must name one stream or more, each once. "
                 f"Received: {list(self.streams)}"
             )
         check_bottlenecks(self.num_bottlenecks, self.bottleneck_channels)
+        self._check_ratios()
+
+    def _check_ratios(self):
+        ratios = self.height_ratios
+        if not ratios or len(set(ratios)) < len(ratios):
+            raise ValueError(
+                "`model.height_ratio` must be a number or several, each once. "
+                f"Received: {list(ratios)}"
+            )
+        if max(ratios) == self.width_ratio == 1:
+            raise ValueError(
+                "`model.height_ratio` must be a number in (0, 1), or 1 with a "
+                "`model.width_ratio` below 1: together they would drop everything. "
+                f"Received: height_ratio={self.height_ratio}, width_ratio=1"
+            )
+        if len(ratios) > 1 and "top_drop" not in self.streams:
+            raise ValueError(
+                "`model.height_ratio` must be one number without the stream top_drop. "
+                f"Received: {list(ratios)}, streams={list(self.streams)}"
+            )
+
+    @property
+    def height_ratios(self) -> tuple[float, ...]:
+        """The share of the rows that each top_drop stream drops."""
+        ratios = self.height_ratio
+        return ratios if isinstance(ratios, tuple) else (ratios,)
 
 
 @dataclass(frozen=True)
@@ -278,36 +238,36 @@ class TrainConfig:
         keep_checkpoints: How many of the newest are kept, beside the best.
     """
 
-    epochs: int = _number(f"[1, {_EPOCHS}]", 400)
-    learning_rate: float = _number("[1e-12, 1000]", 1e-3)
-    reference_batch_size: int = _number("[1, 65536]", 128)
-    accumulate_steps: int = _number("[1, 65536]", 1)
-    schedule: str = _one_of(*SCHEDULES)
-    warmup: str = _one_of(*WARMUPS)
-    warmup_epochs: int = _number(_UP_TO_EPOCHS, 50)
-    decay_epochs: tuple[int, ...] = _number(f"[1, {_EPOCHS}]", (200, 300))
-    l2: float = _number("[0, 1000]", 5e-4)
-    clip_norm: float = _number("[0, 1e12]", 0.0)
-    ema: float = _number("[0, 0.999999]", 0.0)
-    freeze_epochs: int = _number(_UP_TO_EPOCHS, 0)
-    stop_after: int = _number(_UP_TO_EPOCHS, 0)
-    label_smoothing: float = _number("[0, 1)", 0.1)
-    margin: float | str = _number("[0, 1e12]", 0.3)
+    epochs: int = number_in(f"[1, {_EPOCHS}]", 400)
+    learning_rate: float = number_in("[1e-12, 1000]", 1e-3)
+    reference_batch_size: int = number_in("[1, 65536]", 128)
+    accumulate_steps: int = number_in("[1, 65536]", 1)
+    schedule: str = one_of(*SCHEDULES)
+    warmup: str = one_of(*WARMUPS)
+    warmup_epochs: int = number_in(_UP_TO_EPOCHS, 50)
+    decay_epochs: tuple[int, ...] = number_in(f"[1, {_EPOCHS}]", (200, 300))
+    l2: float = number_in("[0, 1000]", 5e-4)
+    clip_norm: float = number_in("[0, 1e12]", 0.0)
+    ema: float = number_in("[0, 0.999999]", 0.0)
+    freeze_epochs: int = number_in(_UP_TO_EPOCHS, 0)
+    stop_after: int = number_in(_UP_TO_EPOCHS, 0)
+    label_smoothing: float = number_in("[0, 1)", 0.1)
+    margin: float | str = number_in("[0, 1e12]", 0.3)
     cross_entropy: str = "label_smoothed"
     triplet: str = "batch_hard"
-    precision: str = _one_of(*PRECISIONS)
+    precision: str = one_of(*PRECISIONS)
     xla: bool = False
-    strategy: str = _one_of(*STRATEGIES)
-    mining: str = _one_of(*MINING)
-    statistics: str = _one_of(*STATISTICS)
-    seed: int = _number(_SEED, 1)
+    strategy: str = one_of(*STRATEGIES)
+    mining: str = one_of(*MINING)
+    statistics: str = one_of(*STATISTICS)
+    seed: int = number_in(_SEED, 1)
     deterministic: bool = False
-    evaluate_every: int = _number(_UP_TO_EPOCHS, 30)
-    checkpoint_minutes: float = _number("[0, 1e6]", 15.0)
-    keep_checkpoints: int = _number(f"[1, {_EPOCHS}]", 2)
+    evaluate_every: int = number_in(_UP_TO_EPOCHS, 30)
+    checkpoint_minutes: float = number_in("[0, 1e6]", 15.0)
+    keep_checkpoints: int = number_in(f"[1, {_EPOCHS}]", 2)
 
     def __post_init__(self):
-        _check_each("train", self)
+        check_each("train", self)
         if len(set(self.decay_epochs)) < len(self.decay_epochs):
             raise ValueError(
                 "`train.decay_epochs` must hold each epoch once: the rate is divided "
@@ -344,13 +304,13 @@ class EvaluationConfig:
             data sets without camera numbers.
     """
 
-    batch_size: int = _number("[1, 65536]", 64)
-    metric: str = _one_of("sqeuclidean", "euclidean", "cosine")
+    batch_size: int = number_in("[1, 65536]", 64)
+    metric: str = one_of("sqeuclidean", "euclidean", "cosine")
     rerank: bool = False
     ignore_cameras: bool = False
 
     def __post_init__(self):
-        _check_each("evaluation", self)
+        check_each("evaluation", self)
 
 
 @dataclass(frozen=True)
