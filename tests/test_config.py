@@ -17,7 +17,7 @@ from topdb_tf.runs.settings import (
 
 
 def test_every_recipe_can_be_read():
-    assert {"paper", "authors", "bdb", "no_drop", "no_reg"} <= set(recipes())
+    assert {"paper", "authors", "bdb", "no_drop", "no_reg", "strong"} <= set(recipes())
     for recipe in recipes():
         assert isinstance(read_recipe(recipe), Config)
 

@@ -102,19 +102,29 @@ SEVERAL = ["model.height_ratio=[0.25, 0.5]", "model.width_ratio=0.5"]
 
 
 def test_several_ratios_of_blocks_are_settings():
-    trainer, embedder = build_trainer(read_recipe("demo", SMALL + SEVERAL), num_pids=4)
-    history = trainer.fit(PIXELS, LABELS, batch_size=8, verbose=0).history
-    streams = ("global", "top_drop_1", "top_drop_2", "regularization")
-    losses = {f"{s}_{loss}" for s in streams for loss in ("cross_entropy", "triplet")}
-    assert set(history) == {"loss", "accuracy", "spread", *losses}
-    total = sum(history[name][0] for name in losses)
-    np.testing.assert_allclose(history["loss"][0], total, rtol=1e-5)
+    _, embedder = build_trainer(read_recipe("demo", SMALL + SEVERAL), num_pids=4)
     first, second = dropped_parts(embedder, [PIXELS])
     # 8 rows of 4 columns: 2 of 2 and 4 of 2; both take the most active rows.
     assert (first.is_dropped.sum(axis=(1, 2)) == 4).all()
     assert (second.is_dropped.sum(axis=(1, 2)) == 8).all()
     rows = [part.is_dropped.any(axis=2) for part in (first, second)]
     assert (rows[1] | ~rows[0]).all()
+
+
+def test_the_recipe_strong_trains_a_stream_for_each_ratio():
+    tiny = ["model.backbone=tiny", "model.weights=none", "train.precision=float32"]
+    config = read_recipe("strong", SMALL + tiny)
+    trainer, embedder = build_trainer(config, num_pids=4)
+    pool = embedder.get_layer("global_pool")
+    before = float(pool.exponent)
+    history = trainer.fit(PIXELS, LABELS, batch_size=8, verbose=0).history
+    assert (before, embedder.output_shape) == (3, (None, 64 + 2 * 128))
+    assert float(pool.exponent) != before
+    streams = ("global", "top_drop_1", "top_drop_2", "regularization")
+    losses = {f"{s}_{loss}" for s in streams for loss in ("cross_entropy", "triplet")}
+    assert set(history) == {"loss", "accuracy", "spread", *losses}
+    total = sum(history[name][0] for name in losses)
+    np.testing.assert_allclose(history["loss"][0], total, rtol=1e-5)
 
 
 def test_several_random_blocks_are_not_drawn_alike():
