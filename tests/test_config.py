@@ -310,6 +310,15 @@ def test_the_longest_recipe_still_has_a_schedule():
         read_recipe("light", [f"train.epochs={num_epochs}", "train.schedule=cosine"])
 
 
+def test_every_recipe_can_be_of_few_epochs():
+    for recipe in recipes():  # which `nearest_recipe` asks of all of them
+        for num_epochs in (1, 2, 3):
+            read_recipe(recipe, [f"train.epochs={num_epochs}"])
+    # 10 and 5 of 60: 20 / 60 of them are 3.3 and 1.7.
+    train = read_recipe("strong", ["train.epochs=20"]).train
+    assert (train.warmup_epochs, train.freeze_epochs) == (3, 2)
+
+
 def test_a_nearest_recipe_counts_what_follows_from_epochs_as_one_change():
     config = read_recipe("light", ["train.epochs=20"])
     near = nearest_recipe(config)

@@ -56,9 +56,9 @@ def read_recipe(
 ) -> Config:
     """Returns the defaults with a recipe's differences and then the overrides.
 
-    Where `train.epochs` is another number, warm-up, decay, the epochs of the sizes and
-    the first one that drops change in proportion (`Milestones.in_proportion`), unless
-    they are given beside it; so do those of the defaults in a recipe.
+    Where `train.epochs` is another number, warm-up, decay, the epochs of the sizes, the
+    first one that drops and the frozen ones change in proportion, unless they are given
+    beside it (`Milestones.in_proportion`); so do those of the defaults in a recipe.
 
     Args:
         name_or_path: A recipe's name, or a YAML file.
@@ -147,6 +147,7 @@ _MILESTONES = (
     "train.decay_epochs",
     "data.sizes",
     "model.drop_from_epoch",
+    "train.freeze_epochs",
 )
 
 

@@ -53,7 +53,7 @@ def learning_rate_at(
 
 
 class Milestones(NamedTuple):
-    """Where a training changes: its warm-up, decays, smaller sizes and late dropping.
+    """Where a training changes: warm-up, decays, sizes, late dropping, frozen start.
 
     The sizes are `(epochs, height, width)` each, see `phases`.
     """
@@ -62,14 +62,15 @@ class Milestones(NamedTuple):
     decay_epochs: tuple[int, ...]
     sizes: tuple[tuple[int, ...], ...] = ()
     drop_from_epoch: int = 1
+    freeze_epochs: int = 0
 
     def in_proportion(self, num_epochs: int, before: int) -> "Milestones":
         """Returns where it changes in a training of another length.
 
         Each epoch is multiplied by `num_epochs / before` and rounded, halves upwards.
-        The warm-up ends before the last epoch. A decay comes after the one before it,
-        and after the first epoch at the peak; past the last epoch it is left out. Of
-        the sizes the last epochs are rounded, and one of no epoch is left out.
+        Warm-up and freezing end before the last epoch. A decay comes after the one
+        before it, and after the first epoch at the peak; past the last epoch it is left
+        out. Of the sizes the last epochs are rounded, and one of no epoch is left out.
 
         Args:
             num_epochs: Epochs of that training.
@@ -77,9 +78,9 @@ class Milestones(NamedTuple):
 
         Example:
             >>> from topdb_tf.training.schedules import Milestones
-            >>> milestones = Milestones(50, (200, 300), ((320, 128, 64),), 101)
+            >>> milestones = Milestones(50, (200, 300), ((320, 128, 64),), 101, 5)
             >>> print(*milestones.in_proportion(60, before=400))
-            8 (30, 45) ((48, 128, 64),) 16
+            8 (30, 45) ((48, 128, 64),) 16 1
         """
 
         def scaled(epoch):
@@ -102,6 +103,7 @@ class Milestones(NamedTuple):
             tuple(epoch for epoch in decays if epoch <= num_epochs),
             tuple(sizes),
             max(1, min(scaled(self.drop_from_epoch - 1) + 1, most)),
+            min(scaled(self.freeze_epochs), most),
         )
 
 
