@@ -145,10 +145,8 @@ def test_a_loss_of_the_same_class_takes_the_place_of_the_last(monkeypatch):
     [
         ({"triplet": Constant}, "`triplet` must be a Keras loss. Received: <class"),
         ({"cross_entropy": "mse"}, "`cross_entropy` must be a Keras loss"),
-        ({"callbacks": [print]}, "`callbacks` must be objects of .*Received: .*print"),
-        ({"callbacks": Seen}, "`callbacks` must be objects of subclasses"),
     ],
 )
-def test_what_is_no_loss_or_callback_is_refused_before_any_data(arguments, words):
+def test_what_is_no_loss_is_refused_before_any_data(arguments, words):
     with pytest.raises(ValueError, match=words):
         topdb_tf.fit("nowhere", recipe="demo", **arguments)

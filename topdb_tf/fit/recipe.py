@@ -54,7 +54,6 @@ def fit(
         settings = [f"{key}={yaml_text(value)}" for key, value in settings.items()]
     overrides = [settings] if isinstance(settings, str) else [*settings]
     _check_callbacks(callbacks)
-    callbacks = _checked(callbacks) if callbacks else ()
     if dataset is not None:
         overrides.append(f"data.dataset={yaml_text(str(dataset))}")
     for name, loss in (("triplet", triplet), ("cross_entropy", cross_entropy)):
@@ -94,16 +93,3 @@ def _registered(setting, loss):
     name = type(loss).__name__
     register_loss(name, loss, on="features" if setting == "triplet" else "logits")
     return name
-
-
-def _checked(callbacks):
-    """Returns the callbacks, of which each must be one of Keras."""
-    import keras
-
-    callbacks = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
-    if not all(isinstance(one, keras.callbacks.Callback) for one in callbacks):
-        raise ValueError(
-            "`callbacks` must be objects of subclasses of keras.callbacks.Callback. "
-            f"Received: {callbacks!r}"
-        )
-    return callbacks
