@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import topdb_tf
+from tests.commands import topdb
 from tests.reference import rerank_reference, retrieval_reference
 from topdb_tf.retrieval.distances import pairwise_distances
 
@@ -160,6 +161,26 @@ def test_without_cameras_every_image_of_the_person_is_a_match():
     # The second query has images at 0.1 and 0.8; the first one its only one first.
     assert scores.per_query()["average_precision"].tolist() == [1.0, 1.0]
     assert repr(scores).endswith("2 queries, no cameras")
+
+
+def test_a_query_that_finds_itself_is_told(tmp_path):
+    # The first query is the first gallery image; without its camera it is a match.
+    query, gallery = [[0.5], [1.0]], [[0.5], [0.7], [0.9]]
+    pids = {"query_pids": [1, 2], "gallery_pids": [1, 1, 2]}
+    with pytest.warns(UserWarning, match="^1 of 2 queries have the features of a gal"):
+        topdb_tf.score(query, gallery, *pids.values())
+    topdb_tf.score(query, gallery, *pids.values(), [1, 1], [1, 2, 2])
+    arrays = {"query_features": query, "gallery_features": gallery}
+    arrays = {name: np.array(array, "float32") for name, array in arrays.items()}
+    np.savez(tmp_path / "plain.npz", **arrays, **pids)
+    answer = topdb("score", tmp_path / "plain.npz")
+    assert "warning: 1 of 2 queries have the features" in answer.output
+    assert "the query image itself does not" not in answer.output
+    paths = {"query_paths": ["a", "b"], "gallery_paths": ["a", "c", "d"]}
+    np.savez(tmp_path / "named.npz", **arrays, **pids, **paths)
+    answer = topdb("score", tmp_path / "named.npz")
+    assert "queries have the features" not in answer.output
+    assert "the query image itself does not" in answer.output
 
 
 def test_reranked_distances_are_those_of_the_dense_definition(arrays):

@@ -1,5 +1,6 @@
 """Scores of features from any program, given as arrays or lists."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import isinf
@@ -79,6 +80,8 @@ def score(
         score_set(images, metric=metric, ignore_cameras=ignore_cameras, rerank=one)
         for one in (None, parameters)[: 1 + (parameters is not None)]
     ]
+    if results[0].warning is not None:
+        warnings.warn(results[0].warning, stacklevel=2)
     return Scores(*results, identities=images.identities)
 
 

@@ -305,10 +305,8 @@ def score_lines(scores: Scores) -> list[str]:
     if scores.plain.warning:
         lines.append(f"warning: {scores.plain.warning}")
     if scores.plain.protocol.cameras == "none":
-        lines.append(
-            "no cameras: matches by the same camera count; the query image itself does "
-            "not"
-        )
+        itself = "" if scores.plain.warning else "; the query image itself does not"
+        lines.append(f"no cameras: matches by the same camera count{itself}")
     return lines
 
 

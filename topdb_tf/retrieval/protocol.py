@@ -220,7 +220,36 @@ def score(
         split_sha256=_split_hash(retrieval_set),
     )
     seconds, warning = perf_counter() - start, source.doubt()
+    if is_without_cameras:
+        warning = _doubt_of_queries(retrieval_set) or warning
     return RetrievalResult(scores, protocol, seconds, start - warm_up, warning)
+
+
+def _doubt_of_queries(images):
+    """Returns what is doubtful where queries may be matched with themselves.
+
+    An image that has the same number in both parts is not ranked for itself; of others
+    only the features tell, which two images do not share to the bit.
+    """
+    known = {
+        (hash(row.tobytes()), number)
+        for row, number in zip(
+            images.gallery_features, images.gallery_camids, strict=True
+        )
+    }
+    in_gallery = {row for row, _ in known}
+    count = 0
+    for row, number in zip(images.query_features, images.query_camids, strict=True):
+        row = hash(row.tobytes())
+        count += row in in_gallery and (number == -1 or (row, number) not in known)
+    if not count:
+        return None
+    return (
+        f"{count:,} of {len(images.query_pids):,} queries have the features of a "
+        "gallery image to the bit, and count it as a match: without cameras, an image "
+        "in both parts finds itself. Name the cameras or the files (query_paths, "
+        "gallery_paths), or leave the queries out of the gallery"
+    )
 
 
 def ranked_distances(
