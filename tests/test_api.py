@@ -26,7 +26,8 @@ SIGNATURES = {
     "'top_drop', 'regularization'), mask_from='backbone', num_bottlenecks=2, "
     "bottleneck_channels=0, pool='average', neck='no_shift'",
     "compare": "first, second, **options",
-    "evaluate": "run, dataset=None, *, best=False, rerank=False, say=…",
+    "evaluate": "run, dataset=None, *, best=False, rerank=False, validation=False, "
+    "say=…",
     "fit": "dataset=None, *, recipe='paper', run_dir=None, settings=(), callbacks=(), "
     "triplet=None, cross_entropy=None, say=…",
     "load_embedder": "path",

@@ -45,6 +45,11 @@ from topdb_tf.texts import one_line, printable
 @DATASET
 @DATA_ROOT
 @BEST
+@click.option(
+    "--validation",
+    is_flag=True,
+    help="The identities that RUN held out of its training, instead of the test.",
+)
 @RERANK
 @IGNORE_CAMERAS
 @PLUGINS
@@ -56,6 +61,7 @@ def evaluate(
     dataset,
     data_root,
     best,
+    validation,
     rerank,
     ignore_cameras,
     plugins,
@@ -77,9 +83,10 @@ def evaluate(
     settings = data_overrides(None, data_root)
     settings += ["evaluation.ignore_cameras=true"] * ignore_cameras
     if weights is not None:
-        if run is not None or best or dataset is None:
+        if run is not None or best or validation or dataset is None:
             raise ValueError(
-                "--weights stands instead of RUN and --best, and needs --dataset."
+                "--weights stands instead of RUN, --best and --validation, and needs "
+                "--dataset."
             )
         settings += overrides
         config = read_recipe("paper", settings, plugins=plugins, say=say)
@@ -95,7 +102,9 @@ def evaluate(
             )
         run = open_run(run, settings, say=say)
         say_settings(run.config)
-        scores = scoring.evaluate(run, dataset, best=best, rerank=rerank, say=say)
+        scores = scoring.evaluate(
+            run, dataset, best=best, rerank=rerank, validation=validation, say=say
+        )
     say(f"{weights or run.path} on {scores.origin.dataset}")
     show(scores, score_lines, as_json)
 

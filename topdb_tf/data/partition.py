@@ -1,7 +1,11 @@
-"""Training, queries and gallery from images that were not divided yet."""
+"""Training, queries and gallery from images that were not divided yet.
+
+Identities of a training that is given can be held out of it, to validate on.
+"""
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,6 +94,36 @@ def split_of(
     )
 
 
+def hold_out(
+    split: Split, share: float, *, division_seed: int, ignore_cameras: bool = False
+) -> tuple[Split, Split]:
+    """Returns a data set without some training identities, and one to validate on.
+
+    The second has the same training, and the images of a share of the training
+    identities as queries and gallery, drawn as `split_of` draws those of a test.
+
+    Raises:
+        ValueError: If there are too few identities that can be found again.
+    """
+    cameras = {record.camid for record in split.train}
+    draw = _Draw(division_seed, alike=ignore_cameras or len(cameras) == 1)
+    names = split.pid_name, split.camera_name
+    seen = [
+        Sighting(one.path, names[0](one.pid), names[1](one.camid), TRAIN, split.name)
+        for one in split.train
+    ]
+    drawn, _ = _drawn(seen, split.name, share, draw, "training and validation")
+    seen = [one._replace(part=TEST) if one.person in drawn else one for one in seen]
+    seen = _with_queries(seen, split.name, draw, [])
+    parts = {part: [] for part in (TRAIN, QUERY, GALLERY)}
+    for record, one in zip(split.train, seen, strict=True):
+        parts[one.part].append(record)
+    parts = {part: tuple(records) for part, records in parts.items()}
+    seen_by = {record.camid for record in parts[QUERY] + parts[GALLERY]}
+    validation = replace(split, **parts, has_cameras=len(seen_by) > 1, notes=())
+    return replace(split, train=parts[TRAIN]), validation
+
+
 class _Draw(NamedTuple):
     """Draws by names, so that a draw does not depend on what else there is."""
 
@@ -144,32 +178,37 @@ def _divided(sightings, source, test_share, draw, notes):
             "`data.test_share` must be a share of the identities, in (0, 1). "
             f"Received: test_share={test_share}"
         )
+    tested, unable = _drawn(sightings, source, test_share, draw, "training and test")
+    others = len({one.person for one in sightings} - tested)
+    notes.append(
+        f"The identities were divided, {others:,} to train on and "
+        f"{len(tested):,} to test (data.test_share={test_share:g}, data.division_seed="
+        f"{draw.seed})."
+    )
+    if unable:
+        notes.append(
+            f"Of these, {unable:,} do not have {draw.other}; such are only trained on."
+        )
+    return [
+        one._replace(part=TEST if one.person in tested else TRAIN) for one in sightings
+    ]
+
+
+def _drawn(sightings, source, share, draw, parts):
+    """Returns a share of the persons, and how many could not be found again."""
     persons = _by_person(sightings)
-    drawn = sorted(persons, key=draw.key)
-    able = [person for person in drawn if draw.can_be_found(persons[person])]
-    wanted = max(LEAST_PERSONS, round(test_share * len(persons)))
+    order = sorted(persons, key=draw.key)
+    able = [person for person in order if draw.can_be_found(persons[person])]
+    wanted = max(LEAST_PERSONS, round(share * len(persons)))
     number = min(wanted, len(able), len(persons) - LEAST_PERSONS)
     if number < LEAST_PERSONS:
         raise ValueError(
-            f"{source}: to be divided into training and test, the images must show at "
+            f"{source}: to be divided into {parts}, the images must show at "
             f"least {2 * LEAST_PERSONS} identities, {LEAST_PERSONS} of them with "
             f"{draw.other}. Received: {len(persons)} identities, {len(able)} of them "
             f"such. {_WAY_OUT}"
         )
-    notes.append(
-        f"The identities were divided, {len(persons) - number:,} to train on and "
-        f"{number:,} to test (data.test_share={test_share:g}, data.division_seed="
-        f"{draw.seed})."
-    )
-    if len(able) < len(persons):
-        notes.append(
-            f"Of these, {len(persons) - len(able):,} do not have {draw.other}; "
-            "such are only trained on."
-        )
-    tested = set(able[:number])
-    return [
-        one._replace(part=TEST if one.person in tested else TRAIN) for one in sightings
-    ]
+    return set(able[:number]), len(persons) - len(able)
 
 
 def _with_queries(sightings, source, draw, notes):

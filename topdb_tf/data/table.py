@@ -113,17 +113,21 @@ def part_of(text: str) -> str | None:
     return PARTS.get(_plain(text).removesuffix("set"))
 
 
-def table_text(split: Split) -> str:
+def table_text(split: Split, validation: Split | None = None) -> str:
     """Returns a split as a CSV file that `read_table` reads back to the same split.
 
     Paths are absolute; persons and cameras have the names that their owner gave them.
-    The column `camid` is empty where no cameras are told.
+    The column `camid` is empty where no cameras are told. Held-out images, the queries
+    and the gallery of a validation, are `val`.
     """
+    parts = [(part, split.part(part)) for part in (TRAIN, QUERY, GALLERY)]
+    if validation is not None:
+        parts.insert(1, (VALIDATION, validation.query + validation.gallery))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["path", "pid", "camid", "split"])
-    for part in (TRAIN, QUERY, GALLERY):
-        for record in split.part(part):
+    for part, records in parts:
+        for record in records:
             pid = split.pid_names.get(record.pid, record.pid)
             camera = split.camera_names.get(record.camid, "")
             writer.writerow([record.path, pid, camera, part])

@@ -18,13 +18,17 @@ from topdb_tf.drawing.style import (
 )
 
 _LOSSES = {"cross_entropy": "cross-entropy", "triplet": "triplet loss"}
-_SCORES = {"mean_ap": "mAP", "rank_1": "rank-1"}
+_SCORES = {
+    "mean_ap": "mAP",
+    "rank_1": "rank-1",
+    "val_mean_ap": "validation mAP",
+    "val_rank_1": "validation rank-1",
+}
 _TITLES = {
     "loss": "loss, all streams",
     "accuracy": "training accuracy, %",
     "learning_rate": "learning rate",
-    "mean_ap": "mAP, %",
-    "rank_1": "rank-1, %",
+    **{column: f"{name}, %" for column, name in _SCORES.items()},
 }
 _SHARES = ("accuracy", *_SCORES)
 _STREAMS = ("global", "top_drop", "regularization")  # drawn first, in this order
@@ -99,8 +103,8 @@ def training_figure(
     Args:
         runs: Logs by the name of the training, one a seed: arrays by the name of the
             column as in `log.csv` (`epoch`, `STREAM_cross_entropy`, `STREAM_triplet`,
-            `loss`, `accuracy`, `learning_rate`, `mean_ap`, `rank_1`), NaN where an
-            epoch has no figure.
+            `loss`, `accuracy`, `learning_rate`, `mean_ap`, `rank_1`, or with `val_`
+            before these two), NaN where an epoch has no figure.
         width: In inches.
 
     Raises:

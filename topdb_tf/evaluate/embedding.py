@@ -24,7 +24,7 @@ from topdb_tf.runs.data import (
     read_data,
     warn_of_trained_images,
 )
-from topdb_tf.runs.folder import Run
+from topdb_tf.runs.folder import TEST, VALIDATION, Choice, Run
 from topdb_tf.runs.machine import load_tensorflow
 from topdb_tf.runs.settings import Config, EvaluationConfig
 from topdb_tf.texts import Say, silent
@@ -48,6 +48,8 @@ class Embedded:
         origin: What was tested on and trained on, by name.
         is_own: Whether it is the data set that the run was trained on.
         evaluation: Settings that they are ranked by.
+        part: Whether they are those of the "test", or held out for "validation".
+        choice: How the model's epoch was chosen, if it was.
         notes: What the user was told of how the images were read.
         has_paths: Whether the files of the images are known.
     """
@@ -60,6 +62,8 @@ class Embedded:
     origin: DataOrigin
     is_own: bool
     evaluation: EvaluationConfig
+    part: str = TEST
+    choice: Choice | None = None
     notes: tuple[str, ...] = ()
     has_paths: bool = True
 
@@ -76,6 +80,7 @@ def embed_run(
     dataset: str | None = None,
     *,
     best: bool = False,
+    validation: bool = False,
     check: Callable[[Split], None] | None = None,
     say: Say = silent,
 ) -> Embedded:
@@ -86,9 +91,9 @@ def embed_run(
 
     Args:
         run: The run.
-        dataset: Another data set than the one it was trained on: a benchmark, or the
-            path of one's own images.
+        dataset: Another data set than the one it was trained on, a name or a path.
         best: Whether to take the model of the best epoch instead of the last.
+        validation: Whether to take the identities that the run held out.
         check: Function that is called with the data set before anything is embedded,
             and raises an error where it does not suffice.
         say: Function that shows a line to the user.
@@ -100,20 +105,19 @@ def embed_run(
     model = run.model(best=best)
     notes = []
 
-    def say_and_note(line):
+    def note(line):
         notes.append(line)
         say(line)
 
     is_trained_on = is_own(dataset, run)
-    if is_trained_on:
-        dataset = run.saved.data.dataset
-    split = read_data(dataset, run.config, run=run, say=say_and_note)
+    dataset = run.saved.data.dataset if is_trained_on else dataset
+    split = read_data(dataset, run.config, run=run, validation=validation, say=note)
     if not is_trained_on:
-        warn_of_trained_images(run, split, say_and_note)
+        warn_of_trained_images(run, split, note)
     if check is not None:
         check(split)
     made_of = _origin_of_features(model, split)
-    file = features_file(run, dataset, best=best)
+    file = features_file(run, dataset, best=best, validation=validation)
     features = _read_features(file, made_of, say)
     if features is None:
         load_tensorflow()
@@ -132,6 +136,8 @@ def embed_run(
         origin=origin_of(dataset, run.saved.data.dataset),
         is_own=is_trained_on,
         evaluation=run.config.evaluation,
+        part=VALIDATION if validation else TEST,
+        choice=run.choice(model),
         notes=tuple(notes),
     )
 
@@ -222,9 +228,11 @@ def scored_camids(split: Split, *, ignore_cameras: bool) -> np.ndarray:
     return camids_of(query + gallery)
 
 
-def features_file(run: Run, dataset: str, *, best: bool = False) -> Path:
+def features_file(
+    run: Run, dataset: str, *, best: bool = False, validation: bool = False
+) -> Path:
     """Returns the file in which a run keeps the features of a data set."""
-    name = dataset_name(dataset)
+    name = dataset_name(dataset) + ("-validation" if validation else "")
     if is_path(dataset) and not is_own(dataset, run):  # others may have that name too
         path = str(absolute(dataset)).encode()
         name += f"-{hashlib.sha256(path).hexdigest()[:6]}"

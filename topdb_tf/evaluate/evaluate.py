@@ -30,6 +30,7 @@ def evaluate(
     *,
     best: bool = False,
     rerank: bool = False,
+    validation: bool = False,
     say: Say = silent,
 ) -> Scores:
     """Scores a run's model and writes the scores into its folder.
@@ -43,6 +44,8 @@ def evaluate(
         best: Whether to take the model of the best epoch instead of the last.
         rerank: Whether to compute the re-ranked scores too, which the setting
             `evaluation.rerank` asks for as well.
+        validation: Whether to take the identities that the run held out of its training
+            (`data.validation_share`) instead of the test.
         say: Function that shows a line to the user.
 
     Raises:
@@ -53,15 +56,19 @@ def evaluate(
         run = open_run(user_path(run), say=say)
     ignore_cameras = run.config.evaluation.ignore_cameras
     check = functools.partial(check_test, ignore_cameras=ignore_cameras)
-    embedded = embed_run(run, dataset, best=best, check=check, say=say)
+    embedded = embed_run(
+        run, dataset, best=best, validation=validation, check=check, say=say
+    )
     scores = replace(
         _scores_of(embedded.images, run.config, rerank=rerank),
         identities=embedded.images.identities,
         origin=embedded.origin,
         model=embedded.model.name,
         model_sha256=embedded.model_sha256,
+        part=embedded.part,
+        choice=embedded.choice,
     )
-    file = scores_file(run, dataset, best=best)
+    file = scores_file(run, dataset, best=best, validation=validation)
     if scores.reranked is None:
         scores = replace(scores, reranked=_reranked_before(file, scores))
     write_scores(file, scores)

@@ -77,6 +77,7 @@ class Measured(NamedTuple):
             origin=self.embedded.origin,
             model=self.embedded.model.name,
             model_sha256=self.embedded.model_sha256,
+            choice=self.embedded.choice,
         )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from topdb_tf.data.benchmarks import dataset_name, is_path
 from topdb_tf.data.sightings import absolute
-from topdb_tf.files import write_whole
+from topdb_tf.files import plain, write_whole
 from topdb_tf.json_files import read_json, record_of
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.features import RetrievalSet
@@ -20,7 +20,7 @@ from topdb_tf.retrieval.identities import Identities
 from topdb_tf.retrieval.pairs.intervals import Share, means_over_persons
 from topdb_tf.retrieval.protocol import Reranking, RetrievalResult, score
 from topdb_tf.runs.data import DataOrigin, is_own, origin_of
-from topdb_tf.runs.folder import Run
+from topdb_tf.runs.folder import TEST, Choice, Run
 from topdb_tf.runs.settings import Config
 from topdb_tf.texts import Table, counted, percent
 
@@ -89,6 +89,8 @@ class Scores:
         origin: What was tested on and trained on, where that is known.
         model: Name of the model's file.
         model_sha256: Sum of that file; older versions did not write it.
+        part: Whether they are of the "test" or of the held-out "validation".
+        choice: How the model's epoch was chosen, if it was.
         identities: Who is on the images, of scores that were computed just now.
     """
 
@@ -97,6 +99,8 @@ class Scores:
     origin: DataOrigin | None = None
     model: str | None = None
     model_sha256: str | None = None
+    part: str = TEST
+    choice: Choice | None = None
     identities: Identities | None = None
 
     def __repr__(self):
@@ -210,6 +214,9 @@ class Scores:
         for name in ("model", "model_sha256"):
             if getattr(self, name) is not None:
                 record[name] = getattr(self, name)
+        record["part"] = self.part
+        if self.choice is not None:
+            record["choice"] = plain(self.choice)
         record |= self.plain.to_dict()
         if self.reranked is not None:
             record["reranked"] = self.reranked.to_dict()
@@ -224,6 +231,8 @@ class Scores:
             reranked=None if again is None else RetrievalResult.from_dict(again),
             origin=DataOrigin.from_dict(record) if "dataset" in record else None,
             **{name: record_of(str | None, record.get(name), name) for name in names},
+            part=record_of(str, record.get("part", TEST), "part"),
+            choice=record_of(Choice | None, record.get("choice"), "choice"),
         )
 
 
@@ -248,13 +257,20 @@ def score_set(
         )
 
 
-def scores_file(run: Run, dataset: str | None = None, *, best: bool = False) -> Path:
+def scores_file(
+    run: Run,
+    dataset: str | None = None,
+    *,
+    best: bool = False,
+    validation: bool = False,
+) -> Path:
     """Returns the file of a run's scores; each data set, model and protocol has one.
 
-    `scores.json` is that of the last epoch's model on the data set of the run, by the
-    protocol of the run's settings. Where these are changed, it is another file.
+    `scores.json` is that of `embedder.keras` on the test of the run, by the protocol of
+    the run's settings. Where these are changed, it is another file.
     """
-    end = _end_of_protocol(run) + ("-best" if best else "")
+    end = "-validation" if validation else ""
+    end += _end_of_protocol(run) + ("-best" if best else "")
     if is_own(dataset, run):
         name = dataset_name(run.saved.data.dataset)
         return run.path / f"scores-{name}{end}.json" if end else run.folder.scores
@@ -300,8 +316,13 @@ def score_lines(scores: Scores) -> list[str]:
     lines, origin = [], scores.origin
     if origin is not None and origin.trained_on not in (None, origin.dataset):
         lines.append(f"trained on {origin.trained_on}, tested on {origin.dataset}")
+    if scores.choice is not None:
+        lines.append(str(scores.choice))
+    is_told = scores.choice is not None or scores.part != TEST
     for name, result in scores.results:
-        lines.append(_score_line("" if name == "plain" else f"{name}: ", result))
+        titles = [scores.part] * is_told + [name] * (name != "plain")
+        title = f"{', '.join(titles)}: " if titles else ""
+        lines.append(_score_line(title, result))
     if scores.plain.warning:
         lines.append(f"warning: {scores.plain.warning}")
     if scores.plain.protocol.cameras == "none":

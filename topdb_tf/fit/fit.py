@@ -8,11 +8,11 @@ from pathlib import Path
 
 from topdb_tf.data.checks.names import check_names
 from topdb_tf.data.checks.split import FEW_PIDS, check_split
-from topdb_tf.data.records import labels_of
+from topdb_tf.data.records import labels_of, pids_of
 from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.evaluate.embedding import Embedder
 from topdb_tf.files import write_whole
-from topdb_tf.fit.loop import Training, option_lines, train
+from topdb_tf.fit.loop import Training, choice_lines, option_lines, train
 from topdb_tf.fit.resume import (
     fitting,
     how_it_ended,
@@ -30,7 +30,7 @@ from topdb_tf.fit.workers import (
     same_precision,
 )
 from topdb_tf.progress import progress_bar
-from topdb_tf.runs.data import located, read_data, write_division
+from topdb_tf.runs.data import located, read_divided, write_division
 from topdb_tf.runs.folder import Run, RunFolder, new_run, open_run
 from topdb_tf.runs.machine import current_environment, set_precision
 from topdb_tf.runs.network import (
@@ -81,12 +81,12 @@ def fit(
     if config.train.freeze_epochs and config.model.weights == "none":
         say("warning: the backbone that is frozen at first has random weights")
     with explained_losses(cluster, how_to_restart(run)):
-        split, distribution = _begun(config, cluster, say)
+        parts, distribution = _begun(config, cluster, say)
         say = say if cluster.is_chief else silent
-        training = _prepared(config, split, say, distribution)
+        training = _prepared(config, parts, say, distribution)
         with own_folder(run, cluster, is_new=True) as folder:
             write_whole(folder.config_file, config.to_yaml())
-            write_division(folder, config, training.embedder_of_test.split)
+            write_division(folder, config, *parts)
             write_whole(folder.environment, training.environment.to_json())
             train(training, folder, callbacks=callbacks)
     return open_run(run_dir) if cluster.is_chief else None
@@ -133,11 +133,11 @@ def resume(
         explained_losses(cluster, how_to_restart(run.folder)),
         own_folder(run.folder, cluster) as folder,
     ):
-        split, distribution = _begun(config, cluster, say, run)
+        parts, distribution = _begun(config, cluster, say, run)
         say = say if cluster.is_chief else silent
         checkpoint = checkpoint_of_run(run.folder, distribution, say)
         config_of_state = as_begun(config, run.saved, checkpoint)
-        training = _prepared(config_of_state, split, say, distribution)
+        training = _prepared(config_of_state, parts, say, distribution)
         num_steps = training.batches.num_batches
         checkpoint = fitting(
             checkpoint, training.training_images, num_steps=num_steps, force=force
@@ -154,23 +154,24 @@ def resume(
 
 
 def _begun(config, cluster, say, run=None):
-    """Returns the data set and the devices.
+    """Returns the data set, the part of it to validate on, and the devices.
 
     The data set comes first, since TensorFlow takes seconds, but not where workers
     would wait for one that has found an error in it.
     """
     say_once = say if cluster.is_chief else silent
     is_alone = config.train.strategy == "none"
-    split = _checked_split(config, say_once, run) if is_alone else None
+    parts = _checked_parts(config, say_once, run) if is_alone else None
     distribution = begin(config, cluster, say)
-    return split or _checked_split(config, say_once, run), distribution
+    return parts or _checked_parts(config, say_once, run), distribution
 
 
-def _prepared(config, split, say, distribution):
+def _prepared(config, parts, say, distribution):
     """Reads the images and builds the trainer; nothing is written yet."""
     import keras
     import tensorflow as tf
 
+    split, validation = parts
     check_network(config)
     keras.utils.set_random_seed(config.train.seed)
     if config.train.deterministic:
@@ -199,6 +200,8 @@ def _prepared(config, split, say, distribution):
         networks=networks_of_phases(config, trainer.network),
         batches=_training_batches(config, split),
         embedder_of_test=Embedder(split, config, distribution),
+        embedder_of_validation=validation
+        and Embedder(validation, config, distribution),
         training_images=training_images,
         environment=current_environment(
             seed=config.train.seed,
@@ -212,8 +215,9 @@ def _prepared(config, split, say, distribution):
     return training
 
 
-def _checked_split(config, say, run):
-    split = read_data(config.data.dataset, config, run=run, say=say)
+def _checked_parts(config, say, run):
+    """Returns the data set, without those held out to validate on, and these."""
+    split, validation = read_divided(config, run=run, say=say)
     findings = check_names(split, None)
     findings += check_split(
         split,
@@ -223,11 +227,17 @@ def _checked_split(config, say, run):
     )
     for finding in findings:
         if finding.severity == "error" or finding.kind == FEW_PIDS:
-            raise ValueError(f"{finding.message} {finding.fix}")
+            fix = finding.fix
+            if validation and finding.kind == FEW_PIDS:
+                fix += (
+                    f" Or a smaller data.validation_share, which holds out "
+                    f"{len(set(pids_of(validation.gallery))):,} others."
+                )
+            raise ValueError(f"{finding.message} {fix}")
         if finding.severity == "note" or finding.kind == "one-camera":
             continue  # that of cameras was said when the images were read
         say(f"warning: {finding.message} {finding.fix}")
-    return split
+    return split, validation
 
 
 def _training_batches(config, split):
@@ -265,6 +275,15 @@ def _describe(training, split):
         f"identities, {len(split.query):,} queries, {len(split.gallery):,} in the "
         "gallery"
     )
+    if training.embedder_of_validation is not None:
+        held_out = training.embedder_of_validation.split
+        num_pids = held_out.counts("gallery").pids
+        say(
+            f"held out for validation: {num_pids:,} identities, "
+            f"{len(held_out.query):,} queries, {len(held_out.gallery):,} in the "
+            f"gallery (data.validation_share={data.validation_share:g}, "
+            f"data.division_seed={data.division_seed})"
+        )
     environment = training.environment
     say(
         f"{config.model.backbone}, {data.image_height} x {data.image_width}: "
@@ -283,6 +302,8 @@ def _describe(training, split):
     for line in replica_lines(config, training.distribution):
         say(line)
     for line in option_lines(config, num_batches=training.batches.num_batches):
+        say(line)
+    for line in choice_lines(config):
         say(line)
 
 

@@ -49,7 +49,7 @@ class RunInfo:
             "epochs": self.epochs,
             "environment": environment if folder.environment.is_file() else None,
             "last": last and {"epochs_done": last.epoch, "steps_done": last.step},
-            "best": self.best and self.best._asdict(),
+            "best": self.best and {**self.best._asdict(), "by": self.run.chooses_by},
             "ended_early": self.ended_early,
             "scores": self.scores and self.scores.to_dict(),
             "files": sorted(
@@ -96,6 +96,7 @@ def info_lines(info: RunInfo) -> list[str]:
     ]
     if info.best:
         epoch, mean_ap = info.best
-        lines.append(f"best        epoch {epoch}, mAP {mean_ap:.1%}")
+        part = info.run.chooses_by
+        lines.append(f"best        epoch {epoch}, {part} mAP {mean_ap:.1%}")
     scores = score_lines(info.scores) if info.scores else ["none yet"]
     return lines + [f"scores      {line}" for line in scores]

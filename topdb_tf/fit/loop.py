@@ -1,6 +1,7 @@
 """The training loop of a run: its callbacks, where it begins, what it leaves."""
 
 import contextlib
+import shutil
 import sys
 import time
 from collections import deque
@@ -11,7 +12,7 @@ import numpy as np
 
 from topdb_tf.evaluate.embedding import Embedder, keep_features
 from topdb_tf.evaluate.scores import Scores, score_lines, score_set, write_scores
-from topdb_tf.files import sha256_of
+from topdb_tf.files import sha256_of, whole_file
 from topdb_tf.fit.memory import explained_memory, scoring_memory, training_memory
 from topdb_tf.fit.resume import has_stopped, scored_epochs, telling_the_way_on
 from topdb_tf.progress import draws_on_terminal, training_bar
@@ -23,7 +24,12 @@ from topdb_tf.runs.machine import Environment
 from topdb_tf.runs.network import phases_of, rate_of_epoch
 from topdb_tf.runs.settings import Config
 from topdb_tf.texts import duration_text
-from topdb_tf.training.checkpoint_files import START, Checkpoint, TrainingRecord
+from topdb_tf.training.checkpoint_files import (
+    START,
+    Checkpoint,
+    TrainingRecord,
+    explained,
+)
 from topdb_tf.training.distribution import Distribution
 from topdb_tf.training.schedules import Phase
 
@@ -48,6 +54,12 @@ class Training(NamedTuple):
     training_images: str
     environment: Environment
     distribution: Distribution = Distribution()
+    embedder_of_validation: Embedder | None = None
+
+    @property
+    def prefix(self) -> str:
+        """What the names of scores begin with that are not of the test."""
+        return "" if self.embedder_of_validation is None else "val_"
 
     def as_used(self):
         """Returns the context in which the network is as it is scored and saved."""
@@ -95,7 +107,11 @@ def train(
 
     config, precision = training.config, training.environment.precision
     start = time.monotonic()
-    scoring = RetrievalScore(lambda: _score(training), scored=scored_epochs(config))
+    scoring = RetrievalScore(
+        lambda: _score(training),
+        scored=scored_epochs(config),
+        prefix=training.prefix,
+    )
     # Standard output is for results, whatever callbacks of others print.
     with (
         Interruption(f"go on with `topdb-tf fit --resume {run.path}`") as interruption,
@@ -107,7 +123,10 @@ def train(
         time_left = _time_left(training, resumed, draw)
         ours = _callbacks(training, run, scoring, interruption, time_left, resumed)
         _fit(training, [*ours, *callbacks], resumed)
-    scored = scoring.last or _score(training)  # a callback ended it, or none was left
+    if training.embedder_of_validation is not None:
+        scored = _score_best(training, run)
+    else:  # a callback ended it, or none was left
+        scored = scoring.last or _score(training)
     scores = _written_scores(training, run, scored)
     duration = duration_text(time.monotonic() - start)
     for line in (f"trained and scored in {duration}: {run.path}", *score_lines(scores)):
@@ -116,9 +135,27 @@ def train(
 
 def _score(training):
     """Returns what the network scores with the weights that it has now."""
+    embedder = training.embedder_of_validation or training.embedder_of_test
+    with training.as_used():
+        return _scored(training, embedder, training.embedder)
+
+
+def _score_best(training, run):
+    """Returns what the best epoch scores in the test; its model becomes the run's."""
+    from topdb_tf.model.extraction import load_embedder
+
+    if not run.best_embedder.is_file():  # a callback ended it before any was scored
+        with training.as_used():
+            return _scored(training, training.embedder_of_test, training.embedder)
+    with explained(run.embedder), whole_file(run.embedder) as partial:
+        shutil.copyfile(run.best_embedder, partial)
+    return _scored(training, training.embedder_of_test, load_embedder(run.embedder))
+
+
+def _scored(training, embedder, model):
     config = training.config
-    with explained_memory(lambda: scoring_memory(config)), training.as_used():
-        retrieval_set = training.embedder_of_test.retrieval_set(training.embedder)
+    with explained_memory(lambda: scoring_memory(config)):
+        retrieval_set = embedder.retrieval_set(model)
     return Scored(retrieval_set, score_set(retrieval_set, config))
 
 
@@ -127,9 +164,11 @@ def _written_scores(training, run, scored):
     config, images, reranked = training.config, scored.retrieval_set, None
     if config.evaluation.rerank:
         reranked = score_set(images, config, rerank=True)
+    used = open_run(run.path)
     scores = Scores(
         scored.result,
         reranked,
+        choice=used.choice(run.embedder),
         origin=origin_of(config.data.dataset, config.data.dataset),
         model=run.embedder.name,
         model_sha256=sha256_of(run.embedder),
@@ -137,7 +176,7 @@ def _written_scores(training, run, scored):
     write_scores(run.scores, scores)
     features = np.concatenate([images.query_features, images.gallery_features])
     split = training.embedder_of_test.split
-    keep_features(open_run(run.path), features, split, say=training.say)
+    keep_features(used, features, split, say=training.say)
     return scores
 
 
@@ -213,6 +252,7 @@ def _time_left(training, resumed, draw):
     return TimeLeft(
         training.say,
         num_epochs=config.train.epochs,
+        prefix=training.prefix,
         every=None if draws else _SECONDS_BETWEEN_LINES,
         draw=draw if draws and is_told else None,
         batch_size=config.data.batch_size,
@@ -233,6 +273,7 @@ def _callbacks(training, run, scoring, interruption, time_left, resumed):
         run.embedder,
         run.best_embedder,
         training.embedder,
+        metric=f"{training.prefix}mean_ap",
         best=resumed.record.best if resumed else None,
         as_used=training.as_used,
     )
@@ -268,6 +309,7 @@ def _callbacks(training, run, scoring, interruption, time_left, resumed):
             stop_after=settings.stop_after,
             scored=scoring.scored,
             best=lambda: models.best,
+            keeps_best=training.embedder_of_validation is not None,
         ),
     ]
 
@@ -336,3 +378,18 @@ def option_lines(config: Config, *, num_batches: int) -> list[str]:
             f"training ends after {train.stop_after} scored epochs without a better mAP"
         )
     return lines
+
+
+def choice_lines(config: Config) -> list[str]:
+    """Returns what is said at the start of how the best epoch is chosen, if it is."""
+    if config.data.validation_share:
+        return [
+            "the best epoch is chosen by the mAP of validation; its weights become the "
+            "run's model, and the test is scored by them once, at the end"
+        ]
+    if any(map(scored_epochs(config), range(1, config.train.epochs))):
+        return [
+            "the best epoch is chosen on the test set; data.validation_share=0.2 would "
+            "hold identities out of the training for that"
+        ]
+    return []

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import shutil
 from collections.abc import Iterator
 
 import numpy as np
@@ -81,8 +82,11 @@ def own_folder(
             yield run
         return
     with temporary_folder() as folder:
+        own = RunFolder(folder)
+        if run.best_embedder.is_file():  # of the run that is gone on with
+            shutil.copyfile(run.best_embedder, own.best_embedder)
         try:
-            yield RunFolder(folder)
+            yield own
         except TrainingInterrupted as stop:
             number = stop.signal_number
             message = f"Worker {cluster.index} was stopped by {number.name}. "

@@ -11,6 +11,7 @@ from topdb_tf.fit.info import RunInfo
 from topdb_tf.fit.seeds import DEVIATION, read_seeds
 from topdb_tf.retrieval.pairs.intervals import share_of_trials
 from topdb_tf.retrieval.protocol import Protocol
+from topdb_tf.runs.folder import VALIDATION
 from topdb_tf.runs.machine import Environment
 from topdb_tf.runs.nearest import NearestRecipe, nearest_recipe
 from topdb_tf.runs.recipes import settings_text, yaml_text
@@ -62,6 +63,7 @@ def summary(measured: Measured, info: RunInfo) -> NamesAndValues:
         ("Network", _network_lines(measured)),
         ("Precision", str(environment.precision or "unknown")),
         ("Epochs", _epochs_text(info)),
+        ("Weights", _weights_text(measured)),
         ("Seed", _seed_lines(measured)),
         ("Trained", _time_lines(measured)),
         ("Device", environment.device or "unknown"),
@@ -184,6 +186,15 @@ def _epochs_text(info):
         return f"{info.epochs} planned; no checkpoint is left to tell how many done"
     text = f"{info.last.epoch} of {info.epochs}"
     return f"{text}, stopped early" if info.ended_early else text
+
+
+def _weights_text(measured):
+    """Returns which epoch's weights are shown, and by which part it was chosen."""
+    choice, run = measured.embedded.choice, measured.run
+    if choice is not None:
+        return str(choice)
+    held_out = run.chooses_by == VALIDATION
+    return f"of the last epoch{', though identities are held out' * held_out}"
 
 
 def _seed_lines(measured):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from topdb_tf.data.benchmarks import data_root, dataset_name, is_path, read_split
 from topdb_tf.data.own_images import read_sightings
+from topdb_tf.data.partition import hold_out
 from topdb_tf.data.records import Split
 from topdb_tf.data.sightings import absolute
 from topdb_tf.data.table import table_text
@@ -23,17 +24,56 @@ def read_data(
     config: Config,
     *,
     run: Run | None = None,
+    validation: bool = False,
     say: Say = silent,
 ) -> Split:
     """Returns the records of a data set.
+
+    Where identities of the training are held out (`data.validation_share`), they are
+    no part of it.
 
     Images of one's own are divided by `data.test_share` and `data.division_seed` where
     no division is given. A run that was trained on them has its division in
     `split.csv`, and that is read, whatever its folder holds by now.
 
     The data set is a benchmark below the data root of the settings, else a file or
-    folder; the run is the one whose model is used, if there is one.
+    folder; the run is the one whose model is used, if there is one. For the validation,
+    query and gallery are those that the run holds out.
     """
+    split, held_out = _whole(dataset, config, run, say), None
+    if run is None or is_own(dataset, run):
+        split, held_out = _divided(split, config if run is None else run.saved)
+    if validation and held_out is None:
+        raise ValueError(
+            "Identities are held out of the data set of a run, by its setting "
+            f"`data.validation_share`. Received: data set {dataset}, "
+            f"data.validation_share={config.data.validation_share:g}"
+        )
+    return held_out if validation else split
+
+
+def read_divided(
+    config: Config, *, run: Run | None = None, say: Say = silent
+) -> tuple[Split, Split | None]:
+    """Returns the data set of a training, and what it holds out to validate on.
+
+    The run is the one that is gone on with, if one is.
+    """
+    return _divided(_whole(config.data.dataset, config, run, say), config)
+
+
+def _divided(split, config):
+    if not config.data.validation_share:
+        return split, None
+    return hold_out(
+        split,
+        config.data.validation_share,
+        division_seed=config.data.division_seed,
+        ignore_cameras=config.evaluation.ignore_cameras,
+    )
+
+
+def _whole(dataset, config, run, say):
     layout, pattern = config.data.layout, config.data.pattern
     if run is not None and is_own(dataset, run):
         saved = run.saved.data
@@ -115,10 +155,12 @@ def origin_of(dataset: str, trained_on: str | None) -> DataOrigin:
     )
 
 
-def write_division(folder: RunFolder, config: Config, split: Split) -> None:
-    """Writes which of one's own images a run trains on, and which are for its test."""
+def write_division(
+    folder: RunFolder, config: Config, split: Split, validation: Split | None = None
+) -> None:
+    """Writes which of one's own images a run trains on, and which are for its tests."""
     if is_path(config.data.dataset):
-        write_whole(folder.split, table_text(split))
+        write_whole(folder.split, table_text(split, validation))
 
 
 def warn_of_trained_images(run: Run, split: Split, say: Say) -> None:
@@ -126,7 +168,8 @@ def warn_of_trained_images(run: Run, split: Split, say: Say) -> None:
     division = run.folder.split
     if not division.is_file():
         return
-    trained = {record.path for record in read_split(division, Path()).train}
+    own = read_data(run.saved.data.dataset, run.config, run=run)
+    trained = {record.path for record in own.train}
     tested = {record.path for record in split.query + split.gallery}
     if trained & tested:
         say(

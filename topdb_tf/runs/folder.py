@@ -11,17 +11,34 @@ from pathlib import Path
 from typing import NamedTuple
 
 from topdb_tf.data.trees.levels import AUTO
-from topdb_tf.files import contents_of, held_folder, remove_empty
+from topdb_tf.files import contents_of, held_folder, remove_empty, sha256_of
 from topdb_tf.model.preset_files import hub_address, is_preset
 from topdb_tf.runs.machine import Environment
 from topdb_tf.runs.recipes import read_config
 from topdb_tf.runs.settings import Config
 from topdb_tf.texts import Say, silent
-from topdb_tf.training.checkpoint_files import positions
+from topdb_tf.training.checkpoint_files import positions, read_record
+
+VALIDATION, TEST = "validation", "test"
+"""The identities that a training holds out, and those of the test."""
 
 
 def _inside(name: str) -> property:
     return property(lambda folder: folder.path / name)
+
+
+class Choice(NamedTuple):
+    """The epoch whose weights were chosen by its mAP on the validation or the test."""
+
+    epoch: int
+    by: str
+    mean_ap: float
+
+    def __str__(self):
+        return (
+            f"weights of epoch {self.epoch}, chosen by its {self.by} mAP of "
+            f"{self.mean_ap:.1%}"
+        )
 
 
 class RunFolder(NamedTuple):
@@ -42,7 +59,10 @@ class RunFolder(NamedTuple):
     checkpoints = _inside("checkpoints")
     """Folder of the training state: the newest checkpoints and the best."""
     embedder = _inside("embedder.keras")
-    """The result: the model from pixels to embeddings after the last epoch."""
+    """The result: the model from pixels to embeddings after the last epoch.
+
+    Where identities are held out, it is that of the best epoch when training is done.
+    """
     best_embedder = _inside("embedder_best.keras")
     """The model of the epoch with the highest mAP."""
     scores = _inside("scores.json")
@@ -166,6 +186,31 @@ class Run:
     def environment(self) -> Environment:
         """Where it was trained; empty where the folder does not tell."""
         return Environment.read(self.folder.environment)
+
+    @property
+    def chooses_by(self) -> str:
+        """What the best epoch is chosen by: "validation" or "test"."""
+        return VALIDATION if self.saved.data.validation_share else TEST
+
+    def choice(self, model: Path) -> Choice | None:
+        """Returns how the weights in a file of its model were chosen, if they were.
+
+        Where identities were held out, the model that a finished training leaves is
+        that of the best epoch.
+        """
+        best = self.folder.best_embedder
+        if model != best and (
+            self.chooses_by == TEST
+            or not best.is_file()
+            or sha256_of(model) != sha256_of(best)
+        ):
+            return None
+        try:
+            last, *_ = positions(self.folder.checkpoints)
+            found = read_record(self.folder.checkpoints, last).best
+        except (ValueError, OSError):  # none is left, or it cannot be read
+            return None
+        return found and Choice(found.epochs_done, self.chooses_by, found.mean_ap)
 
     def model(self, *, best: bool = False) -> Path:
         """Returns the file of its model.

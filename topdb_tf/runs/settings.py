@@ -48,7 +48,11 @@ class DataConfig:
         check_counts: Whether a benchmark must be complete; `false` takes a subset.
         test_share: Share of one's own identities that are for the test, in (0, 1),
             where no split is given.
-        division_seed: Seed of the draw of these identities, and of their queries.
+        division_seed: Seed of the draw of these identities, of those that are held
+            out, and of their queries.
+        validation_share: Share of the training identities, in [0, 1), that is held out
+            of the training: they are what is scored while training and what the best
+            epoch and `train.stop_after` go by. 0: the test is.
         image_height: In pixels, after resizing.
         image_width: In pixels, after resizing.
         sizes: Smaller images that a training begins with, before those of
@@ -69,6 +73,7 @@ class DataConfig:
     check_counts: bool = True
     test_share: float = number_in("(0, 1)", 0.3)
     division_seed: int = number_in(_SEED, 1)
+    validation_share: float = number_in("[0, 1)", 0.0)
     image_height: int = number_in("[8, 4096]", 384)
     image_width: int = number_in("[8, 4096]", 128)
     sizes: tuple[tuple[int, ...], ...] = ()

@@ -54,6 +54,8 @@ class TimeLeft(keras.callbacks.Callback):
             draws a bar of them; none is drawn without.
         batch_size: Images of a step.
         start: Where the training begins.
+        prefix: What the names of the scores in the log begin with: `val_` if they are
+            those of validation.
         phases: The phases of the training; each is compiled, and takes the time of its
             pixels.
     """
@@ -67,6 +69,7 @@ class TimeLeft(keras.callbacks.Callback):
         draw=None,
         batch_size=1,
         start=START,
+        prefix="",
         phases=(),
     ):
         super().__init__()
@@ -76,6 +79,7 @@ class TimeLeft(keras.callbacks.Callback):
         self.draw = draw
         self.batch_size = batch_size
         self.start = start
+        self.prefix = prefix
         self.phases = phases or (Phase(1, num_epochs, (1, 1)),)
         self._begun = None
 
@@ -136,8 +140,11 @@ class TimeLeft(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._said = time.monotonic()
         figures = [f"loss {logs['loss']:.3f}", f"accuracy {logs['accuracy']:.3f}"]
-        if math.isfinite(logs.get("mean_ap", math.nan)):
-            figures.append(f"mAP {logs['mean_ap']:.1%}, rank-1 {logs['rank_1']:.1%}")
+        names = (f"{self.prefix}mean_ap", f"{self.prefix}rank_1")
+        mean_ap, rank_1 = (logs.get(name, math.nan) for name in names)
+        if math.isfinite(mean_ap):
+            part = "validation " if self.prefix else ""
+            figures.append(f"{part}mAP {mean_ap:.1%}, rank-1 {rank_1:.1%}")
         left = self._time_left(self._work(epochs=epoch + 1))
         self.say(
             f"epoch {epoch + 1}/{self.num_epochs}: {', '.join(figures)}; {left} left"
@@ -232,14 +239,16 @@ class RetrievalScore(keras.callbacks.Callback):
             epochs without a score both are NaN in the log, so that all its rows have
             the same columns.
         scored: Function from the epoch, counted from 1, to whether it is scored.
+        prefix: What the names in the log begin with.
 
     Attributes:
         last: The result of the newest epoch, `None` if that is not scored.
     """
 
-    def __init__(self, score, *, scored):
+    def __init__(self, score, *, scored, prefix=""):
         super().__init__()
         self.score = score
+        self.prefix = prefix
         self.scored = scored
         self.last = None
 
@@ -248,7 +257,8 @@ class RetrievalScore(keras.callbacks.Callback):
         self.last = self.score() if self.scored(epoch + 1) else None
         if self.last is not None:
             mean_ap, rank_1 = self.last.mean_ap, self.last.rank_1
-        logs.update(mean_ap=mean_ap, rank_1=rank_1)
+        logs[f"{self.prefix}mean_ap"] = mean_ap
+        logs[f"{self.prefix}rank_1"] = rank_1
 
 
 class LogFile(keras.callbacks.Callback):
@@ -338,10 +348,20 @@ class StopAtPlateau(keras.callbacks.Callback):
         stop_after: Number of such epochs.
         scored: Tells whether an epoch, counted from 1, is scored.
         best: Function without arguments to the best epoch so far, or `None`.
+        keeps_best: Whether the best epoch's model is what the training leaves.
     """
 
-    def __init__(self, say: Callable[[str], None], *, stop_after: int, scored, best):
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        *,
+        stop_after: int,
+        scored,
+        best,
+        keeps_best: bool = False,
+    ):
         super().__init__()
+        self.keeps_best = keeps_best
         self.say = say
         self.stop_after = stop_after
         self.scored = scored
@@ -354,9 +374,14 @@ class StopAtPlateau(keras.callbacks.Callback):
         ):
             return
         self.model.stop_training = True
+        models = (
+            "The scores and `embedder.keras` are those of the last epoch, "
+            "`embedder_best.keras` is that of the best."
+        )
+        if self.keeps_best:
+            models = "`embedder.keras` and its test scores will be those of the best."
         self.say(
             f"stopped after epoch {epoch + 1}: {self.stop_after} scored epochs without "
             f"a better mAP than the {best.mean_ap:.1%} of epoch {best.epochs_done}. "
-            "The scores and `embedder.keras` are those of the last epoch, "
-            "`embedder_best.keras` is that of the best."
+            f"{models}"
         )

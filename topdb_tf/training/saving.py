@@ -79,8 +79,9 @@ class KeepModels(keras.callbacks.Callback):
 
     Each file appears whole or not at all.
 
-    `best` is the best epoch so far, at first that of an earlier part of this run. The
-    embedder shares the trained weights, and has those that are saved in `as_used`.
+    `best` is the best epoch so far, at first that of an earlier part of this run; the
+    metric is the name of the mAP in the log. The embedder shares the trained weights,
+    and has those that are saved in `as_used`.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class KeepModels(keras.callbacks.Callback):
         best_file: Path,
         embedder,
         *,
+        metric: str = "mean_ap",
         best: BestEpoch | None = None,
         as_used: Callable = contextlib.nullcontext,
     ):
@@ -96,11 +98,12 @@ class KeepModels(keras.callbacks.Callback):
         self.newest = newest
         self.best_file = best_file
         self.embedder = embedder
+        self.metric = metric
         self.best = best
         self.as_used = as_used
 
     def on_epoch_end(self, epoch, logs=None):
-        mean_ap = float(logs.get("mean_ap", math.nan))
+        mean_ap = float(logs.get(self.metric, math.nan))
         with self.as_used():
             _save_whole(self.embedder, self.newest)
             if mean_ap > (self.best.mean_ap if self.best else -math.inf):
