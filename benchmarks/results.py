@@ -57,9 +57,11 @@ def read_rows() -> dict[str, Row]:
         *map(_row, _read(ROOT / "results" / "published.csv")),
         *_rows_of_the_paper(),
     ]
-    by_name = {row.name: row for row in rows}
-    if len(by_name) < len(rows):
-        raise ValueError("Each name must be that of one row.")
+    by_name = {}
+    for row in rows:
+        if row.name in by_name:
+            raise ValueError(f"A name must be that of one row. Received: {row.name!r}")
+        by_name[row.name] = row
     return by_name
 
 
