@@ -7,7 +7,12 @@ import numpy as np
 
 from topdb_tf.progress import adding_up
 from topdb_tf.retrieval.features import RetrievalSet
-from topdb_tf.retrieval.pairs.halves import MIN_FALSE_MATCHES, Half, checked_halves
+from topdb_tf.retrieval.pairs.halves import (
+    MIN_FALSE_MATCHES,
+    Half,
+    check_rates,
+    checked_halves,
+)
 from topdb_tf.retrieval.pairs.intervals import CONFIDENCE, Share, share_of_pairs
 from topdb_tf.retrieval.pairs.operating_points import (
     CompactRoc,
@@ -121,6 +126,7 @@ def calibration_of(
             state, if a half lacks pairs of one person or of two, or if the features do
             not fit together.
     """
+    check_rates(rates)
     halves = checked_halves(
         retrieval_set.identities, rates=rates, ignore_cameras=ignore_cameras, seed=seed
     )

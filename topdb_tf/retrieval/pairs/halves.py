@@ -35,7 +35,6 @@ def checked_halves(
     likewise. Images of pid -1 are left out, and so are distractors (pid 0 where no
     query has it): nobody knows whom they show. There may be no rates.
     """
-    check_rates(rates or (0.5,))
     MatchIndex(identities, ignore_cameras=ignore_cameras).check_any()
     halves = []
     for pids in _halves_of_pids(identities, seed):
