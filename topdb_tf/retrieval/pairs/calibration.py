@@ -110,8 +110,7 @@ def calibration_of(
 
     A pair is a query and a gallery image by two cameras, or by any where cameras are
     ignored. See `topdb_tf.retrieval.pairs.halves.checked_halves` for whose images, and
-    `topdb_tf.retrieval.pairs.intervals.share_of_pairs` for the intervals. The
-    distances of the second half are computed twice, some queries at a time.
+    `topdb_tf.retrieval.pairs.intervals.share_of_pairs` for the intervals.
 
     Args:
         retrieval_set: Features and identities.
@@ -122,9 +121,8 @@ def calibration_of(
         progress: Called with the number of distances done and of all.
 
     Raises:
-        ValueError: If a rate is out of range or smaller than the pairs of a half can
-            state, if a half lacks pairs of one person or of two, or if the features do
-            not fit together.
+        ValueError: If a rate is out of range or less than a half's pairs can state, if
+            a half lacks pairs of one person or of two, or if features do not fit.
     """
     check_rates(rates)
     halves = checked_halves(
