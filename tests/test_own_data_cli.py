@@ -99,6 +99,7 @@ def test_evaluate_keeps_to_the_division_when_the_folder_has_changed(own):
     before = json.loads((own / "scores.json").read_text())
     people = own.parent / "people"
     shutil.copytree(people / "person-0001", people / "person-0000")
+    shutil.copytree(people / "person-0001", people / "unknown")  # never used
     answer = topdb("evaluate", own, "--json")
     assert "4 images that are new" in answer.stderr
     assert json.loads(answer.stdout)["protocol"] == before["protocol"]

@@ -16,7 +16,7 @@ from topdb_tf.json_files import record_of
 from topdb_tf.progress import progress_bar
 from topdb_tf.runs.folder import Run, RunFolder
 from topdb_tf.runs.settings import Config
-from topdb_tf.texts import Say, silent
+from topdb_tf.texts import Say, means_unknown, silent
 
 
 def read_data(
@@ -193,7 +193,7 @@ def _divided_before(run, say):
         sightings, _ = read_sightings(
             absolute(source), layout=saved.layout, pattern=saved.pattern
         )
-        now = {sighting.path for sighting in sightings}
+        now = {one.path for one in sightings if not means_unknown(one.person)}
     except (FileNotFoundError, ValueError):
         say(f"{name}: {source} cannot be read any more; as divided in {division}.")
     else:
