@@ -241,6 +241,7 @@ def test_a_layout_holds_for_the_folder_that_it_is_told_of(own, people, tmp_path)
     layout = ["--layout", "camera/person"]
     assert topdb("data", "check", places, "--quick", *layout).exit_code == 0
     answer = topdb("evaluate", own, "--dataset", places, *layout, "--json")
+    assert answer.exit_code == 0, answer.output
     assert json.loads(answer.stdout)["dataset"] == "places"
     refused(topdb("evaluate", own, *layout), "Leave out --layout")
     # A run that was trained with a layout keeps it for its own images alone.

@@ -168,7 +168,7 @@ def warn_of_trained_images(run: Run, split: Split, say: Say) -> None:
     division = run.folder.split
     if not division.is_file():
         return
-    own = read_data(run.saved.data.dataset, run.config, run=run)
+    own = read_data(run.saved.data.dataset, run.saved, run=run)
     trained = {record.path for record in own.train}
     tested = {record.path for record in split.query + split.gallery}
     if trained & tested:
