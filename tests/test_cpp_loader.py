@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.commands import topdb
+from tests.test_export import read_warm_up_requests
 from tests.test_folding import trained_embedder
 from topdb_tf.export import cpp_loader, serving
 from topdb_tf.export.check import drawn_probes
@@ -44,17 +45,6 @@ def exported(path, folder, **options):
     return export.path
 
 
-def requests_of(path):
-    """The signature and the inputs of each request in a file of records."""
-    for record in tf.data.TFRecordDataset(str(path)):
-        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
-        request = log.predict_log.request
-        inputs = {
-            name: tf.make_ndarray(value) for name, value in request.inputs.items()
-        }
-        yield request.model_spec.signature_name, inputs
-
-
 def write_requests(path, *requests):
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature, inputs in requests:
@@ -72,7 +62,7 @@ def check_answers(version):
     loaded = load_in_cpp(version)
     assert loaded.unknown_ops == []
     assert {loaded.methods[name] for name in SIGNATURES} == {PREDICT}
-    requests = list(requests_of(version / WARM_UP_FILE))
+    requests = read_warm_up_requests(version)
     assert 6 == len(requests) == len(loaded.answers)
     with SessionModel(version) as session:
         for (signature, inputs), answer in zip(requests, loaded.answers, strict=True):

@@ -3,17 +3,10 @@
 import numpy as np
 import pytest
 
+from tests.test_own_images import touch
 from topdb_tf.data.image_files import read_images
 from topdb_tf.data.records import UNKNOWN, IdNames
 from topdb_tf.search.entries import entries_bytes, entries_of, new_entries
-
-
-def touched(folder, *names):
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return folder
 
 
 def told(images):
@@ -31,7 +24,7 @@ def told(images):
 @pytest.fixture
 def crops(tmp_path):
     """A function that writes a CSV file of these lines, of images that exist."""
-    touched(tmp_path, *"abcd")
+    touch(tmp_path, *"abcd")
     for name in "abcd":
         (tmp_path / name).rename(tmp_path / f"{name}.jpg")
 
@@ -78,23 +71,23 @@ def test_a_list_is_refused_as_fit_refuses_it(crops, lines, words):
 
 
 def test_folders_are_read_as_a_data_set_is(tmp_path):
-    touched(tmp_path / "people", "anna/cam1/1.jpg", "anna/cam2/1.jpg", "bob/cam1/1.jpg")
+    touch(tmp_path / "people", "anna/cam1/1.jpg", "anna/cam2/1.jpg", "bob/cam1/1.jpg")
     images = read_images([tmp_path / "people"])
     assert told(images) == [
         ("1.jpg", "anna", "cam1"),
         ("1.jpg", "anna", "cam2"),
         ("1.jpg", "bob", "cam1"),
     ]
-    touched(tmp_path / "people", "Anna/cam1/1.jpg")
+    touch(tmp_path / "people", "Anna/cam1/1.jpg")
     with pytest.raises(ValueError, match="pids must differ"):
         read_images([tmp_path / "people"])
 
 
 def test_layout_and_pattern_say_how(tmp_path):
-    flat = touched(tmp_path / "flat", "door-0105-anna-3.jpg", "yard-0105-bob-1.jpg")
+    flat = touch(tmp_path / "flat", "door-0105-anna-3.jpg", "yard-0105-bob-1.jpg")
     images = read_images([flat], pattern="{camid}-{date}-{pid}-{n}")
     assert [one[1:] for one in told(images)] == [("anna", "door"), ("bob", "yard")]
-    deep = touched(tmp_path / "deep", "monday/anna/1.jpg", "tuesday/bob/2.jpg")
+    deep = touch(tmp_path / "deep", "monday/anna/1.jpg", "tuesday/bob/2.jpg")
     images = read_images([deep], layout="*/person")
     assert [one[1] for one in told(images)] == ["anna", "bob"]
     with pytest.raises(ValueError, match="not of the pattern|must be of the pattern"):
@@ -103,7 +96,7 @@ def test_layout_and_pattern_say_how(tmp_path):
 
 def test_a_flat_folder_is_told_by_its_names_or_not_at_all(tmp_path):
     names = ["-1_c1s1_1.jpg", "0000_c2s1_1.jpg", "0007_c2s1_1.jpg", "x.jpg"]
-    folder = touched(tmp_path / "flat", *names, "notes.txt")
+    folder = touch(tmp_path / "flat", *names, "notes.txt")
     images = read_images([folder])
     assert [(one.pid, one.camid) for one in images.records] == [
         (-1, 1),
@@ -116,7 +109,7 @@ def test_a_flat_folder_is_told_by_its_names_or_not_at_all(tmp_path):
 
 
 def test_a_folder_without_an_order_is_taken_as_it_is_and_said(tmp_path):
-    folder = touched(tmp_path / "photos", "0003_c1s1_1.jpg", "deep/y.jpg")
+    folder = touch(tmp_path / "photos", "0003_c1s1_1.jpg", "deep/y.jpg")
     images = read_images([folder, folder / "deep" / "y.jpg"])
     assert [one.pid for one in images.records] == [3, UNKNOWN]
     (note,) = images.notes
@@ -125,8 +118,8 @@ def test_a_folder_without_an_order_is_taken_as_it_is_and_said(tmp_path):
 
 
 def test_persons_of_several_places_are_numbered_together(tmp_path):
-    touched(tmp_path / "today", "carl/1.jpg", "anna/1.jpg")
-    touched(tmp_path / "before", "bob/1.jpg", "anna/2.jpg")
+    touch(tmp_path / "today", "carl/1.jpg", "anna/1.jpg")
+    touch(tmp_path / "before", "bob/1.jpg", "anna/2.jpg")
     images = read_images([tmp_path / "today", tmp_path / "before"])
     pids = [one.pid for one in images.records]
     assert pids == [1, 3, 1, 2]

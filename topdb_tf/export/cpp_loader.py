@@ -86,14 +86,11 @@ def load_in_cpp(
             )
         with np.load(answers) as arrays:
             facts = json.loads(arrays["facts"].item())
-            return Loaded(
-                facts["methods"],
-                facts["unknown_ops"],
-                [
-                    Answer(signature, arrays.get(str(number)), error)
-                    for number, (signature, error) in enumerate(facts["answers"])
-                ],
-            )
+            answers = [
+                Answer(signature, arrays.get(str(number)), error)
+                for number, (signature, error) in enumerate(facts.pop("answers"))
+            ]
+            return Loaded(answers=answers, **facts)
 
 
 class _Buffer(ctypes.Structure):
@@ -275,11 +272,10 @@ def _serve(version, records, answers, mixed_precision):
     loaded = _Version(_Interface(paths), version, _config(mixed_precision))
     arrays, told = {}, []
     for number, record in enumerate(_records(records)):
-        log = prediction_log_pb2.PredictionLog.FromString(record)
-        request = log.predict_log.request
-        signature, error = request.model_spec.signature_name, ""
+        log = prediction_log_pb2.PredictionLog.FromString(record).predict_log
+        signature, error = log.request.model_spec.signature_name, ""
         try:
-            arrays[str(number)] = loaded.run(signature, request.inputs)
+            arrays[str(number)] = loaded.run(signature, log.request.inputs)
         except ValueError as refusal:
             error = str(refusal)
         told.append((signature, error))

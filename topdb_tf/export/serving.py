@@ -185,8 +185,7 @@ def _session_answers(version, probes):
 def _cpp_answers(version, probes):
     """Returns the embeddings of the probes that the server's own loader gives."""
     loaded = load_in_cpp(version)
-    errors = [f"{answer.signature}: {answer.error}" for answer in loaded.answers]
-    refused = [error for error in errors if not error.endswith(": ")]
+    refused = [f"{one.signature}: {one.error}" for one in loaded.answers if one.error]
     if loaded.unknown_ops or refused:
         raise ValueError(
             "TensorFlow Serving must know all operations of a model and answer its "

@@ -168,7 +168,7 @@ def warn_of_trained_images(run: Run, split: Split, say: Say) -> None:
     division = run.folder.split
     if not division.is_file():
         return
-    own = read_data(run.saved.data.dataset, run.saved, run=run)
+    own, _ = _divided(_read_division(run), run.saved)
     trained = {record.path for record in own.train}
     tested = {record.path for record in split.query + split.gallery}
     if trained & tested:
@@ -178,16 +178,21 @@ def warn_of_trained_images(run: Run, split: Split, say: Say) -> None:
         )
 
 
-def _divided_before(run, say):
-    division, saved = run.folder.split, run.saved.data
-    source, name = saved.dataset, dataset_name(saved.dataset)
+def _read_division(run):
+    """Returns the images that a run began with, as they were divided then."""
     try:
-        split = read_split(division, Path())
+        split = read_split(run.folder.split, Path())
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"A run keeps to the images that it began with. {error} Bring them back, "
             "or name another data set with --dataset."
         ) from error
+    return replace(split, name=dataset_name(run.saved.data.dataset))
+
+
+def _divided_before(run, say):
+    division, saved, split = run.folder.split, run.saved.data, _read_division(run)
+    source, name = saved.dataset, split.name
     known = {record.path for record in split.train + split.query + split.gallery}
     try:
         sightings, _ = read_sightings(
@@ -202,4 +207,4 @@ def _divided_before(run, say):
                 f"{name}: {len(now - known):,} images that are new in {source} are not "
                 f"used; as divided in {division}."
             )
-    return replace(split, name=name)
+    return split
