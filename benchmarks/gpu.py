@@ -1,86 +1,230 @@
-"""The training step and the embedder on a GPU, by any backend of Keras that is there.
+"""What a GPU makes of the whole package, beside PyTorch's network of the same shape.
 
-    KERAS_BACKEND=jax python benchmarks/gpu.py [--batch 64 256] [--repeats 20]
+    python benchmarks/gpu.py --out gpu.json
+    KERAS_BACKEND=jax python benchmarks/gpu.py --parts steps losses --out gpu.json
 
-Full ResNet-50 at 384 x 128 with 751 identities, in float32 and bfloat16: images a
-second, the most memory in use, and the share of the device's peak that the products
-make (7.8 G multiply-adds an image forward, three times that in a step). PyTorch's
-network of the same shape runs in the same process where PyTorch is installed.
-TensorFlow and JAX are timed with their compilers (XLA) where `--xla` asks for it; JAX
-always is. With --device cpu and a small --height and --width it runs anywhere, to see
-that it works.
+Full ResNet-50 at 384 x 128 with 751 identities, in float32 (TF32), bfloat16 and float16
+with loss scaling. Its parts, each in a process of its own:
+
+- `steps`: images a second of training steps and of embedding, the most memory in use,
+  the share of the card's peak that the products make (7.8 G multiply-adds an image
+  forward, three times that in a step), and the hours of 400 epochs of Market-1501. Ours
+  runs as `fit` does (`plain`), without TensorFlow's own choice of the layout of maps
+  (`nhwc`), and compiled (`xla`); PyTorch's is channels-last, by autocast.
+- `losses`: the loss of 30 steps from the same weights on the same images, by precision.
+- `input`: training from memory of the device, and by the input pipeline of `fit`.
+- `fit`: a whole training on drawn people in each half precision, its scores, and its
+  export read back.
+
+Every part is written to the file as it ends, and none begins that would end after
+`--seconds`. With --device cpu and a small --height, --width and --batch it runs
+anywhere, to see that it works.
 """
 
 import argparse
+import json
 import os
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
-import keras
 import numpy as np
 import rivals
 from rivals import NUM_PIDS, our_network, random_images
 
-from topdb_tf.model.network import embedder
-from topdb_tf.training.losses import BatchHardTripletLoss, LabelSmoothedCrossEntropy
-from topdb_tf.training.optimizer import AdamWithL2
-
 MULTIPLY_ADDS = 7.797e9  # of one image of 384 x 128, forward
-# Dense products of the data sheets, in 1e12 operations a second; float32 is TF32.
+MARKET_IMAGES = 12_936
+# Dense products of the data sheets, in 1e12 operations a second: TF32 and half.
 PEAKS = {
     "H200": (494, 989),
     "H100": (494, 989),
     "A100": (156, 312),
     "V100": (15.7, 125),
 }
+PARTS = ("steps", "losses", "input", "fit")
+PROGRAMS = ("plain", "nhwc", "xla", "pytorch")
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 def main():
-    """Prints one line for each program, precision, batch and kind of work."""
+    """Runs the parts, or one of them for another such process."""
     arguments = parse_arguments()
     rivals.SIZE = (arguments.height, arguments.width)
-    name = device_name()
-    print(f"Keras on {keras.backend.backend()}, {name}")
-    for precision in arguments.precision:
-        for batch in arguments.batch:
-            labels = np.repeat(np.arange(batch // 4), 4).astype("int32")
-            programs = {"ours": our_work(precision, labels, arguments.xla)}
-            if rivals.torch_is_here():
-                programs["PyTorch"] = their_work(precision, labels, arguments.device)
-            for program, works in programs.items():
-                for kind, work in works.items():
-                    seconds = median_seconds(work, arguments.repeats)
-                    describe(program, precision, batch, kind, seconds, name)
+    if arguments.task:
+        task = json.loads(arguments.task)
+        print("RESULT " + json.dumps(TASKS[task.pop("part")](arguments, **task)))
+        return
+    started, results = time.perf_counter(), []
+    for task in tasks(arguments):
+        spent = time.perf_counter() - started
+        if spent > arguments.seconds:
+            print(f"no time left for {task}", flush=True)
+            continue
+        found = run_task(task, arguments.seconds + 60 - spent)
+        results.append(task | found)
+        print(f"{time.perf_counter() - started:5.0f} s", describe(results[-1]))
+        sys.stdout.flush()
+        if arguments.out:
+            Path(arguments.out).write_text(json.dumps(results, indent=1))
 
 
 def parse_arguments():
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", help="JSON file of the results")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--programs", nargs="+", default=PROGRAMS, choices=PROGRAMS)
+    parser.add_argument("--precision", nargs="+", default=PRECISIONS)
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 256])
-    parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--xla", action="store_true", help="compile TensorFlow's step")
+    parser.add_argument("--repeats", type=int, default=5, help="timed rounds")
+    parser.add_argument("--seconds", type=float, default=330, help="for all parts")
     parser.add_argument("--device", default="cuda", help="PyTorch's: cuda or cpu")
     parser.add_argument("--height", type=int, default=384)
     parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--task", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def our_work(precision, labels, xla):
-    """Returns functions that make a step and embed a batch; each waits for its end."""
+def tasks(arguments):
+    """Returns what is to be done, each for a process of its own."""
+    found = []
+    for part in arguments.parts:
+        if part == "steps":
+            found += [
+                {"part": part, "program": program, "precision": precision}
+                for precision in arguments.precision
+                for program in arguments.programs
+            ]
+        elif part == "losses":
+            found += [
+                {"part": part, "precision": precision}
+                for precision in arguments.precision
+            ]
+        elif part == "fit":
+            found += [
+                {"part": part, "precision": precision}
+                for precision in arguments.precision
+                if precision != "float32"
+            ]
+        else:
+            found.append({"part": part, "precision": "bfloat16"})
+    return found
+
+
+def run_task(task, seconds):
+    """Runs one task by this program in another process, and returns what it found."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--task", json.dumps(task)]
+    started = time.perf_counter()
+    try:
+        ended = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds, check=False
+        )
+        text = ended.stdout
+        error = ended.stderr[-1500:]
+    except subprocess.TimeoutExpired:
+        text, error = "", "out of time"
+    lines = [line for line in text.splitlines() if line.startswith("RESULT ")]
+    result = json.loads(lines[-1][7:]) if lines else {"error": error}
+    return result | {"seconds": round(time.perf_counter() - started, 1)}
+
+
+def describe(result):
+    """Returns the lines of a result for people."""
+    head = " ".join(str(result[key]) for key in ("part", "program") if key in result)
+    head += f" {result['precision']}"
+    works = result.pop("works", None)
+    if works is None:
+        return head + ": " + json.dumps({**result, "part": None})[:1200]
+    result["works"] = works
+    lines = [
+        f"{head} batch {work['batch']} {work['kind']}: {work['rate']:.0f} images/s, "
+        f"{work['share'] or 0:.1%} of the peak, {work['gib'] or 0:.1f} GiB"
+        for work in works
+    ]
+    return "\n        ".join(lines)
+
+
+def time_steps(arguments, program, precision):
+    """Times the steps and the embedding of a program in a precision."""
+    works, error = [], None
+    for batch in arguments.batch:
+        labels = np.repeat(np.arange(batch // 4), 4).astype("int32")
+        try:
+            make = pytorch_work if program == "pytorch" else our_work
+            measured = make(arguments, labels, program, precision)
+            for kind, (launch, wait) in measured.items():
+                if program == "xla" and kind == "embed":
+                    continue
+                seconds = median_seconds(launch, wait, arguments.repeats)
+                works.append(figures(kind, batch, seconds, precision, program))
+        except Exception as raised:
+            error = f"batch {batch}: {type(raised).__name__}: {raised}"[-600:]
+    return {"device": device_name(), "works": works, "error": error}
+
+
+def our_work(arguments, labels, program, precision):
+    """Returns a launch and a wait for training steps and for embedding."""
+    import keras
+
     network = our_network("float32" if precision == "float32" else f"mixed_{precision}")
     images = random_images(len(labels), "float32")
     if keras.backend.backend() == "jax":
         return jax_work(network, images, labels)
-    return tensorflow_work(network, images, labels, xla)
+    return tensorflow_work(network, images, labels, program)
+
+
+def tensorflow_work(network, images, labels, program):
+    """Returns the work on TensorFlow, as `fit` and `evaluate` do it."""
+    import tensorflow as tf
+
+    from topdb_tf.model.extraction import inference_function
+    from topdb_tf.model.network import embedder
+
+    if program == "nhwc":
+        tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
+    trainer = our_trainer(network)
+    with tf.device(device()):
+        images, labels = tf.constant(images), tf.constant(labels)
+    step = tf.function(
+        lambda: trainer.train_step((images, labels)), jit_compile=program == "xla"
+    )
+    embed = inference_function(embedder(network))
+    if tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.reset_memory_stats("GPU:0")
+    return {
+        "step": (step, lambda figures: float(figures["loss"])),
+        "embed": (lambda: embed(images), lambda embeddings: embeddings.numpy()),
+    }
+
+
+def our_trainer(network, rate=1e-5):
+    """Returns the trainer that `fit` makes."""
+    from topdb_tf.training.optimizer import AdamWithL2
+    from topdb_tf.training.trainer import ReidTrainer
+
+    trainer = ReidTrainer(network)
+    trainer.compile(optimizer=AdamWithL2(rate, l2=5e-4), jit_compile=False)
+    return trainer
 
 
 def jax_work(network, images, labels):
     """Returns the work on JAX, by pure functions of the weights."""
     import jax
 
+    from topdb_tf.model.network import embedder
+    from topdb_tf.training.losses import (
+        BatchHardTripletLoss,
+        LabelSmoothedCrossEntropy,
+    )
+    from topdb_tf.training.optimizer import AdamWithL2
+
+    cross_entropy, triplet = LabelSmoothedCrossEntropy(), BatchHardTripletLoss()
     optimizer = AdamWithL2(1e-5, l2=5e-4)
     optimizer.build(network.trainable_variables)
     groups = (
@@ -95,7 +239,12 @@ def jax_work(network, images, labels):
         outputs, others = network.stateless_call(
             trainable, others, images, training=True
         )
-        return total_loss(labels, outputs), others
+        loss = sum(
+            cross_entropy(labels, stream["logits"])
+            + triplet(labels, stream["features"])
+            for stream in outputs.values()
+        )
+        return loss, others
 
     def step(trainable, others, moments):
         gradient_of = jax.value_and_grad(loss_of, has_aux=True)
@@ -108,61 +257,40 @@ def jax_work(network, images, labels):
     embed = jax.jit(
         lambda trainable, others: model.stateless_call(trainable, others, images)[0]
     )
-    weights = [[v.value + 0 for v in g] for g in embedder_weights(model)]
+    weights = [
+        [variable.value + 0 for variable in group]
+        for group in (model.trainable_variables, model.non_trainable_variables)
+    ]
 
     def train():
         loss, state[:] = step(*state)
-        return float(loss)
+        return loss
 
-    return {"step": train, "embed": lambda: embed(*weights).block_until_ready()}
-
-
-def embedder_weights(model):
-    """Returns the trainable and the other weights of a model."""
-    return model.trainable_variables, model.non_trainable_variables
-
-
-def tensorflow_work(network, images, labels, xla):
-    """Returns the work on TensorFlow, as `fit` and `evaluate` do it."""
-    import tensorflow as tf
-
-    from topdb_tf.model.extraction import inference_function
-    from topdb_tf.training.trainer import ReidTrainer
-
-    trainer = ReidTrainer(network)
-    trainer.compile(optimizer=AdamWithL2(1e-5, l2=5e-4), jit_compile=False)
-    images, labels = tf.constant(images), tf.constant(labels)
-    step = tf.function(lambda: trainer.train_step((images, labels)), jit_compile=xla)
-    embed = inference_function(embedder(network))
     return {
-        "step": lambda: float(step()["loss"]),
-        "embed": lambda: embed(images).numpy(),
+        "step": (train, float),
+        "embed": (lambda: embed(*weights), np.asarray),
     }
 
 
-def total_loss(labels, outputs):
-    """Returns the sum of all losses of all streams."""
-    cross_entropy, triplet = LabelSmoothedCrossEntropy(), BatchHardTripletLoss()
-    return sum(
-        cross_entropy(labels, stream["logits"]) + triplet(labels, stream["features"])
-        for stream in outputs.values()
-    )
-
-
-def their_work(precision, labels, device):
+def pytorch_work(arguments, labels, program, precision):
     """Returns the work of PyTorch's network, channels-last."""
     import torch
     from pytorch_network import TopDropNetwork, training_step
 
+    device = arguments.device
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     images = torch.from_numpy(random_images(len(labels), "float32")) / 255
     images = images.permute(0, 3, 1, 2).to(device, memory_format=torch.channels_last)
     labels = torch.from_numpy(labels).long().to(device)
-    network = TopDropNetwork(NUM_PIDS).to(device, memory_format=torch.channels_last)
+    rows = round(0.3 * rivals.SIZE[0] / 16)
+    network = TopDropNetwork(NUM_PIDS, rows)
+    network = network.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), 1e-5, weight_decay=5e-4)
-    half = precision == "bfloat16"
-    step = training_step(network, optimizer, half=half, device=device)
+    step = training_step(network, optimizer, precision=precision, device=device)
+    half = None if precision == "float32" else getattr(torch, precision)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
 
     def train():
         network.train()
@@ -170,62 +298,57 @@ def their_work(precision, labels, device):
 
     def embed():
         network.eval()
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, half):
-            return network(images).float().cpu()
+        with torch.inference_mode(), torch.autocast(device, half, half is not None):
+            return network(images).float()
 
-    return {"step": train, "embed": embed}
+    return {
+        "step": (train, lambda loss: float(loss.detach())),
+        "embed": (embed, lambda embeddings: embeddings.cpu()),
+    }
 
 
-def median_seconds(work, repeats):
-    """Returns the median time of a piece of work after three free turns."""
+def median_seconds(launch, wait, rounds, turns=6):
+    """Returns the median time of a launch, in rounds of turns with a wait at the end.
+
+    The first three turns are free.
+    """
+    for _ in range(3):
+        wait(launch())
     seconds = []
-    for turn in range(repeats + 3):
+    for _ in range(rounds):
         start = time.perf_counter()
-        work()
-        if turn >= 3:
-            seconds.append(time.perf_counter() - start)
+        for _ in range(turns):
+            ended = launch()
+        wait(ended)
+        seconds.append((time.perf_counter() - start) / turns)
     return float(np.median(seconds))
 
 
-def describe(program, precision, batch, kind, seconds, device):
-    """Prints one line."""
-    share = "-"
+def figures(kind, batch, seconds, precision, program):
+    """Returns the figures of a kind of work."""
     scale = np.prod(rivals.SIZE) / (384 * 128)
     operations = 2 * MULTIPLY_ADDS * scale * (3 if kind == "step" else 1)
+    share = None
     for name, peaks in PEAKS.items():
-        if name in device:
-            peak = peaks[precision != "float32"] * 1e12
-            share = f"{operations * batch / seconds / peak:.1%}"
-    print(
-        f"{program:<8} {precision:<9} batch {batch:>4} {kind:<6} "
-        f"{batch / seconds:9.1f} images/s, {share:>6} of the peak, "
-        f"{peak_memory(program)}",
-        flush=True,
-    )
-
-
-def device_name():
-    """Returns the name of the first device of Keras's backend."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.devices()[0].device_kind
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        return "CPU"
-    return tf.config.experimental.get_device_details(gpus[0])["device_name"]
+        if name in device_name():
+            share = (
+                operations * batch / seconds / (1e12 * peaks[precision != "float32"])
+            )
+    found = {"kind": kind, "batch": batch, "rate": batch / seconds, "share": share}
+    found["gib"] = peak_memory(program)
+    if kind == "step":
+        found["hours_of_400_epochs"] = 400 * MARKET_IMAGES * seconds / batch / 3600
+    return found
 
 
 def peak_memory(program):
-    """Returns the most memory that a program had in use so far, for people."""
+    """Returns the most GiB that a program had in use, or None."""
     most = None
-    if program == "PyTorch":
+    if program == "pytorch":
         import torch
 
         most = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-    elif keras.backend.backend() == "jax":
+    elif "jax" in os.environ.get("KERAS_BACKEND", ""):
         import jax
 
         most = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
@@ -234,10 +357,168 @@ def peak_memory(program):
 
         if tf.config.list_physical_devices("GPU"):
             most = tf.config.experimental.get_memory_info("GPU:0")["peak"]
-    return (
-        "memory unknown" if most is None else f"at most {most / 2**30:.1f} GiB so far"
-    )
+    return None if most is None else most / 2**30
 
+
+def device_name():
+    """Returns the name of the card, or "CPU"."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "CPU"
+    return ended.stdout.splitlines()[0]
+
+
+def device():
+    """Returns TensorFlow's first GPU, or the CPU."""
+    import tensorflow as tf
+
+    return "GPU:0" if tf.config.list_physical_devices("GPU") else "CPU:0"
+
+
+def list_losses(arguments, precision, steps=30):
+    """Returns the losses of steps on drawn batches, from weights drawn by one seed."""
+    import keras
+
+    keras.utils.set_random_seed(1)
+    network = our_network("float32" if precision == "float32" else f"mixed_{precision}")
+    rng = np.random.default_rng(1)
+    batch = arguments.batch[0]
+    labels = np.repeat(np.arange(batch // 4), 4).astype("int32")
+    # Each person is a colour, with noise: what can be learned within the steps.
+    colours = rng.uniform(0, 255, (batch // 4, 1, 1, 3))[labels]
+    batches = [
+        (colours + rng.normal(0, 60, (batch, *rivals.SIZE, 3))).clip(0, 255)
+        for _ in range(4)
+    ]
+    batches = [images.astype("float32") for images in batches]
+    trainer = our_trainer(network, rate=1e-4)
+    losses, scales = [], []
+    import tensorflow as tf
+
+    step = tf.function(lambda images: trainer.train_step((images, labels))["loss"])
+    for turn in range(steps):
+        trainer.reset_metrics()
+        losses.append(float(step(tf.constant(batches[turn % 4]))))
+        if hasattr(trainer.optimizer, "dynamic_scale"):
+            scales.append(float(trainer.optimizer.dynamic_scale))
+    return {"losses": losses, "scales": scales}
+
+
+def time_input(arguments, precision):
+    """Times the pipeline alone, the step alone, and `fit` on the pipeline."""
+    import keras
+    import tensorflow as tf
+
+    from topdb_tf.data.pipeline import PixelOptions, TrainingBatches
+
+    keras.config.set_dtype_policy(f"mixed_{precision}")
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (1024, 128, 64, 3), dtype=np.uint8)
+    labels = np.arange(12 * 1024) % NUM_PIDS
+    trainer = our_trainer(our_network(f"mixed_{precision}"))
+    found = {"cores": os.cpu_count()}
+    for dtype in ("float32", "uint8"):
+        options = PixelOptions(
+            image_size=rivals.SIZE, dtype=dtype, num_threads=os.cpu_count()
+        )
+        batches = TrainingBatches(list(pictures) * 12, labels, options)
+        dataset = batches.dataset().repeat()
+        iterator = iter(dataset)
+        first = [next(iterator) for _ in range(5)]
+        size = len(first[0][1])
+        start = time.perf_counter()
+        for _ in range(60):
+            next(iterator)
+        found[f"pipeline_{dtype}"] = 60 * size / (time.perf_counter() - start)
+        trainer.fit(dataset, steps_per_epoch=5, verbose=0)
+        start = time.perf_counter()
+        trainer.fit(dataset, steps_per_epoch=60, verbose=0)
+        found[f"fit_{dtype}"] = 60 * size / (time.perf_counter() - start)
+        del iterator, dataset
+    fixed = tf.data.Dataset.from_tensors(first[0]).repeat()
+    trainer.fit(fixed, steps_per_epoch=5, verbose=0)
+    start = time.perf_counter()
+    trainer.fit(fixed, steps_per_epoch=60, verbose=0)
+    found["fit_of_one_batch"] = 60 * size / (time.perf_counter() - start)
+    return found
+
+
+def train_demo(arguments, precision):
+    """Trains the demo in a precision, scores, exports and reads the export back."""
+    command = [sys.executable, "-m", "topdb_tf", "-q"]
+    with tempfile.TemporaryDirectory() as folder:
+        run = f"{folder}/run"
+        start = time.perf_counter()
+        call(
+            [*command, "fit", "--recipe", "demo", "--run-dir", run]
+            + ["--set", f"train.precision={precision}", "--data-root", folder]
+        )
+        seconds = time.perf_counter() - start
+        scores = json.loads(Path(run, "scores.json").read_text())
+        call(
+            [
+                *command,
+                "export",
+                run,
+                "--out",
+                f"{folder}/export",
+                "--loader",
+                "session",
+                "--precision",
+                precision,
+            ]
+        )
+        call(
+            [
+                *command,
+                "embed",
+                f"{folder}/synthetic",
+                "--model",
+                f"{folder}/export",
+                "--out",
+                f"{folder}/export.npz",
+            ]
+        )
+        call(
+            [
+                *command,
+                "embed",
+                f"{folder}/synthetic",
+                "--model",
+                run,
+                "--out",
+                f"{folder}/run.npz",
+            ]
+        )
+        of_export, of_run = (
+            np.load(f"{folder}/{name}.npz")["features"] for name in ("export", "run")
+        )
+    lengths = np.linalg.norm(of_run, axis=1) * np.linalg.norm(of_export, axis=1)
+    cosines = (of_run * of_export).sum(1) / lengths
+    return {
+        "fit_seconds": round(seconds, 1),
+        "mean_ap": scores["mean_ap"],
+        "rank_1": scores["cmc"]["1"],
+        "images": len(of_run),
+        "least_cosine_of_export": float(cosines.min()),
+    }
+
+
+def call(command):
+    """Runs a command, and raises what it said where it fails."""
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise RuntimeError(ended.stderr[-800:])
+
+
+TASKS = {
+    "steps": time_steps,
+    "losses": list_losses,
+    "input": time_input,
+    "fit": train_demo,
+}
 
 if __name__ == "__main__":
     main()

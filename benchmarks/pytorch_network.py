@@ -80,20 +80,26 @@ class TopDropNetwork(nn.Module):
         return torch.ones_like(activity).scatter(1, rows, 0)[:, None, :, None]
 
 
-def training_step(network, optimizer, *, half, device="cpu"):
-    """Returns the function from images and labels that makes one step."""
+def training_step(network, optimizer, *, precision, device="cpu"):
+    """Returns the function from images and labels that makes one step.
+
+    It returns the loss. float16 has its loss scaled, as is usual there.
+    """
+    half = None if precision == "float32" else getattr(torch, precision)
+    scaler = torch.amp.GradScaler(device, enabled=half is torch.float16)
 
     def step(images, labels):
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device, torch.bfloat16, enabled=half):
+        with torch.autocast(device, half, enabled=half is not None):
             features, logits = network(images)
         loss = sum(
             functional.cross_entropy(part.float(), labels, label_smoothing=0.1)
             for part in logits
         ) + sum(batch_hard(part.float(), labels) for part in features)
-        loss.backward()
-        optimizer.step()
-        return float(loss.detach())
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        return loss
 
     return step
 

@@ -96,10 +96,10 @@ def their_steps(precision, labels):
     for name, layout in layouts.items():
         network = TopDropNetwork(NUM_PIDS).train().to(memory_format=layout)
         optimizer = torch.optim.Adam(network.parameters(), 1e-5, weight_decay=5e-4)
-        step = training_step(network, optimizer, half=precision == "bfloat16")
+        step = training_step(network, optimizer, precision=precision)
         inputs = (images / 255).contiguous(memory_format=layout)
-        functions[f"PyTorch{name}"] = lambda step=step, inputs=inputs: step(
-            inputs, labels
+        functions[f"PyTorch{name}"] = lambda step=step, inputs=inputs: float(
+            step(inputs, labels).detach()
         )
     return functions
 
