@@ -22,13 +22,17 @@ the file as it ends, and none begins after `--seconds`. With --device cpu and a 
 """
 
 import argparse
+import contextlib
+import fcntl
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -49,7 +53,6 @@ PEAKS = {
     "V100": (15.7, 125),
 }
 PARTS = ("steps", "input", "losses", "fit")
-TIMED = ("steps", "input")
 PROGRAMS = ("plain", "nhwc", "pytorch", "xla")
 PRECISIONS = ("bfloat16", "float32", "float16")
 
@@ -60,7 +63,8 @@ def main():
     rivals.SIZE = (arguments.height, arguments.width)
     if arguments.task:
         task = json.loads(arguments.task)
-        print("RESULT " + json.dumps(TASKS[task.pop("part")](arguments, **task)))
+        for found in TASKS[task.pop("part")](arguments, **task):
+            print("RESULT " + json.dumps(found), flush=True)
         return
     started, results = time.perf_counter(), []
 
@@ -69,17 +73,16 @@ def main():
         if spent > arguments.seconds:
             print(f"no time left for {task}", flush=True)
             return
-        results.append(task | run_task(task, arguments.seconds + 60 - spent))
-        spent = time.perf_counter() - started
-        print(f"{spent:5.0f} s", describe(results[-1]), flush=True)
-        if arguments.out:
-            Path(arguments.out).write_text(json.dumps(results, indent=1))
+        for found in run_task(task, arguments.seconds + 60 - spent):
+            results.append(task | found)
+            spent = time.perf_counter() - started
+            print(f"{spent:5.0f} s", describe(task | found), flush=True)
+            if arguments.out:
+                Path(arguments.out).write_text(json.dumps(results, indent=1))
 
-    for task in tasks(arguments):
-        if task["part"] in TIMED:
-            run(task)
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(run, (t for t in tasks(arguments) if t["part"] not in TIMED)))
+    for parts in (("steps", "input"), ("losses", "fit")):
+        with ThreadPoolExecutor(arguments.together) as pool:
+            list(pool.map(run, (t for t in tasks(arguments) if t["part"] in parts)))
 
 
 def parse_arguments():
@@ -90,11 +93,12 @@ def parse_arguments():
     parser.add_argument("--programs", nargs="+", default=PROGRAMS, choices=PROGRAMS)
     parser.add_argument("--precision", nargs="+", default=PRECISIONS)
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 256])
-    parser.add_argument("--repeats", type=int, default=5, help="timed rounds")
+    parser.add_argument("--repeats", type=int, default=3, help="timed rounds")
     parser.add_argument("--seconds", type=float, default=330, help="for all parts")
     parser.add_argument("--device", default="cuda", help="PyTorch's: cuda or cpu")
     parser.add_argument("--height", type=int, default=384)
     parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--together", type=int, default=4, help="processes")
     parser.add_argument("--task", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -126,85 +130,101 @@ def tasks(arguments):
 
 
 def run_task(task, seconds):
-    """Runs one task by this program in another process, and returns what it found."""
+    """Yields what one task finds, in a process of its own, and at last what failed."""
     command = [sys.executable, __file__, *sys.argv[1:], "--task", json.dumps(task)]
-    started = time.perf_counter()
-    try:
-        ended = subprocess.run(
-            command, capture_output=True, text=True, timeout=seconds, check=False
+    with tempfile.TemporaryFile("w+") as errors:
+        program = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True
         )
-        text = ended.stdout
-        error = ended.stderr[-1500:]
-    except subprocess.TimeoutExpired:
-        text, error = "", "out of time"
-    lines = [line for line in text.splitlines() if line.startswith("RESULT ")]
-    result = json.loads(lines[-1][7:]) if lines else {"error": error}
-    return result | {"seconds": round(time.perf_counter() - started, 1)}
+        timer = threading.Timer(seconds, program.kill)
+        timer.start()
+        for line in program.stdout:
+            if line.startswith("RESULT "):
+                yield json.loads(line[7:])
+        timer.cancel()
+        if program.wait():
+            errors.seek(0)
+            yield {"error": f"exit {program.returncode}: {errors.read()[-1500:]}"}
 
 
 def describe(result):
-    """Returns the lines of a result for people."""
-    head = " ".join(str(result[key]) for key in ("part", "program") if key in result)
-    head += f" {result['precision']}"
-    works = result.pop("works", None)
-    if works is None:
-        return head + ": " + json.dumps({**result, "part": None})[:1200]
-    result["works"] = works
-    lines = [
-        f"{head} batch {work['batch']} {work['kind']}: {work['rate']:.0f} images/s, "
-        f"{work['share'] or 0:.1%} of the peak, {work['gib'] or 0:.1f} GiB"
-        for work in works
+    """Returns a result for people."""
+    words = [
+        str(result.pop(key))
+        for key in ("part", "program", "precision", "batch")
+        if key in result
     ]
-    return "\n        ".join(lines)
+    if "rate" not in result:
+        return " ".join(words) + ": " + json.dumps(result)
+    share = "" if result["share"] is None else f", {result['share']:.1%} of the peak"
+    memory = "" if result["gib"] is None else f", {result['gib']:.1f} GiB"
+    return (
+        " ".join(words)
+        + f" {result['kind']}: {result['rate']:.0f} images/s{share}{memory}"
+    )
+
+
+@contextlib.contextmanager
+def turn_on_device():
+    """Waits until no other process of this program times something."""
+    with Path(tempfile.gettempdir(), "gpu-benchmark.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def time_steps(arguments, program, precision):
-    """Times the steps and the embedding of a program in a precision."""
-    works, error = [], None
-    for batch in arguments.batch:
-        labels = np.repeat(np.arange(batch // 4), 4).astype("int32")
-        try:
-            make = pytorch_work if program == "pytorch" else our_work
-            measured = make(arguments, labels, program, precision)
-            for kind, (launch, wait) in measured.items():
+    """Times the steps and the embedding of a program in a precision.
+
+    What is prepared without the device is prepared beside the others.
+    """
+    make = pytorch_work if program == "pytorch" else our_work
+    prepare = make(arguments, program, precision)
+    works = [(batch, prepare(labels_of(batch))) for batch in arguments.batch]
+    with turn_on_device():
+        for batch, kinds in works:
+            for kind, (launch, wait) in kinds.items():
                 if program == "xla" and kind == "embed":
                     continue
+                reset_peak_memory(program)
                 seconds = median_seconds(launch, wait, arguments.repeats)
-                works.append(figures(kind, batch, seconds, precision, program))
-        except Exception as raised:
-            error = f"batch {batch}: {type(raised).__name__}: {raised}"[-600:]
-    return {"device": device_name(), "works": works, "error": error}
+                yield figures(kind, batch, seconds, precision, program)
+        # The memory that this process holds is free when it ends, so in this turn.
+        sys.stdout.flush()
+        os._exit(0)
 
 
-def our_work(arguments, labels, program, precision):
-    """Returns a launch and a wait for training steps and for embedding."""
+def labels_of(batch):
+    """Returns the labels of a batch of four images a person."""
+    return np.repeat(np.arange(batch // 4), 4).astype("int32")
+
+
+def our_work(arguments, program, precision):
+    """Returns the function of labels to launches and waits of our kinds of work."""
     import keras
 
     network = our_network("float32" if precision == "float32" else f"mixed_{precision}")
-    images = random_images(len(labels), "float32")
     if keras.backend.backend() == "jax":
-        return jax_work(network, images, labels)
-    return tensorflow_work(network, images, labels, program)
+        return partial(jax_work, network)
+    if program == "nhwc":
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
+    return partial(tensorflow_work, network, our_trainer(network), program == "xla")
 
 
-def tensorflow_work(network, images, labels, program):
+def tensorflow_work(network, trainer, xla, labels):
     """Returns the work on TensorFlow, as `fit` and `evaluate` do it."""
     import tensorflow as tf
 
     from topdb_tf.model.extraction import inference_function
     from topdb_tf.model.network import embedder
 
-    if program == "nhwc":
-        tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
-    trainer = our_trainer(network)
-    with tf.device(device()):
-        images, labels = tf.constant(images), tf.constant(labels)
-    step = tf.function(
-        lambda: trainer.train_step((images, labels)), jit_compile=program == "xla"
-    )
+    with tf.device("GPU:0" if tf.config.list_physical_devices("GPU") else "CPU:0"):
+        images = tf.constant(random_images(len(labels), "float32"))
+        labels = tf.constant(labels)
+    step = tf.function(lambda: trainer.train_step((images, labels)), jit_compile=xla)
+    step = step.get_concrete_function()
     embed = inference_function(embedder(network))
-    if tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.reset_memory_stats("GPU:0")
     return {
         "step": (step, lambda figures: float(figures["loss"])),
         "embed": (lambda: embed(images), lambda embeddings: embeddings.numpy()),
@@ -221,7 +241,7 @@ def our_trainer(network, rate=1e-5):
     return trainer
 
 
-def jax_work(network, images, labels):
+def jax_work(network, labels):
     """Returns the work on JAX, by pure functions of the weights."""
     import jax
 
@@ -241,7 +261,8 @@ def jax_work(network, images, labels):
         optimizer.variables,
     )
     state = [[variable.value for variable in group] for group in groups]
-    images, labels = jax.device_put(images), jax.device_put(labels)
+    images = jax.device_put(random_images(len(labels), "float32"))
+    labels = jax.device_put(labels)
 
     def loss_of(trainable, others):
         outputs, others = network.stateless_call(
@@ -280,12 +301,15 @@ def jax_work(network, images, labels):
     }
 
 
-def pytorch_work(arguments, labels, program, precision):
-    """Returns the work of PyTorch's network, channels-last."""
+def pytorch_work(arguments, program, precision):
+    """Returns the same function for PyTorch's network, channels-last."""
+    return partial(_pytorch_work, arguments.device, precision)
+
+
+def _pytorch_work(device, precision, labels):
     import torch
     from pytorch_network import TopDropNetwork, training_step
 
-    device = arguments.device
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     images = torch.from_numpy(random_images(len(labels), "float32")) / 255
@@ -297,8 +321,6 @@ def pytorch_work(arguments, labels, program, precision):
     optimizer = torch.optim.Adam(network.parameters(), 1e-5, weight_decay=5e-4)
     step = training_step(network, optimizer, precision=precision, device=device)
     half = None if precision == "float32" else getattr(torch, precision)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
 
     def train():
         network.train()
@@ -315,7 +337,7 @@ def pytorch_work(arguments, labels, program, precision):
     }
 
 
-def median_seconds(launch, wait, rounds, turns=6):
+def median_seconds(launch, wait, rounds, turns=5):
     """Returns the median time of a launch, in rounds of turns with a wait at the end.
 
     The first three turns are free.
@@ -349,6 +371,20 @@ def figures(kind, batch, seconds, precision, program):
     return found
 
 
+def reset_peak_memory(program):
+    """Forgets the most memory so far, where that can be."""
+    if program == "pytorch":
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+    elif "jax" not in os.environ.get("KERAS_BACKEND", ""):
+        import tensorflow as tf
+
+        if tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.reset_memory_stats("GPU:0")
+
+
 def peak_memory(program):
     """Returns the most GiB that a program had in use, or None."""
     most = None
@@ -378,13 +414,6 @@ def device_name():
     return ended.stdout.splitlines()[0]
 
 
-def device():
-    """Returns TensorFlow's first GPU, or the CPU."""
-    import tensorflow as tf
-
-    return "GPU:0" if tf.config.list_physical_devices("GPU") else "CPU:0"
-
-
 def list_losses(arguments, precision, steps=30):
     """Returns the losses of steps on drawn batches, from weights drawn by one seed."""
     import keras
@@ -393,7 +422,7 @@ def list_losses(arguments, precision, steps=30):
     network = our_network("float32" if precision == "float32" else f"mixed_{precision}")
     rng = np.random.default_rng(1)
     batch = arguments.batch[0]
-    labels = np.repeat(np.arange(batch // 4), 4).astype("int32")
+    labels = labels_of(batch)
     # Each person is a colour, with noise: what can be learned within the steps.
     colours = rng.uniform(0, 255, (batch // 4, 1, 1, 3))[labels]
     batches = [
@@ -411,46 +440,45 @@ def list_losses(arguments, precision, steps=30):
         losses.append(float(step(tf.constant(batches[turn % 4]))))
         if hasattr(trainer.optimizer, "dynamic_scale"):
             scales.append(float(trainer.optimizer.dynamic_scale))
-    return {"losses": losses, "scales": scales}
+    yield {"losses": losses, "scales": scales}
 
 
 def time_input(arguments, precision):
     """Times the pipeline alone, the step alone, and `fit` on the pipeline."""
-    import keras
     import tensorflow as tf
 
     from topdb_tf.data.pipeline import PixelOptions, TrainingBatches
 
-    keras.config.set_dtype_policy(f"mixed_{precision}")
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (1024, 128, 64, 3), dtype=np.uint8)
     labels = np.arange(12 * 1024) % NUM_PIDS
     trainer = our_trainer(our_network(f"mixed_{precision}"))
     found = {"cores": os.cpu_count()}
-    for dtype in ("float32", "uint8"):
-        options = PixelOptions(
-            image_size=rivals.SIZE, dtype=dtype, num_threads=os.cpu_count()
-        )
-        batches = TrainingBatches(list(pictures) * 12, labels, options)
-        dataset = batches.dataset().repeat()
-        iterator = iter(dataset)
-        first = [next(iterator) for _ in range(5)]
-        size = len(first[0][1])
+    with turn_on_device():
+        for dtype in ("float32", "uint8"):
+            options = PixelOptions(
+                image_size=rivals.SIZE, dtype=dtype, num_threads=os.cpu_count()
+            )
+            batches = TrainingBatches(list(pictures) * 12, labels, options)
+            dataset = batches.dataset().repeat()
+            iterator = iter(dataset)
+            first = [next(iterator) for _ in range(5)]
+            size = len(first[0][1])
+            start = time.perf_counter()
+            for _ in range(60):
+                next(iterator)
+            found[f"pipeline_{dtype}"] = 60 * size / (time.perf_counter() - start)
+            trainer.fit(dataset, steps_per_epoch=5, verbose=0)
+            start = time.perf_counter()
+            trainer.fit(dataset, steps_per_epoch=60, verbose=0)
+            found[f"fit_{dtype}"] = 60 * size / (time.perf_counter() - start)
+            del iterator, dataset
+        fixed = tf.data.Dataset.from_tensors(first[0]).repeat()
+        trainer.fit(fixed, steps_per_epoch=5, verbose=0)
         start = time.perf_counter()
-        for _ in range(60):
-            next(iterator)
-        found[f"pipeline_{dtype}"] = 60 * size / (time.perf_counter() - start)
-        trainer.fit(dataset, steps_per_epoch=5, verbose=0)
-        start = time.perf_counter()
-        trainer.fit(dataset, steps_per_epoch=60, verbose=0)
-        found[f"fit_{dtype}"] = 60 * size / (time.perf_counter() - start)
-        del iterator, dataset
-    fixed = tf.data.Dataset.from_tensors(first[0]).repeat()
-    trainer.fit(fixed, steps_per_epoch=5, verbose=0)
-    start = time.perf_counter()
-    trainer.fit(fixed, steps_per_epoch=60, verbose=0)
-    found["fit_of_one_batch"] = 60 * size / (time.perf_counter() - start)
-    return found
+        trainer.fit(fixed, steps_per_epoch=60, verbose=0)
+        found["fit_of_one_batch"] = 60 * size / (time.perf_counter() - start)
+    yield found
 
 
 def train_demo(arguments, precision):
@@ -505,7 +533,7 @@ def train_demo(arguments, precision):
         )
     lengths = np.linalg.norm(of_run, axis=1) * np.linalg.norm(of_export, axis=1)
     cosines = (of_run * of_export).sum(1) / lengths
-    return {
+    yield {
         "fit_seconds": round(seconds, 1),
         "mean_ap": scores["mean_ap"],
         "rank_1": scores["cmc"]["1"],
