@@ -10,7 +10,8 @@ with loss scaling. Its parts, each in a process of its own:
   the share of the card's peak that the products make (7.8 G multiply-adds an image
   forward, three times that in a step), and the hours of 400 epochs of Market-1501. Ours
   runs as `fit` does (`plain`), without TensorFlow's own choice of the layout of maps
-  (`nhwc`), and compiled (`xla`); PyTorch's is channels-last, by autocast.
+  (`nhwc`), with cuDNN's persistent batch normalisation (`persistent`), and compiled
+  (`xla`); PyTorch's is channels-last, by autocast.
 - `input`: training from memory of the device, and by the input pipeline of `fit`.
 - `losses`: the loss of 30 steps from the same weights on the same images, by precision.
 - `fit`: a whole training on drawn people in each half precision, its scores, and its
@@ -52,8 +53,9 @@ PEAKS = {
     "A100": (156, 312),
     "V100": (15.7, 125),
 }
+PERSISTENT = "TF_USE_CUDNN_BATCHNORM_SPATIAL_PERSISTENT"
 PARTS = ("steps", "input", "losses", "fit")
-PROGRAMS = ("plain", "nhwc", "pytorch", "xla")
+PROGRAMS = ("plain", "nhwc", "persistent", "pytorch", "xla")
 PRECISIONS = ("bfloat16", "float32", "float16")
 
 
@@ -132,9 +134,11 @@ def tasks(arguments):
 def run_task(task, seconds):
     """Yields what one task finds, in a process of its own, and at last what failed."""
     command = [sys.executable, __file__, *sys.argv[1:], "--task", json.dumps(task)]
+    persistent = int(task.get("program") == "persistent")
+    environment = os.environ | {PERSISTENT: str(persistent)}
     with tempfile.TemporaryFile("w+") as errors:
         program = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
         )
         timer = threading.Timer(seconds, program.kill)
         timer.start()
