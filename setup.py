@@ -69,6 +69,8 @@ setup(
         "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
         # TensorFlow writes the file, its successor's interpreter checks it.
         "litert": ["ai-edge-litert>=1.2"],
+        # Embeddings in Parquet files.
+        "parquet": ["pyarrow>=16"],
         # Approximate search indexes; the exact kind does without.
         "search": ["faiss-cpu>=1.10"],
         # The site of the documentation; a test builds it, so `test` has them too.
@@ -84,6 +86,7 @@ setup(
             "onnxruntime>=1.20",
             "ai-edge-litert>=1.2",
             "faiss-cpu>=1.10",
+            "pyarrow>=16",
             "ruff>=0.9",
             "build>=1.2",
             "setuptools>=77",

@@ -111,6 +111,23 @@ def test_query_and_gallery_become_what_score_reads(where, parts, out):
     assert scores["cmc"]["1"] == 0.5
 
 
+def test_a_table_is_scored_and_indexed_as_an_array_file(model_folder, parts, tmp_path):
+    pytest.importorskip("pyarrow")
+    model, answers = ("--model", model_folder), []
+    for name, codes in (("a.npz", "float32"), ("a.parquet", "int8")):
+        out = tmp_path / name
+        answer = topdb("embed", *parts, *model, "--out", out, "--codes", codes)
+        assert answer.exit_code == 0, answer.output
+        scores = json.loads(topdb("score", out, "--json").stdout)
+        answers.append((scores["mean_ap"], scores["cmc"]))
+        index = tmp_path / f"{name}.index"
+        assert topdb("index", "build", out, "--out", index).exit_code == 0
+        found = topdb("index", "query", index, out, "--json", "--top", 1)
+        first = [query["found"][0] for query in json.loads(found.stdout)["queries"]]
+        answers[-1] += ([(image["path"], image["pid"]) for image in first],)
+    assert answers[0] == answers[1]
+
+
 def test_names_that_tell_person_and_camera_are_read(where, parts, out):
     assert topdb("embed", parts[1], *where, "--out", out).exit_code == 0
     with np.load(out) as arrays:

@@ -13,6 +13,7 @@ from topdb_tf.cli.options import (
     say,
     show_record,
 )
+from topdb_tf.parquet_files import CODES
 
 
 @click.command()
@@ -24,10 +25,21 @@ from topdb_tf.cli.options import (
 @DATA_ROOT
 @source_options
 @click.option(
-    "--out", type=PATH, default="features.npz", show_default=True, help="The NPZ file."
+    "--out",
+    type=PATH,
+    default="features.npz",
+    show_default=True,
+    help="The file: .npz or .parquet.",
+)
+@click.option(
+    "--codes",
+    type=click.Choice(CODES),
+    default=CODES[0],
+    show_default=True,
+    help="How a Parquet file keeps numbers; int8 takes a quarter.",
 )
 @AS_JSON
-def embed(images, query, gallery, dataset, data_root, source, out, as_json):
+def embed(images, query, gallery, dataset, data_root, source, out, codes, as_json):
     """Writes the embeddings of IMAGES, folders or a list, into a file.
 
     Whom a CSV file and the folders of a data set tell is written with them. With
@@ -48,9 +60,13 @@ def embed(images, query, gallery, dataset, data_root, source, out, as_json):
     places = checked_places(images, query, gallery, dataset)
     if dataset is not None:
         overrides = data_overrides(None, data_root)
-        result = embed_dataset(source, dataset, out, overrides=overrides, say=say)
+        result = embed_dataset(
+            source, dataset, out, codes=codes, overrides=overrides, say=say
+        )
     elif images:
-        result = embed_images(source, places, out, say=say, **dict(chosen_reading()))
+        result = embed_images(
+            source, places, out, codes=codes, say=say, **dict(chosen_reading())
+        )
     else:
-        result = embed_pair(source, *places, out)
+        result = embed_pair(source, *places, out, codes=codes)
     show_record(result, as_json)

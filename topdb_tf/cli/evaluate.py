@@ -182,8 +182,8 @@ def score(
 ):
     """Scores the features in FILES, of any program.
 
-    A file (.npz, .pt, .pth, .safetensors, .mat), several or a folder, such as .npy,
-    which hold one set together: query_features, gallery_features, query_pids,
+    A file (.npz, .parquet, .pt, .pth, .safetensors, .mat), several or a folder, such
+    as .npy, which hold one set together: query_features, gallery_features, query_pids,
     gallery_pids, query_camids and gallery_camids, or usual other names such as qf,
     q_pids, query_label. No TensorFlow is needed.
 

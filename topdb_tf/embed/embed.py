@@ -29,13 +29,14 @@ from topdb_tf.embed.retries import Deadline
 from topdb_tf.evaluate.embedding import arrays_of, name_arrays
 from topdb_tf.export.serving import newest_version
 from topdb_tf.files import check_new_file, plain, whole_file
+from topdb_tf.parquet_files import CODES, SUFFIX, load_parquet, write_arrays
 from topdb_tf.progress import progress_bar
 from topdb_tf.runs.data import is_own, read_data, warn_of_trained_images
 from topdb_tf.runs.folder import open_run
 from topdb_tf.runs.machine import load_tensorflow
 from topdb_tf.runs.models import check_model, find_model, run_of
 from topdb_tf.runs.recipes import read_recipe
-from topdb_tf.texts import Say, counted, listed, silent
+from topdb_tf.texts import Say, check_one_of, counted, listed, silent
 
 
 @dataclass(frozen=True)
@@ -167,51 +168,56 @@ def embed_images(
     places: Sequence[Path],
     out: Path,
     *,
+    codes: str = CODES[0],
     say: Say = silent,
     **reading,
 ) -> FeaturesFile:
     """Writes the features of all images in files and folders, or of a CSV file.
 
-    The file holds `features`, float32 `(num_images, dim)`, and `paths`; where it is
+    An NPZ file holds `features`, float32 `(num_images, dim)`, and `paths`; where it is
     told whom all show also `pids`, `camids` and what those are called, `pid_names` and
-    `camera_names`. `probe_features` are those of drawn images, by which `topdb-tf
-    index` knows the model again. An older file is replaced when the new one is whole.
-    `reading` is what `topdb_tf.data.image_files.read_images` takes.
+    `camera_names`. A Parquet file is that of `topdb_tf.parquet_files.write_arrays`,
+    whose codes may be named. `probe_features` are those of drawn images, by which
+    `topdb-tf index` knows the model again. An older file is replaced when the new one
+    is whole. `reading` is what `topdb_tf.data.image_files.read_images` takes.
 
     Raises:
         FileNotFoundError: If an image, or the folder of `out`, does not exist.
         ValueError: If an image is bad, there is none, or ids contradict each other.
         ServingError: If the server fails.
     """
-    check_new_file(out, suffix=".npz", force=True)
+    _check_out(out, codes)
     images = read_images(places, **reading)
     for note in images.notes:
         say(note)
     embedding = embed_files(source, images.records, images.names)
     arrays = {"features": embedding.features, "paths": np.array(embedding.paths)}
-    if (embedding.pids != UNKNOWN).all():
+    is_told, is_table = embedding.pids != UNKNOWN, out.suffix == SUFFIX
+    if is_told.all() or (is_table and is_told.any()):
         arrays["pids"] = embedding.pids
         if (embedding.camids != UNKNOWN).any():
-            is_unknown = embedding.camids == UNKNOWN
-            arrays["camids"] = np.where(is_unknown, -1, embedding.camids)
+            is_hidden = (embedding.camids == UNKNOWN) & (not is_table)
+            arrays["camids"] = np.where(is_hidden, -1, embedding.camids)
         arrays |= name_arrays(embedding.pids, embedding.camids, embedding.names)
-    return _write(out, arrays, embedding, images.skipped)
+    return _write(out, arrays, embedding, images.skipped, codes)
 
 
-def embed_pair(source: Source, query: Path, gallery: Path, out: Path) -> FeaturesFile:
+def embed_pair(
+    source: Source, query: Path, gallery: Path, out: Path, *, codes: str = CODES[0]
+) -> FeaturesFile:
     """Writes the features of queries and gallery as `topdb-tf score` reads them.
 
     The names of the images tell person and camera; images of pid -1 are left out, as
     when a data set is read. An older file is replaced when the new one is whole.
     """
-    check_new_file(out, suffix=".npz", force=True)
+    _check_out(out, codes)
     images = [list_images([folder]) for folder in (query, gallery)]
     parts = [
         tuple(one for one in map(record_of, part.paths) if one.pid != JUNK_PID)
         for part in images
     ]
     skipped = [path for part in images for path in part.skipped]
-    return _embed_split(source, Split("", (), *parts), out, skipped)
+    return _embed_split(source, Split("", (), *parts), out, codes, skipped)
 
 
 def embed_dataset(
@@ -220,6 +226,7 @@ def embed_dataset(
     out: Path,
     *,
     overrides: Sequence[str] = (),
+    codes: str = CODES[0],
     say: Say = silent,
 ) -> FeaturesFile:
     """Writes the features of a data set's queries and gallery, as `evaluate` reads it.
@@ -228,7 +235,7 @@ def embed_dataset(
     is kept, and the overrides are over its settings. The file is what `topdb-tf score`
     reads, with what persons and cameras are called.
     """
-    check_new_file(out, suffix=".npz", force=True)
+    _check_out(out, codes)
     folder = run_of(source.model)
     run = open_run(folder.path, overrides) if folder else None
     config = run.config if run else read_recipe("paper", overrides)
@@ -238,10 +245,10 @@ def embed_dataset(
     check_test(split, ignore_cameras=config.evaluation.ignore_cameras)
     if split.train:
         say(f"{split.name}: {counted(len(split.train), 'training image')} left out")
-    return _embed_split(source, split, out)
+    return _embed_split(source, split, out, codes)
 
 
-def _embed_split(source, split, out, skipped=()):
+def _embed_split(source, split, out, codes, skipped=()):
     records = split.query + split.gallery
     names = IdNames(split.pid_names, split.camera_names)
     embedding = embed_files(source, records, names)
@@ -252,7 +259,8 @@ def _embed_split(source, split, out, skipped=()):
     kept = [records[place] for place in embedding.kept]
     queries = int(is_query.sum())
     split = replace(split, query=tuple(kept[:queries]), gallery=tuple(kept[queries:]))
-    return _write(out, arrays_of(embedding.features, split), embedding, skipped)
+    arrays = arrays_of(embedding.features, split)
+    return _write(out, arrays, embedding, skipped, codes)
 
 
 def embed_files(
@@ -302,8 +310,27 @@ def _open_model(path):
     return EmbedderConnection(embedder) if embedder else SavedModelConnection(path)
 
 
-def _write(out, arrays, embedding, skipped):
+def _check_out(out, codes):
+    """Checks, before anything is embedded, that a file of features can be written."""
+    is_table = out.suffix == SUFFIX
+    suffix = out.suffix if out.suffix in (".npz", SUFFIX) else f".npz or {SUFFIX}"
+    check_new_file(out, suffix=suffix, force=True)
+    check_one_of("codes", codes, CODES)
+    if is_table:
+        load_parquet()
+    elif codes != CODES[0]:
+        raise ValueError(
+            f"Codes (--codes) are for Parquet files: --out NAME{SUFFIX}. Received: "
+            f"{codes} for {out}"
+        )
+
+
+def _write(out, arrays, embedding, skipped, codes):
     """Writes the arrays of an embedding, and returns what was written."""
+    arrays["probe_features"] = embedding.probes
     with whole_file(out) as partial:
-        np.savez(partial, **arrays, probe_features=embedding.probes)
+        if out.suffix == SUFFIX:
+            write_arrays(partial, arrays, codes=codes)
+        else:
+            np.savez(partial, **arrays)
     return FeaturesFile(out, embedding, skipped)

@@ -14,6 +14,7 @@ from topdb_tf.data.records import ImageRecord, Split
 from topdb_tf.evaluate.embedding import Embedded, scored_camids
 from topdb_tf.files import contents_of, user_path
 from topdb_tf.model.torch_files import read_torch_content, tensor_array
+from topdb_tf.parquet_files import SUFFIX
 from topdb_tf.retrieval.features import (
     RetrievalSet,
     array_in,
@@ -57,10 +58,10 @@ def holds_features(place: Path) -> bool:
 def load_features(path: str | PathLike | Sequence[str | PathLike]) -> RetrievalSet:
     """Returns the features and identities in a file, or in several, checked.
 
-    They are read from `.npz`, `.safetensors`, PyTorch's `.pt` and `.pth` (nothing in
-    them is run) and MATLAB's `.mat`; a `.npy` is one array, called as its file. Names
-    are those of `topdb_tf.retrieval.features.RetrievalSet`, or usual others: `qf`,
-    `query_f`, `query_feature`, `q_pids`, `query_label`, `gallery_cam` and the like.
+    They are read from `.npz`, `.parquet`, `.safetensors`, PyTorch's `.pt` and `.pth`
+    (nothing in them is run) and MATLAB's `.mat`; a `.npy` is one array, called as its
+    file. Names are those of `topdb_tf.retrieval.features.RetrievalSet`, or usual
+    others: `qf`, `query_feature`, `q_pids`, `query_label`, `gallery_cam` and the like.
     Without camids no camera is known, and every gallery image of the query's person is
     a match.
 
@@ -136,8 +137,8 @@ class _Entry(NamedTuple):
 
 def files_at(place: Path) -> list[Path]:
     """Returns the files of features at a path, itself or those in it; else raises."""
-    if not place.is_dir():
-        if not place.is_file():
+    if not place.is_dir() or place.suffix.lower() == SUFFIX:
+        if not place.exists():
             raise FileNotFoundError(
                 f"There is no file of features at {place}. docs/coming-from.md tells "
                 "what it must hold."
@@ -201,10 +202,14 @@ def _check_names(found, others, source):
             missing += [name for name in pair if name not in found]
     if missing:
         keys = [entry.key for entries in found.values() for entry in entries] + others
+        is_table = source.suffix.lower() == SUFFIX
+        table = "; one table of both tells them apart by its column `part`, query or "
+        table = f"{table}gallery" if is_table else ""
         raise ValueError(
             f"{source} must hold the arrays {', '.join(_FEATURES + _PIDS)}, and "
             f"{' and '.join(_CAMIDS)} where cameras are known; usual other names, such "
-            f"as qf or query_label, are understood. Missing: {', '.join(missing)}. "
+            f"as qf or query_label, are understood{table}. Missing: "
+            f"{', '.join(missing)}. "
             f"Received: {listed(sorted(keys), 20) or 'no array'}"
         )
 
@@ -283,6 +288,7 @@ _READERS = {
     ".pth": _read_torch,
     ".safetensors": _read_torch,
     ".mat": _read_mat,
+    SUFFIX: _read_npz,
 }
 
 

@@ -1,4 +1,4 @@
-"""Features and identities of queries and gallery, checked; arrays of NPZ files."""
+"""Features and identities of queries and gallery, checked; arrays of files."""
 
 import contextlib
 import math
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.damage import check_unpacked, told_as_damage
+from topdb_tf.parquet_files import SUFFIX, read_arrays
 from topdb_tf.retrieval.distances import FeatureDistances
 from topdb_tf.retrieval.identities import Identities
 from topdb_tf.retrieval.matches import check_identities
@@ -86,7 +87,10 @@ def checked_distances(retrieval_set: RetrievalSet, metric: str) -> FeatureDistan
 
 @contextlib.contextmanager
 def open_arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
-    """Opens an NPZ file after a look at the sizes of its arrays."""
+    """Opens an NPZ file after a look at the sizes of its arrays, or a Parquet file."""
+    if path.suffix.lower() == SUFFIX:
+        yield read_arrays(path)
+        return
 
     def explained(error):
         return (
@@ -129,7 +133,7 @@ def _check_size(part, array):
 
 
 def array_in(arrays: Mapping, name: str, path: Path) -> np.ndarray:
-    """Returns an array of an NPZ file that is open."""
+    """Returns an array of a file that is open."""
 
     def explained(error):
         return (

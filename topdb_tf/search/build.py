@@ -38,7 +38,7 @@ def build_index(
     """Writes a new index of images, or of a file of features.
 
     Args:
-        places: Image files and folders, one CSV file, or one NPZ file of features.
+        places: Image files and folders, one CSV file, or one file of features.
         out: Folder of the index; it must not exist.
         source: What embeds the images; not asked for a file of features.
         kind: "exact", "ivf", "hnsw" or a FAISS factory string.

@@ -10,6 +10,7 @@ from topdb_tf.data.own_images import check_no_layout
 from topdb_tf.data.records import UNKNOWN, IdNames
 from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.embed.embed import Embedding, Source, embed_files
+from topdb_tf.parquet_files import SUFFIX
 from topdb_tf.retrieval.features import array_in, open_arrays
 from topdb_tf.retrieval.identities import Identities
 from topdb_tf.search.entries import ids_of_images
@@ -31,7 +32,7 @@ def items_of(
     """Returns images, but for the known ones, or those of a file, with their features.
 
     Places, layout and pattern are those of `topdb_tf.data.image_files.read_images`, or
-    the place is one NPZ file of features.
+    the place is one NPZ or Parquet file of features.
 
     Raises:
         FileNotFoundError: If an image, a file or the model does not exist.
@@ -39,10 +40,10 @@ def items_of(
             none, an image is bad, or an embedding is not finite.
         ServingError: If the server fails.
     """
-    if any(place.suffix == ".npz" for place in places):
+    if any(place.suffix in (".npz", SUFFIX) for place in places):
         if len(places) > 1:
             raise ValueError(
-                "Name images and folders, or one file of features (.npz). "
+                "Name images and folders, or one file of features (.npz, .parquet). "
                 f"Received: {', '.join(map(str, places))}"
             )
         check_no_layout(places[0], layout, pattern)
@@ -58,14 +59,14 @@ def items_of(
 
 
 def _read_items(path: Path, part: str) -> Embedding:
-    """Returns the features in an NPZ file, of `topdb-tf embed` or another program.
+    """Returns the features in a file, of `topdb-tf embed` or another program.
 
     The arrays are `features`, or with `gallery_` or `query_` before it, and likewise
     `paths`, `pids`, `camids` and what these are called, `pid_names` and `camera_names`,
     where they are there. Without paths an image is called after the file and its row,
     `features.npz#7`.
     """
-    if not path.is_file():
+    if not (path.is_file() or (path.is_dir() and path.suffix == SUFFIX)):
         raise FileNotFoundError(f"There is no file of features {path}.")
     with open_arrays(path) as arrays:
         prefix = "" if "features" in arrays else f"{part}_"

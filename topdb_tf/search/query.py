@@ -280,7 +280,7 @@ def query_index(
 
     Args:
         folder: Folder of the index.
-        places: Image files and folders, one CSV file, or one NPZ file of features.
+        places: Image files and folders, one CSV file, or one file of features.
         source: What embeds the images.
         top: Most images of an answer.
         camids: Cameras to look among, by names or numbers. Defaults to all.
