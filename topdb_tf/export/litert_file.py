@@ -27,7 +27,9 @@ def litert_bytes(
     """
     module = tf.Module()
 
-    @tf.function(input_signature=[tf.TensorSpec.from_tensor(frozen.inputs[0])])
+    @tf.function(
+        input_signature=[tf.TensorSpec.from_tensor(frozen.inputs[0])], autograph=False
+    )
     def embed(pixels):
         return {"embedding": tf.nest.flatten(frozen(pixels))[0]}
 

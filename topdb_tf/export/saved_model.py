@@ -20,6 +20,11 @@ FEATURE_MAP = "feature_map"
 _WARM_UP_BATCHES = (1, 8)
 
 
+def _signature(inputs):
+    """Makes a function of tensors a part of a graph, as it is written."""
+    return tf.function(input_signature=[inputs], autograph=False)
+
+
 class ServedEmbedder(tf.Module):
     """The functions that a SavedModel serves, with constant weights.
 
@@ -57,21 +62,19 @@ class ServedEmbedder(tf.Module):
                     raise OSError(number, os.strerror(number), str(folder)) from error
             raise
 
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "image_bytes")])
+    @_signature(tf.TensorSpec((None,), tf.string, "image_bytes"))
     def embed_bytes(self, image_bytes):
         """Returns `{"embedding": (batch, dim)}` of JPEG or PNG files' bytes."""
         pixels = pixels_of_bytes(image_bytes, self.image_size)
         return {"embedding": self._outputs(pixels)[0]}
 
-    @tf.function(
-        input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, "images")]
-    )
+    @_signature(tf.TensorSpec((None, None, None, 3), tf.uint8, "images"))
     def embed_images(self, images):
         """Returns `{"embedding": (batch, dim)}` of uint8 images of any size."""
         pixels = pixels_of_images(images, self.image_size)
         return {"embedding": self._outputs(pixels)[0]}
 
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "image_bytes")])
+    @_signature(tf.TensorSpec((None,), tf.string, "image_bytes"))
     def map_activation(self, image_bytes):
         """Returns `{"activation_map": (batch, rows, columns)}`, eq. 1 of the paper."""
         pixels = pixels_of_bytes(image_bytes, self.image_size)

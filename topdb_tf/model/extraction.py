@@ -145,7 +145,7 @@ def inference_function(embedder) -> Callable:
     model = folded(embedder, dtype=halves[0] if halves else "float32")
     pixels_of_batch = tf.TensorSpec((None, *embedder.input_shape[1:]), tf.float32)
 
-    @tf.function(input_signature=[pixels_of_batch])
+    @tf.function(input_signature=[pixels_of_batch], autograph=False)
     def embed(pixels):
         return model(pixels, training=False)
 

@@ -247,7 +247,7 @@ def _seconds_of_convolution(dtype, repeats=5):
     images = tf.ones((4, 24, 8, 512), dtype)
     kernel = tf.ones((3, 3, 512, 512), dtype)
 
-    @tf.function
+    @tf.function(autograph=False)
     def forward_and_backward():
         with tf.GradientTape() as tape:
             tape.watch((images, kernel))

@@ -160,7 +160,7 @@ def sum_of_workers(distribution: Distribution, values: np.ndarray) -> np.ndarray
 
     strategy, num_devices = distribution.strategy, len(distribution.devices)
 
-    @tf.function
+    @tf.function(autograph=False)
     def total(own):
         def of_replica():
             replica = tf.distribute.get_replica_context()

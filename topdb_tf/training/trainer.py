@@ -205,7 +205,7 @@ def _distributed(strategy, train_step):
             part = [tf.stack(values)[replica % num_parts] for values in parts]
         return train_step(tuple(part))
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def step(iterator):
         figures = strategy.run(step_of_replica, args=(next(iterator),))
         # Those of each replica are those of all.

@@ -80,7 +80,9 @@ def _longer_function():
 
 def _of_contents(function):
     contents = tf.TensorSpec((), tf.string)
-    return tf.function(function, input_signature=[contents]).get_concrete_function()
+    # AutoGraph would take seconds to rewrite what has no Python branches.
+    graph = tf.function(function, input_signature=[contents], autograph=False)
+    return graph.get_concrete_function()
 
 
 def _small_jpeg():
@@ -152,7 +154,9 @@ def _is_usual(contents, shape):
 
 def _rare(function):
     """Keeps a part of the graph that few images need out of the way of all others."""
-    return tf.function(function, experimental_attributes={"_noinline": True})
+    return tf.function(
+        function, autograph=False, experimental_attributes={"_noinline": True}
+    )
 
 
 @_rare
