@@ -27,7 +27,7 @@ SIGNATURES = {
     "bottleneck_channels=0, pool='average', neck='no_shift'",
     "compare": "first, second, **options",
     "evaluate": "run, dataset=None, *, best=False, rerank=False, validation=False, "
-    "say=…",
+    "normalize_cameras=False, say=…",
     "fit": "dataset=None, *, recipe='paper', run_dir=None, settings=(), callbacks=(), "
     "triplet=None, cross_entropy=None, say=…",
     "load_embedder": "path",
@@ -40,7 +40,7 @@ SIGNATURES = {
     "rerank": "query_features, gallery_features, *, metric='sqeuclidean', **parameters",
     "score": "query_features, gallery_features, query_pids, gallery_pids, "
     "query_camids=None, gallery_camids=None, *, metric='sqeuclidean', rerank=False, "
-    "ignore_cameras=False",
+    "ignore_cameras=False, normalize_cameras=False",
 }
 
 

@@ -274,3 +274,14 @@ def test_help_needs_no_heavy_import():
         "sys.exit(str(heavy) if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_scores_may_be_of_features_normalised_by_camera(features):
+    plain = json.loads(topdb("score", features, "--json").stdout)["protocol"]
+    score = ["score", features, "--normalize-cameras"]
+    assert topdb(*score, "--verify").stdout.startswith("cameras normalised: mAP ")
+    answer = topdb(*score, "--camera-statistics", "gallery", "--json")
+    protocol = json.loads(answer.stdout)["protocol"]
+    assert protocol.pop("camera_normalization")["statistics"] == "gallery"
+    assert protocol == plain
+    refused(topdb("score", features, "--camera-statistics", "all"), "goes with --norm")

@@ -50,6 +50,32 @@ def test_a_file_scores_as_the_run_that_it_is_of(run, data_root, tmp_path):
             assert ours[name] == runs[name]
 
 
+def test_scores_by_another_protocol_have_a_file_of_their_own(run, data_root):
+    before = json.loads(evaluate(run, "--json").stdout)
+    answer = evaluate(run, "--normalize-cameras", "--rerank")
+    lines = answer.stdout.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [
+        "cameras normalised",
+        "re-ranked, cameras normalised",
+    ]
+    file = run / "scores-synthetic-cameras-normalised.json"
+    scores = json.loads(file.read_text())
+    wanted = {"statistics": "all", "prior_images": 50}
+    for result in (scores, scores["reranked"]):
+        assert result["protocol"]["camera_normalization"] == wanted
+    assert (
+        json.loads((run / "scores.json").read_text())["protocol"]
+        == (before["protocol"])
+    )
+    model = ["--weights", run / "embedder.keras", "--dataset", "synthetic"]
+    model += ["--data-root", data_root, *SUBSET, "--normalize-cameras", "--json"]
+    alone = json.loads(evaluate(*model).stdout)
+    assert (alone["mean_ap"], alone["protocol"]) == (
+        scores["mean_ap"],
+        scores["protocol"],
+    )
+
+
 @pytest.mark.parametrize("wrong", [["run"], ["--best"]])
 def test_a_file_stands_instead_of_a_run(run, wrong):
     wrong = [run if word == "run" else word for word in wrong]

@@ -11,12 +11,14 @@ from topdb_tf.cli.options import (
     DATASET,
     IGNORE_CAMERAS,
     METRIC,
+    NORMALIZE_CAMERAS,
     OVERRIDES,
     PATH,
     RERANK,
     RUN,
     SHARE,
     NumberRange,
+    camera_normalization,
     count_option,
     data_overrides,
     evaluation_overrides,
@@ -52,6 +54,7 @@ from topdb_tf.texts import one_line, printable
 )
 @RERANK
 @IGNORE_CAMERAS
+@NORMALIZE_CAMERAS
 @PLUGINS
 @OVERRIDES
 @AS_JSON
@@ -64,6 +67,8 @@ def evaluate(
     validation,
     rerank,
     ignore_cameras,
+    normalize_cameras,
+    camera_statistics,
     plugins,
     overrides,
     as_json,
@@ -80,6 +85,10 @@ def evaluate(
     from topdb_tf.evaluate.scores import score_lines
     from topdb_tf.runs.folder import open_run
 
+    chosen = {"rerank": rerank, "say": say}
+    chosen["normalize_cameras"] = camera_normalization(
+        normalize_cameras, camera_statistics
+    )
     settings = data_overrides(None, data_root)
     settings += ["evaluation.ignore_cameras=true"] * ignore_cameras
     if weights is not None:
@@ -91,9 +100,7 @@ def evaluate(
         settings += overrides
         config = read_recipe("paper", settings, plugins=plugins, say=say)
         say_settings(config)
-        scores = scoring.evaluate_weights(
-            weights, config, dataset, rerank=rerank, say=say
-        )
+        scores = scoring.evaluate_weights(weights, config, dataset, **chosen)
     else:
         if overrides or plugins:
             option = "--set" if overrides else "--plugin"
@@ -103,7 +110,7 @@ def evaluate(
         run = open_run(run, settings, say=say)
         say_settings(run.config)
         scores = scoring.evaluate(
-            run, dataset, best=best, rerank=rerank, validation=validation, say=say
+            run, dataset, best=best, validation=validation, **chosen
         )
     say(f"{weights or run.path} on {scores.origin.dataset}")
     show(scores, score_lines, as_json)
@@ -137,6 +144,7 @@ def evaluate(
     help="Of the re-ranking: the share of the distance itself.",
 )
 @IGNORE_CAMERAS
+@NORMALIZE_CAMERAS
 @count_option(
     "--memory-limit",
     metavar="MIB",
@@ -174,6 +182,8 @@ def score(
     k1,
     k2,
     lambda_value,
+    normalize_cameras,
+    camera_statistics,
     memory_limit,
     with_intervals,
     seed,
@@ -199,6 +209,7 @@ def score(
     scores = score_file(
         files,
         rerank=reranking,
+        normalize_cameras=camera_normalization(normalize_cameras, camera_statistics),
         memory_limit=memory_limit << 20,
         seed=seed if with_intervals else None,
         say=say,

@@ -100,6 +100,18 @@ RERANK = click.option(
 IGNORE_CAMERAS = click.option(
     "--ignore-cameras", is_flag=True, help="Count matches of the query's own camera."
 )
+NORMALIZE_CAMERAS = options_of(
+    click.option(
+        "--normalize-cameras",
+        is_flag=True,
+        help="First normalise features by camera; looks at the test set as a whole.",
+    ),
+    click.option(
+        "--camera-statistics",
+        type=click.Choice(["all", "gallery"]),
+        help="Those of all images, or of the gallery alone.  [default: all]",
+    ),
+)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
 OVERRIDES = click.option(
     "--set",
@@ -240,6 +252,17 @@ def evaluation_overrides(metric: str | None, ignore_cameras: bool) -> list[str]:
     """Returns `--metric` and `--ignore-cameras` as overrides of the settings."""
     overrides = [f"evaluation.metric={metric}"] if metric else []
     return overrides + ["evaluation.ignore_cameras=true"] * ignore_cameras
+
+
+def camera_normalization(is_wanted: bool, statistics: str | None):
+    """Returns what `--normalize-cameras` and `--camera-statistics` ask for."""
+    from topdb_tf.retrieval.postprocessing import CameraNormalization
+
+    if not is_wanted:
+        if statistics is not None:
+            raise click.UsageError("--camera-statistics goes with --normalize-cameras.")
+        return None
+    return CameraNormalization(statistics) if statistics else CameraNormalization()
 
 
 def features_in(places: Sequence[Path], *needless: str) -> tuple[Path, ...]:

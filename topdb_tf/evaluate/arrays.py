@@ -16,6 +16,7 @@ from topdb_tf.evaluate.table_formats import NamedScores, ScoreTable, score_table
 from topdb_tf.files import plain
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.pairs.paired import PairedDifference, paired_difference
+from topdb_tf.retrieval.postprocessing import CameraNormalization
 from topdb_tf.retrieval.protocol import distance_blocks, ranked_distances
 from topdb_tf.retrieval.protocol import score as score_set
 from topdb_tf.retrieval.reranking import Reranking
@@ -34,6 +35,7 @@ def score(
     metric: str = "sqeuclidean",
     rerank: bool | Reranking = False,
     ignore_cameras: bool = False,
+    normalize_cameras: bool | CameraNormalization = False,
 ) -> Scores:
     """Ranks the gallery for every query, and scores the rankings.
 
@@ -52,6 +54,9 @@ def score(
         rerank: Whether to score the k-reciprocal re-ranking besides, with the
             parameters of its paper or with those given.
         ignore_cameras: Whether matches by the query's own camera count as well.
+        normalize_cameras: Whether features are normalised by camera first, by the mean
+            and the deviation of queries and gallery; or the parameters, a
+            `topdb_tf.retrieval.postprocessing.CameraNormalization`.
 
     Returns:
         The scores; `per_query()` of them gives those of each query.
@@ -71,18 +76,25 @@ def score(
         for pids, camids in ((query_pids, query_camids), (gallery_pids, gallery_camids))
     )
     images = RetrievalSet(*features, query_pids, gallery_pids, *camids)
-    parameters = Reranking() if rerank is True else rerank or None
-    if not isinstance(parameters, Reranking | None):
-        raise ValueError(
-            f"`rerank` must be true, false or a `Reranking`. Received: {rerank!r}"
-        )
+    parameters = _reranking(rerank)
+    chosen = {"metric": metric, "ignore_cameras": ignore_cameras}
+    chosen["normalize_cameras"] = CameraNormalization.of(normalize_cameras)
     results = [
-        score_set(images, metric=metric, ignore_cameras=ignore_cameras, rerank=one)
+        score_set(images, rerank=one, **chosen)
         for one in (None, parameters)[: 1 + (parameters is not None)]
     ]
     if results[0].warning is not None:
         warnings.warn(results[0].warning, stacklevel=2)
     return Scores(*results, identities=images.identities)
+
+
+def _reranking(wish):
+    parameters = Reranking() if wish is True else wish or None
+    if not isinstance(parameters, Reranking | None):
+        raise ValueError(
+            f"`rerank` must be true, false or a `Reranking`. Received: {wish!r}"
+        )
+    return parameters
 
 
 def rerank(

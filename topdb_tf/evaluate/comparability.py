@@ -88,6 +88,7 @@ def differences_from_published(dataset: str, protocol: Protocol) -> list[str]:
     expected = {
         "metric": "sqeuclidean",
         "ignore_cameras": False,
+        "camera_normalization": None,
         "num_queries": parts["query"].images,
         "num_gallery": parts["gallery"].images,
     }

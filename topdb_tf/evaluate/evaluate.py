@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 from topdb_tf.data.checks.split import check_test
-from topdb_tf.evaluate.embedding import Embedder, embed_run
+from topdb_tf.evaluate.embedding import Embedder, embed_run, scored_camids
 from topdb_tf.evaluate.scores import (
     Scores,
     read_scores_file,
@@ -16,6 +16,7 @@ from topdb_tf.evaluate.scores import (
 )
 from topdb_tf.files import user_path
 from topdb_tf.retrieval.features import RetrievalSet
+from topdb_tf.retrieval.postprocessing import CameraNormalization, check_cameras
 from topdb_tf.runs.data import origin_of, read_data
 from topdb_tf.runs.folder import Run, open_run
 from topdb_tf.runs.machine import load_tensorflow
@@ -31,6 +32,7 @@ def evaluate(
     best: bool = False,
     rerank: bool = False,
     validation: bool = False,
+    normalize_cameras: bool | CameraNormalization = False,
     say: Say = silent,
 ) -> Scores:
     """Scores a run's model and writes the scores into its folder.
@@ -46,6 +48,7 @@ def evaluate(
             `evaluation.rerank` asks for as well.
         validation: Whether to take the identities that the run held out of its training
             (`data.validation_share`) instead of the test.
+        normalize_cameras: As of `topdb_tf.score`; such scores have a file of their own.
         say: Function that shows a line to the user.
 
     Raises:
@@ -54,13 +57,13 @@ def evaluate(
     """
     if not isinstance(run, Run):
         run = open_run(user_path(run), say=say)
-    ignore_cameras = run.config.evaluation.ignore_cameras
-    check = functools.partial(check_test, ignore_cameras=ignore_cameras)
+    normalize = CameraNormalization.of(normalize_cameras)
+    check = functools.partial(_check, config=run.config, normalize=normalize)
     embedded = embed_run(
         run, dataset, best=best, validation=validation, check=check, say=say
     )
     scores = replace(
-        _scores_of(embedded.images, run.config, rerank=rerank),
+        _scores_of(embedded.images, run.config, rerank, normalize),
         identities=embedded.images.identities,
         origin=embedded.origin,
         model=embedded.model.name,
@@ -68,7 +71,8 @@ def evaluate(
         part=embedded.part,
         choice=embedded.choice,
     )
-    file = scores_file(run, dataset, best=best, validation=validation)
+    chosen = {"best": best, "validation": validation, "normalize_cameras": normalize}
+    file = scores_file(run, dataset, **chosen)
     if scores.reranked is None:
         scores = replace(scores, reranked=_reranked_before(file, scores))
     write_scores(file, scores)
@@ -81,6 +85,7 @@ def evaluate_weights(
     dataset: str,
     *,
     rerank: bool = False,
+    normalize_cameras: bool | CameraNormalization = False,
     say: Say = silent,
 ) -> Scores:
     """Returns the scores of a model by its name; writes nothing.
@@ -91,22 +96,32 @@ def evaluate_weights(
     model = find_model(weights)
     check_model(weights if model is None else model)
     split = read_data(dataset, config, say=say)
-    check_test(split, ignore_cameras=config.evaluation.ignore_cameras)
+    normalize = CameraNormalization.of(normalize_cameras)
+    _check(split, config, normalize)
     load_tensorflow()
     from topdb_tf.model.extraction import load_embedder
 
     images = Embedder(split, config).retrieval_set(load_embedder(model))
     return replace(
-        _scores_of(images, config, rerank=rerank),
+        _scores_of(images, config, rerank, normalize),
         origin=origin_of(dataset, None),
         model=weights.name,
     )
 
 
-def _scores_of(images: RetrievalSet, config: Config, *, rerank: bool) -> Scores:
-    plain, reranked = score_set(images, config), None
+def _check(split, config, normalize):
+    """Checks what can be known before images are embedded."""
+    ignore_cameras = config.evaluation.ignore_cameras
+    check_test(split, ignore_cameras=ignore_cameras)
+    if normalize is not None:
+        check_cameras(scored_camids(split, ignore_cameras=ignore_cameras))
+
+
+def _scores_of(images: RetrievalSet, config: Config, rerank: bool, normalize) -> Scores:
+    chosen = {"normalize_cameras": normalize}
+    plain, reranked = score_set(images, config, **chosen), None
     if rerank or config.evaluation.rerank:
-        reranked = score_set(images, config, rerank=True)
+        reranked = score_set(images, config, rerank=True, **chosen)
     return Scores(plain, reranked)
 
 

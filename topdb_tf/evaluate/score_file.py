@@ -3,7 +3,7 @@
 import csv
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from topdb_tf.evaluate.embedding import Embedded
@@ -11,7 +11,6 @@ from topdb_tf.evaluate.feature_files import embed_file
 from topdb_tf.evaluate.scores import Scores, score_lines
 from topdb_tf.files import check_new_file, plain, whole_file
 from topdb_tf.progress import progress_bar
-from topdb_tf.retrieval.expansion import expand_features
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.pairs.intervals import Share
 from topdb_tf.retrieval.pairs.verification import (
@@ -20,7 +19,8 @@ from topdb_tf.retrieval.pairs.verification import (
     threshold_at_fpr,
     tpr_at_fpr,
 )
-from topdb_tf.retrieval.protocol import MEMORY_LIMIT, score
+from topdb_tf.retrieval.postprocessing import CameraNormalization
+from topdb_tf.retrieval.protocol import MEMORY_LIMIT, postprocessed, score
 from topdb_tf.retrieval.reranking import Reranking
 from topdb_tf.retrieval.single_shot import SingleShot
 from topdb_tf.runs.settings import EvaluationConfig
@@ -95,6 +95,7 @@ def score_file(
     single_shot: int | None = None,
     verify: bool = False,
     ignore_cameras: bool = False,
+    normalize_cameras: CameraNormalization | None = None,
     memory_limit: int = MEMORY_LIMIT,
     per_query: Path | None = None,
     seed: int | None = None,
@@ -110,6 +111,7 @@ def score_file(
         single_shot: Number of galleries that are drawn.
         verify: Whether pairs are judged as well, by the plain distances.
         ignore_cameras: Whether matches by the query's own camera count as well.
+        normalize_cameras: How features are normalised by camera first, if they are.
         memory_limit: Bytes that may be taken above the features.
         per_query: CSV file to write, with the scores of each query.
         seed: Seed of the intervals over test persons.
@@ -122,7 +124,8 @@ def score_file(
     for note in embedded.notes:
         say(f"warning: {note}")
     load_seconds = time.perf_counter() - start
-    images = _expanded(embedded.images, expand, metric)
+    images, features = embedded.images, {"normalize_cameras": normalize_cameras}
+    features["expand"] = expand
     with progress_bar("scoring") as progress:
         result = score(
             images,
@@ -132,22 +135,17 @@ def score_file(
             ignore_cameras=ignore_cameras,
             memory_limit=memory_limit,
             progress=progress,
+            **features,
         )
-    result = result._replace(protocol=replace(result.protocol, query_expansion=expand))
-    verification = _verified(images, metric, ignore_cameras) if verify else None
+    verification = None
+    if verify:
+        ranked = postprocessed(images, metric, **features)
+        verification = _verified(ranked, metric, ignore_cameras)
     scores = Scores(result, identities=images.identities)
     if per_query is not None:
         write_per_query(per_query, scores, embedded)
     intervals = None if seed is None else scores.intervals(seed=seed)
     return FileScores(scores, load_seconds, verification, intervals)
-
-
-def _expanded(images: RetrievalSet, k: int | None, metric: str) -> RetrievalSet:
-    if k is None:
-        return images
-    features = images.query_features, images.gallery_features
-    features = expand_features(*features, k=k, metric=metric)
-    return RetrievalSet._make((*features, *images.identities))
 
 
 def _check_wishes(per_query, seed, single_shot):

@@ -18,6 +18,7 @@ from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.features import RetrievalSet
 from topdb_tf.retrieval.identities import Identities
 from topdb_tf.retrieval.pairs.intervals import Share, means_over_persons
+from topdb_tf.retrieval.postprocessing import CameraNormalization
 from topdb_tf.retrieval.protocol import Reranking, RetrievalResult, score
 from topdb_tf.runs.data import DataOrigin, is_own, origin_of
 from topdb_tf.runs.folder import TEST, Choice, Run
@@ -109,6 +110,7 @@ class Scores:
         words = [*_main_metrics(plain), count]
         if plain.protocol.cameras == "none":
             words.append("no cameras")
+        words += plain.protocol.changes()
         text = ", ".join(words)
         return f"{text}; re-ranked {', '.join(_main_metrics(again))}" if again else text
 
@@ -244,7 +246,11 @@ def _main_metrics(result):
 
 
 def score_set(
-    retrieval_set: RetrievalSet, config: Config, *, rerank: bool = False
+    retrieval_set: RetrievalSet,
+    config: Config,
+    *,
+    rerank: bool = False,
+    normalize_cameras: CameraNormalization | None = None,
 ) -> RetrievalResult:
     """Returns the result of one ranking under the settings of a run."""
     with progress_bar("re-ranking" if rerank else "scoring") as progress:
@@ -253,6 +259,7 @@ def score_set(
             metric=config.evaluation.metric,
             rerank=Reranking() if rerank else None,
             ignore_cameras=config.evaluation.ignore_cameras,
+            normalize_cameras=normalize_cameras,
             progress=progress,
         )
 
@@ -263,6 +270,7 @@ def scores_file(
     *,
     best: bool = False,
     validation: bool = False,
+    normalize_cameras: CameraNormalization | None = None,
 ) -> Path:
     """Returns the file of a run's scores; each data set, model and protocol has one.
 
@@ -271,6 +279,7 @@ def scores_file(
     """
     end = "-validation" if validation else ""
     end += _end_of_protocol(run) + ("-best" if best else "")
+    end += f"-{normalize_cameras}".replace(" ", "-") if normalize_cameras else ""
     if is_own(dataset, run):
         name = dataset_name(run.saved.data.dataset)
         return run.path / f"scores-{name}{end}.json" if end else run.folder.scores
@@ -321,6 +330,7 @@ def score_lines(scores: Scores) -> list[str]:
     is_told = scores.choice is not None or scores.part != TEST
     for name, result in scores.results:
         titles = [scores.part] * is_told + [name] * (name != "plain")
+        titles += result.protocol.changes()
         title = f"{', '.join(titles)}: " if titles else ""
         lines.append(_score_line(title, result))
     if scores.plain.warning:

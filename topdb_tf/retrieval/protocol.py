@@ -16,6 +16,7 @@ from topdb_tf.retrieval.distances import METRICS, FeatureDistances
 from topdb_tf.retrieval.features import RetrievalSet, checked_distances
 from topdb_tf.retrieval.matches import MatchIndex
 from topdb_tf.retrieval.parallel import Workers
+from topdb_tf.retrieval.postprocessing import CameraNormalization, expand_features
 from topdb_tf.retrieval.ranking import (
     BLOCK_BYTES,
     MIN_ROWS,
@@ -66,14 +67,19 @@ class Protocol:
     num_valid_queries: int | None = None
     split_sha256: str | None = None
     query_expansion: int | None = None
+    camera_normalization: CameraNormalization | None = None
 
     def to_dict(self) -> dict:
         """Returns what belongs in a JSON file."""
         record = asdict(self)
-        for name in ("cameras", "query_expansion"):
+        for name in ("cameras", "query_expansion", "camera_normalization"):
             if record[name] is None:
                 del record[name]
         return record
+
+    def changes(self) -> list[str]:
+        """Returns in words what was made of the features before they were ranked."""
+        return [str(self.camera_normalization)] if self.camera_normalization else []
 
     def differences(self, other: "Protocol") -> list[str]:
         """Returns the names of what is not the same in another protocol."""
@@ -167,6 +173,8 @@ def score(
     rerank: Reranking | None = None,
     ignore_cameras: bool = False,
     single_shot: SingleShot | None = None,
+    normalize_cameras: CameraNormalization | None = None,
+    expand: int | None = None,
     memory_limit: int = MEMORY_LIMIT,
     progress: Callable[[int, int], None] | None = None,
 ) -> RetrievalResult:
@@ -185,6 +193,8 @@ def score(
         ignore_cameras: Whether matches by the query's own camera count as well.
         single_shot: How often one gallery image a person is drawn, for the classic
             protocol of CUHK03. Defaults to all images at once.
+        normalize_cameras: How features are normalised by camera first, if they are.
+        expand: Number of neighbours whose features are averaged first, after that.
         memory_limit: Bytes that may be taken above the features, as float32.
         progress: Called with the work done and all of it, in arbitrary units.
 
@@ -200,29 +210,56 @@ def score(
     warm_up = perf_counter()
     _compile_kernels(rerank is not None)
     start = perf_counter()
+    retrieval_set = postprocessed(retrieval_set, metric, normalize_cameras, expand)
     source = ranked_distances(retrieval_set, metric, rerank)
     blocks = distance_blocks(
         source, rerank=rerank, memory_limit=memory_limit, progress=progress
     )
     judge = _judge(retrieval_set, ignore_cameras, single_shot)
     scores = summarize([judge(block, workers) for block, workers in blocks], _MAX_RANK)
-    camids = retrieval_set.query_camids, retrieval_set.gallery_camids
-    is_without_cameras = all(np.all(ids < 0) for ids in camids)
-    protocol = Protocol(
+    protocol = _protocol_of(
+        retrieval_set,
+        scores,
         metric=metric,
         reranking=rerank,
         single_shot=single_shot,
-        ignore_cameras=ignore_cameras or is_without_cameras,
-        cameras="none" if is_without_cameras else None,
-        num_queries=len(retrieval_set.query_pids),
-        num_gallery=len(retrieval_set.gallery_pids),
-        num_valid_queries=scores.num_valid_queries,
-        split_sha256=_split_hash(retrieval_set),
+        ignore_cameras=ignore_cameras,
+        query_expansion=expand,
+        camera_normalization=normalize_cameras,
     )
     seconds, warning = perf_counter() - start, source.doubt()
-    if is_without_cameras:
+    if protocol.cameras == "none":
         warning = _doubt_of_queries(retrieval_set) or warning
     return RetrievalResult(scores, protocol, seconds, start - warm_up, warning)
+
+
+def _protocol_of(images, scores, *, ignore_cameras, **chosen) -> Protocol:
+    camids = images.query_camids, images.gallery_camids
+    is_without_cameras = all(np.all(ids < 0) for ids in camids)
+    return Protocol(
+        ignore_cameras=ignore_cameras or is_without_cameras,
+        cameras="none" if is_without_cameras else None,
+        num_queries=len(images.query_pids),
+        num_gallery=len(images.gallery_pids),
+        num_valid_queries=scores.num_valid_queries,
+        split_sha256=_split_hash(images),
+        **chosen,
+    )
+
+
+def postprocessed(
+    images: RetrievalSet,
+    metric: str,
+    normalize_cameras: CameraNormalization | None = None,
+    expand: int | None = None,
+) -> RetrievalSet:
+    """Returns the images with the features that `score` ranks for these arguments."""
+    if normalize_cameras is not None:
+        images = normalize_cameras.normalized(images, metric)
+    if expand is None:
+        return images
+    features = expand_features(*images[:2], k=expand, metric=metric)
+    return RetrievalSet._make((*features, *images.identities))
 
 
 def _doubt_of_queries(images):
