@@ -18,6 +18,7 @@ keeps in memory that is free.
 
 import argparse
 import os
+import re
 import shutil
 import statistics
 import tempfile
@@ -142,7 +143,8 @@ def measure(index, exact, queries, truth, repeats):
     """Prints recall and speed by the parameter of the search."""
     known = index.manifest.parameters
     name = next(name for name in SWEEPS if name in known)
-    most = known.get("nlist", SWEEPS[name][-1])
+    cells = re.search(r"IVF(\d+)", index.manifest.kind)
+    most = int(cells[1]) if cells else SWEEPS[name][-1]
     for value in [value for value in SWEEPS[name] if value <= most]:
         parameters = {name: value}
         found = index.search(queries, k=10, parameters=parameters).rows

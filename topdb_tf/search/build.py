@@ -41,7 +41,7 @@ def build_index(
         places: Image files and folders, one CSV file, or one file of features.
         out: Folder of the index; it must not exist.
         source: What embeds the images; not asked for a file of features.
-        kind: "exact", "ivf", "hnsw" or a FAISS factory string.
+        kind: "exact", "hnsw", "ivf" or a FAISS factory string.
         metric: Of the distances. Defaults to that of the run whose model it is, and
             to squared Euclidean for others.
         parameters: Of the kind, where they are not to be the defaults.

@@ -50,7 +50,7 @@ def create_index(
         pids: Persons, whole numbers of shape `(num_images,)`, if they are known.
         camids: Cameras, the same.
         names: What persons and cameras are called, where not their number.
-        kind: "exact", "ivf", "hnsw" or a FAISS factory string such as "HNSW32,SQ8".
+        kind: What `kinds.factory_string` takes: "exact", "hnsw", "HNSW32,SQ8"…
         metric: One of `METRICS`.
         parameters: Values to take instead of those of `kinds.default_parameters`.
         model: What made the features, to be kept in `index.json`.
@@ -73,6 +73,7 @@ def create_index(
         )
     known, changed = kinds.default_parameters(kind, *features.shape), parameters or {}
     kinds.check_parameters(known, changed)
+    kind = kinds.factory_string(kind, len(features))
     manifest = Manifest(kind, known | changed, metric, features.shape[1], model)
     features = checked_features(features, manifest)
     entries = new_entries(0, list(paths), features, pids, camids, names)
@@ -180,8 +181,7 @@ def compact_index(
 ) -> int:
     """Writes an index anew, without what was removed, and with new centres and graph.
 
-    Ids stay as they are. Parameters do too, but for those that the number of images
-    does not allow any more.
+    Ids and the kind stay as they are, but for cells that are more than the images.
 
     Args:
         folder: Folder of the index.
@@ -233,21 +233,13 @@ def _rewrite(folder, manifest, features, entries, progress):
     file = files.append_features(folder, None, features, manifest.change + 1)
     manifest = replace(manifest, files=IndexFiles(file), approximate_rows=None)
     if manifest.kind != "exact":
-        manifest = replace(manifest, parameters=_fitting(manifest, len(features)))
+        manifest = replace(manifest, kind=kinds.fitting(manifest.kind, len(features)))
+        kinds.factory_string(manifest.kind, len(features))
         built = kinds.build(
             manifest.kind, manifest.parameters, features, progress=progress
         )
         manifest = _with_approximate(folder, manifest, built)
     _finish(folder, manifest, entries)
-
-
-def _fitting(manifest, num_rows):
-    """Returns parameters with no more cells than the images allow."""
-    parameters = manifest.parameters
-    known = kinds.default_parameters(manifest.kind, num_rows, manifest.dim)
-    if parameters.get("nlist", 0) <= num_rows:
-        return parameters
-    return parameters | {name: known[name] for name in ("nlist", "nprobe")}
 
 
 def _with_approximate(folder, manifest, index):

@@ -91,7 +91,6 @@ class SearchIndex:
             files.check_file(folder, written.approximate)
             self.approximate = kinds.read_approximate(
                 folder / written.approximate.name,
-                manifest.kind,
                 manifest.parameters,
                 (manifest.approximate_rows, manifest.dim),
             )

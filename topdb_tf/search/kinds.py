@@ -1,4 +1,4 @@
-"""The kinds of an index: exact, or approximate by FAISS, and their parameters."""
+"""The kinds of an index: exact, or approximate by FAISS, named by factory strings."""
 
 import re
 from collections.abc import Callable
@@ -9,37 +9,30 @@ import numpy as np
 from topdb_tf.search.manifest import damaged
 from topdb_tf.texts import install_command
 
-SHORT_FORMS = {"ivf": "IVF{nlist},SQ8", "hnsw": "HNSW{M},SQ8"}
-"""The FAISS factory strings that two kinds stand for; both keep 8-bit codes."""
 SEARCH_PARAMETERS = {"nprobe", "efSearch", "refine"}
 """Those that a search may change; the others are fixed when an index is built."""
 
-_SAMPLE, _SAMPLE_A_CELL = 20000, 64  # rows that FAISS learns from
-_LEAST_ROWS_OF_IVF = 100
+_SAMPLE_A_CELL = 64  # rows that FAISS learns cells from
 _LEAST_LINKS, _MOST_LINKS = 2, 512  # of an image in a graph; FAISS dies beyond
 _MOST = 2**31 - 1
 _PIECE = 20000
 
 
-def default_parameters(kind: str, num_rows: int, dim: int) -> dict[str, int]:
-    """Returns the parameters of a kind for a number of images.
+def factory_string(kind: str, num_rows: int) -> str:
+    """Returns the kind of an index of some images: `exact`, or a factory string.
 
-    They are empty for `exact`. All others have `refine`: that many times as many
-    candidates as are wanted are compared by the features themselves. A kind with
-    cells has `nprobe`, a graph `efConstruction` and `efSearch`; the short forms also
-    have what their factory strings leave open, `nlist` and `M`.
+    `hnsw` is short for `HNSW16,SQ8`; `ivf` for `IVF…,SQ8` with as many cells as fit.
 
     Raises:
-        ValueError: If the kind is unknown, or the images are too few for it.
+        ValueError: If FAISS could not hold the images so.
     """
     if kind == "exact":
-        return {}
-    least = _LEAST_ROWS_OF_IVF if kind == "ivf" else 1
-    if num_rows < least:
-        raise ValueError(
-            f"An index of kind {kind} needs {least} images; take the kind exact. "
-            f"Received: {num_rows} images"
-        )
+        return kind
+    if not num_rows:
+        raise ValueError(f"An index of kind {kind} needs an image. Received: none")
+    near_root = 2 ** round(np.log2(2 * num_rows**0.5))
+    short_forms = {"hnsw": "HNSW16,SQ8", "ivf": f"IVF{_cells(near_root, num_rows)},SQ8"}
+    kind = short_forms.get(kind, kind)
     for name, number in re.findall(r"(IVF|HNSW)(\d+)", kind):
         is_cells = name == "IVF"
         least, most = (1, num_rows) if is_cells else (_LEAST_LINKS, _MOST_LINKS)
@@ -48,19 +41,17 @@ def default_parameters(kind: str, num_rows: int, dim: int) -> dict[str, int]:
                 f"The number after {name} must be from {least} to {most} for "
                 f"{num_rows} images. Received: kind={kind}"
             )
-    parameters = {}
-    if kind == "hnsw":
-        parameters = {"M": 16}
-    if kind == "ivf":
-        near_root = 2 ** round(np.log2(2 * num_rows**0.5))
-        parameters = {"nlist": int(np.clip(near_root, 4, num_rows // 20))}
-    faiss, index = load_faiss(), _untrained(kind, parameters, dim)
-    inner = _innermost(index)
-    if isinstance(inner, faiss.IndexIVF):
-        parameters |= {"nprobe": max(1, inner.nlist // 16)}
-    if isinstance(inner, faiss.IndexHNSW):
-        parameters |= {"efConstruction": 80, "efSearch": 256}
-    return {**parameters, "refine": 4}
+    return kind
+
+
+def fitting(kind: str, num_rows: int) -> str:
+    """Returns a kind with fewer cells where so few images are left."""
+
+    def fewer(match):
+        cells = int(match[1])
+        return f"IVF{cells if cells <= num_rows else _cells(cells, num_rows)}"
+
+    return re.sub(r"IVF(\d+)", fewer, kind)
 
 
 def check_kind(kind: str, parameters: dict[str, int]) -> None:
@@ -68,10 +59,26 @@ def check_kind(kind: str, parameters: dict[str, int]) -> None:
 
     Whether a factory string fits the features is known when there are some.
     """
-    if kind == "exact" or kind in SHORT_FORMS:
+    if kind in ("exact", "hnsw", "ivf"):
         check_parameters(default_parameters(kind, 1 << 20, 64), parameters)
     else:
         load_faiss()
+
+
+def default_parameters(kind: str, num_rows: int, dim: int) -> dict[str, int]:
+    """Returns the parameters of a kind; none of `exact`.
+
+    All others have `refine`: that many times as many candidates as are wanted are
+    compared by the features themselves. A kind with cells has `nprobe`, a graph
+    `efConstruction` and `efSearch`.
+
+    Raises:
+        ValueError: If the kind is unknown, or does not fit the images.
+    """
+    kind = factory_string(kind, num_rows)
+    if kind == "exact":
+        return {}
+    return _defaults(_untrained(kind, dim))
 
 
 def check_parameters(
@@ -88,17 +95,13 @@ def check_parameters(
                 f"`{name}` is fixed when an index is built; a search may change "
                 f"{', '.join(free)}. Received: {name}={value}"
             )
-        least, most = (_LEAST_LINKS, _MOST_LINKS) if name == "M" else (1, _MOST)
-        if name not in known or type(value) is not int or not least <= value <= most:
+        if name not in known or type(value) is not int or not 1 <= value <= _MOST:
             raise ValueError(
                 f"A parameter must be one of {', '.join(free) or 'none'} here, and a "
-                f"whole number from {least} to {most}. Received: {name}={value}"
+                f"whole number from 1 to {_MOST}; links of a graph and cells are named "
+                "by the kind, as in HNSW32,SQ8 and IVF2048,SQ8. "
+                f"Received: {name}={value}"
             )
-    nprobe, nlist = ((known | changes).get(name, 0) for name in ("nprobe", "nlist"))
-    if "nlist" in known and nprobe > nlist:
-        raise ValueError(
-            f"`nprobe` must be at most nlist. Received: nprobe={nprobe}, nlist={nlist}"
-        )
 
 
 def load_faiss():
@@ -124,22 +127,21 @@ def build(
     *,
     progress: Callable[[int, int], None] | None = None,
 ):
-    """Returns a FAISS index of an approximate kind that holds the features.
+    """Returns a FAISS index by a factory string that holds the features.
 
     Raises:
         ValueError: If the images are too few for the kind, or FAISS cannot leave
             images out of its searches.
     """
-    faiss, count = load_faiss(), _SAMPLE
-    index = _untrained(kind, parameters, features.shape[1])
+    faiss, index = load_faiss(), _untrained(kind, features.shape[1])
     inner = _innermost(index)
     if isinstance(inner, faiss.IndexIVF):
-        count = max(count, _SAMPLE_A_CELL * inner.nlist)
+        inner.cp.max_points_per_centroid = _SAMPLE_A_CELL
         inner.cp.min_points_per_centroid = 1  # it warns of fewer than 39
     if isinstance(inner, faiss.IndexHNSW):
         inner.hnsw.efConstruction = parameters["efConstruction"]
     try:
-        index.train(_sample(features, count))
+        index.train(np.ascontiguousarray(features))
         extend(index, features, progress=progress)
         only_first = np.arange(len(features)) == 0
         candidates(index, parameters, features[:1], 1, only_first)
@@ -185,53 +187,51 @@ def candidates(
     if not is_live.all():
         bits = np.packbits(is_live, bitorder="little")
         selector = load_faiss().IDSelectorBitmap(bits)
-    params = _search_parameters(index, parameters, count, selector)
+    params = _search_parameters(index, parameters, selector)
     return index.search(queries, count, params=params)[1]
 
 
-def read_approximate(
-    path: Path, kind: str, parameters: dict[str, int], shape: tuple[int, int]
-):
+def read_approximate(path: Path, parameters: dict[str, int], shape: tuple[int, int]):
     """Returns the FAISS index in a file.
 
     Raises:
-        ValueError: If it is of another kind, or its number of rows and the length of
-            their features are not `shape`.
+        ValueError: If its number of rows and the length of their features are not
+            `shape`, or it is searched by other parameters.
     """
-    faiss = load_faiss()
     try:
-        known = default_parameters(kind, *shape)
-        check_parameters(known, parameters)
-        if set(known) != set(parameters) or parameters.get("nlist", 0) > shape[0]:
-            raise ValueError(f"Received: {parameters} for {shape[0]} images")
-        expected = type(_untrained(kind, parameters, shape[1]))
-    except ValueError as error:
-        raise damaged(
-            path, f"its kind or parameters are not possible: {error}"
-        ) from error
-    try:
-        index = faiss.read_index(str(path))
+        index = load_faiss().read_index(str(path))
     except RuntimeError as error:
         raise damaged(path, f"FAISS cannot read it: {_reason(error)}") from error
-    if (type(index), index.ntotal, index.d) != (expected, *shape):
-        received = f"{type(index).__name__} of {(index.ntotal, index.d)}"
-        expected = f"{expected.__name__} of {shape}"
-        raise damaged(path, f"it must be a {expected}, and is a {received}")
+    if (index.ntotal, index.d) != shape:
+        raise damaged(path, f"it must be of {shape}, not {(index.ntotal, index.d)}")
+    if not set(_defaults(index)) <= set(parameters):
+        raise damaged(path, f"it is not searched by {parameters}")
     return index
 
 
-def _untrained(kind, parameters, dim):
+def _cells(wanted, num_rows):
+    return min(wanted, max(1, num_rows // 20))
+
+
+def _untrained(kind, dim):
     """Returns an empty FAISS index of a kind."""
-    factory_string = kind
-    if kind in SHORT_FORMS:
-        factory_string = SHORT_FORMS[kind].format(**parameters)
     try:
-        return load_faiss().index_factory(dim, factory_string)
+        return load_faiss().index_factory(dim, kind)
     except RuntimeError as error:
         raise ValueError(
-            f"The kind must be exact, {', '.join(SHORT_FORMS)}, or a factory string of "
-            f"FAISS such as HNSW32,SQ8. Received: {kind} ({_reason(error)})"
+            "The kind must be exact, hnsw, ivf, or a factory string of FAISS such as "
+            f"HNSW32,SQ8. Received: {kind} ({_reason(error)})"
         ) from error
+
+
+def _defaults(index):
+    """Returns the parameters of a FAISS index, as they are if nobody tells others."""
+    faiss, inner, parameters = load_faiss(), _innermost(index), {}
+    if isinstance(inner, faiss.IndexIVF):
+        parameters = {"nprobe": max(1, inner.nlist // 16)}
+    if isinstance(inner, faiss.IndexHNSW):
+        parameters = {"efConstruction": 80, "efSearch": 256}
+    return {**parameters, "refine": 4}
 
 
 def _innermost(index):
@@ -242,27 +242,19 @@ def _innermost(index):
     return index
 
 
-def _search_parameters(index, parameters, count, selector):
+def _search_parameters(index, parameters, selector):
     """Returns how thoroughly FAISS shall search, and among which rows."""
     faiss = load_faiss()
     inner = _innermost(index)
     if inner is not index:
-        inner_parameters = _search_parameters(inner, parameters, count, selector)
+        inner_parameters = _search_parameters(inner, parameters, selector)
         return faiss.SearchParametersPreTransform(index_params=inner_parameters)
     if isinstance(index, faiss.IndexIVF):
         return faiss.SearchParametersIVF(nprobe=parameters["nprobe"], sel=selector)
     if isinstance(index, faiss.IndexHNSW):
-        width = max(parameters["efSearch"], count)
-        return faiss.SearchParametersHNSW(efSearch=width, sel=selector)
+        effort = parameters["efSearch"]
+        return faiss.SearchParametersHNSW(efSearch=effort, sel=selector)
     return faiss.SearchParameters(sel=selector)
-
-
-def _sample(features, count):
-    """Returns some of the rows, in random order."""
-    rng = np.random.default_rng(0)
-    count = min(count, len(features))
-    rows = np.sort(rng.choice(len(features), count, replace=False))
-    return np.ascontiguousarray(rng.permutation(features[rows]))
 
 
 def _reason(error):

@@ -28,6 +28,7 @@ METRICS = ("sqeuclidean", "euclidean", "cosine")
 
 _NAMES = r"features-\d{6,}\.f32", r"entries-\d{6,}\.npz", r"approximate-\d{6,}\.faiss"
 _LARGEST = 2**62
+_OLD_KINDS = {"ivf": ("nlist", "IVF{},SQ8"), "hnsw": ("M", "HNSW{},SQ8")}
 
 
 class WrittenFile(NamedTuple):
@@ -195,6 +196,10 @@ def _manifest_of(values):
     """Returns the manifest of the values in `index.json`."""
     names = {field.name for field in fields(Manifest)}
     known = {name: values[name] for name in names - {"model", "approximate_rows"}}
+    if known["kind"] in _OLD_KINDS:  # as written before kinds were factory strings
+        name, kind = _OLD_KINDS[known["kind"]]
+        known["parameters"] = dict(known["parameters"])
+        known["kind"] = kind.format(known["parameters"].pop(name))
     files = {name: WrittenFile(*file) for name, file in known.pop("files").items()}
     manifest = Manifest(
         **known,
