@@ -87,7 +87,7 @@ def test_equal_distances_are_in_the_order_of_the_ids(place):
         ("hnsw", {"efSearch": 400}),
         ("HNSW8,SQ8", {"efSearch": 400}),
         ("IVF16,SQ8", {"nprobe": 16}),
-        ("OPQ4,IVF16,PQ4", {"nprobe": 16, "refine": 400}),
+        ("PCA8,IVF16,SQ8", {"nprobe": 16, "refine": 40}),
         ("SQ8", {}),
     ],
 )
