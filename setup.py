@@ -49,7 +49,7 @@ setup(
         "keras-hub>=0.21",
         "numpy>=1.26",
         "numba>=0.61",
-        "scikit-learn>=1.4",
+        "scikit-learn>=1.5",
         "scipy>=1.11",
         "h5py>=3.11",
         "pillow>=10",

@@ -53,6 +53,7 @@ def embed(images, query, gallery, dataset, data_root, source, out, codes, as_jso
     topdb-tf embed crops.csv --model runs/market1501
     topdb-tf embed --dataset crops.csv --model runs/market1501
     topdb-tf embed --query query --gallery bounding_box_test --model export
+    topdb-tf embed photos --model runs/market1501 --pca 256 --out photos.parquet
     """
     from topdb_tf.data.image_files import checked_places
     from topdb_tf.embed.embed import embed_dataset, embed_images, embed_pair

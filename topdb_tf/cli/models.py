@@ -15,6 +15,12 @@ from topdb_tf.cli.options import (
 )
 from topdb_tf.runs.plugins import load_plugins
 
+
+def _number_or_file(ctx, param, text):
+    is_number = text is not None and text.isdecimal()
+    return int(text) if is_number else text and PATH.convert(text, param, ctx)
+
+
 _which_model = options_of(
     click.option(
         "--model",
@@ -60,6 +66,12 @@ _how_asked = options_of(
         "--timeout",
         type=NumberRange(0, min_open=True),
         help="Seconds for embedding them all.",
+    ),
+    click.option(
+        "--pca",
+        metavar="N|FILE",
+        callback=_number_or_file,
+        help="Keep fewer numbers: by the PCA in a file, or one that `embed` fits.",
     ),
 )
 

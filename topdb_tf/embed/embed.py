@@ -25,6 +25,7 @@ from topdb_tf.embed.client import ServingClient
 from topdb_tf.embed.connections import connect
 from topdb_tf.embed.errors import Failure, ServingError, failure_lines
 from topdb_tf.embed.model_probes import probe_features
+from topdb_tf.embed.projection import MOST_IMAGES, fit_projection, read_projection
 from topdb_tf.embed.retries import Deadline
 from topdb_tf.evaluate.embedding import arrays_of, name_arrays
 from topdb_tf.export.serving import newest_version
@@ -46,7 +47,8 @@ class Source:
     The model is a folder that `topdb-tf export` wrote, or what
     `topdb_tf.runs.models.find_model` knows: a run, a file, a preset. Instead of it the
     server at an address may be asked, for one of its models; see
-    `topdb_tf.embed.connections.connect`. The other fields are what
+    `topdb_tf.embed.connections.connect`. A PCA reduces the embeddings: that in a file,
+    or one to so many numbers that is yet to be fitted. The other fields are what
     `topdb_tf.embed.client.ServingClient` takes.
     """
 
@@ -59,6 +61,7 @@ class Source:
     max_in_flight: int = 4
     skip_bad: bool = False
     timeout: float | None = None
+    pca: Path | int | None = None
 
 
 class Embedding(NamedTuple):
@@ -191,6 +194,9 @@ def embed_images(
     for note in images.notes:
         say(note)
     embedding = embed_files(source, images.records, images.names)
+    if isinstance(source.pca, int):
+        pca = _fit(embedding, source.pca, out, say)
+        embedding = pca.applied(embedding)
     arrays = {"features": embedding.features, "paths": np.array(embedding.paths)}
     is_told, is_table = embedding.pids != UNKNOWN, out.suffix == SUFFIX
     if is_told.all() or (is_table and is_told.any()):
@@ -211,6 +217,7 @@ def embed_pair(
     when a data set is read. An older file is replaced when the new one is whole.
     """
     _check_out(out, codes)
+    check_pca_file(source, "--query and --gallery")
     images = [list_images([folder]) for folder in (query, gallery)]
     parts = [
         tuple(one for one in map(record_of, part.paths) if one.pid != JUNK_PID)
@@ -243,7 +250,13 @@ def embed_dataset(
     if run and not is_own(dataset, run):
         warn_of_trained_images(run, split, say)
     check_test(split, ignore_cameras=config.evaluation.ignore_cameras)
-    if split.train:
+    if isinstance(source.pca, int):
+        if not split.train:
+            check_pca_file(source, f"{split.name}, which has no training images,")
+        some = split.train[:: -(-len(split.train) // MOST_IMAGES)]
+        _fit(embed_files(source, some), source.pca, out, say)
+        source = replace(source, pca=pca_file(out))
+    elif split.train:
         say(f"{split.name}: {counted(len(split.train), 'training image')} left out")
     return _embed_split(source, split, out, codes)
 
@@ -267,6 +280,8 @@ def embed_files(
     source: Source, records: Sequence[ImageRecord], names: IdNames = NO_NAMES
 ) -> Embedding:
     """Returns the features of image files, with whom they show."""
+    is_file = isinstance(source.pca, Path)
+    pca = read_projection(source.pca) if is_file else None
     with open_client(source) as client:
         deadline = Deadline(source.timeout)
         probes = probe_features(client, deadline)  # what is wrong is said at once
@@ -285,7 +300,7 @@ def embed_files(
                 f"meanwhile? Received: {features.shape[1]} and {probes.shape[1]}"
             )
         shown = [records[place] for place in kept]
-        return Embedding(
+        embedding = Embedding(
             features=features,
             paths=[str(record.path) for record in shown],
             pids=pids_of(shown),
@@ -297,6 +312,34 @@ def embed_files(
             version=client.version,
             seconds=seconds,
         )
+        return pca.applied(embedding) if pca else embedding
+
+
+def pca_file(out: Path) -> Path:
+    """Returns where the PCA is kept that was fitted for a file of features."""
+    return out.with_suffix(".pca.npz")
+
+
+def check_pca_file(source: Source, where: str) -> None:
+    """Raises `ValueError` where a PCA must be one that was fitted before."""
+    if isinstance(source.pca, int):
+        raise ValueError(
+            f"With {where} --pca must be a file: what is scored must not fit it. "
+            "`topdb-tf embed OTHER_IMAGES --pca 256 --out NAME.npz` writes "
+            f"NAME.pca.npz. Received: --pca {source.pca}"
+        )
+
+
+def _fit(embedding, num_kept, out, say):
+    """Writes a PCA fitted to an embedding beside a file of features."""
+    pca = fit_projection(embedding.features, num_kept, embedding.probes)
+    pca.write(pca_file(out))
+    images = counted(len(embedding.paths), "image")
+    say(
+        f"{pca_file(out)}: PCA to {num_kept} numbers, fitted to {images}; it keeps "
+        f"{pca.variance_kept:.1%} of the variance. Name it for all others: --pca FILE"
+    )
+    return pca
 
 
 def _open_model(path):

@@ -12,23 +12,25 @@ from topdb_tf.embed.errors import ServingError
 from topdb_tf.embed.retries import Deadline
 from topdb_tf.export.probes import probe_images
 from topdb_tf.files import sha256_of, temporary_folder
+from topdb_tf.retrieval.features import differ, largest_difference
 from topdb_tf.runs.models import find_model, is_named, model_name, weights_of
 
 _NUM_PROBES = 4
-_LARGEST_DIFFERENCE = 0.05
 
 
 @dataclass(frozen=True)
 class RecordedModel:
     """The model that made the embeddings of an index, as the index records it.
 
-    The probes are its embeddings of the drawn images, base64 of float32 numbers.
+    The probes are its embeddings of the drawn images, base64 of float32 numbers. Where
+    a PCA reduces the embeddings, its file, and they are reduced as well.
     """
 
     name: str
     path: str | None
     sha256: str | None
     probes: str
+    pca: str | None = None
 
     def probe_features(self) -> np.ndarray:
         """Returns its embeddings of the drawn images, float32 `(4, dim)`."""
@@ -43,7 +45,11 @@ class RecordedModel:
 
 
 def recorded_model(
-    probes: np.ndarray, *, model: Path | None, server: str | None
+    probes: np.ndarray,
+    *,
+    model: Path | None,
+    server: str | None,
+    pca: Path | None = None,
 ) -> RecordedModel:
     """Returns what an index records of the model, or server, that made its probes."""
     file = path = name = find_model(model)
@@ -55,6 +61,7 @@ def recorded_model(
         path=path,
         sha256=None if file is None else sha256_of(weights_of(file)),
         probes=base64.b64encode(probes.astype("<f4").tobytes()).decode(),
+        pca=None if pca is None else str(pca.resolve()),
     )
 
 
@@ -81,7 +88,7 @@ def probe_features(
             "The model must tell images apart: four drawn ones have one and the same "
             f"embedding. Is it a trained one? Received: {probes[0, :3].tolist()} …"
         )
-    if not _largest_difference(again, probes) <= _LARGEST_DIFFERENCE:
+    if differ(largest_difference(again, probes)):
         raise ServingError(
             "The embeddings of a model must be in the order of the images: those of "
             "four drawn ones change with it."
@@ -97,19 +104,11 @@ def check_same_model(probes: np.ndarray | None, model: RecordedModel | None) -> 
     """
     if probes is None or model is None:
         return
-    difference = _largest_difference(probes, model.probe_features())
-    if not difference <= _LARGEST_DIFFERENCE:  # nor if it is not a number
+    difference = largest_difference(probes, model.probe_features())
+    if differ(difference):
         raise ValueError(
             "Images must be embedded by the model that made the index, "
             f"{model.name}: distances between the embeddings of two models mean "
             "nothing. Name that model, or build an index with the other one. "
             f"Received: embeddings of drawn images that differ by {difference:.1%}"
         )
-
-
-def _largest_difference(probes, expected):
-    """Returns the largest distance between two embeddings of an image, as a share."""
-    if probes.dtype.kind != "f" or probes.shape != expected.shape:
-        return np.inf
-    lengths = np.linalg.norm(np.float64(expected), axis=1).clip(min=1e-12)
-    return (np.linalg.norm(np.float64(probes) - expected, axis=1) / lengths).max()

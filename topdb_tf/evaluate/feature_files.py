@@ -19,6 +19,8 @@ from topdb_tf.retrieval.features import (
     RetrievalSet,
     array_in,
     checked_distances,
+    differ,
+    largest_difference,
     open_arrays,
 )
 from topdb_tf.runs.data import DataOrigin
@@ -159,18 +161,21 @@ def _is_feature_file(path: Path) -> bool:
 
 def _named_arrays(files, source) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Returns the arrays by our names, and what the user should be told of them."""
-    found, others = {}, []
+    found, others, models = {}, [], []
     with contextlib.ExitStack() as opened:
         for file in files:
             reader = _READERS.get(file.suffix.lower(), _read_npz)
             values = reader(file, opened)
             part = _part_of(file.stem) if len(files) > 1 else None
+            if "probe_features" in values:
+                models.append(array_in(values, "probe_features", file))
             for key in values:
                 if name := _our_name(key, part):
                     found.setdefault(name, []).append(_Entry(file, values, key))
                 else:
                     others.append(key)
         _check_names(found, others, source)
+        _check_one_model(models, source)
         arrays = {name: entries[0].read(name) for name, entries in found.items()}
     num_images = [len(arrays[name]) if np.ndim(arrays[name]) else 0 for name in _PIDS]
     for pair in (_PATHS, _CAMIDS) if _PATHS[0] in arrays else (_CAMIDS,):
@@ -211,6 +216,14 @@ def _check_names(found, others, source):
             f"as qf or query_label, are understood{table}. Missing: "
             f"{', '.join(missing)}. "
             f"Received: {listed(sorted(keys), 20) or 'no array'}"
+        )
+
+
+def _check_one_model(probes, source):
+    if any(differ(largest_difference(other, probes[0])) for other in probes[1:]):
+        raise ValueError(
+            f"Queries and gallery must be embedded by one model, and reduced by the "
+            f"same PCA file. Received: {source} and others of another model or PCA"
         )
 
 

@@ -23,6 +23,7 @@ from topdb_tf.data.records import camids_of, pids_of
 from topdb_tf.embed.embed import Embedding, Source, open_client
 from topdb_tf.embed.errors import BadImageError, Failure, ServingError
 from topdb_tf.embed.model_probes import check_same_model, probe_features
+from topdb_tf.embed.projection import read_projection
 from topdb_tf.files import plain
 from topdb_tf.search.query import QueryResult, Searcher
 from topdb_tf.texts import one_line
@@ -117,7 +118,9 @@ class BrowsePage:
         self._searcher = searcher
         self._top = top
         self._client = open_client(searcher.source)
-        self._probes = probe_features(self._client)
+        pca = searcher.source.pca
+        self._reduced = read_projection(pca).reduced if pca else np.asarray
+        self._probes = self._reduced(probe_features(self._client))
         check_same_model(self._probes, searcher.index.manifest.model)
         environment = jinja2.Environment(
             autoescape=True, undefined=jinja2.StrictUndefined
@@ -213,7 +216,7 @@ class BrowsePage:
         seconds = time.perf_counter() - start
         records = [named_record(path)]
         return Embedding(
-            features,
+            self._reduced(features),
             [str(path)],
             pids_of(records),
             camids_of(records),

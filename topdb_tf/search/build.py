@@ -58,7 +58,8 @@ def build_index(
     kinds.check_kind(kind, parameters or {})
     items, model = items_of(places, source, **reading), None
     if items.probes is not None:
-        model = recorded_model(items.probes, model=source.model, server=source.server)
+        names = {name: getattr(source, name) for name in ("model", "server", "pca")}
+        model = recorded_model(items.probes, **names)
     with progress_bar("building") as progress:
         create_index(
             out,
@@ -166,7 +167,9 @@ def source_of_index(manifest: Manifest, source: Source) -> Source:
     model = manifest.model
     is_open = source.model is None and source.server is None
     if is_open and model is not None and model.path is not None:
-        return replace(source, model=Path(model.path))
+        source = replace(source, model=Path(model.path))
+    if source.pca is None and model is not None and model.pca is not None:
+        source = replace(source, pca=Path(model.pca))
     return source
 
 

@@ -9,7 +9,8 @@ from topdb_tf.data.image_files import read_images
 from topdb_tf.data.own_images import check_no_layout
 from topdb_tf.data.records import UNKNOWN, IdNames
 from topdb_tf.data.trees.levels import AUTO
-from topdb_tf.embed.embed import Embedding, Source, embed_files
+from topdb_tf.embed.embed import Embedding, Source, check_pca_file, embed_files
+from topdb_tf.embed.projection import read_projection
 from topdb_tf.parquet_files import SUFFIX
 from topdb_tf.retrieval.features import array_in, open_arrays
 from topdb_tf.retrieval.identities import Identities
@@ -40,6 +41,8 @@ def items_of(
             none, an image is bad, or an embedding is not finite.
         ServingError: If the server fails.
     """
+    if source is not None:
+        check_pca_file(source, "an index")
     if any(place.suffix in (".npz", SUFFIX) for place in places):
         if len(places) > 1:
             raise ValueError(
@@ -47,7 +50,9 @@ def items_of(
                 f"Received: {', '.join(map(str, places))}"
             )
         check_no_layout(places[0], layout, pattern)
-        return _read_items(places[0], part)
+        items = _read_items(places[0], part)
+        pca = source and source.pca
+        return read_projection(pca).applied(items) if pca else items
     images = read_images(places, layout=layout, pattern=pattern)
     for note in images.notes:
         say(note)
