@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from topdb_tf.embed.model_probes import check_same_model, recorded_model
 from topdb_tf.files import held_folder
 from topdb_tf.retrieval.distances import pairwise_distances
+from topdb_tf.retrieval.postprocessing import camera_statistics, unit_vectors
 from topdb_tf.search import changes, files, kinds, scan
 from topdb_tf.search.changes import (
     add_entries,
@@ -490,3 +491,44 @@ def test_a_full_disk_is_told_with_the_file(place, monkeypatch):
         create_index(place, drawn(20), names(20))
     assert error.value.filename == str(place / "features-000001.f32")
     assert not place.exists()
+
+
+@pytest.mark.parametrize("metric", ["sqeuclidean", "cosine"])
+def test_an_index_by_camera_keeps_its_statistics(place, metric):
+    features, queries = drawn(60), drawn(5, seed=1)
+    camids, asking = np.arange(60) % 3, np.array([0, 1, 2, 2, 7])
+    features += 3 * drawn(3, seed=2)[camids]
+    given = {"camids": camids[:40], "metric": metric, "normalize_cameras": True}
+    create_index(place, features[:40], names(60)[:40], **given)
+    add_entries(place, features[40:], names(60)[40:], camids=camids[40:])
+    parts = [features, queries]
+    if metric == "cosine":
+        parts = list(map(unit_vectors, parts))
+    known = camera_statistics([parts[0][:40]], [camids[:40]])
+    parts = known.normalized(parts[0], camids), known.normalized(parts[1], asking)
+    distances = pairwise_distances(parts[1], parts[0], metric=metric)
+    order = np.argsort(distances, axis=1, kind="stable")[:, :7]
+    index = SearchIndex(place)
+    found = index.search(index.normalized(queries, asking), k=7)
+    np.testing.assert_array_equal(found.rows, order)
+    manifest = json.loads((place / "index.json").read_text())
+    assert manifest["format"] == 2  # which versions that know no cameras refuse
+    with pytest.raises(ValueError, match="1 image without a camera"):
+        index.normalized(queries, np.array([0, 0, 0, 0, -1]))
+    with pytest.raises(ValueError, match="2 images without a camera"):
+        add_entries(place, features[:2], ["a.jpg", "b.jpg"])
+    remove_entries(place, lambda entries: entries.camids == 1)
+    compact_index(place)
+    statistics = SearchIndex(place).entries.statistics
+    np.testing.assert_array_equal(statistics.camids, [0, 2])
+    np.testing.assert_allclose(statistics.means, known.means[[0, 2, 3]], rtol=1e-5)
+
+
+def test_an_index_of_plain_features_is_of_the_first_format(place):
+    create_index(place, drawn(4), names(4), camids=np.arange(4))
+    assert json.loads((place / "index.json").read_text())["format"] == 1
+    index = SearchIndex(place)
+    assert index.normalized(features := drawn(2), np.array([-1, -1])) is features
+    with pytest.raises(ValueError, match="4 images without a camera"):
+        create_index(place.with_name("b"), drawn(4), names(4), normalize_cameras=True)
+    assert not place.with_name("b").exists()

@@ -81,6 +81,11 @@ def index():
     help="Of the distance: sqeuclidean, euclidean or cosine.  [default: the run's, "
     "else sqeuclidean]",
 )
+@click.option(
+    "--normalize-cameras",
+    is_flag=True,
+    help="Normalise features by camera, which images and queries then must tell.",
+)
 @_SET
 @LAYOUT
 @source_options

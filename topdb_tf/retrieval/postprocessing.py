@@ -163,6 +163,13 @@ class CameraStatistics(NamedTuple):
             workers.run(_normalize, len(out), features, rows, self.means, scales, out)
         return out
 
+    def of_cameras(self, camids: np.ndarray) -> "CameraStatistics":
+        """Returns those of some cameras; others are then like one that had no image."""
+        kept = np.append(np.isin(self.camids, camids), True)
+        return CameraStatistics(
+            self.camids[kept[:-1]], self.means[kept], self.deviations[kept]
+        )
+
 
 def camera_statistics(
     features: Sequence[np.ndarray],

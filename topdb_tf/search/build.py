@@ -33,6 +33,7 @@ def build_index(
     kind: str = "exact",
     metric: str | None = None,
     parameters: dict[str, int] | None = None,
+    normalize_cameras: bool = False,
     **reading,
 ) -> IndexOverview:
     """Writes a new index of images, or of a file of features.
@@ -45,6 +46,8 @@ def build_index(
         metric: Of the distances. Defaults to that of the run whose model it is, and
             to squared Euclidean for others.
         parameters: Of the kind, where they are not to be the defaults.
+        normalize_cameras: Whether features are normalised by camera; then all images
+            and queries must tell theirs.
         **reading: `layout`, `pattern` and `say` of `topdb_tf.search.items.items_of`.
 
     Raises:
@@ -56,7 +59,8 @@ def build_index(
     metric = metric or metric_of(find_model(source.model))
     check_one_of("metric", metric, METRICS)
     kinds.check_kind(kind, parameters or {})
-    items, model = items_of(places, source, **reading), None
+    items = items_of(places, source, needs_cameras=normalize_cameras, **reading)
+    model = None
     if items.probes is not None:
         names = {name: getattr(source, name) for name in ("model", "server", "pca")}
         model = recorded_model(items.probes, **names)
@@ -68,6 +72,7 @@ def build_index(
             pids=items.pids,
             camids=items.camids,
             names=items.names,
+            normalize_cameras=normalize_cameras,
             kind=kind,
             metric=metric,
             parameters=parameters,
@@ -97,6 +102,7 @@ def add_to_index(
     index = SearchIndex(folder)
     known = frozenset(index.entries.live_paths() if skip_known else ())
     source = source_of_index(index.manifest, source)
+    reading["needs_cameras"] = index.manifest.is_by_camera
     items = items_of(places, source, known=known, **reading)
     check_same_model(items.probes, index.manifest.model)
     num_replaced = 0

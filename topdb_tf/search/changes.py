@@ -10,9 +10,16 @@ import numpy as np
 from topdb_tf.data.records import NO_NAMES, IdNames
 from topdb_tf.embed.model_probes import RecordedModel
 from topdb_tf.files import held_folder
+from topdb_tf.retrieval.postprocessing import camera_statistics
 from topdb_tf.search import files, kinds
-from topdb_tf.search.entries import Entries, entries_bytes, new_entries
-from topdb_tf.search.index import SearchIndex, checked_features
+from topdb_tf.search.entries import (
+    Entries,
+    entries_bytes,
+    ids_of_images,
+    new_entries,
+    squared_lengths,
+)
+from topdb_tf.search.index import SearchIndex, check_told, checked_features
 from topdb_tf.search.manifest import (
     MANIFEST,
     METRICS,
@@ -22,6 +29,7 @@ from topdb_tf.search.manifest import (
     read_manifest,
     write_manifest,
 )
+from topdb_tf.texts import check_one_of
 
 _LOCK_SECONDS = 120
 _TAIL_ROWS, _TAIL_SHARE = 10_000, 0.05
@@ -35,6 +43,7 @@ def create_index(
     pids: np.ndarray | None = None,
     camids: np.ndarray | None = None,
     names: IdNames = NO_NAMES,
+    normalize_cameras: bool = False,
     kind: str = "exact",
     metric: str = "sqeuclidean",
     parameters: dict[str, int] | None = None,
@@ -50,6 +59,8 @@ def create_index(
         pids: Persons, whole numbers of shape `(num_images,)`, if they are known.
         camids: Cameras, the same.
         names: What persons and cameras are called, where not their number.
+        normalize_cameras: Whether features are normalised by camera, those that are
+            added or asked for later too.
         kind: What `kinds.factory_string` takes: "exact", "hnsw", "HNSW32,SQ8"…
         metric: One of `METRICS`.
         parameters: Values to take instead of those of `kinds.default_parameters`.
@@ -62,10 +73,7 @@ def create_index(
             are not finite numbers, or a path is there twice.
     """
     folder, features = Path(folder), np.asarray(features)
-    if metric not in METRICS:
-        raise ValueError(
-            f"The metric must be one of {', '.join(METRICS)}. Received: {metric}"
-        )
+    check_one_of("metric", metric, METRICS)
     if features.ndim != 2 or not features.size:
         raise ValueError(
             "Features must have the shape (num_images, dim), none of them 0. "
@@ -73,10 +81,13 @@ def create_index(
         )
     known, changed = kinds.default_parameters(kind, *features.shape), parameters or {}
     kinds.check_parameters(known, changed)
-    kind = kinds.factory_string(kind, len(features))
-    manifest = Manifest(kind, known | changed, metric, features.shape[1], model)
-    features = checked_features(features, manifest)
+    kind, dim = kinds.factory_string(kind, len(features)), features.shape[1]
+    manifest = Manifest(
+        kind, known | changed, metric, dim, model, is_by_camera=normalize_cameras
+    )
+    features, statistics = _normalized(features, camids, manifest)
     entries = new_entries(0, list(paths), features, pids, camids, names)
+    entries = entries._replace(statistics=statistics)
     files.check_free(folder)
     folder.mkdir(exist_ok=True)
     with _held(folder):
@@ -89,6 +100,18 @@ def create_index(
             with contextlib.suppress(OSError):
                 folder.rmdir()
             raise
+
+
+def _normalized(features, camids, manifest):
+    """Returns features as a new index keeps them, and by which statistics, if any."""
+    features = checked_features(features, manifest)
+    if not manifest.is_by_camera:
+        return features, None
+    camids = ids_of_images("camids", camids, len(features))
+    check_told(camids)
+    statistics = camera_statistics([features], [camids])
+    features = statistics.normalized(features, camids)
+    return checked_features(features, manifest), statistics
 
 
 def add_entries(
@@ -131,6 +154,10 @@ def add_entries(
         features = checked_features(features, manifest)
         new = manifest.next_id, list(paths), features, pids, camids, names
         entries = new_entries(*new)
+        if manifest.is_by_camera:
+            own = index.entries.in_own_numbers(entries).camids
+            features = checked_features(index.normalized(features, own), manifest)
+            entries = entries._replace(squares=squared_lengths(features))
         wanted = set(entries.paths)
         live = index.entries.live_rows()
         old = [row for row in live if index.entries.paths[row] in wanted]

@@ -12,7 +12,9 @@ from topdb_tf.data.records import NO_NAMES, UNKNOWN, IdNames
 from topdb_tf.data.sightings import folded
 from topdb_tf.json_files import json_value, record_of
 from topdb_tf.retrieval.identities import whole_numbers
+from topdb_tf.retrieval.postprocessing import CameraStatistics
 
+_STATISTICS = "statistics_"
 _COLUMNS = {"ids": "i8", "pids": "i8", "camids": "i8", "is_live": "?", "squares": "f4"}
 
 
@@ -27,6 +29,7 @@ class Entries(NamedTuple):
         is_live: Whether a row is found by a search; a removed one is not.
         squares: float32 `(num_rows,)`, the squared norms of the features.
         names: What persons and cameras are called.
+        statistics: By which features are normalised by camera, if they are.
     """
 
     ids: np.ndarray
@@ -36,6 +39,7 @@ class Entries(NamedTuple):
     is_live: np.ndarray
     squares: np.ndarray
     names: IdNames = NO_NAMES
+    statistics: CameraStatistics | None = None
 
     def live_rows(self) -> np.ndarray:
         """Returns the numbers of the rows that were not removed."""
@@ -54,7 +58,9 @@ class Entries(NamedTuple):
             {number: text for number, text in called.items() if number in numbers}
             for called, numbers in zip(self.names, left, strict=True)
         )
-        return Entries(paths=paths, names=IdNames(*names), **columns)
+        statistics = self.statistics and self.statistics.of_cameras(columns["camids"])
+        names = IdNames(*names)
+        return Entries(paths=paths, names=names, statistics=statistics, **columns)
 
     def in_own_numbers(self, images):
         """Returns images with the numbers by which the index knows who is on them.
@@ -90,7 +96,7 @@ class Entries(NamedTuple):
             for name in _COLUMNS
         }
         paths = [*self.paths, *other.paths]
-        return Entries(paths=paths, names=other.names, **columns)
+        return self._replace(paths=paths, names=other.names, **columns)
 
     def without(self, rows: np.ndarray) -> "Entries":
         """Returns the same rows with some of them marked as removed."""
@@ -130,9 +136,14 @@ def new_entries(
         pids=ids_of_images("pids", pids, count),
         camids=ids_of_images("camids", camids, count),
         is_live=np.ones(count, bool),
-        squares=np.einsum("ij,ij->i", features, features),
+        squares=squared_lengths(features),
         names=names,
     )
+
+
+def squared_lengths(features: np.ndarray) -> np.ndarray:
+    """Returns the squared norms of features."""
+    return np.einsum("ij,ij->i", features, features)
 
 
 def ids_of_images(name: str, ids: Sequence | None, count: int) -> np.ndarray:
@@ -160,6 +171,9 @@ def entries_bytes(entries: Entries) -> bytes:
     if any(entries.names):
         names = {name: dict(part) for name, part in entries.names._asdict().items()}
         columns["names"] = np.frombuffer(json.dumps(names).encode(), np.uint8)
+    if entries.statistics is not None:
+        for name, column in entries.statistics._asdict().items():
+            columns[_STATISTICS + name] = column
     file = io.BytesIO()
     np.savez(file, **columns)
     return file.getvalue()
@@ -177,6 +191,10 @@ def entries_of(contents: bytes) -> Entries:
         names = b'{"persons": {}, "cameras": {}}'  # of an index from before names
         if "names" in arrays:
             names = arrays["names"].tobytes()
+        statistics = None
+        if f"{_STATISTICS}camids" in arrays:
+            fields = CameraStatistics._fields
+            statistics = CameraStatistics(*(arrays[_STATISTICS + n] for n in fields))
     count = len(columns["ids"])
     paths = text.split("\0") if count else []
     for name, column in columns.items():
@@ -189,7 +207,8 @@ def entries_of(contents: bytes) -> Entries:
         {int(number): text for number, text in names[part].items()}
         for part in IdNames._fields
     )
-    return Entries(paths=paths, names=IdNames(persons, cameras), **columns)
+    names = IdNames(persons, cameras)
+    return Entries(paths=paths, names=names, statistics=statistics, **columns)
 
 
 def _renumbered(word, numbers, known, names, known_names):

@@ -1,5 +1,6 @@
 """An index on disk, opened for searches."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from topdb_tf.search.manifest import (
     read_manifest,
 )
 from topdb_tf.search.scan import exact_neighbors, refined
+from topdb_tf.texts import counted, listed
 
 _ATTEMPTS = 5
 _LARGEST_SQUARE, _LEAST_SQUARE = np.finfo(np.float32).max / 8, 2.0**-80
@@ -86,6 +88,8 @@ class SearchIndex:
             raise damaged(folder / MANIFEST, "an image has the id of the next one")
         if manifest.metric == "cosine" and not np.allclose(squares, 1, atol=1e-3):
             raise damaged(folder / MANIFEST, "features of cosine must have length 1")
+        if manifest.is_by_camera != (self.entries.statistics is not None):
+            raise damaged(folder / MANIFEST, "statistics of cameras are missing")
         self.approximate = None
         if written.approximate is not None:
             files.check_file(folder, written.approximate)
@@ -94,6 +98,18 @@ class SearchIndex:
                 manifest.parameters,
                 (manifest.approximate_rows, manifest.dim),
             )
+
+    def normalized(self, features: np.ndarray, camids: np.ndarray) -> np.ndarray:
+        """Returns features as those of the index are, where it is one by camera.
+
+        Raises:
+            ValueError: If the features do not fit the index, or tell no camera.
+        """
+        if not self.manifest.is_by_camera:
+            return features
+        check_told(camids)
+        features = checked_features(features, self.manifest)
+        return self.entries.statistics.normalized(features, camids)
 
     def __len__(self):
         return int(self.entries.is_live.sum())
@@ -145,6 +161,19 @@ class SearchIndex:
             both = np.concatenate([likely, rows], axis=1)
             distances, rows = refined(self.features, queries, both, k)
         return Found(_in_metric(distances, self.manifest.metric), rows)
+
+
+def check_told(camids: np.ndarray, paths: Sequence[str] = ()) -> None:
+    """Raises `ValueError` unless all cameras are known, as an index by camera needs."""
+    unknown = np.flatnonzero(np.asarray(camids) < 0)
+    if len(unknown):
+        names = [paths[place] for place in unknown] if len(paths) else []
+        raise ValueError(
+            "Where features are normalised by camera, every image must tell its own: "
+            "by its name as in Market-1501, by --layout or --pattern, or by the column "
+            f"camid of a CSV file. Received: {counted(len(unknown), 'image')} without "
+            f"a camera{': ' * bool(names)}{listed(names, 5)}"
+        )
 
 
 def checked_features(features: np.ndarray, manifest: Manifest) -> np.ndarray:

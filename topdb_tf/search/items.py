@@ -7,7 +7,7 @@ import numpy as np
 
 from topdb_tf.data.image_files import read_images
 from topdb_tf.data.own_images import check_no_layout
-from topdb_tf.data.records import UNKNOWN, IdNames
+from topdb_tf.data.records import UNKNOWN, IdNames, camids_of
 from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.embed.embed import Embedding, Source, check_pca_file, embed_files
 from topdb_tf.embed.projection import read_projection
@@ -15,6 +15,7 @@ from topdb_tf.parquet_files import SUFFIX
 from topdb_tf.retrieval.features import array_in, open_arrays
 from topdb_tf.retrieval.identities import Identities
 from topdb_tf.search.entries import ids_of_images
+from topdb_tf.search.index import check_told
 from topdb_tf.texts import Say, silent
 
 _TEXTS = ("paths", "pid_names", "camera_names")
@@ -28,6 +29,7 @@ def items_of(
     known: frozenset[str] = frozenset(),
     layout: str = AUTO,
     pattern: str | None = None,
+    needs_cameras: bool = False,
     say: Say = silent,
 ) -> Embedding:
     """Returns images, but for the known ones, or those of a file, with their features.
@@ -38,7 +40,8 @@ def items_of(
     Raises:
         FileNotFoundError: If an image, a file or the model does not exist.
         ValueError: If there are other places beside a file of features, that file is
-            none, an image is bad, or an embedding is not finite.
+            none, an image is bad, or an embedding is not finite; if cameras are needed,
+            where one is not told.
         ServingError: If the server fails.
     """
     if source is not None:
@@ -51,6 +54,8 @@ def items_of(
             )
         check_no_layout(places[0], layout, pattern)
         items = _read_items(places[0], part)
+        if needs_cameras:
+            check_told(items.camids, items.paths)
         pca = source and source.pca
         return read_projection(pca).applied(items) if pca else items
     images = read_images(places, layout=layout, pattern=pattern)
@@ -60,6 +65,8 @@ def items_of(
     if not records:
         nobody = np.empty(0, np.int64)
         return Embedding(np.empty((0, 0), np.float32), [], nobody, nobody)
+    if needs_cameras:
+        check_told(camids_of(records), [str(one.path) for one in records])
     return embed_files(source, records, images.names)
 
 

@@ -23,6 +23,7 @@ from topdb_tf.json_files import json_value, record_of
 
 MANIFEST = "index.json"
 FORMAT = 1
+_FORMATS = (FORMAT, 2)  # the latter of features that are normalised by camera
 PATTERNS = ("features-*.f32", "entries-*.npz", "approximate-*.faiss", "*.partial")
 METRICS = ("sqeuclidean", "euclidean", "cosine")
 
@@ -66,7 +67,8 @@ class IndexFiles(NamedTuple):
 class Manifest:
     """What `index.json` says: of the rows, removed ones too, and of the last change.
 
-    The rows that FAISS holds are `None` if the kind is exact.
+    The rows that FAISS holds are `None` if the kind is exact. Features that are
+    normalised by camera are so by the statistics beside the entries.
     """
 
     kind: str
@@ -81,6 +83,7 @@ class Manifest:
     change: int = 0
     date: str = ""
     topdb_tf: str = __version__
+    is_by_camera: bool = False
 
     def __post_init__(self):
         numbers = [self.dim, self.num_rows, self.next_id, self.change]
@@ -138,10 +141,10 @@ def read_manifest(folder: Path) -> Manifest:
         version = values["format"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise damaged(path, "it is not what `topdb-tf index` writes") from None
-    if version != FORMAT:
+    if version not in _FORMATS:
         raise ValueError(
-            f"{path} must be of format {FORMAT}. Build the index again with this "
-            f"version. Received: format {version}"
+            f"{path} must be of format {' or '.join(map(str, _FORMATS))}. Build the "
+            f"index again with this version. Received: format {version}"
         )
     try:
         manifest = _manifest_of(values)
@@ -161,8 +164,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     values = {
         **asdict(manifest),
         "files": {name: file for name, file in files.items() if file is not None},
-        "format": FORMAT,
+        "format": _FORMATS[manifest.is_by_camera],
     }
+    del values["is_by_camera"]  # which the format tells
     if manifest.approximate_rows is None:
         del values["approximate_rows"]
     values["crc32"] = _sum_of(values)
@@ -195,7 +199,8 @@ def _sum_of(values):
 def _manifest_of(values):
     """Returns the manifest of the values in `index.json`."""
     names = {field.name for field in fields(Manifest)}
-    known = {name: values[name] for name in names - {"model", "approximate_rows"}}
+    others = {"model", "approximate_rows", "is_by_camera"}
+    known = {name: values[name] for name in names - others}
     if known["kind"] in _OLD_KINDS:  # as written before kinds were factory strings
         name, kind = _OLD_KINDS[known["kind"]]
         known["parameters"] = dict(known["parameters"])
@@ -206,6 +211,7 @@ def _manifest_of(values):
         files=IndexFiles(**files),
         model=record_of(RecordedModel | None, values.get("model")),
         approximate_rows=values.get("approximate_rows"),
+        is_by_camera=values["format"] == _FORMATS[1],
     )
     manifest.check_files()
     return manifest

@@ -70,6 +70,7 @@ class IndexOverview:
             "kind": manifest.kind,
             "parameters": manifest.parameters,
             "metric": manifest.metric,
+            "normalize_cameras": manifest.is_by_camera,
             "dim": manifest.dim,
             "date": manifest.date,
             "num_images": self.num_images,
@@ -91,7 +92,8 @@ class IndexOverview:
         lines = [
             *self.change.lines(),
             f"{self.folder}: {manifest.kind}{''.join(settings)}, "
-            f"{manifest.metric} distance, {manifest.dim} numbers an image",
+            f"{manifest.metric} distance, {manifest.dim} numbers an image"
+            f"{', normalised by camera' * manifest.is_by_camera}",
             f"  {self.num_images:,} images, {self.num_pids:,} persons, "
             f"{self.num_camids:,} cameras",
             f"  model: {manifest.model.name if manifest.model else 'not known'}",

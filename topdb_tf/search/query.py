@@ -246,7 +246,10 @@ class Searcher:
         items = index.entries.in_own_numbers(items)
         start = time.perf_counter()
         neighbors = index.search(
-            items.features, k=top, parameters=self.parameters, among=among
+            index.normalized(items.features, items.camids),
+            k=top,
+            parameters=self.parameters,
+            among=among,
         )
         seconds = time.perf_counter() - start
         threshold = self.threshold
@@ -289,7 +292,8 @@ def query_index(
     """
     searcher = Searcher(folder, source, **limits)
     searcher.among(camids)  # what is wrong is said before images are embedded
-    items = items_of(places, searcher.source, part="query", **reading)
+    needs = {"needs_cameras": searcher.index.manifest.is_by_camera}
+    items = items_of(places, searcher.source, part="query", **needs, **reading)
     return searcher.answer(items, top=top, camids=camids)
 
 
@@ -311,6 +315,8 @@ def _threshold(manifest, model, rate):
         wrong.append("another model")
     if calibration.metric != metric:
         wrong.append(f"the metric {calibration.metric}")
+    if manifest.is_by_camera:
+        wrong.append("features that are not normalised by camera")
     if wrong and rate is None:
         return None
     if wrong:
