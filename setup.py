@@ -60,7 +60,7 @@ setup(
         "tensorboard>=2.17",
         "rich>=13",
         "werkzeug>=3",  # serves the page of an index; TensorBoard has it too
-        "safetensors>=0.4",  # KerasHub reads timm's weights with it
+        "safetensors>=0.5",  # KerasHub reads timm's weights with it
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.19"],

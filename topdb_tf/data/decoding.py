@@ -14,6 +14,9 @@ from topdb_tf.data.checks.image_faults import (
 )
 from topdb_tf.texts import listed
 
+# TensorFlow would take its time to rewrite Python branches, of which there are none.
+as_written = tf.autograph.experimental.do_not_convert
+
 MESSAGES = {
     FileNotFoundError: "Every image file must exist. datasets/README.md says how to "
     "get the data.",
@@ -159,7 +162,7 @@ def _decoded_files(paths):
     decoder = quick_decoder()
     files = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
     return files.map(
-        lambda path: decoder(tf.io.read_file(path))[0],
+        as_written(lambda path: decoder(tf.io.read_file(path))[0]),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )

@@ -16,6 +16,7 @@ from topdb_tf.data.augment import (
     random_windows,
 )
 from topdb_tf.data.decoding import (
+    as_written,
     check_image_size,
     decode_images,
     pixel_reader,
@@ -186,7 +187,7 @@ class TrainingBatches:
         """
         # Read once an iteration, when its first batch is asked for.
         start = tf.data.Dataset.range(1).map(
-            lambda _: (self._epoch.read_value(), self._plan.read_value())
+            as_written(lambda _: (self._epoch.read_value(), self._plan.read_value()))
         )
         return self._dataset(start, 0, shard or Shard(), image_size)
 
@@ -221,6 +222,7 @@ class TrainingBatches:
         share = slice(shard.worker * part, (shard.worker + 1) * part)
         size = image_size or self.options.image_size
 
+        @as_written
         def draws(epoch, plan):
             steps = tf.data.Dataset.range(first_step, self.num_batches)
             return steps.map(
@@ -232,7 +234,7 @@ class TrainingBatches:
 
         dataset = start.flat_map(draws).unbatch()
         dataset = dataset.map(
-            lambda *draws: self._image(*draws, size),
+            as_written(lambda *draws: self._image(*draws, size)),
             num_parallel_calls=self.options.num_threads,
             deterministic=True,
         )
@@ -294,7 +296,7 @@ def evaluation_dataset(
         images = decode_images(images)
     read = pixel_reader(images)
     dataset = tf.data.Dataset.range(len(images)).map(
-        lambda index: resize_pixels(read(index), image_size),
+        as_written(lambda index: resize_pixels(read(index), image_size)),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
