@@ -41,11 +41,11 @@ def write_arrays(
 ) -> None:
     """Writes what an NPZ file of features would hold as a table.
 
-    Its columns are `path`, `pid`, `camid` and `embedding`, a list of numbers of one
-    length; `part` (query or gallery) where both are there; `error`, why an image has
-    no embedding, where there are `errors`, empty texts for good images. Persons and
-    cameras that have names are texts. With int8 codes an embedding is `scale` times
-    its whole numbers, of which the largest is 127.
+    Its columns are `path`, `pid`, `camid`, `time` in seconds since 1970 and
+    `embedding`, a list of numbers of one length; `part` (query or gallery) where both
+    are there; `error`, why an image has no embedding, where there are `errors`, empty
+    texts for good images. Persons and cameras that have names are texts. With int8
+    codes an embedding is `scale` times its whole numbers, of which the largest is 127.
     """
     parquet = load_parquet()
     import pyarrow
@@ -129,6 +129,8 @@ def _table(pyarrow, arrays, prefix, codes):
             columns[column] = pyarrow.array(ids, mask=np.asarray(ids) < least)
             if (texts := arrays.get(f"{prefix}{names}")) is not None:
                 columns[column] = pyarrow.array([str(one) or None for one in texts])
+    if (times := arrays.get(f"{prefix}times")) is not None:
+        columns["time"] = pyarrow.array(times, mask=np.isnan(times))
     if prefix:
         part = pyarrow.array([prefix.rstrip("_")] * len(features))
         columns["part"] = part
@@ -160,6 +162,8 @@ def _arrays_of(path, table):
     for name, (column, _) in _IDS.items():
         if column in table.column_names:
             arrays[name] = _ids(path, column, table[column])
+    if "time" in table.column_names:
+        arrays["times"] = _times(path, table["time"])
     if notes:
         probes = np.frombuffer(base64.b64decode(notes["probes"]), "<f4")
         arrays["probe_features"] = probes.reshape(notes["num_probes"], -1)
@@ -230,6 +234,21 @@ def _ids(path, name, column):
     is_null = column.is_null().to_numpy(zero_copy_only=False)
     numbers = pyarrow.compute.fill_null(column.cast("int64"), -1).to_numpy()
     return np.ma.masked_array(numbers, mask=is_null)
+
+
+def _times(path, column):
+    """Returns times in seconds since 1970, NaN for null, or as texts."""
+    import pyarrow
+
+    types, column = pyarrow.types, _plain(column)
+    if types.is_string(column.type) or types.is_large_string(column.type):
+        return np.array(column.fill_null("").to_pylist(), dtype=str)
+    if types.is_timestamp(column.type):  # UTC where it has no zone
+        column = column.cast(pyarrow.timestamp("us", column.type.tz)).cast("int64")
+        return column.cast("float64").to_numpy(zero_copy_only=False) / 1e6
+    if not (types.is_floating(column.type) or types.is_integer(column.type)):
+        raise _refusal(path, "time", "times, seconds or texts", column.type)
+    return column.cast("float64").to_numpy(zero_copy_only=False)
 
 
 def _plain(column):

@@ -1,5 +1,7 @@
 """Numbers, lists and tables in words."""
 
+import contextlib
+import datetime
 import html
 import math
 import numbers
@@ -22,6 +24,7 @@ _UNKNOWN |= {"missing", "blank", "unidentified", "unassigned", "unlabeled", "noi
 _UNKNOWN |= {"unlabelled", "notavailable", "notapplicable", "notknown", "nobody"}
 _UNKNOWN |= {"未知", "不明", "inconnu", "inconnue", "unbekannt", "desconhecido"}
 _UNKNOWN |= {"desconhecida", "desconocido", "desconocida", "sconosciuto", "неизвестно"}
+_LARGEST_TIME = 60e9  # seconds, about the years 70 to 3870
 _ERRORS = {"#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NUM!", "#NULL!", "\\N"}
 _SIGNS = re.compile(r"[\s!-/:-@\[-`{-~\u2010-\u2015]+")  # of ASCII, and dashes
 _LATEX = {character: f"\\{character}" for character in "_&%#${}"} | {
@@ -137,6 +140,45 @@ def means_unknown(text: str) -> bool:
     if re.search(r"\d", text):
         return bool(re.fullmatch(r"0*[-\u2212]0*1", text))
     return _SIGNS.sub("", text) in _UNKNOWN
+
+
+def seconds_of(text: str, place: str) -> float:
+    """Returns a time, in ISO 8601 or in seconds since 1970, in such seconds.
+
+    A text without a zone is in UTC, a date alone its midnight, what says that it is not
+    known NaN.
+
+    Raises:
+        ValueError: If it is no time; `place` says in the message where it stands.
+
+    Example:
+        >>> from topdb_tf.texts import seconds_of
+        >>> seconds_of("1970-01-02T00:00:30+01:00", "line 2"), seconds_of("7.5", "")
+        (82830.0, 7.5)
+    """
+    text = text.strip()
+    if means_unknown(text):
+        return math.nan
+    with contextlib.suppress(ValueError, OverflowError):
+        is_date = re.fullmatch(r"(19|20)\d{2}([01]\d[0-3]\d(\d{4}(\d\d)?)?)?", text)
+        if re.fullmatch(r"[-+]?\d*\.?\d+(e\d+)?", text) and not is_date:
+            if abs(seconds := float(text)) <= _LARGEST_TIME:
+                return seconds
+        elif "-" in text[1:]:
+            time = datetime.datetime.fromisoformat(re.sub("[Zz]$", "+00:00", text))
+            utc = datetime.timezone.utc
+            return (time if time.tzinfo else time.replace(tzinfo=utc)).timestamp()
+    raise ValueError(
+        f"{place}: a time must be as in 2024-05-01T13:30:00+02:00 (UTC where no zone "
+        f"is told), or seconds since 1970, not milliseconds. Received: {text!r}"
+    )
+
+
+def time_text(seconds: float) -> str:
+    """Returns a time for people, in UTC."""
+    start = datetime.datetime(1970, 1, 1)
+    time = start + datetime.timedelta(seconds=round(seconds, 3))
+    return time.isoformat(" ", "milliseconds").removesuffix(".000") + "Z"
 
 
 def counted(number: int, noun: str) -> str:

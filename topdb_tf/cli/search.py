@@ -111,12 +111,14 @@ def build(places, out, source, as_json, **settings):
 @_INDEX
 @_PLACES
 @_LIMITS
-@click.option("--camera", "camids", multiple=True, help="Look in it alone.")
+@click.option("--camera", "camids", multiple=True, help="Look there alone, as in 1,2.")
+@click.option("--since", help="Earliest time: 2024-05-01T13:30+02:00, or Unix seconds.")
+@click.option("--until", help="Latest time. UTC where no zone is told.")
 @click.option("--picture", type=PATH, help="Draw it, too: .png, .svg or .pdf.")
 @LAYOUT
 @source_options
 @AS_JSON
-def query(index, places, picture, source, as_json, **limits):
+def query(index, places, camids, since, until, picture, source, as_json, **limits):
     """Finds in INDEX what is nearest to PLACES: images or features.
 
     Without --model or --server, the model that the index was built with embeds the
@@ -125,8 +127,9 @@ def query(index, places, picture, source, as_json, **limits):
     \b
     topdb-tf index query people.index person.jpg --top 5 --picture found.png
     topdb-tf index query people.index queries --false-match-rate 1e-3 --json
-    topdb-tf index query people.index person.jpg --camera door --set nprobe=256
+    topdb-tf index query people.index person.jpg --camera door --since 2024-05-01
     """
+    from topdb_tf.search.filters import Filter
     from topdb_tf.search.picture import rank_lists
     from topdb_tf.search.query import query_index
 
@@ -135,7 +138,8 @@ def query(index, places, picture, source, as_json, **limits):
 
         check_format(picture)
     reading = {"say": say, **dict(chosen_reading())}
-    result = query_index(index, places, source, reading=reading, **limits)
+    among = Filter(camids, since, until)
+    result = query_index(index, places, source, among=among, reading=reading, **limits)
     if picture:
         from topdb_tf.drawing.rank_lists import rank_list_figure
 

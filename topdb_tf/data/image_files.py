@@ -25,7 +25,7 @@ from topdb_tf.data.sightings import (
 from topdb_tf.data.table import TABLE_SUFFIXES
 from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.files import files_below
-from topdb_tf.texts import listed
+from topdb_tf.texts import listed, seconds_of
 
 
 class ImageList(NamedTuple):
@@ -114,7 +114,10 @@ def read_images(
     pids = persons | {None: JUNK_PID}
     records = {
         one.path: ImageRecord(
-            one.path, pids[one.person], cameras.get(one.camera, UNKNOWN)
+            one.path,
+            pids[one.person],
+            cameras.get(one.camera, UNKNOWN),
+            seconds_of(one.time, f"{source}, {one.place}") if one.time else None,
         )
         for one in reversed(told)
     }

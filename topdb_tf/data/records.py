@@ -27,11 +27,13 @@ class ImageRecord(NamedTuple):
         pid: Person identity, the number in the file name; 0 is a distractor, seen
             only in a gallery.
         camid: Camera, the number in the file name.
+        time: When it was taken, in seconds since 1970, where that is told.
     """
 
     path: Path
     pid: int
     camid: int
+    time: float | None = None
 
 
 class IdNames(NamedTuple):
@@ -232,6 +234,11 @@ def pids_of(records: Sequence[ImageRecord]) -> np.ndarray:
 def camids_of(records: Sequence[ImageRecord]) -> np.ndarray:
     """Returns the cameras of the records, int64 of shape `(num_images,)`."""
     return _column(records, "camid")
+
+
+def times_of(records: Sequence[ImageRecord]) -> np.ndarray:
+    """Returns when the images were taken, in seconds, NaN where nobody has told it."""
+    return np.array([np.nan if r.time is None else r.time for r in records], float)
 
 
 def _column(records, name):

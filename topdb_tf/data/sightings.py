@@ -24,6 +24,7 @@ class Sighting(NamedTuple):
         camera: Name or number of the camera, or `None` where it is not told.
         part: "train", "val", "test", "query" or "gallery", or `None`.
         place: Where that is said, such as "line 7"; for errors.
+        time: When it was taken, or `None` where it is not told.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class Sighting(NamedTuple):
     camera: str | None
     part: str | None
     place: str
+    time: str | None = None
 
 
 def with_ids(

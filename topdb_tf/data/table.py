@@ -29,6 +29,7 @@ PARTS = {word: part for word, part in WORDS_OF_PARTS.items() if part in _WHOLE_P
 
 _NUMBERED = ("name", "number", "num", "no", "index", "idx", "label")
 _REQUIRED, _OPTIONAL = ("path", "pid"), ("camid", "split")
+_TIME = "time"  # by no other name: only an index asks for it
 # What others call the columns: as good as ours, and those taken where there are none.
 _OTHER_NAMES = {
     "path": (
@@ -44,6 +45,7 @@ _OTHER_NAMES = {
         (*(f"cam{end}" for end in _NUMBERED), *(f"camera{end}" for end in _NUMBERED)),
     ),
     "split": (("partition", "subset"), ("set", "fold", "mode", "phase", "part")),
+    _TIME: ((), ()),
 }
 # What may be meant or not: the user must say.
 _UNSURE_NAMES = {
@@ -62,6 +64,8 @@ def read_table(
     path: Path, *, missing: list[Sighting] | None = None
 ) -> tuple[list[Sighting], list[str]]:
     """Reads a CSV file with the columns `path`, `pid` and perhaps `camid` and `split`.
+
+    A column `time` is kept as it is, for `topdb_tf.texts.seconds_of`.
 
     The file is UTF-8, or UTF-16 with its mark. Its first line names the columns, in any
     order, by our names or others that are usual; what is not used is noted. Cells are
@@ -188,7 +192,7 @@ def _columns(header, rows, where):
     """Returns the places of the columns by their meaning, and notes."""
     names = [_plain(name).removesuffix("s") for name in header]
     columns = {}
-    for meaning in (*_REQUIRED, *_OPTIONAL):
+    for meaning in (*_REQUIRED, *_OPTIONAL, _TIME):
         columns[meaning] = _place_of(meaning, names, header, rows, where)
     columns = {name: place for name, place in columns.items() if place is not None}
     for meaning in (*_REQUIRED, *_OPTIONAL):
@@ -319,6 +323,7 @@ def _sighting(cells, columns, width, line, path):
         camera=told.get("camid") or None,
         part=part,
         place=f"line {line}",
+        time=told.get(_TIME) or None,
     )
 
 

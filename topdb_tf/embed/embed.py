@@ -19,6 +19,7 @@ from topdb_tf.data.records import (
     Split,
     camids_of,
     pids_of,
+    times_of,
 )
 from topdb_tf.embed.address import ModelChoice, parse_address
 from topdb_tf.embed.client import ServingClient
@@ -73,6 +74,8 @@ class Embedding(NamedTuple):
         pids: Persons, int64 of shape `(num_images,)`; `UNKNOWN` where none is told.
         camids: Cameras, int64 of shape `(num_images,)`, likewise.
         names: What persons and cameras are called.
+        times: When they were taken, in seconds since 1970, NaN where that is not told;
+            `None` if it is of none.
         probes: What `probe_features` returned for the same model, if it is known.
         kept: Places of the images among those that were to be embedded, int64.
         failures: Images that were left out.
@@ -85,6 +88,7 @@ class Embedding(NamedTuple):
     pids: np.ndarray
     camids: np.ndarray
     names: IdNames = NO_NAMES
+    times: np.ndarray | None = None
     probes: np.ndarray | None = None
     kept: np.ndarray | None = None
     failures: tuple[Failure, ...] = ()
@@ -179,10 +183,11 @@ def embed_images(
 
     An NPZ file holds `features`, float32 `(num_images, dim)`, and `paths`; where it is
     told whom all show also `pids`, `camids` and what those are called, `pid_names` and
-    `camera_names`. A Parquet file is that of `topdb_tf.parquet_files.write_arrays`,
-    whose codes may be named. `probe_features` are those of drawn images, by which
-    `topdb-tf index` knows the model again. An older file is replaced when the new one
-    is whole. `reading` is what `topdb_tf.data.image_files.read_images` takes.
+    `camera_names`, and `times` where a CSV file tells them. A Parquet file is that of
+    `topdb_tf.parquet_files.write_arrays`, whose codes may be named. `probe_features`
+    are those of drawn images, by which `topdb-tf index` knows the model again. An older
+    file is replaced when the new one is whole. `reading` is what
+    `topdb_tf.data.image_files.read_images` takes.
 
     Raises:
         FileNotFoundError: If an image, or the folder of `out`, does not exist.
@@ -205,6 +210,8 @@ def embed_images(
             is_hidden = (embedding.camids == UNKNOWN) & (not is_table)
             arrays["camids"] = np.where(is_hidden, -1, embedding.camids)
         arrays |= name_arrays(embedding.pids, embedding.camids, embedding.names)
+    if not np.isnan(embedding.times).all():
+        arrays["times"] = embedding.times
     return _write(out, arrays, embedding, images.skipped, codes)
 
 
@@ -306,6 +313,7 @@ def embed_files(
             pids=pids_of(shown),
             camids=camids_of(shown),
             names=names,
+            times=times_of(shown),
             probes=probes,
             kept=kept,
             failures=failures,

@@ -25,6 +25,7 @@ from topdb_tf.embed.errors import BadImageError, Failure, ServingError
 from topdb_tf.embed.model_probes import check_same_model, probe_features
 from topdb_tf.embed.projection import read_projection
 from topdb_tf.files import plain
+from topdb_tf.search.filters import Filter
 from topdb_tf.search.query import QueryResult, Searcher
 from topdb_tf.texts import one_line
 
@@ -167,7 +168,10 @@ class BrowsePage:
             num_images=len(index),
             manifest=index.manifest,
             threshold=threshold and threshold.line(),
-            cameras=self._searcher.cameras(),
+            cameras=index.entries.cameras(),
+            has_times=bool(
+                np.isfinite(index.entries.times[index.entries.is_live]).any()
+            ),
             top=self._top,
             most=_MOST,
         )
@@ -202,9 +206,10 @@ class BrowsePage:
                 f"Received: {form['top']}"
             )
         camids = [text for text in form.getlist("camera") if text]
+        among = Filter(camids, form.get("since") or None, form.get("until") or None)
         self._searcher.refresh()
         items = self._embedded(Path(image.filename), image.read())
-        return self._searcher.answer(items, top=top, camids=camids)
+        return self._searcher.answer(items, top=top, among=among)
 
     def _embedded(self, path, contents):
         start = time.perf_counter()

@@ -73,6 +73,7 @@ def build_index(
             camids=items.camids,
             names=items.names,
             normalize_cameras=normalize_cameras,
+            times=items.times,
             kind=kind,
             metric=metric,
             parameters=parameters,
@@ -115,6 +116,7 @@ def add_to_index(
                 pids=items.pids,
                 camids=items.camids,
                 names=items.names,
+                times=items.times,
                 progress=progress,
             )
     return _overview_with(folder, items, num_replaced)

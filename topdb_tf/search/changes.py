@@ -44,6 +44,7 @@ def create_index(
     camids: np.ndarray | None = None,
     names: IdNames = NO_NAMES,
     normalize_cameras: bool = False,
+    times: np.ndarray | None = None,
     kind: str = "exact",
     metric: str = "sqeuclidean",
     parameters: dict[str, int] | None = None,
@@ -61,6 +62,7 @@ def create_index(
         names: What persons and cameras are called, where not their number.
         normalize_cameras: Whether features are normalised by camera, those that are
             added or asked for later too.
+        times: When the images were taken, in seconds since 1970 or as texts.
         kind: What `kinds.factory_string` takes: "exact", "hnsw", "HNSW32,SQ8"…
         metric: One of `METRICS`.
         parameters: Values to take instead of those of `kinds.default_parameters`.
@@ -86,7 +88,7 @@ def create_index(
         kind, known | changed, metric, dim, model, is_by_camera=normalize_cameras
     )
     features, statistics = _normalized(features, camids, manifest)
-    entries = new_entries(0, list(paths), features, pids, camids, names)
+    entries = new_entries(0, list(paths), features, pids, camids, names, times)
     entries = entries._replace(statistics=statistics)
     files.check_free(folder)
     folder.mkdir(exist_ok=True)
@@ -122,6 +124,7 @@ def add_entries(
     pids: np.ndarray | None = None,
     camids: np.ndarray | None = None,
     names: IdNames = NO_NAMES,
+    times: np.ndarray | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Adds images to an index; one that is there by its path is replaced.
@@ -138,6 +141,7 @@ def add_entries(
         camids: Cameras, the same.
         names: What they are called, where not their number. Who is called as a person
             of the index gets that one's number, others one that is free.
+        times: When the images were taken, as for `create_index`.
         progress: Called with the number of images that FAISS holds and of all.
 
     Returns:
@@ -152,7 +156,7 @@ def add_entries(
     with _opened(folder) as index:
         manifest, features = index.manifest, np.asarray(features)
         features = checked_features(features, manifest)
-        new = manifest.next_id, list(paths), features, pids, camids, names
+        new = manifest.next_id, list(paths), features, pids, camids, names, times
         entries = new_entries(*new)
         if manifest.is_by_camera:
             own = index.entries.in_own_numbers(entries).camids

@@ -13,9 +13,11 @@ from topdb_tf.data.sightings import folded
 from topdb_tf.json_files import json_value, record_of
 from topdb_tf.retrieval.identities import whole_numbers
 from topdb_tf.retrieval.postprocessing import CameraStatistics
+from topdb_tf.texts import seconds_of
 
 _STATISTICS = "statistics_"
 _COLUMNS = {"ids": "i8", "pids": "i8", "camids": "i8", "is_live": "?", "squares": "f4"}
+_COLUMNS |= {"times": "f8"}
 
 
 class Entries(NamedTuple):
@@ -28,6 +30,7 @@ class Entries(NamedTuple):
         camids: The same, of cameras.
         is_live: Whether a row is found by a search; a removed one is not.
         squares: float32 `(num_rows,)`, the squared norms of the features.
+        times: float64 `(num_rows,)`, seconds since 1970, NaN where nobody has told it.
         names: What persons and cameras are called.
         statistics: By which features are normalised by camera, if they are.
     """
@@ -38,6 +41,7 @@ class Entries(NamedTuple):
     camids: np.ndarray
     is_live: np.ndarray
     squares: np.ndarray
+    times: np.ndarray
     names: IdNames = NO_NAMES
     statistics: CameraStatistics | None = None
 
@@ -88,6 +92,12 @@ class Entries(NamedTuple):
         number_of |= {folded(names[n], word): n for n in live if n in names}
         return [number_of.get(folded(str(one), word)) for one in ids]
 
+    def cameras(self) -> list[str]:
+        """Returns what the cameras of the images that were not removed are called."""
+        numbers = np.unique(self.camids[self.is_live]).tolist()
+        names = self.names.cameras
+        return [names.get(number, str(number)) for number in numbers if number >= 0]
+
     def joined(self, other: "Entries") -> "Entries":
         """Returns these rows with those of another, in their numbers, after them."""
         other = self.in_own_numbers(other)
@@ -112,6 +122,7 @@ def new_entries(
     pids: np.ndarray | None,
     camids: np.ndarray | None,
     names: IdNames = NO_NAMES,
+    times: np.ndarray | None = None,
 ) -> Entries:
     """Returns the rows of images that come into an index; the first has `first_id`.
 
@@ -137,6 +148,7 @@ def new_entries(
         camids=ids_of_images("camids", camids, count),
         is_live=np.ones(count, bool),
         squares=squared_lengths(features),
+        times=times_of_images(times, count, "images"),
         names=names,
     )
 
@@ -163,6 +175,30 @@ def ids_of_images(name: str, ids: Sequence | None, count: int) -> np.ndarray:
     return numbers
 
 
+def times_of_images(times: Sequence | None, count: int, place: str) -> np.ndarray:
+    """Returns times in seconds since 1970, NaN where nobody has told them.
+
+    Raises:
+        ValueError: If they are no times, or not as many as there are images.
+    """
+    if times is None:
+        return np.full(count, np.nan)
+    times = np.asarray(times)
+    if times.dtype.kind == "U" and times.ndim == 1:
+        texts = enumerate(times.tolist())
+        times = np.array([seconds_of(t, f"{place}, row {n}") for n, t in texts], float)
+    if (
+        times.dtype.kind not in "fiu"
+        or times.shape != (count,)
+        or np.isinf(times).any()
+    ):
+        raise ValueError(
+            f"`times` must be seconds since 1970 or texts, one for each of {count} "
+            f"images of {place}. Received: {times.dtype} of shape {times.shape}"
+        )
+    return times.astype(np.float64)
+
+
 def entries_bytes(entries: Entries) -> bytes:
     """Returns the contents of the file that `entries_of` reads."""
     text = "\0".join(entries.paths).encode("utf-8", "surrogateescape")
@@ -186,7 +222,9 @@ def entries_of(contents: bytes) -> Entries:
         ValueError, KeyError, OSError: If the contents are damaged.
     """
     with np.load(io.BytesIO(contents), allow_pickle=False) as arrays:
-        columns = {name: arrays[name] for name in _COLUMNS}
+        columns = {name: arrays[name] for name in _COLUMNS if name in arrays}
+        if "times" not in arrays:  # of an index from before times
+            columns["times"] = np.full(len(columns["ids"]), np.nan)
         text = arrays["paths"].tobytes().decode("utf-8", "surrogateescape")
         names = b'{"persons": {}, "cameras": {}}'  # of an index from before names
         if "names" in arrays:
@@ -196,6 +234,7 @@ def entries_of(contents: bytes) -> Entries:
             fields = CameraStatistics._fields
             statistics = CameraStatistics(*(arrays[_STATISTICS + n] for n in fields))
     count = len(columns["ids"])
+    columns = {name: columns[name] for name in _COLUMNS}
     paths = text.split("\0") if count else []
     for name, column in columns.items():
         if column.dtype != np.dtype(_COLUMNS[name]) or column.shape != (count,):

@@ -14,7 +14,7 @@ from topdb_tf.embed.projection import read_projection
 from topdb_tf.parquet_files import SUFFIX
 from topdb_tf.retrieval.features import array_in, open_arrays
 from topdb_tf.retrieval.identities import Identities
-from topdb_tf.search.entries import ids_of_images
+from topdb_tf.search.entries import ids_of_images, times_of_images
 from topdb_tf.search.index import check_told
 from topdb_tf.texts import Say, silent
 
@@ -74,9 +74,9 @@ def _read_items(path: Path, part: str) -> Embedding:
     """Returns the features in a file, of `topdb-tf embed` or another program.
 
     The arrays are `features`, or with `gallery_` or `query_` before it, and likewise
-    `paths`, `pids`, `camids` and what these are called, `pid_names` and `camera_names`,
-    where they are there. Without paths an image is called after the file and its row,
-    `features.npz#7`.
+    `paths`, `pids`, `camids`, `times` and what the ids are called, `pid_names` and
+    `camera_names`, where they are there. Without paths an image is called after the
+    file and its row, `features.npz#7`.
     """
     if not (path.is_file() or (path.is_dir() and path.suffix == SUFFIX)):
         raise FileNotFoundError(f"There is no file of features {path}.")
@@ -92,6 +92,7 @@ def _read_items(path: Path, part: str) -> Embedding:
             return array_in(arrays, name, path) if name in arrays else None
 
         features, probes = column(f"{prefix}features"), column("probe_features")
+        times = column(f"{prefix}times")
         ids = [column(f"{prefix}{name}") for name in ("pids", "camids")]
         texts = [column(f"{prefix}{name}") for name in _TEXTS]
     count = len(features) if features.ndim else 0
@@ -119,6 +120,7 @@ def _read_items(path: Path, part: str) -> Embedding:
         pids=pids,
         camids=camids,
         names=IdNames(*map(_called, (pids, camids), names)),
+        times=times_of_images(times, count, str(path)),
         probes=probes,
     )
 

@@ -17,11 +17,12 @@ from topdb_tf.files import plain
 from topdb_tf.runs.folder import RunFolder
 from topdb_tf.runs.models import find_model, weights_of
 from topdb_tf.search.build import source_of_index
+from topdb_tf.search.filters import EVERYTHING, Filter
 from topdb_tf.search.index import SearchIndex
 from topdb_tf.search.items import items_of
 from topdb_tf.search.kinds import check_parameters
 from topdb_tf.search.manifest import read_manifest
-from topdb_tf.texts import Table, counted, listed, rate_text
+from topdb_tf.texts import Table, counted, rate_text, time_text
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class FoundImage:
     """An image of the index that was found for a query, its distance in the metric.
 
     Person and camera are the names that were told, `None` where nobody is known. The
-    same person is said to be what is as near as the threshold, where there is one.
+    same person is said to be what is as near as the threshold, where there is one. The
+    time is in seconds since 1970.
     """
 
     rank: int
@@ -75,6 +77,7 @@ class FoundImage:
     is_same_person: bool | None
     person: str | None = None
     camera: str | None = None
+    time: float | None = None
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,13 @@ class Query:
         if not self.found:
             return [*lines, "  nothing so near"]
         is_judged = self.found[0].is_same_person is not None
-        head = ["rank", "distance", "path", "person", "camera"]
+        has_times = any(image.time is not None for image in self.found)
+        head = ["rank", "distance", "path", "person", "camera", *["time"] * has_times]
         rows = []
         for image in self.found:
             row = [f"{image.rank}", f"{image.distance:.6g}", image.path]
             row += [image.person or "?", image.camera or "?"]
+            row += ["?" if image.time is None else time_text(image.time)] * has_times
             rows.append(row + ["yes" if image.is_same_person else "no"] * is_judged)
         table = Table("", head + ["same person"] * is_judged, rows)
         return [*lines, *(f"  {line}" for line in table.text())]
@@ -201,26 +206,6 @@ class Searcher:
         if max_distance is not None or false_match_rate is not None:
             self._limit = self.threshold.distance
 
-    def cameras(self) -> list[str]:
-        """Returns what the cameras of the index are called."""
-        entries = self.index.entries
-        numbers = np.unique(entries.camids[entries.is_live]).tolist()
-        names = [_called(number, entries.names.cameras) for number in numbers]
-        return [name for name in names if name is not None]
-
-    def among(self, camids: Sequence[int | str]) -> np.ndarray | None:
-        """Returns which rows of the index are of some cameras, `None` if of all."""
-        if not camids:
-            return None
-        numbers = self.index.entries.numbers_of("camid", camids)
-        if None in numbers:
-            raise ValueError(
-                "A camera (--camera) must be one of the index: "
-                f"{listed(self.cameras(), 20) or 'none is known there'}. Received: "
-                f"{', '.join(map(str, camids))}"
-            )
-        return np.isin(self.index.entries.camids, numbers)
-
     def refresh(self) -> None:
         """Opens the index again where others have changed it since."""
         folder = self.index.folder
@@ -228,20 +213,20 @@ class Searcher:
             self.index = SearchIndex(folder)
 
     def answer(
-        self, items: Embedding, *, top: int = 10, camids: Sequence[int | str] = ()
+        self, items: Embedding, *, top: int = 10, among: Filter = EVERYTHING
     ) -> QueryResult:
         """Returns the nearest images of the index for each of some embedded ones.
 
         Args:
             items: The embedded images.
             top: Most images of an answer.
-            camids: Cameras to look among, by names or numbers. Defaults to all.
+            among: The images of the index that may be found.
 
         Raises:
             ValueError: If the embeddings are of another model or length, or there is
                 no such camera.
         """
-        index, among = self.index, self.among(camids)
+        index, rows = self.index, among.rows(self.index.entries)
         check_same_model(items.probes, index.manifest.model)
         items = index.entries.in_own_numbers(items)
         start = time.perf_counter()
@@ -249,13 +234,13 @@ class Searcher:
             index.normalized(items.features, items.camids),
             k=top,
             parameters=self.parameters,
-            among=among,
+            among=rows,
         )
         seconds = time.perf_counter() - start
         threshold = self.threshold
         if threshold is not None:
             is_live = index.entries.is_live
-            looked_at = is_live if among is None else is_live & among
+            looked_at = is_live if rows is None else is_live & rows
             threshold = threshold.among(int(looked_at.sum()))
         return QueryResult(
             index=str(index.folder),
@@ -275,7 +260,7 @@ def query_index(
     source: Source,
     *,
     top: int = 10,
-    camids: Sequence[int | str] = (),
+    among: Filter = EVERYTHING,
     reading: Mapping = MappingProxyType({}),
     **limits,
 ) -> QueryResult:
@@ -286,15 +271,15 @@ def query_index(
         places: Image files and folders, one CSV file, or one file of features.
         source: What embeds the images.
         top: Most images of an answer.
-        camids: Cameras to look among, by names or numbers. Defaults to all.
+        among: The images of the index that may be found.
         reading: `layout`, `pattern` and `say` of `topdb_tf.search.items.items_of`.
         **limits: `max_distance`, `false_match_rate` and `parameters` of `Searcher`.
     """
     searcher = Searcher(folder, source, **limits)
-    searcher.among(camids)  # what is wrong is said before images are embedded
+    among.rows(searcher.index.entries)  # before images are embedded
     needs = {"needs_cameras": searcher.index.manifest.is_by_camera}
     items = items_of(places, searcher.source, part="query", **needs, **reading)
-    return searcher.answer(items, top=top, camids=camids)
+    return searcher.answer(items, top=top, among=among)
 
 
 def _threshold(manifest, model, rate):
@@ -346,6 +331,7 @@ def _answered(items, entries, neighbors, threshold, limit):
                 is_same_person=threshold and distance <= threshold.distance,
                 person=_called(entries.pids[row], names.persons),
                 camera=_called(entries.camids[row], names.cameras),
+                time=None if np.isnan(entries.times[row]) else entries.times[row],
             )
             for rank, (row, distance) in enumerate(near, 1)
         ]
