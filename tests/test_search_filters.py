@@ -131,19 +131,17 @@ def test_a_csv_file_tells_times(tmp_path):
 
 
 def test_a_table_tells_times_in_any_form(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow.parquet")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    from pyarrow import table
+
     path, utc = tmp_path / "crops.parquet", datetime.timezone.utc
     embedding = [[1.0, 2.0], [3.0, 4.0]]
     moment = datetime.datetime(2024, 5, 1, 12, tzinfo=utc)
     for given in ([moment, None], ["2024-05-01T12:00Z", None], [int(NOON), None]):
-        pyarrow.write_table(
-            pyarrow.pa.table({"embedding": embedding, "time": given}), path
-        )
+        parquet.write_table(table({"embedding": embedding, "time": given}), path)
         times = items_of([path], Source()).times
         np.testing.assert_array_equal(times, [NOON, np.nan])
-    pyarrow.write_table(
-        pyarrow.pa.table({"embedding": embedding, "time": [[1], [2]]}), path
-    )
+    parquet.write_table(table({"embedding": embedding, "time": [[1], [2]]}), path)
     with pytest.raises(ValueError, match="`time` of .* must hold times"):
         items_of([path], Source())
 
