@@ -59,7 +59,7 @@ def create_index(
         paths: Names of the images, each once.
         pids: Persons, whole numbers of shape `(num_images,)`, if they are known.
         camids: Cameras, the same.
-        names: What persons and cameras are called, where not their number.
+        names: What these are called, where not their number.
         normalize_cameras: Whether features are normalised by camera, those that are
             added or asked for later too.
         times: When the images were taken, in seconds since 1970 or as texts.
@@ -71,8 +71,7 @@ def create_index(
 
     Raises:
         FileExistsError: If the folder exists.
-        ValueError: If kind, metric or a parameter is unknown or does not fit, features
-            are not finite numbers, or a path is there twice.
+        ValueError: If something told does not fit, or a path is there twice.
     """
     folder, features = Path(folder), np.asarray(features)
     check_one_of("metric", metric, METRICS)
@@ -84,9 +83,8 @@ def create_index(
     known, changed = kinds.default_parameters(kind, *features.shape), parameters or {}
     kinds.check_parameters(known, changed)
     kind, dim = kinds.factory_string(kind, len(features)), features.shape[1]
-    manifest = Manifest(
-        kind, known | changed, metric, dim, model, is_by_camera=normalize_cameras
-    )
+    by_camera = {"is_by_camera": normalize_cameras}
+    manifest = Manifest(kind, known | changed, metric, dim, model, **by_camera)
     features, statistics = _normalized(features, camids, manifest)
     entries = new_entries(0, list(paths), features, pids, camids, names, times)
     entries = entries._replace(statistics=statistics)
