@@ -27,11 +27,12 @@ SIGNATURES = {
     "bottleneck_channels=0, pool='average', neck='no_shift'",
     "compare": "first, second, **options",
     "evaluate": "run, dataset=None, *, best=False, rerank=False, validation=False, "
-    "normalize_cameras=False, say=…",
+    "normalize_cameras=False, tracklets=None, say=…",
     "fit": "dataset=None, *, recipe='paper', run_dir=None, settings=(), callbacks=(), "
     "triplet=None, cross_entropy=None, say=…",
     "load_embedder": "path",
     "load_features": "path",
+    "pool": "features, tracklets, *, how='mean'",
     "register_backbone": "name, function=None",
     "register_dataset": "name, reader=None, *, card=None",
     "register_drop_block": "name, function=None",

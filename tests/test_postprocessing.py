@@ -8,6 +8,7 @@ from topdb_tf.retrieval.postprocessing import (
     CameraNormalization,
     camera_statistics,
     expand_features,
+    pool,
     unit_vectors,
 )
 from topdb_tf.retrieval.protocol import score
@@ -151,3 +152,44 @@ def test_parameters_of_the_normalisation_are_checked():
         CameraNormalization(prior_images=-1)
     with pytest.raises(ValueError, match="`CameraNormalization`. Received: 'all'"):
         CameraNormalization.of("all")
+
+
+def test_tracks_are_pooled_by_hand():
+    # Track b is first: (1, 0) and (0, 1) after division by lengths; a: (0.6, 0.8).
+    features = [[2.0, 0.0], [3.0, 4.0], [0.0, 5.0]]
+    pooled = pool(features, ["b", "a", "b"])
+    np.testing.assert_allclose(pooled.features, [[0.5**0.5] * 2, [0.6, 0.8]], rtol=1e-6)
+    assert pooled.tracklets.tolist() == ["b", "a"]
+    assert pooled.rows.tolist() == [0, 1]
+    first = pool(features, [7, 7, 7], how="first")
+    np.testing.assert_allclose(first.features, [[1, 0]])
+    # Medians of 1, 0.6, 0 and of 0, 0.8, 1: (0.6, 0.8), of length 1 already.
+    median = pool(features, [7, 7, 7], how="median")
+    np.testing.assert_allclose(median.features, [[0.6, 0.8]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["mean", "median"])
+def test_pooling_is_that_of_each_track_by_itself(how):
+    rng = np.random.default_rng(0)
+    features, tracks = rng.standard_normal((50, 5)), rng.integers(0, 9, 50)
+    pooled = pool(features, tracks, how=how)
+    for row, track in zip(pooled.features, pooled.tracklets, strict=True):
+        own = features[tracks == track]
+        own = own / np.linalg.norm(own, axis=1, keepdims=True)
+        wanted = getattr(np, how)(own, axis=0)
+        np.testing.assert_allclose(row, wanted / np.linalg.norm(wanted), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (([[1.0]], ["a", "b"]), "tracklets of \\(2,\\)"),
+        (([[np.nan]], ["a"]), "finite"),
+        (([["x"]], ["a"]), "rows of numbers"),
+    ],
+)
+def test_what_cannot_be_pooled_is_explained(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        pool(*arguments)
+    with pytest.raises(ValueError, match="how"):
+        pool([[1.0]], ["a"], how="max")

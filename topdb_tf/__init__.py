@@ -20,6 +20,7 @@ __all__ = [
     "fit",
     "load_embedder",
     "load_features",
+    "pool",
     "register_backbone",
     "register_dataset",
     "register_drop_block",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from topdb_tf.model.extraction import load_embedder
     from topdb_tf.model.layers import TopDropBlock, register_drop_block
     from topdb_tf.model.network import build_network, register_stream
+    from topdb_tf.retrieval.postprocessing import pool
     from topdb_tf.training.losses import register_loss
 
 _HOMES = {
@@ -51,6 +53,7 @@ _HOMES = {
     "compare": "evaluate.arrays",
     "load_embedder": "model.extraction",
     "load_features": "evaluate.feature_files",
+    "pool": "retrieval.postprocessing",
     "register_backbone": "model.backbones",
     "register_dataset": "data.benchmarks",
     "register_drop_block": "model.layers",

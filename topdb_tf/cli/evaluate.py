@@ -17,6 +17,7 @@ from topdb_tf.cli.options import (
     RERANK,
     RUN,
     SHARE,
+    TRACKLETS,
     NumberRange,
     camera_normalization,
     count_option,
@@ -55,6 +56,7 @@ from topdb_tf.texts import one_line, printable
 @RERANK
 @IGNORE_CAMERAS
 @NORMALIZE_CAMERAS
+@TRACKLETS
 @PLUGINS
 @OVERRIDES
 @AS_JSON
@@ -69,6 +71,7 @@ def evaluate(
     ignore_cameras,
     normalize_cameras,
     camera_statistics,
+    tracklets,
     plugins,
     overrides,
     as_json,
@@ -85,7 +88,7 @@ def evaluate(
     from topdb_tf.evaluate.scores import score_lines
     from topdb_tf.runs.folder import open_run
 
-    chosen = {"rerank": rerank, "say": say}
+    chosen = {"rerank": rerank, "tracklets": tracklets, "say": say}
     chosen["normalize_cameras"] = camera_normalization(
         normalize_cameras, camera_statistics
     )

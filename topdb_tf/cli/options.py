@@ -70,7 +70,7 @@ LAYOUT = options_of(
         metavar="LEVELS",
         expose_value=False,
         callback=_keep,
-        help="Of a folder: its levels, as camera/person or split/person/*. [auto]",
+        help="Of a folder: its levels, as camera/person or person/tracklet/*. [auto]",
     ),
     click.option(
         "--pattern",
@@ -111,6 +111,11 @@ NORMALIZE_CAMERAS = options_of(
         type=click.Choice(["all", "gallery"]),
         help="Those of all images, or of the gallery alone.  [default: all]",
     ),
+)
+TRACKLETS = click.option(
+    "--tracklets",
+    type=click.Choice(["mean", "median", "first"]),
+    help="Pool the embeddings of each track, and rank tracks.",
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
 OVERRIDES = click.option(

@@ -25,6 +25,7 @@ from topdb_tf.data.trees.words import (
     LEFT_OUT,
     PERSON,
     SPLIT,
+    TRACKLET,
     TRAIN_ALL,
     UNUSED,
     camera_in,
@@ -200,7 +201,11 @@ def _sighting(path, levels, folder, root, told_by_name):
         person, camera = str(record.pid), camera or str(record.camid)
     camera = camera and camera.strip()  # as a list of them is read again
     place = str(path.relative_to(root))
-    return Sighting(path, person, camera, by_role.get(SPLIT), place)
+    tracklet = None
+    if TRACKLET in by_role:  # such names begin anew in each folder
+        tracklet = "/".join(told[: roles.index(TRACKLET) + 1])
+    told = person, camera, by_role.get(SPLIT), place
+    return Sighting(path, *told, tracklet=tracklet)
 
 
 def _misplaced(path, folder):

@@ -18,8 +18,10 @@ from topdb_tf.data.sightings import (
     Sighting,
     camera_numbers,
     check_contradictions,
+    check_tracks,
     numbered_cameras,
     person_numbers,
+    tracks_of,
     with_ids,
 )
 from topdb_tf.data.table import TABLE_SUFFIXES
@@ -107,6 +109,7 @@ def read_images(
     told = with_ids(told, source, notes, keep_unknown=True) if told else []
     if is_table:
         check_contradictions(told, source)
+    check_tracks(tracks_of(told), source)
     if len(places) == 1:
         camera_numbers(told, source)  # an error where some are told
     persons = person_numbers([o._replace(part=GALLERY) for o in told if o.person])
@@ -118,6 +121,7 @@ def read_images(
             pids[one.person],
             cameras.get(one.camera, UNKNOWN),
             seconds_of(one.time, f"{source}, {one.place}") if one.time else None,
+            tracklet=one.tracklet,
         )
         for one in reversed(told)
     }

@@ -19,7 +19,9 @@ from topdb_tf.data.sightings import (
     Sighting,
     camera_numbers,
     check_contradictions,
+    check_tracks,
     person_numbers,
+    tracks_of,
     with_ids,
 )
 from topdb_tf.texts import listed, natural_order
@@ -64,6 +66,7 @@ def split_of(
     notes = list(notes)
     sightings = with_ids(list(sightings), source, notes)
     check_contradictions(sightings, source)
+    check_tracks(tracks_of(sightings), source)
     cameras = camera_numbers(sightings, source)
     sightings = _known_parts(sightings, source, notes)
     given = {one.part for one in sightings}
@@ -75,8 +78,8 @@ def split_of(
     pids = person_numbers(sightings)
     parts = {part: [] for part in (TRAIN, QUERY, GALLERY)}
     for one in sightings:
-        record = ImageRecord(one.path, pids[one.person], cameras.get(one.camera, 1))
-        parts[one.part].append(record)
+        pid, camid = pids[one.person], cameras.get(one.camera, 1)
+        parts[one.part].append(ImageRecord(one.path, pid, camid, tracklet=one.tracklet))
     has_cameras = len({one.camid for one in parts[QUERY] + parts[GALLERY]}) != 1
     if not has_cameras:
         why = "are all of one camera" if cameras else "tell no camera, or all the same"
@@ -224,6 +227,9 @@ def _with_queries(sightings, source, draw, notes):
             f"{source}: no person of the test has {draw.other}, so there is no "
             f"query. {_WAY_OUT}"
         )
+    tracks = {one.tracklet for one in tests if one.path in queries} - {None}
+    if not draw.alike:  # all of a track is asked for; by one camera it is no match
+        queries |= {one.path for one in tests if one.tracklet in tracks}
     notes.append(
         f"Queries were drawn, one a {'person' if draw.alike else 'camera'}: "
         f"{len(queries):,}, with {len(tests) - len(queries):,} images in the gallery."

@@ -28,12 +28,14 @@ class ImageRecord(NamedTuple):
             only in a gallery.
         camid: Camera, the number in the file name.
         time: When it was taken, in seconds since 1970, where that is told.
+        tracklet: Name of the track that it is of, of one person before one camera.
     """
 
     path: Path
     pid: int
     camid: int
     time: float | None = None
+    tracklet: str | None = None
 
 
 class IdNames(NamedTuple):

@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ class Sighting(NamedTuple):
         part: "train", "val", "test", "query" or "gallery", or `None`.
         place: Where that is said, such as "line 7"; for errors.
         time: When it was taken, or `None` where it is not told.
+        tracklet: Name of the track that it is of, or `None`.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class Sighting(NamedTuple):
     part: str | None
     place: str
     time: str | None = None
+    tracklet: str | None = None
 
 
 def with_ids(
@@ -101,6 +103,37 @@ def check_contradictions(sightings: list[Sighting], source: Path) -> None:
                 f"{source}: an image must be listed once. {one.path} is listed twice: "
                 f"{twin.place} and {one.place}. Remove one of them."
             )
+
+
+def check_tracks(
+    images: Iterable[tuple[str | None, Hashable, Hashable, str]], source: Path | str
+) -> None:
+    """Raises `ValueError` if a track shows two persons, or is of two cameras.
+
+    Args:
+        images: Of each image its track, if it has one, person, camera, and place.
+        source: What was read, for the error.
+    """
+    first = {}
+    for tracklet, person, camera, place in images:
+        if tracklet is None:
+            continue
+        told = first.setdefault(tracklet, (person, camera, place))
+        for word, mine, theirs in zip(
+            ("persons", "cameras"), (person, camera), told, strict=False
+        ):
+            if mine != theirs:
+                raise ValueError(
+                    f"{source}: a tracklet must be of one person and one camera. Where "
+                    "numbers begin anew for each camera, write both, as c2-0007. "
+                    f"Received: tracklet {tracklet!r} of two {word}: {theirs!r} "
+                    f"({told[2]}) and {mine!r} ({place})"
+                )
+
+
+def tracks_of(sightings: Iterable[Sighting]) -> Iterator:
+    """Returns what `check_tracks` takes."""
+    return ((one.tracklet, one.person, one.camera, one.place) for one in sightings)
 
 
 def person_numbers(sightings: list[Sighting]) -> dict[str, int]:

@@ -28,8 +28,8 @@ _WHOLE_PARTS = (TRAIN, VALIDATION, TEST, QUERY, GALLERY)
 PARTS = {word: part for word, part in WORDS_OF_PARTS.items() if part in _WHOLE_PARTS}
 
 _NUMBERED = ("name", "number", "num", "no", "index", "idx", "label")
-_REQUIRED, _OPTIONAL = ("path", "pid"), ("camid", "split")
 _TIME = "time"  # by no other name: only an index asks for it
+_REQUIRED, _OPTIONAL = ("path", "pid"), ("camid", "split", "tracklet")
 # What others call the columns: as good as ours, and those taken where there are none.
 _OTHER_NAMES = {
     "path": (
@@ -46,6 +46,7 @@ _OTHER_NAMES = {
     ),
     "split": (("partition", "subset"), ("set", "fold", "mode", "phase", "part")),
     _TIME: ((), ()),
+    "tracklet": (("trackletid",), ()),
 }
 # What may be meant or not: the user must say.
 _UNSURE_NAMES = {
@@ -63,7 +64,7 @@ _DELIMITERS = ",;\t|"
 def read_table(
     path: Path, *, missing: list[Sighting] | None = None
 ) -> tuple[list[Sighting], list[str]]:
-    """Reads a CSV file with the columns `path`, `pid` and perhaps `camid` and `split`.
+    """Reads a CSV file with the columns `path`, `pid`, perhaps `camid` and `split`.
 
     A column `time` is kept as it is, for `topdb_tf.texts.seconds_of`.
 
@@ -71,7 +72,7 @@ def read_table(
     order, by our names or others that are usual; what is not used is noted. Cells are
     separated by commas, semicolons, tabs or bars. Paths are absolute, or relative to
     the folder of the file. Persons and cameras are numbers or names. The split is
-    what `part_of` knows.
+    what `part_of` knows. A column `tracklet` names the tracks that images are of.
 
     Args:
         path: The file.
@@ -129,12 +130,14 @@ def table_text(split: Split, validation: Split | None = None) -> str:
         parts.insert(1, (VALIDATION, validation.query + validation.gallery))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["path", "pid", "camid", "split"])
+    has_tracks = any(one.tracklet for _, records in parts for one in records)
+    writer.writerow(["path", "pid", "camid", "split"] + ["tracklet"] * has_tracks)
     for part, records in parts:
         for record in records:
             pid = split.pid_names.get(record.pid, record.pid)
             camera = split.camera_names.get(record.camid, "")
-            writer.writerow([record.path, pid, camera, part])
+            track = [record.tracklet or ""] * has_tracks
+            writer.writerow([record.path, pid, camera, part, *track])
     return file.getvalue()
 
 
@@ -196,7 +199,8 @@ def _columns(header, rows, where):
         columns[meaning] = _place_of(meaning, names, header, rows, where)
     columns = {name: place for name, place in columns.items() if place is not None}
     for meaning in (*_REQUIRED, *_OPTIONAL):
-        close = meaning not in columns and _close(
+        # `track` may be of anything: a tracklet is only what is called so.
+        close = meaning not in (*columns, "tracklet") and _close(
             meaning, names, columns.values(), rows
         )
         if close:
@@ -324,6 +328,7 @@ def _sighting(cells, columns, width, line, path):
         part=part,
         place=f"line {line}",
         time=told.get(_TIME) or None,
+        tracklet=told.get("tracklet") or None,
     )
 
 

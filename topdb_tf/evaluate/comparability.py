@@ -89,6 +89,7 @@ def differences_from_published(dataset: str, protocol: Protocol) -> list[str]:
         "metric": "sqeuclidean",
         "ignore_cameras": False,
         "camera_normalization": None,
+        "tracklets": None,
         "num_queries": parts["query"].images,
         "num_gallery": parts["gallery"].images,
     }

@@ -4,9 +4,19 @@ import functools
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from topdb_tf.data.checks.split import check_test
-from topdb_tf.evaluate.embedding import Embedder, embed_run, scored_camids
+from topdb_tf.data.records import Split
+from topdb_tf.data.sightings import check_tracks
+from topdb_tf.evaluate.embedding import (
+    Embedder,
+    embed_run,
+    retrieval_set_of,
+    scored_camids,
+)
 from topdb_tf.evaluate.scores import (
     Scores,
     read_scores_file,
@@ -16,13 +26,18 @@ from topdb_tf.evaluate.scores import (
 )
 from topdb_tf.files import user_path
 from topdb_tf.retrieval.features import RetrievalSet
-from topdb_tf.retrieval.postprocessing import CameraNormalization, check_cameras
+from topdb_tf.retrieval.postprocessing import (
+    POOLS,
+    CameraNormalization,
+    check_cameras,
+    pool,
+)
 from topdb_tf.runs.data import origin_of, read_data
 from topdb_tf.runs.folder import Run, open_run
 from topdb_tf.runs.machine import load_tensorflow
 from topdb_tf.runs.models import check_model, find_model
 from topdb_tf.runs.settings import Config
-from topdb_tf.texts import Say, silent
+from topdb_tf.texts import Say, check_one_of, counted, listed, silent
 
 
 def evaluate(
@@ -33,6 +48,7 @@ def evaluate(
     rerank: bool = False,
     validation: bool = False,
     normalize_cameras: bool | CameraNormalization = False,
+    tracklets: str | None = None,
     say: Say = silent,
 ) -> Scores:
     """Scores a run's model and writes the scores into its folder.
@@ -48,7 +64,9 @@ def evaluate(
             `evaluation.rerank` asks for as well.
         validation: Whether to take the identities that the run held out of its training
             (`data.validation_share`) instead of the test.
-        normalize_cameras: As of `topdb_tf.score`; such scores have a file of their own.
+        normalize_cameras: As of `topdb_tf.score`.
+        tracklets: How test images are pooled by track first, as of `topdb_tf.pool`.
+            Scores by either have a file of their own.
         say: Function that shows a line to the user.
 
     Raises:
@@ -58,21 +76,31 @@ def evaluate(
     if not isinstance(run, Run):
         run = open_run(user_path(run), say=say)
     normalize = CameraNormalization.of(normalize_cameras)
-    check = functools.partial(_check, config=run.config, normalize=normalize)
+    chosen = {"normalize": normalize, "tracklets": tracklets}
+    check = functools.partial(_check, config=run.config, **chosen)
     embedded = embed_run(
         run, dataset, best=best, validation=validation, check=check, say=say
     )
+    images, protocol = embedded.images, None
+    if tracklets is not None:
+        features = np.concatenate(images[:2])
+        images, protocol = pooled(features, embedded.split, run.config, tracklets)
     scores = replace(
-        _scores_of(embedded.images, run.config, rerank, normalize),
-        identities=embedded.images.identities,
+        _scores_of(images, run.config, rerank, normalize, protocol),
+        identities=images.identities,
         origin=embedded.origin,
         model=embedded.model.name,
         model_sha256=embedded.model_sha256,
         part=embedded.part,
         choice=embedded.choice,
     )
-    chosen = {"best": best, "validation": validation, "normalize_cameras": normalize}
-    file = scores_file(run, dataset, **chosen)
+    file = scores_file(
+        run,
+        dataset,
+        best=best,
+        validation=validation,
+        changes=scores.plain.protocol.changes(),
+    )
     if scores.reranked is None:
         scores = replace(scores, reranked=_reranked_before(file, scores))
     write_scores(file, scores)
@@ -86,6 +114,7 @@ def evaluate_weights(
     *,
     rerank: bool = False,
     normalize_cameras: bool | CameraNormalization = False,
+    tracklets: str | None = None,
     say: Say = silent,
 ) -> Scores:
     """Returns the scores of a model by its name; writes nothing.
@@ -97,28 +126,102 @@ def evaluate_weights(
     check_model(weights if model is None else model)
     split = read_data(dataset, config, say=say)
     normalize = CameraNormalization.of(normalize_cameras)
-    _check(split, config, normalize)
+    _check(split, config, normalize, tracklets)
     load_tensorflow()
     from topdb_tf.model.extraction import load_embedder
 
-    images = Embedder(split, config).retrieval_set(load_embedder(model))
+    images, protocol = Embedder(split, config).retrieval_set(load_embedder(model)), None
+    if tracklets is not None:
+        images, protocol = pooled(np.concatenate(images[:2]), split, config, tracklets)
     return replace(
-        _scores_of(images, config, rerank, normalize),
+        _scores_of(images, config, rerank, normalize, protocol),
         origin=origin_of(dataset, None),
         model=weights.name,
     )
 
 
-def _check(split, config, normalize):
+class PooledImages(NamedTuple):
+    """Test images by track, and what the protocol says of it."""
+
+    images: RetrievalSet
+    protocol: str
+
+
+def pooled(
+    features: np.ndarray, split: Split, config: Config, how: str
+) -> PooledImages:
+    """Returns the test images of a data set pooled by track, queries and gallery apart.
+
+    An image of no track is one by itself. Where the gallery has no tracks, queries
+    alone are pooled: the multi-query protocol.
+
+    Args:
+        features: Of the queries and then of the gallery.
+        split: The data set.
+        config: Settings that it is scored by.
+        how: One of `topdb_tf.retrieval.postprocessing.POOLS`.
+    """
+    count = len(split.query)
+    parts = [features[:count], split.query], [features[count:], split.gallery]
+    vectors, records = [], []
+    for own, part in parts:
+        tracks = pool(own, _tracks(part), how=how)
+        vectors.append(tracks.features)
+        records.append(tuple(part[row] for row in tracks.rows))
+    is_of_both = any(one.tracklet is not None for one in split.gallery)
+    split = replace(split, query=records[0], gallery=records[1])
+    images = retrieval_set_of(
+        np.concatenate(vectors),
+        split,
+        ignore_cameras=config.evaluation.ignore_cameras,
+    )
+    return PooledImages(images, f"{'tracks' if is_of_both else 'multi-query'}, {how}")
+
+
+def check_pooling(split: Split, how: str, *, ignore_cameras: bool = False) -> None:
+    """Raises `ValueError` unless the test images of a data set can be pooled by track.
+
+    A track in both parts is no match of itself as long as cameras count.
+    """
+    check_one_of("tracklets", how, POOLS)
+    test = split.query + split.gallery
+    tracks = [{one.tracklet for one in part} for part in (split.query, split.gallery)]
+    if tracks[0] | tracks[1] <= {None}:
+        raise ValueError(
+            "To be pooled, test images must be of tracks: a column `tracklet` in a CSV "
+            "file, or a level of folders, as --layout person/tracklet. "
+            f"Received: {split.name}, {counted(len(test), 'test image')} of no track"
+        )
+    check_tracks(
+        ((one.tracklet, one.pid, one.camid, one.path.name) for one in test), split.name
+    )
+    both = tracks[0] & tracks[1] - {None}
+    if both and (ignore_cameras or not split.has_cameras):
+        raise ValueError(
+            f"{split.name}: without cameras a track must be a query or in the gallery, "
+            f"as it would find itself. Received in both: {listed(sorted(both))}"
+        )
+
+
+def _tracks(records):
+    """Returns the names of tracks, and for images of no track one of their own."""
+    names = [one.tracklet or f"\0{place}" for place, one in enumerate(records)]
+    return np.array(names, object)
+
+
+def _check(split, config, normalize, tracklets):
     """Checks what can be known before images are embedded."""
     ignore_cameras = config.evaluation.ignore_cameras
     check_test(split, ignore_cameras=ignore_cameras)
     if normalize is not None:
         check_cameras(scored_camids(split, ignore_cameras=ignore_cameras))
+    if tracklets is not None:
+        check_pooling(split, tracklets, ignore_cameras=ignore_cameras)
 
 
-def _scores_of(images: RetrievalSet, config: Config, rerank: bool, normalize) -> Scores:
-    chosen = {"normalize_cameras": normalize}
+def _scores_of(images: RetrievalSet, config, rerank, normalize, tracklets) -> Scores:
+    """Returns the scores of images, which may be pooled already."""
+    chosen = {"normalize_cameras": normalize, "tracklets": tracklets}
     plain, reranked = score_set(images, config, **chosen), None
     if rerank or config.evaluation.rerank:
         reranked = score_set(images, config, rerank=True, **chosen)

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -251,8 +251,12 @@ def score_set(
     *,
     rerank: bool = False,
     normalize_cameras: CameraNormalization | None = None,
+    tracklets: str | None = None,
 ) -> RetrievalResult:
-    """Returns the result of one ranking under the settings of a run."""
+    """Returns the result of one ranking under the settings of a run.
+
+    Images that were pooled by track are told so, by what the protocol says of it.
+    """
     with progress_bar("re-ranking" if rerank else "scoring") as progress:
         return score(
             retrieval_set,
@@ -260,6 +264,7 @@ def score_set(
             rerank=Reranking() if rerank else None,
             ignore_cameras=config.evaluation.ignore_cameras,
             normalize_cameras=normalize_cameras,
+            tracklets=tracklets,
             progress=progress,
         )
 
@@ -270,7 +275,7 @@ def scores_file(
     *,
     best: bool = False,
     validation: bool = False,
-    normalize_cameras: CameraNormalization | None = None,
+    changes: Sequence[str] = (),
 ) -> Path:
     """Returns the file of a run's scores; each data set, model and protocol has one.
 
@@ -279,7 +284,7 @@ def scores_file(
     """
     end = "-validation" if validation else ""
     end += _end_of_protocol(run) + ("-best" if best else "")
-    end += f"-{normalize_cameras}".replace(" ", "-") if normalize_cameras else ""
+    end += "".join(f"-{one}" for one in changes).replace(",", "").replace(" ", "-")
     if is_own(dataset, run):
         name = dataset_name(run.saved.data.dataset)
         return run.path / f"scores-{name}{end}.json" if end else run.folder.scores

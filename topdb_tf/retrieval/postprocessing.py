@@ -1,4 +1,4 @@
-"""Features changed before they are ranked: averaged over neighbours, by camera."""
+"""Features changed before they are ranked: by neighbours, cameras, tracks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ from topdb_tf.texts import check_one_of
 
 STATISTICS = ("all", "gallery")
 """Whose features a camera's mean and deviation are of."""
+POOLS = ("mean", "median", "first")
+"""How the embeddings of a track become one."""
 PRIOR_IMAGES = 50
 """Images like all of them that are counted with those of each camera."""
 _ROUNDING = 1e-7  # of float32: less is no difference between images
@@ -225,6 +227,71 @@ def camera_statistics(
     deviations = np.sqrt(np.vstack([variances, variance]).clip(0))
     is_same = deviations <= _ROUNDING * np.abs(means)
     return CameraStatistics(cameras, means, np.where(is_same, 1, deviations))
+
+
+class PooledTracks(NamedTuple):
+    """One embedding a track, in the order in which the tracks begin.
+
+    Args:
+        features: float32 of shape `(num_tracks, dim)`, each of length 1.
+        tracklets: Names of the tracks.
+        rows: int64 of shape `(num_tracks,)`, the first image of each.
+    """
+
+    features: np.ndarray
+    tracklets: np.ndarray
+    rows: np.ndarray
+
+
+def pool(
+    features: np.ndarray | Sequence, tracklets: Sequence, *, how: str = "mean"
+) -> PooledTracks:
+    """Returns one embedding for each track: a person's images in a row by one camera.
+
+    Embeddings are divided by their lengths, pooled, and divided by their length again,
+    so that tracks are ranked alike by every metric.
+
+    Args:
+        features: A row of numbers for each image, shape `(num_images, dim)`.
+        tracklets: Track of each image, numbers or texts, `(num_images,)`.
+        how: "mean", "median" (of each number by itself), or "first": the embedding of
+            the first image alone.
+
+    Raises:
+        ValueError: If shapes do not fit, or features are not finite numbers.
+
+    Example:
+        >>> import topdb_tf
+        >>> features = [[1.0, 0.0], [0.0, 7.0], [3.0, 4.0]]
+        >>> pooled = topdb_tf.pool(features, ["a", "a", "b"])
+        >>> pooled.features.round(4).tolist(), pooled.tracklets.tolist()
+        ([[0.7071, 0.7071], [0.6, 0.8]], ['a', 'b'])
+    """
+    check_one_of("how", how, POOLS)
+    given, names = np.asarray(features), np.asarray(tracklets)
+    if given.dtype.kind in "iub":
+        given = given.astype(np.float32)
+    if given.ndim != 2 or given.dtype.kind != "f" or names.shape != given.shape[:1]:
+        raise ValueError(
+            "`features` must be rows of numbers and `tracklets` one name for each. "
+            f"Received: features of shape {given.shape}, tracklets of {names.shape}"
+        )
+    if not np.isfinite(given).all():
+        raise ValueError("`features` must be finite numbers. Received: NaN or infinity")
+    names, rows, places = np.unique(names, return_index=True, return_inverse=True)
+    if how == "first":
+        pooled = given[rows]
+    else:
+        order = np.argsort(places, kind="stable")
+        units = unit_vectors(given[order])
+        starts = np.searchsorted(places[order], np.arange(len(names)))
+        if how == "mean":
+            pooled = np.add.reduceat(units, starts) if len(names) else units
+        else:
+            parts = np.split(units, starts[1:])
+            pooled = np.array([np.median(part, axis=0) for part in parts])
+    order = np.argsort(rows)
+    return PooledTracks(unit_vectors(pooled)[order], names[order], rows[order])
 
 
 def check_cameras(*camids: np.ndarray) -> None:

@@ -68,18 +68,20 @@ class Protocol:
     split_sha256: str | None = None
     query_expansion: int | None = None
     camera_normalization: CameraNormalization | None = None
+    tracklets: str | None = None
 
     def to_dict(self) -> dict:
         """Returns what belongs in a JSON file."""
         record = asdict(self)
-        for name in ("cameras", "query_expansion", "camera_normalization"):
+        for name in ("cameras", "query_expansion", *_CHANGES):
             if record[name] is None:
                 del record[name]
         return record
 
     def changes(self) -> list[str]:
         """Returns in words what was made of the features before they were ranked."""
-        return [str(self.camera_normalization)] if self.camera_normalization else []
+        made = [getattr(self, name) for name in _CHANGES]
+        return [str(one) for one in made if one is not None]
 
     def differences(self, other: "Protocol") -> list[str]:
         """Returns the names of what is not the same in another protocol."""
@@ -87,6 +89,7 @@ class Protocol:
         return sorted(name for name in mine if mine[name] != theirs[name])
 
 
+_CHANGES = ("tracklets", "camera_normalization")  # of features, in this order
 _WRITTEN = {
     "mean_ap_trapezoid": float,
     "mean_inp": float,
@@ -175,33 +178,32 @@ def score(
     single_shot: SingleShot | None = None,
     normalize_cameras: CameraNormalization | None = None,
     expand: int | None = None,
+    tracklets: str | None = None,
     memory_limit: int = MEMORY_LIMIT,
     progress: Callable[[int, int], None] | None = None,
 ) -> RetrievalResult:
     """Ranks the gallery for every query and scores the rankings.
 
-    Distances, ranks and scores are computed for some queries at a time; see
-    `topdb_tf.retrieval.ranking.retrieval_scores` for what is ranked and how, and
+    See `topdb_tf.retrieval.ranking.retrieval_scores` for what is ranked and how, and
     `topdb_tf.retrieval.reranking.RerankedDistances` for the re-ranking.
 
     Args:
         retrieval_set: Features and identities.
         metric: One of `topdb_tf.retrieval.distances.METRICS`. Re-ranking starts from
-            the distances that `rerank.input` names, of normalised features if the
-            metric is `"cosine"`.
+            the distances that `rerank.input` names, of directions for `"cosine"`.
         rerank: Parameters of the re-ranking. Defaults to none.
         ignore_cameras: Whether matches by the query's own camera count as well.
         single_shot: How often one gallery image a person is drawn, for the classic
             protocol of CUHK03. Defaults to all images at once.
         normalize_cameras: How features are normalised by camera first, if they are.
         expand: Number of neighbours whose features are averaged first, after that.
+        tracklets: What the protocol says of images that were pooled by track already.
         memory_limit: Bytes that may be taken above the features, as float32.
         progress: Called with the work done and all of it, in arbitrary units.
 
     Returns:
-        Scores, protocol and times. Where all images are of no camera (see
-        `RetrievalSet`), the protocol says `cameras: none`, as such scores cannot be
-        compared with those of the benchmarks.
+        Scores, protocol and times. Where all images are of no camera the protocol says
+        `cameras: none`: such scores cannot be compared with those of the benchmarks.
 
     Raises:
         ValueError: If the input does not fit together, holds NaN, or leaves every
@@ -226,6 +228,7 @@ def score(
         ignore_cameras=ignore_cameras,
         query_expansion=expand,
         camera_normalization=normalize_cameras,
+        tracklets=tracklets,
     )
     seconds, warning = perf_counter() - start, source.doubt()
     if protocol.cameras == "none":

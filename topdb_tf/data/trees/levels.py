@@ -11,6 +11,7 @@ from topdb_tf.data.trees.words import (
     CAMERA,
     PERSON,
     SPLIT,
+    TRACKLET,
     UNUSED,
     camera_in,
     kind_of,
@@ -20,8 +21,8 @@ from topdb_tf.texts import listed
 
 AUTO = "auto"
 LAYOUT_HELP = (
-    "split, person, camera, or * for one that is not used, from the top, such as "
-    "split/camera/person"
+    "split, person, camera, tracklet, or * for one that is not used, from the top, "
+    "such as split/camera/person"
 )
 PUBLISHED_NAME = re.compile(r"((?:00)?-1|\d+)(?:_c\d+(?:s\d+_|_f)\d{5,}|C\d+T\d+F\d+)")
 """The start of an image's name in Market-1501, DukeMTMC and MARS: the person first."""
@@ -44,7 +45,7 @@ def parse_layout(text: str) -> Levels:
     """Returns the levels that `data.layout` names, known ones and each of them once."""
     roles = tuple(part.strip() for part in text.split("/"))
     used = [role for role in roles if role != UNUSED]
-    known = {SPLIT, PERSON, CAMERA}
+    known = {SPLIT, PERSON, CAMERA, TRACKLET}
     if not set(used) <= known or len(set(used)) < len(used):
         raise ValueError(
             f"`data.layout` (--layout) must be {AUTO}, or name each level of folders "

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from topdb_tf.data.sightings import GALLERY, QUERY, TEST, TRAIN, VALIDATION
 
 SPLIT, PERSON, CAMERA, UNUSED = "split", "person", "camera", "*"
+TRACKLET = "tracklet"
 TRAIN_ALL, DISTRACTORS, LEFT_OUT = "train_all", "distractors", "left out"
 """What a folder of a split can be besides a part: training and validation in one,
 images of nobody known, or images that no protocol here uses."""

@@ -1,0 +1,132 @@
+"""Images by track: told by a column or a level of folders, pooled, and scored."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.commands import refused, topdb
+from topdb_tf.data.own_images import read_own_images
+from topdb_tf.data.records import ImageRecord, Split
+from topdb_tf.data.table import table_text
+from topdb_tf.evaluate.evaluate import check_pooling, pooled
+from topdb_tf.model.backbones import tiny
+from topdb_tf.model.network import build_network, embedder
+from topdb_tf.runs.settings import Config
+
+
+def draw(path, shade=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(shade).integers(0, 256, (32, 16, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """A CSV file of four persons by two cameras, a track of two images of each."""
+    folder = tmp_path_factory.mktemp("people")
+    rows = [["path", "pid", "camid", "split", "tracklet"]]
+    for place in range(16):
+        pid, camid = place // 4, place // 2 % 2
+        draw(folder / f"{place}.png", place)
+        part = "train" if pid < 2 else ("query", "gallery")[camid]
+        rows.append([f"{place}.png", pid + 1, camid + 1, part, f"t{place // 2}"])
+    with (folder / "people.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return folder / "people.csv"
+
+
+def test_a_column_tells_tracks_and_is_written_again(people):
+    split = read_own_images(people, name="people")
+    assert [one.tracklet for one in split.query] == ["t4", "t4", "t6", "t6"]
+    text = table_text(split)
+    assert text.splitlines()[0] == "path,pid,camid,split,tracklet"
+    again = people.with_name("again.csv")
+    again.write_text(text)
+    assert read_own_images(again, name="people").records == split.records
+
+
+def test_a_level_of_folders_tells_tracks(tmp_path):
+    for person in ("anna", "ben", "cem", "dora"):
+        for track in ("1", "2"):
+            for image in range(2):
+                name = f"c{track}_{image}.png"
+                draw(tmp_path / person / track / name)
+    split = read_own_images(tmp_path, name="people", layout="person/tracklet")
+    tracks = {one.tracklet for one in split.records}
+    assert {"anna/1", "anna/2", "dora/1", "dora/2"} < tracks
+    parts = [{one.tracklet for one in part} for part in (split.query, split.gallery)]
+    assert not parts[0] & parts[1]  # a track that is drawn is a query as a whole
+    assert len(split.query) == 2 * len(parts[0])
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ((2, 2, "3"), ["tracklet 't0' of two cameras", "line 2", "line 3"]),
+        ((2, 1, "9"), ["tracklet 't0' of two persons", "line 2", "line 3"]),
+    ],
+)
+def test_a_track_is_of_one_person_and_camera(people, changed, words):
+    rows = list(csv.reader(people.read_text().splitlines()))
+    row, column, value = changed
+    rows[row][column] = value
+    other = people.with_name("other.csv")
+    with other.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    with pytest.raises(ValueError, match=words[0]) as caught:
+        read_own_images(other, name="people")
+    assert all(word in str(caught.value) for word in words)
+
+
+def records(*rows):
+    """Returns the records of rows: path, pid, camid and perhaps tracklet."""
+    return tuple(
+        ImageRecord(Path(row[0]), *row[1:3], tracklet=(*row, None)[3]) for row in rows
+    )
+
+
+def test_queries_alone_are_pooled_where_the_gallery_has_no_tracks():
+    query = records(("a", 1, 1, "x"), ("b", 1, 1, "x"), ("c", 2, 1, None))
+    gallery = records(("d", 1, 2, None), ("e", 2, 2, None))
+    features = np.eye(5, dtype=np.float32)
+    found = pooled(features, Split("people", (), query, gallery), Config(), "mean")
+    assert found.protocol == "multi-query, mean"
+    np.testing.assert_allclose(
+        found.images.query_features[0], [0.5**0.5, 0.5**0.5, 0, 0, 0], rtol=1e-6
+    )
+    np.testing.assert_array_equal(found.images.query_pids, [1, 2])
+    np.testing.assert_array_equal(found.images.gallery_features, features[3:])
+
+
+def test_what_cannot_be_pooled_is_said_before_anything_is_embedded():
+    alone = Split("people", (), records(("a", 1, 1)), records(("b", 1, 2)))
+    with pytest.raises(ValueError, match="2 test images of no track"):
+        check_pooling(alone, "mean")
+    twice = records(("a", 1, 1, "x")), records(("b", 1, 1, "x"))
+    with pytest.raises(ValueError, match="find itself. Received in both: x"):
+        check_pooling(Split("people", (), *twice, has_cameras=False), "mean")
+    check_pooling(Split("people", (), *twice), "mean")
+    other = records(("a", 1, 1, "x")), records(("b", 2, 1, "x"))
+    with pytest.raises(ValueError, match=r"two persons: 1 \(a\) and 2 \(b\)"):
+        check_pooling(Split("people", (), *other), "mean")
+
+
+def test_evaluate_ranks_tracks(people, tmp_path):
+    (tmp_path / "config.yaml").write_text(f"data: {{dataset: {people}}}")
+    network = build_network(tiny((32, 16)), num_pids=2)
+    embedder(network).save(tmp_path / "embedder.keras")
+    plain = json.loads(topdb("evaluate", tmp_path, "--json").stdout)
+    assert "tracklets" not in plain["protocol"]
+    answer = topdb("evaluate", tmp_path, "--tracklets", "mean", "--json")
+    scores = json.loads(answer.stdout)["protocol"]
+    assert (scores["num_queries"], scores["num_gallery"]) == (2, 2)
+    assert scores["tracklets"] == "tracks, mean"
+    line = topdb("evaluate", tmp_path, "--tracklets", "first").stdout
+    assert line.startswith("tracks, first: mAP ")
+    assert (tmp_path / "scores-people-tracks-mean.json").is_file()
+    answer = topdb("evaluate", tmp_path, "--tracklets", "max")
+    refused(answer, "max")
