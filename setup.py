@@ -71,6 +71,8 @@ setup(
         "litert": ["ai-edge-litert>=1.2"],
         # Embeddings in Parquet files.
         "parquet": ["pyarrow>=16"],
+        # Workers that embed, here or on a cluster; large, so not in `test`.
+        "ray": ["ray[data]>=2.40", "pyarrow>=16"],
         # Approximate search indexes; the exact kind does without.
         "search": ["faiss-cpu>=1.10"],
         # The site of the documentation; a test builds it, so `test` has them too.

@@ -9,11 +9,20 @@ from topdb_tf.cli.options import (
     LAYOUT,
     PATH,
     chosen_reading,
+    count_option,
     data_overrides,
     say,
     show_record,
 )
 from topdb_tf.parquet_files import CODES
+
+
+def _address_of(ctx, param, text):
+    """Returns the address in ray:ADDRESS, empty for this machine."""
+    name, _, address = (text or "ray").partition(":")
+    if name != "ray":
+        raise click.BadParameter(f"must be ray or ray:ADDRESS. Received: {text}")
+    return text and address
 
 
 @click.command()
@@ -38,8 +47,27 @@ from topdb_tf.parquet_files import CODES
     show_default=True,
     help="How a Parquet file keeps numbers; int8 takes a quarter.",
 )
+@click.option(
+    "--workers",
+    metavar="ray[:ADDRESS]",
+    callback=_address_of,
+    help="Embed by Ray, on this machine or a cluster, into a folder of parts.",
+)
+@count_option("--num-workers", help="Of them; one a GPU, else one a core.")
 @AS_JSON
-def embed(images, query, gallery, dataset, data_root, source, out, codes, as_json):
+def embed(
+    images,
+    query,
+    gallery,
+    dataset,
+    data_root,
+    source,
+    out,
+    codes,
+    workers,
+    num_workers,
+    as_json,
+):
     """Writes the embeddings of IMAGES, folders or a list, into a file.
 
     Whom a CSV file and the folders of a data set tell is written with them. With
@@ -56,18 +84,30 @@ def embed(images, query, gallery, dataset, data_root, source, out, codes, as_jso
     topdb-tf embed photos --model runs/market1501 --pca 256 --out photos.parquet
     """
     from topdb_tf.data.image_files import checked_places
-    from topdb_tf.embed.embed import embed_dataset, embed_images, embed_pair
+    from topdb_tf.embed import embed as here
 
     places = checked_places(images, query, gallery, dataset)
-    if dataset is not None:
-        overrides = data_overrides(None, data_root)
-        result = embed_dataset(
-            source, dataset, out, codes=codes, overrides=overrides, say=say
-        )
+    options, overrides = {"codes": codes, "say": say}, data_overrides(None, data_root)
+    if workers is None and num_workers is not None:
+        raise ValueError("--num-workers goes with --workers ray.")
+    if workers is not None:
+        from topdb_tf.embed import cluster
+
+        pool = cluster.Workers(workers or None, num_workers)
+        cluster.check_out(out)
+        if images:
+            options |= dict(chosen_reading())
+            result = cluster.embed_images(source, places, out, pool, **options)
+        else:
+            split = here.split_of_pair(*places)[0] if places else None
+            split = split or here.split_of_dataset(source, dataset, overrides, say)
+            result = cluster.embed_split(source, split, out, pool, **options)
+    elif dataset is not None:
+        options["overrides"] = overrides
+        result = here.embed_dataset(source, dataset, out, **options)
     elif images:
-        result = embed_images(
-            source, places, out, codes=codes, say=say, **dict(chosen_reading())
-        )
+        options |= dict(chosen_reading())
+        result = here.embed_images(source, places, out, **options)
     else:
-        result = embed_pair(source, *places, out, codes=codes)
+        result = here.embed_pair(source, *places, out, codes=codes)
     show_record(result, as_json)

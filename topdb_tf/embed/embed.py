@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.data.checks.split import check_test
-from topdb_tf.data.image_files import list_images, read_images
+from topdb_tf.data.image_files import list_images
 from topdb_tf.data.market import JUNK_PID, record_of
 from topdb_tf.data.records import (
     NO_NAMES,
@@ -26,7 +26,14 @@ from topdb_tf.embed.client import ServingClient
 from topdb_tf.embed.connections import connect
 from topdb_tf.embed.errors import Failure, ServingError, failure_lines
 from topdb_tf.embed.model_probes import probe_features
-from topdb_tf.embed.projection import MOST_IMAGES, fit_projection, read_projection
+from topdb_tf.embed.places import images_at, is_uri
+from topdb_tf.embed.projection import (
+    MOST_IMAGES,
+    check_pca_file,
+    fit_beside,
+    pca_file,
+    read_projection,
+)
 from topdb_tf.embed.retries import Deadline
 from topdb_tf.evaluate.embedding import arrays_of, name_arrays
 from topdb_tf.export.serving import newest_version
@@ -148,12 +155,8 @@ def open_client(source: Source) -> ServingClient:
         ValueError: If there is not one of server and model, or either is no such.
     """
     server, model = source.server, source.model
-    if (server is None) == (model is None):
-        raise ValueError(
-            "Name either --server HOST:PORT or --model FOLDER. "
-            f"Received: server={server!r}, model={str(model) if model else None!r}"
-        )
     max_in_flight = source.max_in_flight
+    embedder = check_source(source)
     if server is not None:
         protocol = source.protocol
         if parse_address(server, protocol).protocol == "grpc":
@@ -162,12 +165,36 @@ def open_client(source: Source) -> ServingClient:
             server, protocol=protocol, model=source.choice, ca_file=source.ca_file
         )
     else:
-        connection = _open_model(model)
+        load_tensorflow()
+        from topdb_tf.embed.local import EmbedderConnection, SavedModelConnection
+
+        local = EmbedderConnection if embedder else SavedModelConnection
+        connection = local(embedder or model)
         # One embeds while the next is decoded; more would share the same cores.
         max_in_flight = min(max_in_flight, 2)
     return ServingClient(
         connection, batch_size=source.batch_size, max_in_flight=max_in_flight
     )
+
+
+def check_source(source: Source) -> Path | None:
+    """Returns what `find_model` gives of a source's model, if it is one for that.
+
+    Raises, before TensorFlow is loaded, what `open_client` does of what is named.
+    """
+    server, model = source.server, source.model
+    if (server is None) == (model is None):
+        raise ValueError(
+            "Name either --server HOST:PORT or --model FOLDER. "
+            f"Received: server={server!r}, model={str(model) if model else None!r}"
+        )
+    if server is not None:
+        return None
+    embedder = find_model(model)
+    if embedder is None and not model.exists():
+        raise FileNotFoundError(f"There is no model at {model}.")
+    check_model(embedder) if embedder else newest_version(model)
+    return embedder
 
 
 def embed_images(
@@ -187,7 +214,7 @@ def embed_images(
     `topdb_tf.parquet_files.write_arrays`, whose codes may be named. `probe_features`
     are those of drawn images, by which `topdb-tf index` knows the model again. An older
     file is replaced when the new one is whole. `reading` is what
-    `topdb_tf.data.image_files.read_images` takes.
+    `topdb_tf.embed.places.images_at` takes.
 
     Raises:
         FileNotFoundError: If an image, or the folder of `out`, does not exist.
@@ -195,12 +222,17 @@ def embed_images(
         ServingError: If the server fails.
     """
     _check_out(out, codes)
-    images = read_images(places, **reading)
+    if any(map(is_uri, places)):
+        raise ValueError(
+            "Images in an object store are read by workers: --workers ray. Received: "
+            f"{', '.join(map(str, places))}"
+        )
+    images = images_at(places, **reading)
     for note in images.notes:
         say(note)
     embedding = embed_files(source, images.records, images.names)
     if isinstance(source.pca, int):
-        pca = _fit(embedding, source.pca, out, say)
+        pca = fit_beside(embedding, source.pca, out, say)
         embedding = pca.applied(embedding)
     arrays = {"features": embedding.features, "paths": np.array(embedding.paths)}
     is_told, is_table = embedding.pids != UNKNOWN, out.suffix == SUFFIX
@@ -220,18 +252,27 @@ def embed_pair(
 ) -> FeaturesFile:
     """Writes the features of queries and gallery as `topdb-tf score` reads them.
 
-    The names of the images tell person and camera; images of pid -1 are left out, as
-    when a data set is read. An older file is replaced when the new one is whole.
+    They are those of `split_of_pair`. An older file is replaced when the new one is
+    whole.
     """
     _check_out(out, codes)
-    check_pca_file(source, "--query and --gallery")
+    check_pca_file(source.pca, "--query and --gallery")
+    split, skipped = split_of_pair(query, gallery)
+    return _embed_split(source, split, out, codes, skipped)
+
+
+def split_of_pair(query: Path, gallery: Path) -> tuple[Split, list[Path]]:
+    """Returns the images of two folders, and what is none by its name.
+
+    The names of the images tell person and camera; images of pid -1 are left out, as
+    when a data set is read.
+    """
     images = [list_images([folder]) for folder in (query, gallery)]
     parts = [
         tuple(one for one in map(record_of, part.paths) if one.pid != JUNK_PID)
         for part in images
     ]
-    skipped = [path for part in images for path in part.skipped]
-    return _embed_split(source, Split("", (), *parts), out, codes, skipped)
+    return Split("", (), *parts), [path for part in images for path in part.skipped]
 
 
 def embed_dataset(
@@ -250,6 +291,22 @@ def embed_dataset(
     reads, with what persons and cameras are called.
     """
     _check_out(out, codes)
+    split = split_of_dataset(source, dataset, overrides, say)
+    if isinstance(source.pca, int):
+        if not split.train:
+            check_pca_file(source.pca, f"{split.name}, which has no training images,")
+        some = split.train[:: -(-len(split.train) // MOST_IMAGES)]
+        fit_beside(embed_files(source, some), source.pca, out, say)
+        source = replace(source, pca=pca_file(out))
+    elif split.train:
+        say(f"{split.name}: {counted(len(split.train), 'training image')} left out")
+    return _embed_split(source, split, out, codes)
+
+
+def split_of_dataset(
+    source: Source, dataset: str, overrides: Sequence[str], say: Say
+) -> Split:
+    """Returns a data set as the run of the model divides it, if it is one of a run."""
     folder = run_of(source.model)
     run = open_run(folder.path, overrides) if folder else None
     config = run.config if run else read_recipe("paper", overrides)
@@ -257,15 +314,7 @@ def embed_dataset(
     if run and not is_own(dataset, run):
         warn_of_trained_images(run, split, say)
     check_test(split, ignore_cameras=config.evaluation.ignore_cameras)
-    if isinstance(source.pca, int):
-        if not split.train:
-            check_pca_file(source, f"{split.name}, which has no training images,")
-        some = split.train[:: -(-len(split.train) // MOST_IMAGES)]
-        _fit(embed_files(source, some), source.pca, out, say)
-        source = replace(source, pca=pca_file(out))
-    elif split.train:
-        say(f"{split.name}: {counted(len(split.train), 'training image')} left out")
-    return _embed_split(source, split, out, codes)
+    return split
 
 
 def _embed_split(source, split, out, codes, skipped=()):
@@ -321,44 +370,6 @@ def embed_files(
             seconds=seconds,
         )
         return pca.applied(embedding) if pca else embedding
-
-
-def pca_file(out: Path) -> Path:
-    """Returns where the PCA is kept that was fitted for a file of features."""
-    return out.with_suffix(".pca.npz")
-
-
-def check_pca_file(source: Source, where: str) -> None:
-    """Raises `ValueError` where a PCA must be one that was fitted before."""
-    if isinstance(source.pca, int):
-        raise ValueError(
-            f"With {where} --pca must be a file: what is scored must not fit it. "
-            "`topdb-tf embed OTHER_IMAGES --pca 256 --out NAME.npz` writes "
-            f"NAME.pca.npz. Received: --pca {source.pca}"
-        )
-
-
-def _fit(embedding, num_kept, out, say):
-    """Writes a PCA fitted to an embedding beside a file of features."""
-    pca = fit_projection(embedding.features, num_kept, embedding.probes)
-    pca.write(pca_file(out))
-    images = counted(len(embedding.paths), "image")
-    say(
-        f"{pca_file(out)}: PCA to {num_kept} numbers, fitted to {images}; it keeps "
-        f"{pca.variance_kept:.1%} of the variance. Name it for all others: --pca FILE"
-    )
-    return pca
-
-
-def _open_model(path):
-    embedder = find_model(path)
-    if embedder is None and not path.exists():
-        raise FileNotFoundError(f"There is no model at {path}.")
-    check_model(embedder) if embedder else newest_version(path)
-    load_tensorflow()
-    from topdb_tf.embed.local import EmbedderConnection, SavedModelConnection
-
-    return EmbedderConnection(embedder) if embedder else SavedModelConnection(path)
 
 
 def _check_out(out, codes):

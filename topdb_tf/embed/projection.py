@@ -12,6 +12,7 @@ from topdb_tf.retrieval.features import (
     largest_difference,
     open_arrays,
 )
+from topdb_tf.texts import Say, counted
 
 MOST_IMAGES = 20_000
 """Images that a projection is fitted to at most."""
@@ -133,6 +134,33 @@ def read_projection(file: Path) -> Projection:
             f"{probes.shape}, {kept.shape}"
         )
     return Projection(mean, components, probes, float(kept))
+
+
+def pca_file(out: Path) -> Path:
+    """Returns where the PCA is kept that was fitted for a file of features."""
+    return out.with_suffix(".pca.npz")
+
+
+def check_pca_file(pca: Path | int | None, where: str) -> None:
+    """Raises `ValueError` where a PCA must be one that was fitted before."""
+    if isinstance(pca, int):
+        raise ValueError(
+            f"With {where} --pca must be a file: what is scored must not fit it. "
+            "`topdb-tf embed OTHER_IMAGES --pca 256 --out NAME.npz` writes "
+            f"NAME.pca.npz. Received: --pca {pca}"
+        )
+
+
+def fit_beside(embedding, num_kept: int, out: Path, say: Say) -> Projection:
+    """Returns a PCA fitted to an embedding, written beside a file of features."""
+    pca = fit_projection(embedding.features, num_kept, embedding.probes)
+    pca.write(pca_file(out))
+    images = counted(len(embedding.paths), "image")
+    say(
+        f"{pca_file(out)}: PCA to {num_kept} numbers, fitted to {images}; it keeps "
+        f"{pca.variance_kept:.1%} of the variance. Name it for all others: --pca FILE"
+    )
+    return pca
 
 
 def _is_finite(array):

@@ -5,6 +5,13 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+_LOADED: list[str] = []
+
+
+def loaded_plugins() -> list[str]:
+    """Returns the names of the modules that were loaded, for other processes."""
+    return _LOADED.copy()
+
 
 def load_plugins(names: Iterable[str], where: str = "--plugin") -> None:
     """Imports the modules of some names, also from the current folder.
@@ -16,6 +23,7 @@ def load_plugins(names: Iterable[str], where: str = "--plugin") -> None:
         sys.path.append(folder)  # as `python -m` does, which a console script does not
         try:
             importlib.import_module(name)
+            _LOADED.append(name)
         except (Exception, SystemExit) as error:  # whatever their code raises
             hint = f" Name it {name[:-3]!r}." if name.endswith(".py") else ""
             text = (

@@ -7,13 +7,13 @@ import numpy as np
 
 from topdb_tf.data.image_files import read_images
 from topdb_tf.data.own_images import check_no_layout
-from topdb_tf.data.records import UNKNOWN, IdNames, camids_of
+from topdb_tf.data.records import IdNames, camids_of
 from topdb_tf.data.trees.levels import AUTO
-from topdb_tf.embed.embed import Embedding, Source, check_pca_file, embed_files
-from topdb_tf.embed.projection import read_projection
+from topdb_tf.embed.embed import Embedding, Source, embed_files
+from topdb_tf.embed.places import numbers_of_names
+from topdb_tf.embed.projection import check_pca_file, read_projection
 from topdb_tf.parquet_files import SUFFIX
 from topdb_tf.retrieval.features import array_in, open_arrays
-from topdb_tf.retrieval.identities import Identities
 from topdb_tf.search.entries import ids_of_images, times_of_images
 from topdb_tf.search.index import check_told
 from topdb_tf.texts import Say, silent
@@ -45,7 +45,7 @@ def items_of(
         ServingError: If the server fails.
     """
     if source is not None:
-        check_pca_file(source, "an index")
+        check_pca_file(source.pca, "an index")
     if any(place.suffix in (".npz", SUFFIX) for place in places):
         if len(places) > 1:
             raise ValueError(
@@ -107,9 +107,7 @@ def _read_items(path: Path, part: str) -> Embedding:
         paths = [f"{path.name}#{row}" for row in range(count)]
     for place, given in enumerate(ids):
         if given is not None and given.dtype.kind == "U":  # texts, as `score` takes
-            names[place], nobody = given, np.zeros(len(given), int)
-            numbers = Identities(given, given[:0], nobody, nobody[:0]).query_pids
-            ids[place] = np.where(numbers < 0, UNKNOWN, numbers)
+            names[place], ids[place] = given, numbers_of_names(given)
     pids, camids = (
         ids_of_images(f"{name} of {path}", given, count)
         for name, given in zip(("pids", "camids"), ids, strict=True)

@@ -1,0 +1,135 @@
+"""Images that are named by a Parquet table, or lie in an object store."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from topdb_tf.data.image_files import NamedImages, named_record, read_images
+from topdb_tf.data.market import is_image
+from topdb_tf.data.records import UNKNOWN, IdNames, ImageRecord
+from topdb_tf.parquet_files import SUFFIX, load_parquet, read_arrays
+from topdb_tf.retrieval.identities import Identities, whole_numbers
+from topdb_tf.texts import seconds_of
+
+# A path has lost one of the slashes.
+_URI = re.compile(r"([a-z][a-z0-9+.-]+):/+(.+)", re.S)
+
+
+def uri_of(path: Path | str) -> str:
+    """Returns the address of what lies in an object store, else the path."""
+    match = _URI.fullmatch(str(path))
+    if match:
+        root = "/" if match[1] == "file" else ""
+        return f"{match[1]}://{root}{match[2]}"
+    return str(path)
+
+
+def is_uri(path: Path | str) -> bool:
+    """Returns whether a path is the address of an object store, such as s3://NAME."""
+    return _URI.fullmatch(str(path)) is not None
+
+
+def read_uri(uri: str) -> bytes:
+    """Returns the contents of what lies at an address, as Ray reads it."""
+    filesystem, path = _filesystem_at(uri)
+    with filesystem.open_input_stream(path) as stream:
+        return stream.read()
+
+
+def images_at(places: Sequence[Path], **reading) -> NamedImages:
+    """Returns the images that are named, as `read_images` does, or by other means.
+
+    One Parquet file names them by its column `path`, relative to its folder, and may
+    have `pid` and `camid`, numbers or names, and `time`. Addresses such as s3://BUCKET/FOLDER are
+    listed by pyarrow, as Ray does; whom the images show is told by their names.
+
+    Raises:
+        FileNotFoundError: If something does not exist.
+        ValueError: If there is no image, or something cannot be read.
+    """
+    if len(places) == 1 and places[0].suffix == SUFFIX:
+        return _in_table(places[0])
+    if not any(map(is_uri, places)):
+        return read_images(places, **reading)
+    if not all(map(is_uri, places)):
+        raise ValueError(
+            "Images must be all in an object store, or none of them. Received: "
+            f"{', '.join(map(str, places))}"
+        )
+    paths = [path for place in places for path in _listed(uri_of(place))]
+    images = [path for path in paths if is_image(path)]
+    if not images:
+        raise ValueError(
+            "There must be an image, a JPEG or PNG file (.jpg, .jpeg, .png). Received: "
+            f"{', '.join(map(str, places))}"
+        )
+    records = tuple(map(named_record, dict.fromkeys(images)))
+    skipped = tuple(path for path in paths if not is_image(path))
+    return NamedImages(records, IdNames(), skipped, ())
+
+
+def numbers_of_names(names: np.ndarray) -> np.ndarray:
+    """Returns a number for each of some texts, `UNKNOWN` for what names nobody."""
+    nobody = np.zeros(len(names), int)
+    numbers = Identities(names, names[:0], nobody, nobody[:0]).query_pids
+    return np.where(numbers < 0, UNKNOWN, numbers)
+
+
+def _in_table(file):
+    if not file.exists():
+        raise FileNotFoundError(f"There is no list of images {file}.")
+    arrays = read_arrays(file, with_features=False)
+    paths, columns, names = arrays["paths"].tolist(), [], []
+    for name in ("pids", "camids"):
+        given, called = arrays.get(name, np.full(len(paths), UNKNOWN)), {}
+        if isinstance(given, np.ndarray) and given.dtype.kind == "U":
+            numbers = numbers_of_names(given)
+            pairs = zip(numbers.tolist(), given.tolist(), strict=True)
+            called = {n: text for n, text in pairs if n >= 0 and text != str(n)}
+        else:
+            numbers = whole_numbers(f"{name} of {file}", given, unknown=UNKNOWN)
+        columns.append(numbers.tolist())
+        names.append(called)
+    times = arrays.get("times", np.full(len(paths), np.nan)).tolist()
+    records = [
+        ImageRecord(
+            Path(path) if is_uri(path) else file.parent / path,
+            pid,
+            camid,
+            seconds_of(time, str(file)) if isinstance(time, str) else time,
+        )
+        for path, pid, camid, time in zip(paths, *columns, times, strict=True)
+    ]
+    if not records:
+        raise ValueError(f"There must be an image in {file}. Received: none")
+    return NamedImages(tuple(records), IdNames(*names), (), ())
+
+
+def _listed(uri):
+    """Returns the addresses of all files in a folder of an object store, or of one."""
+    from pyarrow.fs import FileSelector, FileType
+
+    filesystem, path = _filesystem_at(uri)
+    info = filesystem.get_file_info(path)
+    if info.type == FileType.NotFound:
+        raise FileNotFoundError(f"There is no image file or folder {uri}.")
+    if info.type == FileType.File:
+        return [Path(uri)]
+    inside = filesystem.get_file_info(FileSelector(path, recursive=True))
+    files = sorted(one.path for one in inside if one.type == FileType.File)
+    return [Path(uri.rstrip("/") + file[len(path.rstrip("/")) :]) for file in files]
+
+
+def _filesystem_at(uri):
+    load_parquet()
+    from pyarrow.fs import FileSystem
+
+    try:
+        return FileSystem.from_uri(uri)
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            "An address must be of an object store that pyarrow reads, such as "
+            f"s3://BUCKET/FOLDER. Received: {uri} ({error})"
+        ) from error
