@@ -16,10 +16,10 @@ from tests.serving.test_embed import (
     topdb,
     write_images,
 )
-from topdb_tf.embed import cluster
-from topdb_tf.embed.cluster import Workers, embed_images
+from topdb_tf.embed.cluster import cluster
+from topdb_tf.embed.cluster.cluster import Workers, embed_images
+from topdb_tf.embed.cluster.part_writer import PartWriter
 from topdb_tf.embed.embed import Source
-from topdb_tf.embed.part_writer import PartWriter
 from topdb_tf.embed.places import images_at
 from topdb_tf.parquet_files import read_arrays
 
@@ -33,6 +33,7 @@ def photos(tmp_path):
     colours = {f"{n:04d}_c{n % 2 + 1}s1_01_00.png": (n * 30, 0, 9) for n in range(7)}
     folder = write_images(tmp_path / "photos", colours)
     (folder / "0003_c2s1_01_00.png").write_bytes(b"no image")
+    (folder / "notes.txt").touch()
     return folder
 
 
@@ -92,6 +93,7 @@ def test_parts_hold_what_one_process_writes(photos, source, here, tmp_path):
     answer = topdb(*words, "--workers", "ray", "--num-workers", 2)
     assert answer.exit_code == 0, answer.output
     assert "7 images in 4 parts; 1 bad ones" in answer.stdout
+    assert "skipped, as no images: notes.txt" in answer.stderr
     assert here == [3, 2, 1, 0]
     assert_same(out, alone(photos, source, tmp_path))
     bad = parquet.read_table(out / "part-000001.parquet").to_pylist()[1]
@@ -107,11 +109,8 @@ def test_what_is_done_is_kept(photos, source, here, tmp_path):
     (out / "part-000002.parquet").unlink()
     # Another number of workers does not move the images between the parts.
     result = embed_images(source, [photos], out, Workers(count=1), say=say.append)
-    assert (result.num_kept, here[4:], say) == (
-        3,
-        [2],
-        [f"{out}: 3 of 4 parts are there"],
-    )
+    assert (result.num_kept, here[4:]) == (3, [2])
+    assert say[-1] == f"{out}: 3 of 4 parts are there"
     assert_same(out, before)
     result = embed_images(source, [photos], out, Workers())
     assert (result.num_kept, here[5:]) == (4, [])
@@ -132,7 +131,7 @@ def test_parts_of_another_job_are_left_alone(photos, source, here, tmp_path):
 
 
 def test_a_part_may_hold_nothing_but_bad_images(photos, source, here, tmp_path):
-    for path in photos.iterdir():
+    for path in photos.glob("*.png"):
         path.write_bytes(b"")
     images = [photos, tmp_path / "gone.parquet"]
     table = {"path": ["photos/gone.png", "photos/0001_c2s1_01_00.png"]}
@@ -213,6 +212,8 @@ def test_what_workers_cannot_do_is_told(photos, source, tmp_path):
     answer = topdb(*words, "dask", "--out", tmp_path / "a.parquet")
     assert "must be ray or ray:ADDRESS. Received: dask" in answer.stderr
     refused(topdb(*words, "ray", "--out", tmp_path / "a.npz"), "folder of parts")
+    answer = topdb(*words, "ray", "--timeout", 9, "--out", tmp_path / "a.parquet")
+    refused(answer, "Workers have no --timeout")
     words = *words[:-1], "--num-workers", 2
     refused(topdb(*words), "--num-workers goes with --workers ray")
 

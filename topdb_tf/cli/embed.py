@@ -82,6 +82,7 @@ def embed(
     topdb-tf embed --dataset crops.csv --model runs/market1501
     topdb-tf embed --query query --gallery bounding_box_test --model export
     topdb-tf embed photos --model runs/market1501 --pca 256 --out photos.parquet
+    topdb-tf embed s3://bucket/crops --model run --workers ray --out crops.parquet
     """
     from topdb_tf.data.image_files import checked_places
     from topdb_tf.embed import embed as here
@@ -91,7 +92,7 @@ def embed(
     if workers is None and num_workers is not None:
         raise ValueError("--num-workers goes with --workers ray.")
     if workers is not None:
-        from topdb_tf.embed import cluster
+        from topdb_tf.embed.cluster import cluster
 
         pool = cluster.Workers(workers or None, num_workers)
         cluster.check_out(out)

@@ -42,8 +42,9 @@ def images_at(places: Sequence[Path], **reading) -> NamedImages:
     """Returns the images that are named, as `read_images` does, or by other means.
 
     One Parquet file names them by its column `path`, relative to its folder, and may
-    have `pid` and `camid`, numbers or names, and `time`. Addresses such as s3://BUCKET/FOLDER are
-    listed by pyarrow, as Ray does; whom the images show is told by their names.
+    have `pid` and `camid`, numbers or names, and `time`. Addresses such as
+    s3://BUCKET/FOLDER are listed by pyarrow, as Ray does; whom the images there show is
+    told by their names.
 
     Raises:
         FileNotFoundError: If something does not exist.

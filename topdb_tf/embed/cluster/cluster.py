@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.data.records import UNKNOWN, IdNames, Split, camids_of, pids_of, times_of
+from topdb_tf.embed.cluster.part_writer import ImageTable, PartWriter, part_file
 from topdb_tf.embed.embed import Source, check_source
 from topdb_tf.embed.errors import ServingError
-from topdb_tf.embed.part_writer import ImageTable, PartWriter, part_file
 from topdb_tf.embed.places import images_at, uri_of
 from topdb_tf.embed.projection import check_pca_file
 from topdb_tf.evaluate.embedding import name_arrays
@@ -28,7 +28,7 @@ from topdb_tf.parquet_files import CODES, SUFFIX, load_parquet
 from topdb_tf.progress import progress_bar
 from topdb_tf.runs.models import find_model, model_name, weights_of
 from topdb_tf.runs.plugins import loaded_plugins
-from topdb_tf.texts import Say, counted, install_command, one_line, silent
+from topdb_tf.texts import Say, counted, install_command, listed, one_line, silent
 
 _JOB = "_job.json"
 _MOST_IMAGES, _PARTS_OF_A_WORKER = 1000, 8
@@ -93,7 +93,9 @@ def embed_images(
     """
     job = {name: options.pop(name) for name in ("codes", "say") if name in options}
     images = images_at(places, **options)
-    for note in images.notes:
+    names = [path.name for path in images.skipped]
+    notes = [f"skipped, as no images: {listed(names)}"] if names else []
+    for note in [*images.notes, *notes]:
         job.get("say", silent)(note)
     tables = [_table_of(images.records, images.names)]
     return embed_on_workers(source, tables, out, workers, **job)
@@ -141,6 +143,8 @@ def embed_on_workers(
     check_out(out)
     check_source(source)
     check_pca_file(source.pca, "--workers")
+    if source.timeout is not None:
+        raise ValueError("Workers have no --timeout: the same command goes on later.")
     source, out = _absolute(source), out.absolute()
     out.mkdir(exist_ok=True)
     refusal = f"Another process writes into {out}. Wait for its end, and try again."

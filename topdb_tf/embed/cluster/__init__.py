@@ -1,0 +1,1 @@
+"""Images to features by the workers of a cluster."""
