@@ -50,14 +50,14 @@ setup(
         "numpy>=1.26",
         "numba>=0.61",
         "scikit-learn>=1.5",
-        "scipy>=1.11",
+        "scipy>=1.11.1",
         "h5py>=3.11",
         "pillow>=10",
         "click>=8.5",
         "PyYAML>=6",
         "matplotlib>=3.8",
         "jinja2>=3.1",
-        "tensorboard>=2.17",
+        "tensorboard>=2.19",
         "rich>=13",
         "werkzeug>=3",  # serves the page of an index; TensorBoard has it too
         "safetensors>=0.5",  # KerasHub reads timm's weights with it
@@ -81,7 +81,7 @@ setup(
             *DOCS,
             "basedpyright>=1.30",  # Pyright with its Node.js, all from PyPI
             "pytest>=8",
-            "pytest-xdist>=3.6",
+            "pytest-xdist>=3.6.1",
             "hypothesis>=6.100",
             "tf2onnx>=1.17",
             "onnx>=1.17",
@@ -90,8 +90,8 @@ setup(
             "faiss-cpu>=1.10",
             "pyarrow>=16",
             "ruff>=0.9",
-            "build>=1.2",
-            "setuptools>=77",
+            "build>=1.2.1",
+            "setuptools>=77.0.3",
             "selenium>=4.20",  # drives the browser that reports are looked at in
         ],
     },
