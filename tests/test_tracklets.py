@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from tests.commands import refused, topdb
+from topdb_tf.data.benchmarks import read_split
 from topdb_tf.data.own_images import read_own_images
 from topdb_tf.data.records import ImageRecord, Split
 from topdb_tf.data.table import table_text
@@ -130,3 +132,89 @@ def test_evaluate_ranks_tracks(people, tmp_path):
     assert (tmp_path / "scores-people-tracks-mean.json").is_file()
     answer = topdb("evaluate", tmp_path, "--tracklets", "max")
     refused(answer, "max")
+
+
+# Of each track first and last image, person and camera; the first of the test is junk.
+TRAIN = [[1, 2, 1, 1], [3, 3, 1, 2]]
+TEST = [[1, 1, -1, 1], [2, 2, 0, 3], [3, 4, 2, 1], [5, 5, 2, 2]]
+
+
+def write_mars(root, *, queries=(3,), lists="mars/info"):
+    names = {
+        "train": ["0001C1T0001F001.jpg", "0001C1T0001F002.jpg", "0001C2T0001F001.jpg"],
+        "test": ["00-1C1T0001F001.jpg", "0000C3T0001F001.jpg", "0002C1T0001F001.jpg"],
+    }
+    names["test"] += ["0002C1T0001F002.jpg", "0002C2T0001F001.jpg"]
+    info = root / lists
+    info.mkdir(parents=True)
+    for part, rows in (("train", TRAIN), ("test", TEST)):
+        for name in names[part]:
+            image = root / "mars" / f"bbox_{part}" / name[:4] / name
+            image.parent.mkdir(parents=True, exist_ok=True)
+            image.touch()
+        (info / f"{part}_name.txt").write_text("\n".join(names[part]))
+        savemat(info / f"tracks_{part}_info.mat", {f"track_{part}_info": rows})
+    savemat(info / "query_IDX.mat", {"query_IDX": list(queries)})
+    return info
+
+
+@pytest.mark.parametrize("lists", ["mars/info", "mars/MARS-evaluation-master/info"])
+def test_mars_is_read_by_its_lists(tmp_path, lists):
+    write_mars(tmp_path, lists=lists)
+    split = read_split("mars", tmp_path, check_counts=False)
+    told = [
+        [(one.pid, one.camid, one.tracklet) for one in split.part(part)]
+        for part in ("train", "query", "gallery")
+    ]
+    assert told[0] == [(1, 1, "train-1"), (1, 1, "train-1"), (1, 2, "train-2")]
+    assert told[1] == [(2, 1, "test-3"), (2, 1, "test-3")]
+    assert told[2] == [(0, 3, "test-2"), *told[1], (2, 2, "test-4")]
+    image = tmp_path / "mars" / "bbox_test" / "0002" / "0002C1T0001F001.jpg"
+    assert split.query[0].path == image
+    check_pooling(split, "mean")
+
+
+def test_what_mars_lacks_is_named(tmp_path):
+    def refusal(kind=ValueError):
+        with pytest.raises(kind) as caught:
+            read_split("mars", tmp_path, check_counts=False)
+        return str(caught.value)
+
+    assert "bbox_train" in refusal(FileNotFoundError)
+    info = write_mars(tmp_path, queries=(3, 9))
+    assert "from one place. Received: 3 to 9" in refusal()
+    (info / "query_IDX.mat").write_bytes(b"no matlab file")
+    assert "query_IDX.mat must be a whole MATLAB file" in refusal()
+    savemat(info / "tracks_test_info.mat", {"x": [[1, 99, 1, 1]]})
+    assert "tracks_test_info.mat must have a row for each track" in refusal()
+    (tmp_path / "mars" / "bbox_train" / "0001" / "0001C2T0001F001.jpg").unlink()
+    assert "1 image of 3 missing: 0001C2T0001F001.jpg" in refusal(FileNotFoundError)
+    (info / "query_IDX.mat").unlink()
+    assert "The lists of MARS must lie in" in refusal(FileNotFoundError)
+
+
+def test_a_query_of_market_has_all_its_boxes(tmp_path):
+    names = {
+        "bounding_box_train": ["0001_c1s1_000001_01.jpg"],
+        "query": ["0002_c1s1_000001_00.jpg", "0003_c1s1_000001_00.jpg"],
+        "bounding_box_test": ["0002_c2s1_000001_01.jpg", "0003_c2s1_000001_01.jpg"],
+        "gt_bbox": ["0002_c1s1_000001_00.jpg", "0002_c1s2_000009_00.jpg"],
+    }
+    names["gt_bbox"] += ["0002_c2s1_000001_00.jpg", "0001_c1s1_000001_00.jpg"]
+    for folder, files in names.items():
+        (tmp_path / "market1501" / folder).mkdir(parents=True)
+        for name in files:
+            (tmp_path / "market1501" / folder / name).touch()
+    with pytest.raises(ValueError, match="None for 1 of 2, such as 0003_c1s1_000001"):
+        read_split("market1501-multi", tmp_path, check_counts=False)
+    (tmp_path / "market1501" / "gt_bbox" / "0003_c1s3_000001_00.jpg").touch()
+    split = read_split("market1501-multi", tmp_path, check_counts=False)
+    tracks = [(one.path.name, one.tracklet) for one in split.query]
+    assert tracks == [
+        ("0002_c1s1_000001_00.jpg", "2-c1"),
+        ("0002_c1s2_000009_00.jpg", "2-c1"),
+        ("0003_c1s3_000001_00.jpg", "3-c1"),
+    ]
+    found = pooled(np.eye(5, dtype=np.float32), split, Config(), "mean")
+    assert found.protocol == "multi-query, mean"
+    assert len(found.images.query_pids) == 2

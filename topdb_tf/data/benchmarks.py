@@ -21,6 +21,8 @@ from topdb_tf.data.own_images import (
 from topdb_tf.data.records import CARDS, DatasetCard, Split, load_card
 from topdb_tf.data.sightings import absolute
 from topdb_tf.data.table import TABLE_SUFFIXES
+from topdb_tf.data.tracks.mars import read_mars
+from topdb_tf.data.tracks.multi_query import read_multi_query
 from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.files import user_path
 from topdb_tf.registry import register
@@ -203,6 +205,8 @@ DATASETS = {
     "cuhk03-detected": functools.partial(read_cuhk03, "detected"),
     "msmt17-v1": functools.partial(read_msmt17, "V1"),
     "msmt17-v2": functools.partial(read_msmt17, "V2"),
+    "mars": read_mars,
+    "market1501-multi": read_multi_query,
     "synthetic": read_synthetic,
 }
 """What reads each data set: of the data root, the card, and `progress`, which is called
