@@ -7,7 +7,7 @@ import pytest
 from topdb_tf.data import benchmarks
 from topdb_tf.data.benchmarks import read_split
 from topdb_tf.data.checks.split import check_split
-from topdb_tf.data.records import PartCounts, load_card
+from topdb_tf.data.records import ImageRecord, PartCounts, load_card
 
 # The lists restart at person 0 in the test; val shows the persons of train.
 LISTS = {
@@ -58,12 +58,13 @@ def test_lists_tell_persons_and_names_tell_cameras(tmp_path, version, place):
     split = read_split(f"msmt17-{version.lower()}", tmp_path)
     train, test = (folder / name for name in FOLDERS[version])
     assert split.train == tuple(
-        (train / path, 1 + pid, camid)
+        ImageRecord(train / path, 1 + pid, camid)
         for (path, pid), camid in zip(
             LISTS["list_train.txt"] + LISTS["list_val.txt"], (1, 14, 3), strict=True
         )
     )
-    assert split.query == ((test / LISTS["list_query.txt"][0][0], 1042, 5),)
+    query = ImageRecord(test / LISTS["list_query.txt"][0][0], 1042, 5)
+    assert split.query == (query,)
     assert [(r.pid, r.camid) for r in split.gallery] == [(1042, 7), (1043, 15)]
 
 

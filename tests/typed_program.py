@@ -63,6 +63,7 @@ network: keras.Model = topdb_tf.build_network(
 )
 
 first = topdb_tf.load_features("a.npz")
+tracks = topdb_tf.pool(first.query_features, ["a", "a", "b"], how="median").tracklets
 scores = topdb_tf.score([[0.0]], [[0.1]], ["a"], ["a"], metric="cosine", rerank=True)
 table: np.ndarray = scores.per_query()
 shares: list[tuple[str, float]] = scores.metrics()

@@ -11,7 +11,7 @@ from topdb_tf.data.records import DatasetCard, ImageRecord, Split
 from topdb_tf.data.table import decoded
 from topdb_tf.texts import counted, listed
 
-FOLDERS = {"train": "bbox_train", "test": "bbox_test"}
+PARTS = ("train", "test")
 QUERIES = "query_IDX.mat"
 _NAME = re.compile(r"(\d{4}|00-1)C\d+T\d+F\d+\.jpg")
 
@@ -33,12 +33,12 @@ def read_mars(data_root: Path, card: DatasetCard, *, progress=None) -> Split:
     """
     del progress
     places = card.places(data_root)
-    folder = next((p for p in places if (p / FOLDERS["train"]).is_dir()), None)
+    folder = next((place for place in places if _boxes(place).is_dir()), None)
     if folder is None:
-        missing = [place / FOLDERS["train"] for place in places]
+        missing = [_boxes(place) for place in places]
         raise FileNotFoundError(card.missing_message(data_root, missing))
     info = _info(folder)
-    train, test = (_read_tracks(folder, info, part) for part in FOLDERS)
+    train, test = (_read_tracks(folder, info, part) for part in PARTS)
     numbers = _read_array(info / QUERIES).ravel()
     if not all(1 <= number <= len(test) for number in numbers):
         raise ValueError(
@@ -56,6 +56,10 @@ def read_mars(data_root: Path, card: DatasetCard, *, progress=None) -> Split:
 
 def _joined(tracks):
     return tuple(image for track in tracks for image in track)
+
+
+def _boxes(folder, part="train") -> Path:
+    return folder / f"bbox_{part}"
 
 
 def _info(folder: Path) -> Path:
@@ -83,7 +87,7 @@ def _read_tracks(folder, info, part) -> list[list[ImageRecord]]:
             f"{path.name}, from 1 to {len(names):,}, person and camera. Take both from "
             f"one place. Received: shape {rows.shape}"
         )
-    images = _images(folder / FOLDERS[part], names, path)
+    images = _images(_boxes(folder, part), names, path)
     return [
         [ImageRecord(image, pid, camid, tracklet=f"{part}-{number}") for image in own]
         for number, (first, last, pid, camid) in enumerate(rows.tolist(), 1)
