@@ -24,7 +24,7 @@ SMALL = (
 )
 
 
-def draw_people(root, *, train, test, images=4):
+def draw_people(root, *, train, test, images=4, seed=0):
     """Draws people, seen by 2 cameras, as the synthetic data set of a data root.
 
     Args:
@@ -32,6 +32,7 @@ def draw_people(root, *, train, test, images=4):
         train: Number of people for training.
         test: Number of the others.
         images: Number of images of each.
+        seed: Seed of what they look like.
     """
     from topdb_tf.data.drawn.synthetic import write_synthetic
 
@@ -41,6 +42,7 @@ def draw_people(root, *, train, test, images=4):
         num_test_pids=test,
         images_per_pid=images,
         num_cameras=2,
+        seed=seed,
     )
     return root
 

@@ -11,7 +11,7 @@ from topdb_tf.evaluate.table import paper_tables
 from topdb_tf.evaluate.table_formats import table_lines
 from topdb_tf.runs.folder import RunFolder
 from topdb_tf.runs.recipes import read_recipe
-from topdb_tf.texts import Table
+from topdb_tf.texts import NOTHING, Table
 
 PROTOCOL = {
     "metric": "sqeuclidean",
@@ -292,3 +292,65 @@ def test_latex_escapes_what_it_would_take_for_its_own():
     cell = r"x\_1\textbackslash{}\{\$\textasciitilde{}\textasciicircum{}"
     assert rf"{cell} & 5\% & $-$1 \\" in lines
     assert r"\cmidrule(lr){2-2} \cmidrule(lr){3-3}" in lines
+
+
+def write_scores_on(run, name, mean_ap, rank_1, *, data_sets=(), **more):
+    """Writes scores of a run on another data set, or on several."""
+    scores = {"dataset": name, "model": "embedder.keras", **more}
+    scores |= record(mean_ap, rank_1, PROTOCOL)
+    scores["data_sets"] = [
+        {"dataset": part, **record(*figures, PROTOCOL)} for part, *figures in data_sets
+    ]
+    (run.path / f"scores-{name}.json").write_text(json.dumps(scores))
+
+
+def test_tests_on_other_data_sets_are_in_a_table_of_their_own(tmp_path):
+    names = ("market1501", "cuhk03-detected", "msmt17-v1")
+    joint = "+".join(names)
+    for seed, mean_ap in ((1, 40.0), (2, 42.0)):
+        settings = f"data.dataset={joint}", f"train.seed={seed}"
+        run = write_run(tmp_path / f"seed-{seed}", 60.0, 70.0, *settings)
+        of_each = zip(names, (80.0, 50.0, 30.0), (90.0, 50.0, 55.0), strict=True)
+        write_scores_on(run, joint, 60.0, 70.0, data_sets=of_each)
+        run.scores.write_text((run.path / f"scores-{joint}.json").read_text())
+        write_scores_on(run, "dukemtmc-reid", mean_ap, 60.0)
+        # By another model, of other persons, by another protocol: none of this table.
+        write_scores_on(run, "viper-best", 99.0, 99.0, model="embedder_best.keras")
+        write_scores_on(run, "viper-validation", 99.0, 99.0, part="validation")
+        cosine = record(99.0, 99.0, PROTOCOL | {"metric": "cosine"})
+        (run.path / "scores-viper-cosine.json").write_text(json.dumps(cosine))
+    single = write_run(tmp_path / "single", 85.0, 94.0)
+    write_scores_on(single, "people", 20.0, 35.0)
+    result = paper_tables([tmp_path])
+    first, second = result.tables
+    assert first.columns == ["market1501"]  # the paper has no joint training
+    assert second.columns == [
+        "market1501",
+        "dukemtmc-reid",
+        "cuhk03-detected",
+        "msmt17-v1",
+        "people",
+    ]
+    rows = texts_of(result, "Trained on the data sets of a row")
+    nothing = [NOTHING] * 2
+    assert rows[f"{joint}, Top-DB-Net, recipe paper"] == [
+        "2",
+        *("80.0 ± 0.0", "90.0 ± 0.0"),
+        # 40 and 42: squares 1 + 1 = 2, over 1: deviation 1.4.
+        *("41.0 ± 1.4", "60.0 ± 0.0"),
+        *("50.0 ± 0.0", "50.0 ± 0.0"),
+        *("30.0 ± 0.0", "55.0 ± 0.0"),
+        *nothing,
+    ]
+    alone = rows["market1501, Top-DB-Net, recipe paper"]
+    assert alone == ["1", "85.0", "94.0", *nothing * 3, "20.0", "35.0"]
+    named = [note for note in result.notes if " -> " in note]
+    [note] = named
+    assert note.startswith(f"{joint} -> dukemtmc-reid: M+C3+MS -> D, leave one of four")
+    lines = list(csv.DictReader(table_lines(result, "csv")))
+    [line] = [one for one in lines if one["dataset"] == "dukemtmc-reid"]
+    assert (line["method"].split(",")[0], line["mean_ap"]) == (joint, "41.00")
+
+
+def test_runs_that_are_tested_on_their_own_data_set_make_no_other_table(three_seeds):
+    assert len(paper_tables([three_seeds]).tables) == 2

@@ -15,7 +15,9 @@ class DatasetName(click.ParamType):
     name = "name"
 
     def shell_complete(self, ctx, param, incomplete):
-        return _beginning(dataset_names(), incomplete) or _files(incomplete)
+        before = incomplete[: incomplete.rfind("+") + 1]
+        names = [before + name for name in dataset_names()]
+        return _beginning(names, incomplete) or _files(incomplete)
 
 
 class RecipeName(click.ParamType):

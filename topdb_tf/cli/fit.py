@@ -32,8 +32,8 @@ from topdb_tf.training.choices import STRATEGIES
     "--dataset",
     cls=NamesOption,
     names=dataset_names,
-    help="{names}, or one's own images: a CSV file or a folder.  "
-    "[default: the recipe's]",
+    help="{names}, or one's own images: a CSV file or a folder. Several are joined by "
+    "+.  [default: the recipe's]",
 )
 @RECIPE
 @LAYOUT
@@ -115,6 +115,7 @@ def fit(
     topdb-tf fit --dataset market1501
     topdb-tf fit --dataset cuhk03-labeled --recipe authors --set train.seed=2
     topdb-tf fit --dataset people --recipe light --epochs 20
+    topdb-tf fit --dataset market1501+people.csv --set data.balance=true
     topdb-tf fit --dataset people --plugin my_blocks --set model.drop=mine
     topdb-tf fit --dataset market1501 --seeds 5 --run-dir runs/market1501
     topdb-tf fit --resume runs/market1501

@@ -82,7 +82,8 @@ LAYOUT = options_of(
 DATASET = options_of(
     click.option(
         "--dataset",
-        help="Another data set than the run's own: a name, CSV file or folder.",
+        help="Another data set than the run's own: a name, CSV file or folder, or "
+        "several joined by +.",
     ),
     LAYOUT,
 )
@@ -241,11 +242,11 @@ def data_overrides(dataset: str | None, data_root: Path | None) -> list[str]:
     """
     overrides = []
     if dataset is not None:
-        from topdb_tf.data.benchmarks import is_path
-        from topdb_tf.data.sightings import absolute
+        from topdb_tf.data.benchmarks import absolute_name, check_name, joined_names
 
-        dataset = str(absolute(dataset)) if is_path(dataset) else dataset
-        overrides.append(f"data.dataset={json.dumps(dataset)}")
+        if len(joined_names(dataset)) > 1:
+            check_name(dataset)
+        overrides.append(f"data.dataset={json.dumps(absolute_name(dataset))}")
     for name, text in chosen_reading():
         overrides.append(f"data.{name}={json.dumps(text)}")
     if data_root is not None:

@@ -150,7 +150,8 @@ def table(runs, form, metric, ignore_cameras, rerank, as_json):
     """Prints the paper's tables from RUNS and as published.
 
     RUNS are folders of runs, of seeds, or of folders of them; by default `runs`. Runs
-    that differ in the seed and the data set alone make one row. FEATURES in files are
+    that differ in the seed and the data set alone make one row. What they score on
+    other data sets than their own is a table of its own. FEATURES in files are
     scored, by --metric, --ignore-cameras and --rerank, and make a row each.
 
     \b

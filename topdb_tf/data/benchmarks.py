@@ -26,6 +26,7 @@ from topdb_tf.data.tracks.multi_query import read_multi_query
 from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.files import user_path
 from topdb_tf.registry import register
+from topdb_tf.texts import listed
 
 _LONGEST_NAME = 120  # of one's own images, in bytes
 Progress = Callable[[int, int], None]
@@ -67,12 +68,13 @@ def read_split(
             `ignore_cameras` of `topdb_tf.data.partition.split_of`.
 
     Raises:
-        ValueError: If the name is unknown, the images are not told as they must be, or
-            a part is incomplete.
+        ValueError: If the name is unknown or of several data sets, the images are not
+            told as they must be, or a part is incomplete.
         FileNotFoundError: If the data set is not below `data_root`, or there is no
             such file or folder.
     """
     if name not in DATASETS:
+        check_one_dataset(name)
         check_name(name)
         path, is_told = existing(name), layout != AUTO or pattern is not None
         if path.is_dir() and not is_told and not is_named_as_market(path):
@@ -87,8 +89,68 @@ def read_split(
     return split
 
 
+def joined_names(name: str | Path) -> tuple[str, ...]:
+    """Returns the data sets that a name joins by `+`; of one data set its name alone.
+
+    A file or folder that has a `+` in its own name is one data set.
+
+    Example:
+        >>> from topdb_tf.data.benchmarks import joined_names
+        >>> joined_names("market1501+cuhk03-labeled+/data/a+b.csv")
+        ('market1501', 'cuhk03-labeled', '/data/a+b.csv')
+    """
+    if name in DATASETS:
+        return (str(name),)
+    first, *others = str(name).split("+")
+    names = [first]
+    for text in others:
+        before, whole = names[-1], f"{names[-1]}+{text}"
+        is_next = (
+            text in ("", *DATASETS) or text[0] in "/~." or user_path(text).exists()
+        )
+        if user_path(whole).exists() or (_looks_like_path(before) and not is_next):
+            names[-1] = whole
+        else:
+            names.append(text)
+    return tuple(names)
+
+
+def check_one_dataset(name: str | Path) -> None:
+    """Raises `ValueError` for several data sets where only one can be named."""
+    names = joined_names(name)
+    if len(names) > 1:
+        raise ValueError(
+            "Only one data set can be named here. Name each of "
+            f"{listed(names)} by itself. Received: {name}"
+        )
+
+
 def check_name(name: str | Path) -> None:
-    """Raises `ValueError` if a name is neither a data set's nor a path."""
+    """Raises `ValueError` if a name is neither a data set's nor a path.
+
+    Of names that are joined by `+` each must be one, and each another.
+    """
+    names = joined_names(name)
+    for one in names:
+        _check_known(one, name)
+    short = [dataset_name(one) for one in names]
+    twins = [
+        pair for pair in zip(short, names, strict=True) if short.count(pair[0]) > 1
+    ]
+    if twins:
+        raise ValueError(
+            "Data sets that are joined by `+` must have different names. Name each "
+            "once, or rename a file or folder. Received: "
+            f"{listed([one for _, one in twins])}, all called {twins[0][0]!r}"
+        )
+
+
+def _check_known(name, joined):
+    if not name and joined != name:
+        raise ValueError(
+            "A `+` joins two data sets, so there must be one before and one after it. "
+            f"Received: {str(joined)!r}"
+        )
     if name in DATASETS or is_path(name):
         return
     nearest = [known for known in DATASETS if known.startswith(name)]
@@ -105,13 +167,26 @@ def check_name(name: str | Path) -> None:
 def is_path(name: str | Path) -> bool:
     """Returns whether a data set is one's own, a file or a folder, by how it is named.
 
-    The names of the benchmarks always are the benchmarks.
+    The names of the benchmarks always are the benchmarks. Of several it tells whether
+    any is one's own.
     """
+    names = joined_names(name)
+    if len(names) > 1:
+        return any(is_path(one) for one in names if one)
     if name in DATASETS:
         return False
-    path = user_path(name)
-    looks_like = any(mark in str(name) for mark in "/\\~")
-    return looks_like or path.suffix.lower() in TABLE_SUFFIXES or path.exists()
+    return _looks_like_path(name) or user_path(name).exists()
+
+
+def _looks_like_path(name):
+    has_mark = any(mark in str(name) for mark in "/\\~")
+    return has_mark or Path(name).suffix.lower() in TABLE_SUFFIXES
+
+
+def absolute_name(name: str | Path) -> str:
+    """Returns the name of one data set or several, one's own by absolute paths."""
+    names = joined_names(name)
+    return "+".join(str(absolute(one)) if is_path(one) else one for one in names)
 
 
 def dataset_name(name: str | Path) -> str:
@@ -126,14 +201,21 @@ def dataset_name(name: str | Path) -> str:
     """
     if name in DATASETS:
         return str(name)
+    names = joined_names(name)
+    if len(names) > 1:
+        return _shortened("+".join(map(dataset_name, names)))
     path = absolute(name)
     text = path.stem if path.suffix.lower() in TABLE_SUFFIXES else path.name
     text = f"{path.parent.name}-split" if path.name == "split.csv" else text
-    text = re.sub(r"[^\w.-]+", "-", text).strip("-.") or "own"
+    text = _shortened(re.sub(r"[^\w.-]+", "-", text).strip("-.") or "own")
+    return f"own-{text}" if text in DATASETS else text
+
+
+def _shortened(text):
     if len(text.encode()) > _LONGEST_NAME:  # what is added must fit into 255 bytes, too
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         text = f"{text.encode()[:_LONGEST_NAME].decode(errors='ignore')}-{digest}"
-    return f"own-{text}" if text in DATASETS else text
+    return text
 
 
 def first_folder(data_root: Path, card: DatasetCard) -> Path | None:

@@ -1,5 +1,6 @@
 """tf.data: batches of P×K images for training, ordered batches for evaluation."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from topdb_tf.data.decoding import (
     pixel_reader,
     resize_pixels,
 )
-from topdb_tf.data.sampler import pk_batches
+from topdb_tf.data.sampler import balanced_batches, pk_batches
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ class TrainingBatches:
         pids_per_batch: P, the number of identities in a batch.
         images_per_pid: K, the number of images of each.
         seed: Seed of the plan and of the augmentation, not negative.
+        parts: Data set of each image, 0 … num_parts - 1, where every batch shall have
+            as many identities of each.
 
     Attributes:
         epoch: Index of the epoch that `dataset()` yields when it is next iterated.
@@ -121,6 +124,7 @@ class TrainingBatches:
         pids_per_batch: int = 16,
         images_per_pid: int = 4,
         seed: int = 0,
+        parts: np.ndarray | None = None,
     ):
         if len(images) != len(labels):
             raise ValueError(
@@ -132,6 +136,7 @@ class TrainingBatches:
         self.pids_per_batch = pids_per_batch
         self.images_per_pid = images_per_pid
         self.seed = seed
+        self.parts = parts
         self.num_batches = None  # as many as are drawn
         self.num_batches = len(self.plan(0))
         if set(self.labels) != set(range(self.labels.max() + 1)):
@@ -157,7 +162,10 @@ class TrainingBatches:
 
     def plan(self, epoch: int) -> np.ndarray:
         """Returns the image indices of an epoch, int64 `(num_batches, batch)`."""
-        return pk_batches(
+        draw = pk_batches
+        if self.parts is not None:
+            draw = functools.partial(balanced_batches, parts=self.parts)
+        return draw(
             self.labels,
             pids_per_batch=self.pids_per_batch,
             images_per_pid=self.images_per_pid,

@@ -12,6 +12,7 @@ import numpy as np
 
 import topdb_tf
 from topdb_tf.json_files import record_of
+from topdb_tf.texts import counted
 from topdb_tf.yaml_files import read_yaml
 
 UNKNOWN = int(np.iinfo(np.int64).min)
@@ -63,6 +64,8 @@ class Split:
         pid_names: The owner's name of each pid, where that is another.
         camera_names: The owner's name of each camid, where that is another.
         notes: What the user should be told of how the images were read.
+        parts: The data sets that this one joins, with its pids and camids
+            (`topdb_tf.data.joint.joined`); none where it is one data set.
 
     Raises:
         ValueError: If the path of an image is not text, and could not be written down.
@@ -76,6 +79,7 @@ class Split:
     pid_names: dict[int, str] = field(default_factory=dict, hash=False)
     camera_names: dict[int, str] = field(default_factory=dict, hash=False)
     notes: tuple[str, ...] = ()
+    parts: tuple["Split", ...] = ()
 
     def __post_init__(self):
         paths = "\0".join(str(record.path) for record in self.records)
@@ -111,6 +115,11 @@ class Split:
     def camera_name(self, camid: int) -> str:
         """Returns what a camera is called."""
         return self.camera_names.get(camid, str(camid))
+
+    @property
+    def data_sets(self) -> tuple["Split", ...]:
+        """The data sets that it joins, or itself."""
+        return self.parts or (self,)
 
     def counts(self, name: str) -> "PartCounts":
         """Returns how many images and identities a part holds."""
@@ -150,6 +159,33 @@ class PartCounts:
             for noun, number in surplus
             if number
         ]
+
+
+@dataclass(frozen=True)
+class DataCounts:
+    """How many images, identities and cameras of a data set a run works with."""
+
+    name: str
+    train_images: int
+    train_pids: int
+    train_cameras: int
+    query_images: int
+    gallery_images: int
+
+    @classmethod
+    def of(cls, split: Split) -> "DataCounts":
+        """Returns the counts of a data set."""
+        train = split.counts("train")
+        cameras = len({record.camid for record in split.train})
+        tests = len(split.query), len(split.gallery)
+        return cls(split.name, train.images, train.pids, cameras, *tests)
+
+    def __str__(self):
+        return (
+            f"{self.name}: {self.train_images:,} training images of "
+            f"{self.train_pids:,} identities by {counted(self.train_cameras, 'camera')}"
+            f", {self.query_images:,} queries, {self.gallery_images:,} in the gallery"
+        )
 
 
 @dataclass(frozen=True)

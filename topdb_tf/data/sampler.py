@@ -64,6 +64,74 @@ def pk_batches(
     return plan[:num_batches]
 
 
+def balanced_batches(
+    labels: np.ndarray,
+    parts: np.ndarray,
+    *,
+    pids_per_batch: int,
+    images_per_pid: int,
+    seed: int,
+    epoch: int,
+    num_batches: int | None = None,
+) -> np.ndarray:
+    """Draws the batches of one epoch with as many identities of each data set.
+
+    Groups are those of `pk_batches`. A batch takes P over the number of data sets of
+    each; where that leaves a remainder, the data sets give one more in turn. Each is
+    drawn from by itself, and anew when its groups run out: images of a small one come
+    several times in an epoch, and not all of a large one come. The identities of a
+    batch are in any order. Where `num_batches` is `None`, an epoch has as many as there
+    are groups in all over P.
+
+    Args:
+        labels: Identity of each image, integers of shape `(num_images,)`.
+        parts: Data set of each image, 0 … num_parts - 1, shape `(num_images,)`; no
+            identity is in two.
+        pids_per_batch: As `pk_batches`; so are the other arguments and the result.
+
+    Raises:
+        ValueError: As `pk_batches`, or if a data set has fewer identities than a batch
+            takes of it.
+    """
+    labels, parts = np.asarray(labels), np.asarray(parts)
+    _check(labels, pids_per_batch, images_per_pid, seed, epoch, num_batches)
+    places = [np.flatnonzero(parts == part) for part in range(int(parts.max()) + 1)]
+    share, left_over = divmod(pids_per_batch, len(places))
+    num_pids = [len(np.unique(labels[own])) for own in places]
+    if min(num_pids) < share + (left_over > 0):
+        raise ValueError(
+            "Each data set must have as many identities as a batch takes of it. Lower "
+            "`pids_per_batch`, or do not balance. Received: identities of each "
+            f"{num_pids}, pids_per_batch={pids_per_batch}"
+        )
+    if num_batches is None:
+        _, counts = np.unique(labels, return_counts=True)
+        num_groups = np.maximum(counts // images_per_pid, 1).sum()
+        num_batches = max(int(num_groups) // pids_per_batch, 1)
+    rng = np.random.default_rng([seed, epoch])
+    plan = [[] for _ in range(num_batches)]
+    for part, own in enumerate(places):
+        turns = (part - np.arange(num_batches) * left_over) % len(places)
+        wanted = share + (turns < left_over)
+        drawn = _draw_groups(labels[own], images_per_pid, wanted, rng)
+        for groups, rows in zip(drawn, plan, strict=True):
+            rows.append(own[groups])
+    return np.stack([rng.permutation(np.concatenate(rows)).ravel() for rows in plan])
+
+
+def _draw_groups(labels, images_per_pid, wanted, rng):
+    """Yields groups of as many identities as each batch wants, anew when they end."""
+    left = None
+    for number in wanted:
+        if left is None or np.count_nonzero(left) < number:
+            groups, owners = _groups(labels, images_per_pid, rng)
+            left = np.bincount(owners)
+            first = np.cumsum(left) - left
+        pids = rng.choice(np.flatnonzero(left), number, replace=False)
+        left[pids] -= 1
+        yield groups[first[pids] + left[pids]]
+
+
 def _check(labels, pids_per_batch, images_per_pid, seed, epoch, num_batches):
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(

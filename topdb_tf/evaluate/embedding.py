@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from topdb_tf import __version__
-from topdb_tf.data.benchmarks import dataset_name, is_path
+from topdb_tf.data.benchmarks import absolute_name, dataset_name, is_path
 from topdb_tf.data.records import IdNames, Split, camids_of, pids_of
-from topdb_tf.data.sightings import absolute
 from topdb_tf.files import sha256_of, whole_file
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.features import RetrievalSet, array_in, open_arrays
@@ -223,9 +222,16 @@ def scored_camids(split: Split, *, ignore_cameras: bool) -> np.ndarray:
     query, gallery = split.query, split.gallery
     paths = [record.path for record in query + gallery]
     is_twice = not {*paths[: len(query)]}.isdisjoint(paths[len(query) :])
-    if not split.has_cameras or (ignore_cameras and is_twice):
+    if ignore_cameras and is_twice:
         return image_numbers(paths)
-    return camids_of(query + gallery)
+    without = {
+        record.path
+        for part in split.data_sets
+        if not part.has_cameras
+        for record in part.query + part.gallery
+    }
+    is_told = np.array([path not in without for path in paths], bool)
+    return np.where(is_told, camids_of(query + gallery), image_numbers(paths))
 
 
 def features_file(
@@ -234,7 +240,7 @@ def features_file(
     """Returns the file in which a run keeps the features of a data set."""
     name = dataset_name(dataset) + ("-validation" if validation else "")
     if is_path(dataset) and not is_own(dataset, run):  # others may have that name too
-        path = str(absolute(dataset)).encode()
+        path = absolute_name(dataset).encode()
         name += f"-{hashlib.sha256(path).hexdigest()[:6]}"
     return run.path / f"features-{name}{'-best' if best else ''}.npz"
 

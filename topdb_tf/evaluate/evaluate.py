@@ -32,7 +32,8 @@ from topdb_tf.retrieval.postprocessing import (
     check_cameras,
     pool,
 )
-from topdb_tf.runs.data import origin_of, read_data
+from topdb_tf.retrieval.protocol import RetrievalResult
+from topdb_tf.runs.data import DataOrigin, origin_of, read_data
 from topdb_tf.runs.folder import Run, open_run
 from topdb_tf.runs.machine import load_tensorflow
 from topdb_tf.runs.models import check_model, find_model
@@ -81,13 +82,15 @@ def evaluate(
     embedded = embed_run(
         run, dataset, best=best, validation=validation, check=check, say=say
     )
-    images, protocol = embedded.images, None
-    if tracklets is not None:
-        features = np.concatenate(images[:2])
-        images, protocol = pooled(features, embedded.split, run.config, tracklets)
     scores = replace(
-        _scores_of(images, run.config, rerank, normalize, protocol),
-        identities=images.identities,
+        scores_of(
+            embedded.images,
+            embedded.split,
+            run.config,
+            rerank=rerank,
+            normalize_cameras=normalize,
+            tracklets=tracklets,
+        ),
         origin=embedded.origin,
         model=embedded.model.name,
         model_sha256=embedded.model_sha256,
@@ -102,7 +105,7 @@ def evaluate(
         changes=scores.plain.protocol.changes(),
     )
     if scores.reranked is None:
-        scores = replace(scores, reranked=_reranked_before(file, scores))
+        scores = _with_reranked_before(file, scores)
     write_scores(file, scores)
     return scores
 
@@ -130,14 +133,62 @@ def evaluate_weights(
     load_tensorflow()
     from topdb_tf.model.extraction import load_embedder
 
-    images, protocol = Embedder(split, config).retrieval_set(load_embedder(model)), None
-    if tracklets is not None:
-        images, protocol = pooled(np.concatenate(images[:2]), split, config, tracklets)
-    return replace(
-        _scores_of(images, config, rerank, normalize, protocol),
-        origin=origin_of(dataset, None),
-        model=weights.name,
+    scores = scores_of(
+        Embedder(split, config).retrieval_set(load_embedder(model)),
+        split,
+        config,
+        rerank=rerank,
+        normalize_cameras=normalize,
+        tracklets=tracklets,
     )
+    return replace(scores, origin=origin_of(dataset, None), model=weights.name)
+
+
+def scores_of(
+    images: RetrievalSet,
+    split: Split,
+    config: Config,
+    *,
+    rerank: bool = False,
+    plain: RetrievalResult | None = None,
+    **chosen,
+) -> Scores:
+    """Returns the scores of a data set, or of several as one and of each by itself.
+
+    Args:
+        images: The test images of the data set.
+        split: The data set.
+        config: Settings that it is scored by; `evaluation.rerank` asks for re-ranking.
+        rerank: Whether to compute the re-ranked scores too.
+        plain: The plain ones, where they are there already.
+        **chosen: `normalize_cameras` and `tracklets` of `evaluate`.
+    """
+    rerank, reranked = rerank or config.evaluation.rerank, None
+    data_sets = scores_by_data_set(images, split, config, rerank=rerank, **chosen)
+    if how := chosen.get("tracklets"):
+        features = np.concatenate(images[:2])
+        images, chosen["tracklets"] = pooled(features, split, config, how)
+    plain = plain or score_set(images, config, **chosen)
+    if rerank:
+        reranked = score_set(images, config, rerank=True, **chosen)
+    return Scores(plain, reranked, identities=images.identities, data_sets=data_sets)
+
+
+def scores_by_data_set(
+    images: RetrievalSet, split: Split, config: Config, **chosen
+) -> tuple[Scores, ...]:
+    """Returns the scores of each of several data sets by itself; none of one alone.
+
+    What can be chosen is as of `scores_of`.
+    """
+    scores, queries, gallery = [], 0, 0
+    for part in split.parts:
+        ends = queries + len(part.query), gallery + len(part.gallery)
+        own = images.take(slice(queries, ends[0]), slice(gallery, ends[1]))
+        of_part = scores_of(own, part, config, **chosen)
+        scores.append(replace(of_part, origin=DataOrigin(part.name)))
+        queries, gallery = ends
+    return tuple(scores)
 
 
 class PooledImages(NamedTuple):
@@ -216,28 +267,26 @@ def _check(split, config, normalize, tracklets):
     if normalize is not None:
         check_cameras(scored_camids(split, ignore_cameras=ignore_cameras))
     if tracklets is not None:
-        check_pooling(split, tracklets, ignore_cameras=ignore_cameras)
+        for part in split.data_sets:
+            check_pooling(part, tracklets, ignore_cameras=ignore_cameras)
 
 
-def _scores_of(images: RetrievalSet, config, rerank, normalize, tracklets) -> Scores:
-    """Returns the scores of images, which may be pooled already."""
-    chosen = {"normalize_cameras": normalize, "tracklets": tracklets}
-    plain, reranked = score_set(images, config, **chosen), None
-    if rerank or config.evaluation.rerank:
-        reranked = score_set(images, config, rerank=True, **chosen)
-    return Scores(plain, reranked)
-
-
-def _reranked_before(file, scores):
-    """Returns the re-ranked result that a file holds of the same ranking, if any."""
+def _with_reranked_before(file, scores):
+    """Returns scores with the re-ranked ones of a file of the same ranking, if any."""
     try:
         before = read_scores_file(file)
     except ValueError:
-        return None  # it is about to be replaced
+        return scores  # it is about to be replaced
     if before is None or before.plain.protocol != scores.plain.protocol:
-        return None
+        return scores
     if before.model_sha256 is None:  # written by an older version
         is_same = before.plain.scores.mean_ap == scores.plain.scores.mean_ap
     else:
         is_same = before.model_sha256 == scores.model_sha256
-    return before.reranked if is_same and before.model == scores.model else None
+    if not is_same or before.model != scores.model:
+        return scores
+    data_sets = tuple(
+        replace(one, reranked=of_before.reranked)
+        for one, of_before in zip(scores.data_sets, before.data_sets, strict=True)
+    )
+    return replace(scores, reranked=before.reranked, data_sets=data_sets)

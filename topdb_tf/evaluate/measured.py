@@ -8,6 +8,7 @@ import numpy as np
 
 from topdb_tf.data.records import Split
 from topdb_tf.evaluate.embedding import Embedded, embed_run
+from topdb_tf.evaluate.evaluate import scores_by_data_set
 from topdb_tf.evaluate.scores import Scores, score_set
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.features import RetrievalSet
@@ -31,12 +32,14 @@ class Ranking(NamedTuple):
 class Measured(NamedTuple):
     """What came out of a run's model, and the seconds that each part took.
 
-    The second ranking, if it was asked for, is the re-ranked one.
+    The second ranking, if it was asked for, is the re-ranked one. Of several data sets
+    the rankings are of all as one, and the scores of each by itself come besides.
     """
 
     embedded: Embedded
     rankings: tuple[Ranking, ...]
     seconds: dict[str, float]
+    data_sets: tuple[Scores, ...] = ()
 
     @property
     def run(self) -> Run:
@@ -78,6 +81,7 @@ class Measured(NamedTuple):
             model=self.embedded.model.name,
             model_sha256=self.embedded.model_sha256,
             choice=self.embedded.choice,
+            data_sets=self.data_sets,
         )
 
 
@@ -114,7 +118,10 @@ def measure(
     for name in ("plain", "re-ranked") if rerank else ("plain",):
         rankings.append(_ranking(name, embedded.images, run.config, top))
         watch.lap(f"ranking, {name}")
-    return Measured(embedded, tuple(rankings), watch.seconds)
+    by_data_set = scores_by_data_set(
+        embedded.images, embedded.split, run.config, rerank=rerank
+    )
+    return Measured(embedded, tuple(rankings), watch.seconds, by_data_set)
 
 
 def list_set(

@@ -4,6 +4,7 @@ Source: Quispe and Pedrini, Top DropBlock for Activation Enhancement in Person
 Re-Identification, ICPR 2020, Tables I and II (https://arxiv.org/abs/2010.05435).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 TITLES = {
@@ -12,6 +13,18 @@ TITLES = {
     "cuhk03-labeled": "CUHK03-L",
     "cuhk03-detected": "CUHK03-D",
 }
+_LETTERS = {
+    "market1501": "M",
+    "dukemtmc-reid": "D",
+    "cuhk03-labeled": "C3",
+    "cuhk03-detected": "C3",
+    "msmt17-v1": "MS",
+    "msmt17-v2": "MS",
+}
+_LEAVE_ONE_OUT = (
+    "leave one of four out, as Zhou et al., TPAMI 2021 (https://arxiv.org/abs/"
+    "1910.06827) and Zhao et al., CVPR 2021 (https://arxiv.org/abs/2012.00417)"
+)
 # In the order of the paper's Table I.
 METHOD_OF_RECIPE = {
     "bdb": "Baseline (BDB)",
@@ -68,6 +81,25 @@ TABLE_1 = {
         "cuhk03-detected": Published(73.2, 77.3, 0.1, 0.5, 5),
     },
 }
+
+
+def transfer_name(trained_on: Sequence[str], tested: str) -> str | None:
+    """Returns what papers on domain generalisation call a training and its test.
+
+    Nothing is returned for data sets that they have no letters for, and for a test on
+    what was trained on.
+
+    Example:
+        >>> from topdb_tf.evaluate.published import transfer_name
+        >>> transfer_name(["market1501", "cuhk03-detected"], "dukemtmc-reid")
+        'M+C3 -> D'
+    """
+    letters = [_LETTERS.get(name) for name in (*trained_on, tested)]
+    if None in letters or letters[-1] in letters[:-1]:
+        return None
+    name = f"{'+'.join(letters[:-1])} -> {letters[-1]}"
+    is_leave_one_out = set(letters) == set(_LETTERS.values())
+    return f"{name}, {_LEAVE_ONE_OUT}" if is_leave_one_out else name
 
 
 def printed_of(

@@ -6,12 +6,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from topdb_tf.data.benchmarks import dataset_name, is_path
-from topdb_tf.data.sightings import absolute
+from topdb_tf.data.benchmarks import absolute_name, dataset_name, is_path
 from topdb_tf.files import plain, write_whole
 from topdb_tf.json_files import read_json, record_of
 from topdb_tf.progress import progress_bar
@@ -93,6 +92,8 @@ class Scores:
         part: Whether they are of the "test" or of the held-out "validation".
         choice: How the model's epoch was chosen, if it was.
         identities: Who is on the images, of scores that were computed just now.
+        data_sets: Where several data sets were tested on: those of each by itself.
+            `plain` and `reranked` are then of all queries in one gallery of all.
     """
 
     plain: RetrievalResult
@@ -103,6 +104,7 @@ class Scores:
     part: str = TEST
     choice: Choice | None = None
     identities: Identities | None = None
+    data_sets: tuple["Scores", ...] = ()
 
     def __repr__(self):
         plain, again = self.plain, self.reranked
@@ -222,6 +224,8 @@ class Scores:
         record |= self.plain.to_dict()
         if self.reranked is not None:
             record["reranked"] = self.reranked.to_dict()
+        if self.data_sets:
+            record["data_sets"] = [scores.to_dict() for scores in self.data_sets]
         return record
 
     @classmethod
@@ -235,6 +239,10 @@ class Scores:
             **{name: record_of(str | None, record.get(name), name) for name in names},
             part=record_of(str, record.get("part", TEST), "part"),
             choice=record_of(Choice | None, record.get("choice"), "choice"),
+            data_sets=tuple(
+                cls.from_dict(one)
+                for one in record_of(list[dict[str, Any]], record.get("data_sets", []))
+            ),
         )
 
 
@@ -290,7 +298,7 @@ def scores_file(
         return run.path / f"scores-{name}{end}.json" if end else run.folder.scores
     file = run.path / f"scores-{dataset_name(dataset)}{end}.json"
     if is_path(dataset) and file.is_file():
-        path = str(absolute(dataset))
+        path = absolute_name(dataset)
         if _dataset_path(file) != path:  # another data set of the same name
             digest = hashlib.sha256(path.encode()).hexdigest()[:6]
             return file.with_name(f"scores-{dataset_name(dataset)}-{digest}{end}.json")
@@ -334,7 +342,8 @@ def score_lines(scores: Scores) -> list[str]:
         lines.append(str(scores.choice))
     is_told = scores.choice is not None or scores.part != TEST
     for name, result in scores.results:
-        titles = [scores.part] * is_told + [name] * (name != "plain")
+        titles = ["all in one gallery"] * bool(scores.data_sets)
+        titles += [scores.part] * is_told + [name] * (name != "plain")
         titles += result.protocol.changes()
         title = f"{', '.join(titles)}: " if titles else ""
         lines.append(_score_line(title, result))
@@ -343,6 +352,8 @@ def score_lines(scores: Scores) -> list[str]:
     if scores.plain.protocol.cameras == "none":
         itself = "" if scores.plain.warning else "; the query image itself does not"
         lines.append(f"no cameras: matches by the same camera count{itself}")
+    for one in scores.data_sets:
+        lines += [f"{one.origin.dataset}: {line}" for line in score_lines(one)]
     return lines
 
 

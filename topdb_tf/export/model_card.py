@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from topdb_tf import __version__
-from topdb_tf.data.benchmarks import dataset_name
+from topdb_tf.data.benchmarks import dataset_name, joined_names
 from topdb_tf.data.records import load_card
 from topdb_tf.evaluate.calibrate import read_calibration, share_text
 from topdb_tf.evaluate.scores import read_scores, score_lines
@@ -157,7 +157,10 @@ def _about(run, model, *, normalize):
 def _data(run):
     if run is None:
         return "Unknown: the model was exported from a file alone."
-    name = run.saved.data.dataset
+    return "\n\n".join(map(_data_set, joined_names(run.saved.data.dataset)))
+
+
+def _data_set(name):
     try:
         card = load_card(name)
     except FileNotFoundError:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from topdb_tf import __version__
-from topdb_tf.data.benchmarks import dataset_name
+from topdb_tf.data.benchmarks import dataset_name, joined_names
 from topdb_tf.data.records import Split, load_card
 from topdb_tf.export.accuracy import RetrievalChange, Speeds, retrieval_change, speeds
 from topdb_tf.export.formats import (
@@ -299,9 +299,12 @@ def _metadata(source, embedder, precision) -> dict[str, str]:
     if source.run is not None:
         dataset = source.run.saved.data.dataset
         training_data = dataset_name(dataset)
-        with contextlib.suppress(FileNotFoundError):  # data of one's own have no card
-            card = load_card(dataset)
-            terms = f"{card.title}: {card.terms}"
+        told = []
+        for name in joined_names(dataset):
+            with contextlib.suppress(FileNotFoundError):  # one's own have no card
+                card = load_card(name)
+                told.append(f"{card.title}: {card.terms}")
+        terms = "\n".join(told) or terms
     return {
         "description": "Person re-identification embedder (Top-DB-Net), by topdb-tf "
         f"{__version__}",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from topdb_tf.data.checks.names import check_names
 from topdb_tf.data.checks.split import FEW_PIDS, check_split
-from topdb_tf.data.records import labels_of, pids_of
+from topdb_tf.data.joint.joining import numbers_of_parts
+from topdb_tf.data.records import DataCounts, labels_of, pids_of
 from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.evaluate.embedding import Embedder
 from topdb_tf.files import write_whole
@@ -208,6 +209,7 @@ def _prepared(config, parts, say, distribution):
             precision=precision,
             trainable_parameters=sum(w.value.shape.num_elements() for w in weights),
             embedding_dim=embedder.output_shape[-1],
+            data=tuple(map(DataCounts.of, split.data_sets)),
         ),
         distribution=distribution,
     )
@@ -218,14 +220,7 @@ def _prepared(config, parts, say, distribution):
 def _checked_parts(config, say, run):
     """Returns the data set, without those held out to validate on, and these."""
     split, validation = read_divided(config, run=run, say=say)
-    findings = check_names(split, None)
-    findings += check_split(
-        split,
-        images_per_pid=config.data.images_per_pid,
-        batch_size=config.data.batch_size,
-        ignore_cameras=config.evaluation.ignore_cameras or not split.has_cameras,
-    )
-    for finding in findings:
+    for finding in _findings(split, config):
         if finding.severity == "error" or finding.kind == FEW_PIDS:
             fix = finding.fix
             if validation and finding.kind == FEW_PIDS:
@@ -238,6 +233,51 @@ def _checked_parts(config, say, run):
             continue  # that of cameras was said when the images were read
         say(f"warning: {finding.message} {finding.fix}")
     return split, validation
+
+
+def _findings(split, config):
+    """Returns what would spoil a training on a data set, or on several as one."""
+    data, findings = config.data, []
+    if data.balance:
+        _check_balance(split, data)
+    for part in split.data_sets:
+        of_part = [
+            *check_names(part, None),
+            *check_split(
+                part,
+                images_per_pid=data.images_per_pid,
+                batch_size=None if split.parts else data.batch_size,
+                ignore_cameras=config.evaluation.ignore_cameras or not part.has_cameras,
+            ),
+        ]
+        if split.parts:
+            of_part = [
+                one._replace(message=f"{part.name}: {one.message}") for one in of_part
+            ]
+        findings += of_part
+    if split.parts:
+        sizes = {"images_per_pid": data.images_per_pid, "batch_size": data.batch_size}
+        whole = check_split(split, **sizes)
+        findings += [finding for finding in whole if finding.kind == FEW_PIDS]
+    return findings
+
+
+def _check_balance(split, data):
+    if not split.parts:
+        raise ValueError(
+            "`data.balance` needs several data sets, joined by `+`, such as --dataset "
+            f"market1501+cuhk03-labeled. Received: {data.dataset}"
+        )
+    share = -(-data.pids_per_batch // len(split.parts))
+    fewest = min(split.parts, key=lambda part: part.num_pids)
+    if 0 < fewest.num_pids < share:
+        most = fewest.num_pids * len(split.parts) * data.images_per_pid
+        raise ValueError(
+            f"With `data.balance` a batch of {data.batch_size} images takes {share} "
+            f"identities of each data set, and {fewest.name} has {fewest.num_pids} to "
+            f"train on. fit: --set data.batch_size={most}, or a smaller multiple of "
+            f"{data.images_per_pid}, or data.balance=false."
+        )
 
 
 def _training_batches(config, split):
@@ -264,17 +304,23 @@ def _training_batches(config, split):
         pids_per_batch=data.pids_per_batch,
         images_per_pid=data.images_per_pid,
         seed=config.train.seed,
+        parts=numbers_of_parts(split) if data.balance else None,
     )
 
 
 def _describe(training, split):
     config, say = training.config, training.say
     data, rate = config.data, rate_of_epoch(config)
-    say(
-        f"{split.name}: {len(split.train):,} training images of {split.num_pids:,} "
-        f"identities, {len(split.query):,} queries, {len(split.gallery):,} in the "
-        "gallery"
-    )
+    for counts in training.environment.data:
+        say(str(counts))
+    if split.parts:
+        say(str(DataCounts.of(split)))
+        drawn = "as many of each data set" if data.balance else "of all as one"
+        say(
+            f"the identities of a batch are drawn {drawn} (data.balance="
+            f"{str(data.balance).lower()}); scores while training are of all queries "
+            "in one gallery of all"
+        )
     if training.embedder_of_validation is not None:
         held_out = training.embedder_of_validation.split
         num_pids = held_out.counts("gallery").pids
@@ -284,6 +330,9 @@ def _describe(training, split):
             f"gallery (data.validation_share={data.validation_share:g}, "
             f"data.division_seed={data.division_seed})"
         )
+        for part in held_out.parts:
+            num_pids = part.counts("gallery").pids
+            say(f"of {part.name}: {num_pids:,} identities")
     environment = training.environment
     say(
         f"{config.model.backbone}, {data.image_height} x {data.image_width}: "

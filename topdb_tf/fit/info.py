@@ -86,6 +86,7 @@ def info_lines(info: RunInfo) -> list[str]:
     lines = [
         f"run         {info.run.path}",
         f"data set    {info.run.saved.data.dataset}",
+        *(f"images      {counts}" for counts in environment.data),
         f"settings    {', '.join(settings) or 'all as in the paper'}",
         f"epochs      {last.epoch} of {info.epochs} done{steps}{early}",
         f"precision   {environment.precision}",

@@ -1,6 +1,7 @@
 """The training loop of a run: its callbacks, where it begins, what it leaves."""
 
 import contextlib
+import dataclasses
 import shutil
 import sys
 import time
@@ -11,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from topdb_tf.evaluate.embedding import Embedder, keep_features
-from topdb_tf.evaluate.scores import Scores, score_lines, score_set, write_scores
+from topdb_tf.evaluate.evaluate import scores_of
+from topdb_tf.evaluate.scores import score_lines, score_set, write_scores
 from topdb_tf.files import sha256_of, whole_file
 from topdb_tf.fit.memory import explained_memory, scoring_memory, training_memory
 from topdb_tf.fit.resume import has_stopped, scored_epochs, telling_the_way_on
@@ -161,13 +163,11 @@ def _scored(training, embedder, model):
 
 def _written_scores(training, run, scored):
     """Writes the scores of a finished training, the re-ranked ones too if asked for."""
-    config, images, reranked = training.config, scored.retrieval_set, None
-    if config.evaluation.rerank:
-        reranked = score_set(images, config, rerank=True)
+    config, images = training.config, scored.retrieval_set
+    split = training.embedder_of_test.split
     used = open_run(run.path)
-    scores = Scores(
-        scored.result,
-        reranked,
+    scores = dataclasses.replace(
+        scores_of(images, split, config, plain=scored.result),
         choice=used.choice(run.embedder),
         origin=origin_of(config.data.dataset, config.data.dataset),
         model=run.embedder.name,
@@ -175,7 +175,6 @@ def _written_scores(training, run, scored):
     )
     write_scores(run.scores, scores)
     features = np.concatenate([images.query_features, images.gallery_features])
-    split = training.embedder_of_test.split
     keep_features(used, features, split, say=training.say)
     return scores
 

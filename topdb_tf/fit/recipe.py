@@ -27,8 +27,8 @@ def fit(
     """Trains a network and writes all of the run into a folder, as `topdb-tf fit`.
 
     Args:
-        dataset: A benchmark by its name, or one's own images: a CSV file or a folder.
-            Without it, the recipe's.
+        dataset: A benchmark by its name, or one's own images: a CSV file or a folder;
+            or several, joined by `+`. Without it, the recipe's.
         recipe: A recipe by its name, or a YAML file.
         run_dir: New folder of the run; `runs/DATASET-RECIPE-TIME` without.
         settings: What is to be other than in the recipe: `{"train.epochs": 60}`, or

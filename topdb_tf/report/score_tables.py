@@ -43,6 +43,11 @@ def score_table(measured: Measured) -> Table:
     for name, result in measured.scores.results:
         title = "this run" if name == "plain" else f"this run, {name}"
         rows.append([title, *(percent(metric.of(result)) for metric in METRICS)])
+    for one in measured.data_sets:
+        for name, result in one.results:
+            title = f"{title_of(one.origin.dataset)} alone"
+            title += "" if name == "plain" else f", {name}"
+            rows.append([title, *(percent(metric.of(result)) for metric in METRICS)])
     method = method_of(nearest_recipe(measured.config)) or published.METHOD
     printed_rows = []
     for end, printed in published.printed_of(method, dataset):

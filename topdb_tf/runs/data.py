@@ -4,8 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from topdb_tf.data.benchmarks import data_root, dataset_name, is_path, read_split
-from topdb_tf.data.own_images import read_sightings
+from topdb_tf.data.benchmarks import (
+    absolute_name,
+    check_name,
+    data_root,
+    dataset_name,
+    is_path,
+    joined_names,
+    read_split,
+)
+from topdb_tf.data.joint.joining import joined, with_parts
+from topdb_tf.data.own_images import check_no_layout, read_sightings
 from topdb_tf.data.partition import hold_out
 from topdb_tf.data.records import Split
 from topdb_tf.data.sightings import absolute
@@ -37,12 +46,12 @@ def read_data(
     `split.csv`, and that is read, whatever its folder holds by now.
 
     The data set is a benchmark below the data root of the settings, else a file or
-    folder; the run is the one whose model is used, if there is one. For the validation,
-    query and gallery are those that the run holds out.
+    folder, or several joined by `+`; the run is the one whose model is used, if there
+    is one. For the validation, query and gallery are those that the run holds out.
     """
-    split, held_out = _whole(dataset, config, run, say), None
-    if run is None or is_own(dataset, run):
-        split, held_out = _divided(split, config if run is None else run.saved)
+    whole = _whole(dataset, config, run, say)
+    is_divided = [run is None or _own_name(n, run) for n in joined_names(dataset)]
+    split, held_out = _divided(whole, config if run is None else run.saved, is_divided)
     if validation and held_out is None:
         raise ValueError(
             "Identities are held out of the data set of a run, by its setting "
@@ -62,20 +71,52 @@ def read_divided(
     return _divided(_whole(config.data.dataset, config, run, say), config)
 
 
-def _divided(split, config):
+def _divided(split, config, is_own=None):
+    """Returns a data set without those held out, and these, or `None` of others' data.
+
+    Of several each is divided by itself, if it is one's own.
+    """
+    is_own = is_own or [True] * len(split.data_sets)
     if not config.data.validation_share:
         return split, None
-    return hold_out(
-        split,
-        config.data.validation_share,
-        division_seed=config.data.division_seed,
-        ignore_cameras=config.evaluation.ignore_cameras,
-    )
+    pairs = [
+        hold_out(
+            part,
+            config.data.validation_share,
+            division_seed=config.data.division_seed,
+            ignore_cameras=config.evaluation.ignore_cameras,
+        )
+        if mine
+        else (part, None)
+        for part, mine in zip(split.data_sets, is_own, strict=True)
+    ]
+    if not split.parts:
+        return pairs[0]
+    without, held_out = zip(*pairs, strict=True)
+    is_whole = None not in held_out
+    return with_parts(split, without), with_parts(split, held_out) if is_whole else None
 
 
 def _whole(dataset, config, run, say):
+    """Returns a data set before any of it is held out, or several as one."""
+    check_name(dataset)
+    names = joined_names(dataset)
+    if not any(_is_folder(name) for name in names):
+        check_no_layout(dataset, config.data.layout, config.data.pattern)
+    trained_on = run.saved.data.dataset if run else dataset
+    is_joint = len(names) > 1 or len(joined_names(trained_on)) > 1
+    splits = [_one_whole(name, is_joint, config, run, say) for name in names]
+    return joined(dataset_name(dataset), splits) if len(splits) > 1 else splits[0]
+
+
+def _is_folder(name):
+    return is_path(name) and absolute(name).is_dir()
+
+
+def _one_whole(dataset, is_joint, config, run, say):
     layout, pattern = config.data.layout, config.data.pattern
-    if run is not None and is_own(dataset, run):
+    own = None if run is None else _own_name(dataset, run)
+    if own is not None:
         saved = run.saved.data
         if layout not in (AUTO, saved.layout) or pattern not in (None, saved.pattern):
             raise ValueError(
@@ -83,9 +124,11 @@ def _whole(dataset, config, run, say):
                 "--pattern, or name another data set. Received: "
                 f"layout={layout!r}, pattern={pattern!r}"
             )
-        if run.folder.split.is_file():
-            return _divided_before(run, say)
+        if division_file(run.folder, own, saved.dataset).is_file():
+            return _divided_before(own, run, say)
         layout, pattern = saved.layout, saved.pattern
+    if is_joint and not _is_folder(dataset):
+        layout, pattern = AUTO, None
     root = data_root(Path(config.data.root) if config.data.root else None)
     name = dataset_name(dataset)
     with progress_bar(f"looking at {name}") as progress:
@@ -107,20 +150,44 @@ def _whole(dataset, config, run, say):
 
 def located(config: Config) -> Config:
     """Returns settings that name one's own images by an absolute path."""
-    if not is_path(config.data.dataset):
-        return config
-    path = str(absolute(config.data.dataset))
+    path = absolute_name(config.data.dataset)
     return replace(config, data=replace(config.data, dataset=path))
 
 
 def is_own(dataset: str | None, run: Run) -> bool:
-    """Returns whether a data set is the one that a run was trained on."""
+    """Returns whether a data set is the one that a run was trained on, all of it."""
     trained_on = run.saved.data.dataset
     if dataset is None or dataset == trained_on:
         return True
-    if not is_path(dataset):
-        return False
-    return absolute(dataset) in (absolute(trained_on), absolute(run.folder.split))
+    names = joined_names(dataset)
+    own = [_own_name(name, run) for name in names] if is_path(dataset) else []
+    return tuple(own) == joined_names(trained_on)
+
+
+def _own_name(dataset, run):
+    """Returns which of the data sets that a run was trained on it is, or `None`.
+
+    It can be named by the file of its division, too.
+    """
+    trained_on = run.saved.data.dataset
+    for name in joined_names(trained_on):
+        if dataset == name:
+            return name
+        division = division_file(run.folder, name, trained_on)
+        if is_path(dataset) and absolute(dataset) in (absolute(name), division):
+            return name
+    return None
+
+
+def division_file(folder: RunFolder, dataset: str, trained_on: str) -> Path:
+    """Returns the file of how a data set was divided that a run was trained on.
+
+    Each of several has a file of its own.
+    """
+    if len(joined_names(trained_on)) == 1:
+        return absolute(folder.split)
+    name = f"split-{dataset_name(dataset)}.csv"
+    return absolute(folder.split.with_name(name))
 
 
 @dataclass(frozen=True)
@@ -149,7 +216,7 @@ class DataOrigin:
 
 def origin_of(dataset: str, trained_on: str | None) -> DataOrigin:
     """Returns the short names of two data sets, as they were named by the user."""
-    path = str(absolute(dataset)) if is_path(dataset) else None
+    path = absolute_name(dataset) if is_path(dataset) else None
     return DataOrigin(
         dataset_name(dataset), path, trained_on and dataset_name(trained_on)
     )
@@ -159,45 +226,55 @@ def write_division(
     folder: RunFolder, config: Config, split: Split, validation: Split | None = None
 ) -> None:
     """Writes which of one's own images a run trains on, and which are for its tests."""
-    if is_path(config.data.dataset):
-        write_whole(folder.split, table_text(split, validation))
+    trained_on = config.data.dataset
+    names = joined_names(trained_on)
+    held_out = validation.data_sets if validation else [None] * len(names)
+    for name, part, held in zip(names, split.data_sets, held_out, strict=True):
+        if is_path(name):
+            file = division_file(folder, name, trained_on)
+            write_whole(file, table_text(part, held))
 
 
 def warn_of_trained_images(run: Run, split: Split, say: Say) -> None:
     """Says if test images of another data set are among those a run was trained on."""
-    division = run.folder.split
-    if not division.is_file():
-        return
-    own, _ = _divided(_read_division(run), run.saved)
-    trained = {record.path for record in own.train}
     tested = {record.path for record in split.query + split.gallery}
-    if trained & tested:
-        say(
-            f"warning: {len(trained & tested):,} of the {len(tested):,} test images "
-            f"were trained on ({division}), so the scores are not of unseen persons"
-        )
+    trained_on = run.saved.data.dataset
+    for name in joined_names(trained_on):
+        division = division_file(run.folder, name, trained_on)
+        if not division.is_file():
+            continue
+        own, _ = _divided(_read_division(division, name), run.saved)
+        trained = {record.path for record in own.train}
+        if trained & tested:
+            say(
+                f"warning: {len(trained & tested):,} of the {len(tested):,} test "
+                f"images were trained on ({division}), so the scores are not of unseen "
+                "persons"
+            )
 
 
-def _read_division(run):
+def _read_division(division, dataset):
     """Returns the images that a run began with, as they were divided then."""
     try:
-        split = read_split(run.folder.split, Path())
+        split = read_split(division, Path())
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"A run keeps to the images that it began with. {error} Bring them back, "
             "or name another data set with --dataset."
         ) from error
-    return replace(split, name=dataset_name(run.saved.data.dataset))
+    return replace(split, name=dataset_name(dataset))
 
 
-def _divided_before(run, say):
-    division, saved, split = run.folder.split, run.saved.data, _read_division(run)
-    source, name = saved.dataset, split.name
+def _divided_before(source, run, say):
+    saved = run.saved.data
+    division = division_file(run.folder, source, saved.dataset)
+    split = _read_division(division, source)
+    name, layout, pattern = split.name, saved.layout, saved.pattern
+    if len(joined_names(saved.dataset)) > 1 and not _is_folder(source):
+        layout, pattern = AUTO, None  # they are of folders
     known = {record.path for record in split.train + split.query + split.gallery}
     try:
-        sightings, _ = read_sightings(
-            absolute(source), layout=saved.layout, pattern=saved.pattern
-        )
+        sightings, _ = read_sightings(absolute(source), layout=layout, pattern=pattern)
         now = {one.path for one in sightings if not means_unknown(one.person)}
     except (FileNotFoundError, ValueError):
         say(f"{name}: {source} cannot be read any more; as divided in {division}.")

@@ -49,7 +49,10 @@ class RunFolder(NamedTuple):
     config_file = _inside("config.yaml")
     """Resolved settings, YAML."""
     split = _inside("split.csv")
-    """Which of one's own images are trained on, query and gallery; CSV."""
+    """Which of one's own images are trained on, query and gallery; CSV.
+
+    Of several data sets each that is one's own has `split-NAME.csv`.
+    """
     environment = _inside("environment.json")
     """Versions, device, commit and seed, JSON."""
     log = _inside("log.csv")
@@ -150,7 +153,7 @@ def _is_of_start(path):
     run = RunFolder(path.parent)
     written = (run.config_file, run.split, run.environment, run.log, run.tensorboard)
     models = (run.embedder, run.best_embedder, run.checkpoints)
-    return path in (*written, *models)
+    return path in (*written, *models) or path.match("split-*.csv")
 
 
 def _is_of_killed_start(run):

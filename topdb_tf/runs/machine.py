@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from topdb_tf import __version__
+from topdb_tf.data.records import DataCounts
 from topdb_tf.files import temporary_folder
 from topdb_tf.json_files import read_json, record_of
 from topdb_tf.progress import Verbosity, verbosity
@@ -122,7 +123,8 @@ class Environment:
     Whatever nobody knows is `None`: older versions wrote less.
 
     The device is for people; packages are versions by name, `None` where one is
-    missing; there is no commit of an installed package.
+    missing; there is no commit of an installed package. The counts of its data are of
+    each data set.
     """
 
     topdb_tf: str | None = None
@@ -135,6 +137,7 @@ class Environment:
     precision: Precision | None = None
     trainable_parameters: int | None = None
     embedding_dim: int | None = None
+    data: tuple[DataCounts, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> "Environment":

@@ -38,7 +38,8 @@ class DataConfig:
     """Which images are trained on and how they become batches.
 
     Args:
-        dataset: Name of the data set, or the path of one's own: a CSV file or a folder.
+        dataset: Name of the data set, or the path of one's own: a CSV file or a folder;
+            or several, joined by `+`.
         root: Folder that holds the data sets; none: $TOPDB_DATA, else `datasets/`.
         layout: What each level of one's own folders is, from the top: `split`,
             `person`, `camera`, or `*` for one that is not used, such as
@@ -60,6 +61,8 @@ class DataConfig:
             `[[40, 128, 64]]`.
         batch_size: Images a step; a multiple of `images_per_pid`.
         images_per_pid: Images of each identity in a batch, at least 2.
+        balance: Whether a batch has as many identities of each of several data sets;
+            without, of each as many as chance draws from all.
         flip: Probability of a horizontal flip.
         zoom: Probability of enlarging by 1.125 and cropping back.
         erase: Probability of erasing a random rectangle.
@@ -79,6 +82,7 @@ class DataConfig:
     sizes: tuple[tuple[int, ...], ...] = ()
     batch_size: int = number_in("[4, 65536]", 64)
     images_per_pid: int = number_in("[2, 1024]", 4)
+    balance: bool = False
     flip: float = number_in("[0, 1]", 0.5)
     zoom: float = number_in("[0, 1]", 0.5)
     erase: float = number_in("[0, 1]", 0.5)

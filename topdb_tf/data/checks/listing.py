@@ -8,6 +8,7 @@ from topdb_tf.data.benchmarks import (
     DATASETS,
     Progress,
     check_name,
+    check_one_dataset,
     dataset_name,
     first_folder,
     read_split,
@@ -56,6 +57,7 @@ def list_dataset(
     if name in DATASETS:
         check_no_layout(name, layout, pattern)
         return _list_benchmark(name, Path(data_root), progress)
+    check_one_dataset(name)
     check_name(name)
     path, short, findings, missing = existing(name), dataset_name(name), [], []
     try:

@@ -57,11 +57,13 @@ def check_test(split: Split, *, ignore_cameras: bool = False) -> None:
         split: The data set, of which training images do not matter.
         ignore_cameras: Whether an image of the query's own camera is a match, too.
     """
-    alike = ignore_cameras or not split.has_cameras
-    matches = _missing_matches(split, ignore_cameras=alike)
-    for finding in (*_empty_parts(split, ("query", "gallery")), *matches):
-        if finding.severity == "error":
-            raise ValueError(f"{finding.message} {finding.fix}")
+    for part in split.data_sets:
+        alike = ignore_cameras or not part.has_cameras
+        matches = _missing_matches(part, ignore_cameras=alike)
+        for finding in (*_empty_parts(part, ("query", "gallery")), *matches):
+            if finding.severity == "error":
+                name = f"{part.name}: " if split.parts else ""
+                raise ValueError(f"{name}{finding.message} {finding.fix}")
 
 
 def _empty_parts(split, parts=tuple(PARTS)):
