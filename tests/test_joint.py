@@ -113,10 +113,10 @@ def two(tmp_path):
 def test_two_data_sets_share_no_person_and_no_camera(two):
     split = joined("market1501+people", two)
     # The first has the persons 2, 7, 9 and the cameras 1, 6; then come Ada and Bo.
-    assert [one[1:] for one in split.train] == [(2, 1), (1, 2), (4, 3)]
-    assert [one[1:] for one in split.query] == [(3, 1), (5, 3)]
+    assert [one[1:3] for one in split.train] == [(2, 1), (1, 2), (4, 3)]
+    assert [one[1:3] for one in split.query] == [(3, 1), (5, 3)]
     # Pid 0 is nobody, in every data set.
-    assert [one[1:] for one in split.gallery] == [(3, 2), (0, 1), (5, 3)]
+    assert [one[1:3] for one in split.gallery] == [(3, 2), (0, 1), (5, 3)]
     assert [one.path for one in split.records] == [
         one.path
         for part in ("train", "query", "gallery")

@@ -77,20 +77,13 @@ def evaluate(
     if not isinstance(run, Run):
         run = open_run(user_path(run), say=say)
     normalize = CameraNormalization.of(normalize_cameras)
-    chosen = {"normalize": normalize, "tracklets": tracklets}
+    chosen = {"normalize_cameras": normalize, "tracklets": tracklets}
     check = functools.partial(_check, config=run.config, **chosen)
     embedded = embed_run(
         run, dataset, best=best, validation=validation, check=check, say=say
     )
     scores = replace(
-        scores_of(
-            embedded.images,
-            embedded.split,
-            run.config,
-            rerank=rerank,
-            normalize_cameras=normalize,
-            tracklets=tracklets,
-        ),
+        scores_of(embedded.images, embedded.split, run.config, rerank=rerank, **chosen),
         origin=embedded.origin,
         model=embedded.model.name,
         model_sha256=embedded.model_sha256,
@@ -260,11 +253,11 @@ def _tracks(records):
     return np.array(names, object)
 
 
-def _check(split, config, normalize, tracklets):
+def _check(split, config, normalize_cameras, tracklets):
     """Checks what can be known before images are embedded."""
     ignore_cameras = config.evaluation.ignore_cameras
     check_test(split, ignore_cameras=ignore_cameras)
-    if normalize is not None:
+    if normalize_cameras is not None:
         check_cameras(scored_camids(split, ignore_cameras=ignore_cameras))
     if tracklets is not None:
         for part in split.data_sets:
