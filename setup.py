@@ -75,6 +75,8 @@ setup(
         "ray": ["ray[data]>=2.40", "pyarrow>=16"],
         # Approximate search indexes; the exact kind does without.
         "search": ["faiss-cpu>=1.10"],
+        # An index in a collection of Milvus: the client, and the embedded engine.
+        "milvus": ["pymilvus>=3.0", "milvus-lite>=3.2"],
         # The site of the documentation; a test builds it, so `test` has them too.
         "docs": DOCS,
         "test": [
@@ -89,6 +91,8 @@ setup(
             "ai-edge-litert>=1.2",
             "faiss-cpu>=1.10",
             "pyarrow>=16",
+            "pymilvus>=3.0",
+            "milvus-lite>=3.2",
             "ruff>=0.9",
             "build>=1.2.1",
             "setuptools>=77.0.3",

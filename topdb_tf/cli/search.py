@@ -1,5 +1,8 @@
 """Commands of a search index."""
 
+import re
+from pathlib import Path
+
 import click
 
 from topdb_tf.cli.models import model_options, source_options
@@ -9,6 +12,7 @@ from topdb_tf.cli.options import (
     PATH,
     SHARE,
     NumberRange,
+    UserPath,
     chosen_reading,
     count_option,
     options_of,
@@ -16,7 +20,24 @@ from topdb_tf.cli.options import (
     show_record,
 )
 
-_INDEX = click.argument("index", type=PATH)
+
+class IndexPlace(UserPath):
+    """A folder of an index, or a collection of Milvus."""
+
+    def convert(self, value, param, ctx):
+        """Returns the path, or the place of the collection."""
+        if not re.match(r"milvus(\+\w+)?:", str(value)):
+            return super().convert(value, param, ctx)
+        from topdb_tf.search.milvus.place import place_of
+
+        try:
+            return place_of(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+_FOLDER = click.argument("index", type=PATH)
+_INDEX = click.argument("index", type=IndexPlace())
 _PLACES = click.argument("places", nargs=-1, required=True, type=PATH)
 
 
@@ -68,13 +89,20 @@ def index():
 
 @index.command()
 @_PLACES
-@click.option("--out", type=PATH, required=True, help="Folder of the index.")
+@click.option("--out", type=PATH, help="Folder of the index.")
+@click.option(
+    "--to",
+    type=IndexPlace(),
+    metavar="milvus://HOST:PORT/NAME",
+    help="Store it in a collection of Milvus instead.",
+)
 @click.option(
     "--kind",
     default="exact",
     show_default=True,
     metavar="KIND",
-    help="exact, ivf, hnsw, or a factory string of FAISS such as HNSW32,SQ8.",
+    help="exact, ivf, hnsw, or a factory string of FAISS such as HNSW32,SQ8; with "
+    "--to one of the first three.",
 )
 @click.option(
     "--metric",
@@ -90,7 +118,7 @@ def index():
 @LAYOUT
 @source_options
 @AS_JSON
-def build(places, out, source, as_json, **settings):
+def build(places, out, to, source, as_json, **settings):
     """Builds an index of PLACES: images, folders, a list, features.
 
     Whom a CSV file and the folders of a data set tell is kept, by their names.
@@ -100,11 +128,17 @@ def build(places, out, source, as_json, **settings):
     topdb-tf index build crops.csv --model runs/market1501 --out people.index
     topdb-tf index build photos --server grpc://localhost:8500 --out people.index
     topdb-tf index build features.npz --kind hnsw --out people.index
+    topdb-tf index build features.npz --to milvus://localhost:19530/people
     """
     from topdb_tf.search.build import build_index
 
+    if (out is None) == (to is None) or isinstance(to, Path):
+        raise click.UsageError(
+            "Name the folder of the index, --out, or a collection, --to "
+            f"milvus://HOST:PORT/NAME. Received: out={out}, to={to}"
+        )
     settings |= {"say": say, **dict(chosen_reading())}
-    show_record(build_index(places, out, source, **settings), as_json)
+    show_record(build_index(places, out or to, source, **settings), as_json)
 
 
 @index.command()
@@ -149,7 +183,7 @@ def query(index, places, camids, since, until, picture, source, as_json, **limit
 
 
 @index.command()
-@_INDEX
+@_FOLDER
 @_LIMITS
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on."
@@ -220,7 +254,7 @@ def remove(index, as_json, **named):
 
 
 @index.command()
-@_INDEX
+@_FOLDER
 @AS_JSON
 def compact(index, as_json):
     """Writes INDEX anew without what was removed.
@@ -243,6 +277,12 @@ def info(index, check, as_json):
     \b
     topdb-tf index info people.index --check
     """
+    from topdb_tf.search.build import collection_info
     from topdb_tf.search.overview import overview_of
 
+    if not isinstance(index, Path):
+        if check:
+            raise click.UsageError("--check reads files; Milvus keeps its own.")
+        show_record(collection_info(index), as_json)
+        return
     show_record(overview_of(index, check=check), as_json)

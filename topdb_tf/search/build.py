@@ -21,13 +21,20 @@ from topdb_tf.search.files import check_free
 from topdb_tf.search.index import SearchIndex
 from topdb_tf.search.items import items_of
 from topdb_tf.search.manifest import METRICS, Manifest
-from topdb_tf.search.overview import Change, IndexOverview, overview_of
+from topdb_tf.search.milvus.collection import MilvusIndex
+from topdb_tf.search.milvus.place import MilvusPlace, manifest_of
+from topdb_tf.search.overview import (
+    Change,
+    CollectionOverview,
+    IndexOverview,
+    overview_of,
+)
 from topdb_tf.texts import check_one_of
 
 
 def build_index(
     places: Sequence[Path],
-    out: Path,
+    out: Path | MilvusPlace,
     source: Source,
     *,
     kind: str = "exact",
@@ -35,12 +42,13 @@ def build_index(
     parameters: dict[str, int] | None = None,
     normalize_cameras: bool = False,
     **reading,
-) -> IndexOverview:
+) -> IndexOverview | CollectionOverview:
     """Writes a new index of images, or of a file of features.
 
     Args:
         places: Image files and folders, one CSV file, or one file of features.
-        out: Folder of the index; it must not exist.
+        out: Folder of the index, which must not exist, or a collection of Milvus,
+            which may if a build was cut short: it goes on.
         source: What embeds the images; not asked for a file of features.
         kind: "exact", "hnsw", "ivf" or a FAISS factory string.
         metric: Of the distances. Defaults to that of the run whose model it is, and
@@ -55,15 +63,20 @@ def build_index(
         FileNotFoundError, ValueError, ServingError: If something is missing, damaged
             or does not fit.
     """
-    check_free(out)
     metric = metric or metric_of(find_model(source.model))
+    if isinstance(out, MilvusPlace):
+        manifest = manifest_of(kind, metric, parameters or {})
+        if normalize_cameras:
+            raise ValueError(
+                "--normalize-cameras is for an index on disk (--out), which keeps the "
+                f"statistics. Received: --to {out}"
+            )
+        return _build_collection(places, out, source, manifest, reading)
+    check_free(out)
     check_one_of("metric", metric, METRICS)
     kinds.check_kind(kind, parameters or {})
     items = items_of(places, source, needs_cameras=normalize_cameras, **reading)
-    model = None
-    if items.probes is not None:
-        names = {name: getattr(source, name) for name in ("model", "server", "pca")}
-        model = recorded_model(items.probes, **names)
+    model = _model_of(items, source)
     with progress_bar("building") as progress:
         create_index(
             out,
@@ -84,13 +97,13 @@ def build_index(
 
 
 def add_to_index(
-    folder: Path,
+    folder: Path | MilvusPlace,
     places: Sequence[Path],
     source: Source,
     *,
     skip_known: bool = False,
     **reading,
-) -> IndexOverview:
+) -> IndexOverview | CollectionOverview:
     """Adds images to an index; one that is there by its path is replaced or skipped.
 
     A source without a model or server is the model that the index was built with. How
@@ -100,8 +113,14 @@ def add_to_index(
         FileNotFoundError, ValueError, ServingError: If something is missing, damaged
             or does not fit, or the features are of another model or length.
     """
+    if isinstance(folder, MilvusPlace):
+        with MilvusIndex(folder) as index:
+            known = index.known_paths if skip_known else None
+            source = source_of_index(index.manifest, source)
+            return _stored(index, items_of(places, source, known=known, **reading))
     index = SearchIndex(folder)
-    known = frozenset(index.entries.live_paths() if skip_known else ())
+    there = frozenset(index.entries.live_paths())
+    known = (lambda _: there) if skip_known else None
     source = source_of_index(index.manifest, source)
     reading["needs_cameras"] = index.manifest.is_by_camera
     items = items_of(places, source, known=known, **reading)
@@ -123,12 +142,12 @@ def add_to_index(
 
 
 def remove_from_index(
-    folder: Path,
+    folder: Path | MilvusPlace,
     *,
     paths: Sequence[str] = (),
     pids: Sequence[int | str] = (),
     prefixes: Sequence[str] = (),
-) -> IndexOverview:
+) -> IndexOverview | CollectionOverview:
     """Removes images by their paths, persons, or what their paths begin with.
 
     Persons are named by their names or numbers.
@@ -139,6 +158,10 @@ def remove_from_index(
     """
     if not (paths or pids or prefixes):
         raise ValueError("Name what is to go: --path, --pid or --prefix.")
+    if isinstance(folder, MilvusPlace):
+        with MilvusIndex(folder) as index:
+            removed = index.remove(paths, pids, prefixes)
+            return CollectionOverview.of(index, Change(removed=removed))
     wanted, starts = set(paths), tuple(prefixes)
 
     def is_named(entries):
@@ -170,6 +193,51 @@ def compact(folder: Path) -> IndexOverview:
     return overview_of(folder, Change(num_dropped=num_dropped))
 
 
+def _build_collection(places, place, source, manifest, reading):
+    """Stores images in a new collection, or the rest in one of the same kind."""
+    with MilvusIndex(place, is_new=True) as index:
+        there, known = index.manifest, None
+        if there is not None:
+            for name in ("kind", "metric", "parameters"):
+                old, new = getattr(there, name), getattr(manifest, name)
+                if old != new:
+                    raise ValueError(
+                        f"{place} is there with {name} {old}. Name another collection "
+                        f"or the same {name}. Received: {new}"
+                    )
+            known = index.known_paths
+        items = items_of(places, source, known=known, **reading)
+        if there is None and len(items.paths):
+            model = _model_of(items, source)
+            dim = items.features.shape[1]
+            index.create(replace(manifest, dim=dim, model=model))
+        return _stored(index, items)
+
+
+def _model_of(items, source):
+    """Returns what an index records of the model, `None` where it is not known."""
+    if items.probes is None:
+        return None
+    names = {name: getattr(source, name) for name in ("model", "server", "pca")}
+    return recorded_model(items.probes, **names)
+
+
+def _stored(index, items):
+    """Returns what a collection is after images of the same model were stored there."""
+    check_same_model(items.probes, index.manifest.model)
+    num_replaced = 0
+    if len(items.paths):
+        with progress_bar("storing") as progress:
+            num_replaced = index.add(items, progress)
+    return CollectionOverview.of(index, _change_of(items, num_replaced))
+
+
+def collection_info(place: MilvusPlace) -> CollectionOverview:
+    """Returns what a collection of Milvus is."""
+    with MilvusIndex(place) as index:
+        return CollectionOverview.of(index)
+
+
 def source_of_index(manifest: Manifest, source: Source) -> Source:
     """Returns a source, with the model that made an index if it names none."""
     model = manifest.model
@@ -183,10 +251,13 @@ def source_of_index(manifest: Manifest, source: Source) -> Source:
 
 def _overview_with(folder, items, num_replaced=None):
     """Returns what an index is after items were added."""
-    change = Change(
+    return overview_of(folder, _change_of(items, num_replaced))
+
+
+def _change_of(items, num_replaced):
+    return Change(
         num_added=len(items.paths),
         failures=items.failures,
         seconds=items.seconds,
         num_replaced=num_replaced,
     )
-    return overview_of(folder, change)

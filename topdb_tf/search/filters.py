@@ -65,14 +65,18 @@ class Filter:
             may_be = np.isin(entries.camids, self._numbers(entries))
         if self.has_time:
             if np.isnan(entries.times[entries.is_live]).all():
-                raise ValueError(
-                    "--since and --until need images whose time is known, from the "
-                    "column `time` of a CSV file or `times` of a file of features. "
-                    "Received: an index without"
-                )
+                raise self.no_time()
             since, until = self.within
             may_be = may_be & (entries.times >= since) & (entries.times <= until)
         return may_be
+
+    def no_time(self) -> ValueError:
+        """Returns the error where no image has a time and one is told."""
+        return ValueError(
+            "--since and --until need images whose time is known, from the column "
+            "`time` of a CSV file or `times` of a file of features. Received: "
+            f"since={self.since}, until={self.until} for an index without"
+        )
 
     def _numbers(self, entries):
         numbers = []

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from topdb_tf.embed.embed import Embedding
 from topdb_tf.search import files, kinds
-from topdb_tf.search.entries import entries_of
+from topdb_tf.search.entries import Entries, entries_of
+from topdb_tf.search.filters import Filter
 from topdb_tf.search.manifest import (
     MANIFEST,
     Manifest,
@@ -141,7 +143,7 @@ class SearchIndex:
             raise ValueError(f"There must be a neighbour to find. Received: k={k}")
         queries = checked_features(features, self.manifest)
         known, changed = self.manifest.parameters, parameters or {}
-        kinds.check_parameters(known, changed, of_search=True)
+        self.check_parameters(changed)
         is_live = self.entries.is_live
         is_live = is_live if among is None else is_live & among
         start = 0 if self.approximate is None else self.approximate.ntotal
@@ -160,7 +162,26 @@ class SearchIndex:
             )
             both = np.concatenate([likely, rows], axis=1)
             distances, rows = refined(self.features, queries, both, k)
-        return Found(_in_metric(distances, self.manifest.metric), rows)
+        return Found(in_metric(distances, self.manifest.metric), rows)
+
+    def check_filter(self, among: Filter) -> None:
+        """Raises `ValueError` if a camera is not there, or no image has a time."""
+        among.rows(self.entries)
+
+    def check_parameters(self, parameters: dict[str, int]) -> None:
+        """Raises `ValueError` unless a search may be told these."""
+        kinds.check_parameters(self.manifest.parameters, parameters, of_search=True)
+
+    def nearest(
+        self, items: Embedding, k: int, parameters: dict[str, int], among: Filter
+    ) -> tuple[Entries, Found, int]:
+        """Returns the images of the index, what is nearest, and how many were asked."""
+        rows, is_live = among.rows(self.entries), self.entries.is_live
+        camids = self.entries.in_own_numbers(items).camids
+        features = self.normalized(items.features, camids)
+        found = self.search(features, k=k, parameters=parameters, among=rows)
+        num_asked = int((is_live if rows is None else is_live & rows).sum())
+        return self.entries, found, num_asked
 
 
 def check_told(camids: np.ndarray, paths: Sequence[str] = ()) -> None:
@@ -212,7 +233,7 @@ def checked_features(features: np.ndarray, manifest: Manifest) -> np.ndarray:
     return features
 
 
-def _in_metric(squared, metric):
+def in_metric(squared: np.ndarray, metric: str) -> np.ndarray:
     """Returns squared distances as distances of a metric."""
     if metric == "euclidean":
         return np.sqrt(squared)

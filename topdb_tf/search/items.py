@@ -1,6 +1,6 @@
 """What goes into an index or is looked for in it: images, or files of features."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +26,13 @@ def items_of(
     source: Source,
     *,
     part: str = "gallery",
-    known: frozenset[str] = frozenset(),
+    known: Callable[[list[str]], Set[str]] | None = None,
     layout: str = AUTO,
     pattern: str | None = None,
     needs_cameras: bool = False,
     say: Say = silent,
 ) -> Embedding:
-    """Returns images, but for the known ones, or those of a file, with their features.
+    """Returns images, or those of a file, but for the known ones, with their features.
 
     Places, layout and pattern are those of `topdb_tf.data.image_files.read_images`, or
     the place is one NPZ or Parquet file of features.
@@ -53,7 +53,7 @@ def items_of(
                 f"Received: {', '.join(map(str, places))}"
             )
         check_no_layout(places[0], layout, pattern)
-        items = _read_items(places[0], part)
+        items = _without(_read_items(places[0], part), known)
         if needs_cameras:
             check_told(items.camids, items.paths)
         pca = source and source.pca
@@ -61,13 +61,31 @@ def items_of(
     images = read_images(places, layout=layout, pattern=pattern)
     for note in images.notes:
         say(note)
-    records = [one for one in images.records if str(one.path) not in known]
+    records = images.records
+    if known is not None:
+        there = known([str(one.path) for one in records])
+        records = [one for one in records if str(one.path) not in there]
     if not records:
         nobody = np.empty(0, np.int64)
         return Embedding(np.empty((0, 0), np.float32), [], nobody, nobody)
     if needs_cameras:
         check_told(camids_of(records), [str(one.path) for one in records])
     return embed_files(source, records, images.names)
+
+
+def _without(items, known):
+    """Returns images of a file of features without those whose paths are known."""
+    there = known(items.paths) if known is not None else ()
+    if not there:
+        return items
+    rows = [row for row, path in enumerate(items.paths) if path not in there]
+    return items._replace(
+        features=items.features[rows],
+        paths=[items.paths[row] for row in rows],
+        pids=items.pids[rows],
+        camids=items.camids[rows],
+        times=items.times[rows],
+    )
 
 
 def _read_items(path: Path, part: str) -> Embedding:

@@ -112,6 +112,47 @@ class IndexOverview:
         return lines
 
 
+@dataclass(frozen=True)
+class CollectionOverview:
+    """What a collection is, how many images are in it, and what was just done to it."""
+
+    place: str
+    manifest: Manifest
+    num_images: int
+    change: Change
+
+    @classmethod
+    def of(cls, index, change: Change | None = None) -> "CollectionOverview":
+        """Returns what an open `MilvusIndex` is now."""
+        return cls(str(index.folder), index.manifest, len(index), change or Change())
+
+    def to_dict(self) -> dict:
+        """Returns what `--json` prints."""
+        manifest, model, change = self.manifest, self.manifest.model, plain(self.change)
+        return {
+            "index": self.place,
+            "kind": manifest.kind,
+            "parameters": manifest.parameters,
+            "metric": manifest.metric,
+            "dim": manifest.dim,
+            "num_images": self.num_images,
+            "model": model and {"name": model.name, "sha256": model.sha256},
+            **{name: value for name, value in change.items() if value is not None},
+        }
+
+    def lines(self) -> list[str]:
+        """Returns what is said to people."""
+        manifest = self.manifest
+        settings = [f" {name}={value}" for name, value in manifest.parameters.items()]
+        return [
+            *self.change.lines(),
+            f"{self.place}: {manifest.kind}{''.join(settings)}, "
+            f"{manifest.metric} distance, {manifest.dim} numbers an image",
+            f"  {self.num_images:,} images",
+            f"  model: {manifest.model.name if manifest.model else 'not known'}",
+        ]
+
+
 def overview_of(
     folder: Path, change: Change = Change(), *, check: bool = False
 ) -> IndexOverview:

@@ -20,8 +20,9 @@ from topdb_tf.search.build import source_of_index
 from topdb_tf.search.filters import EVERYTHING, Filter
 from topdb_tf.search.index import SearchIndex
 from topdb_tf.search.items import items_of
-from topdb_tf.search.kinds import check_parameters
 from topdb_tf.search.manifest import read_manifest
+from topdb_tf.search.milvus.collection import MilvusIndex
+from topdb_tf.search.milvus.place import MilvusPlace
 from topdb_tf.texts import Table, counted, rate_text, time_text
 
 
@@ -168,13 +169,13 @@ class Searcher:
     `max_distance`, or the threshold of the rate that is named, is left out.
 
     Args:
-        folder: Folder of the index.
+        folder: Folder of the index, or its collection in Milvus.
         source: What embeds the images. Without a model or server it is the model that
             the index was built with.
         parameters: Of the search, where they are not to be those of the index.
 
     Attributes:
-        index: The opened `SearchIndex`.
+        index: The opened `SearchIndex` or `MilvusIndex`.
         source: What embeds the images.
         threshold: By which images are judged, `None` where there is none.
 
@@ -185,7 +186,7 @@ class Searcher:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | MilvusPlace,
         source: Source,
         *,
         max_distance: float | None = None,
@@ -194,11 +195,12 @@ class Searcher:
     ):
         if max_distance is not None and false_match_rate is not None:
             raise ValueError("Name either --max-distance or --false-match-rate.")
-        self.index = SearchIndex(folder)
+        is_folder = isinstance(folder, Path)
+        self.index = SearchIndex(folder) if is_folder else MilvusIndex(folder)
         manifest = self.index.manifest
         self.source = source_of_index(manifest, source)
         self.parameters = parameters or {}
-        check_parameters(manifest.parameters, self.parameters, of_search=True)
+        self.index.check_parameters(self.parameters)
         self.threshold = _threshold(manifest, self.source.model, false_match_rate)
         self._limit = np.inf
         if max_distance is not None:
@@ -226,28 +228,19 @@ class Searcher:
             ValueError: If the embeddings are of another model or length, or there is
                 no such camera.
         """
-        index, rows = self.index, among.rows(self.index.entries)
+        index = self.index
         check_same_model(items.probes, index.manifest.model)
-        items = index.entries.in_own_numbers(items)
         start = time.perf_counter()
-        neighbors = index.search(
-            index.normalized(items.features, items.camids),
-            k=top,
-            parameters=self.parameters,
-            among=rows,
-        )
+        entries, found, num_asked = index.nearest(items, top, self.parameters, among)
         seconds = time.perf_counter() - start
-        threshold = self.threshold
-        if threshold is not None:
-            is_live = index.entries.is_live
-            looked_at = is_live if rows is None else is_live & rows
-            threshold = threshold.among(int(looked_at.sum()))
+        items = entries.in_own_numbers(items)
+        threshold = self.threshold and self.threshold.among(num_asked)
         return QueryResult(
             index=str(index.folder),
             kind=index.manifest.kind,
             metric=index.manifest.metric,
             threshold=threshold,
-            queries=_answered(items, index.entries, neighbors, threshold, self._limit),
+            queries=_answered(items, entries, found, threshold, self._limit),
             embedding_seconds=items.seconds,
             search_seconds=seconds,
             failures=items.failures,
@@ -255,7 +248,7 @@ class Searcher:
 
 
 def query_index(
-    folder: Path,
+    folder: Path | MilvusPlace,
     places: Sequence[Path],
     source: Source,
     *,
@@ -276,7 +269,7 @@ def query_index(
         **limits: `max_distance`, `false_match_rate` and `parameters` of `Searcher`.
     """
     searcher = Searcher(folder, source, **limits)
-    among.rows(searcher.index.entries)  # before images are embedded
+    searcher.index.check_filter(among)  # before images are embedded
     needs = {"needs_cameras": searcher.index.manifest.is_by_camera}
     items = items_of(places, searcher.source, part="query", **needs, **reading)
     return searcher.answer(items, top=top, among=among)

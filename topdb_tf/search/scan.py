@@ -8,7 +8,7 @@ import numpy as np
 
 _BLOCK_ROWS = 16384
 _BLOCK_QUERIES = 256
-_ROUNDING = 1e-5  # of |q|² + |g|² - 2 q·g in float32, relative to (|q| + |g|)²
+ROUNDING = 1e-5  # of |q|² + |g|² - 2 q·g in float32, relative to (|q| + |g|)²
 _SPARE = 16
 
 
@@ -84,7 +84,7 @@ def _exact_block(features, squares, is_live, queries, k, count=None):
     bounds, candidates = _candidates(features, squares, is_live, queries, count)
     distances, rows = refined(features, queries, candidates, k)
     largest = squares.max(initial=0)
-    error = _ROUNDING * (np.sqrt(norms) + np.sqrt(largest)) ** 2
+    error = ROUNDING * (np.sqrt(norms) + np.sqrt(largest)) ** 2
     doubtful = bounds + norms - error <= distances[:, -1]
     return distances, rows, doubtful
 

@@ -1,0 +1,1 @@
+"""Indexes in collections of Milvus, a vector database for many machines."""
