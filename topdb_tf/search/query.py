@@ -195,8 +195,8 @@ class Searcher:
     ):
         if max_distance is not None and false_match_rate is not None:
             raise ValueError("Name either --max-distance or --false-match-rate.")
-        is_folder = isinstance(folder, Path)
-        self.index = SearchIndex(folder) if is_folder else MilvusIndex(folder)
+        is_collection = isinstance(folder, MilvusPlace)
+        self.index = MilvusIndex(folder) if is_collection else SearchIndex(folder)
         manifest = self.index.manifest
         self.source = source_of_index(manifest, source)
         self.parameters = parameters or {}
