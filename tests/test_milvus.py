@@ -171,6 +171,7 @@ def test_what_does_not_fit_a_collection_is_refused(tmp_path, collection):
     refused(topdb("index", "add", f"{place}_2", features), "no collection", "--to")
     refused(topdb("index", "query", "milvus://people", features), "HOST:PORT/NAME")
     refused(topdb("index", "query", place, features, "--top", 20000), "at most 16,384")
+    refused(topdb("index", "compact", place), "must be the folder of an index")
     both = "--to", place, "--out", tmp_path / "x"
     refused(topdb("index", "build", features, *both), "--out", "--to")
 

@@ -22,12 +22,18 @@ from topdb_tf.cli.options import (
 
 
 class IndexPlace(UserPath):
-    """A folder of an index, or a collection of Milvus."""
+    """A folder of an index, or, where that will do, a collection of Milvus."""
+
+    def __init__(self, *, is_folder: bool = False):
+        super().__init__()
+        self._is_folder = is_folder
 
     def convert(self, value, param, ctx):
         """Returns the path, or the place of the collection."""
         if not re.match(r"milvus(\+\w+)?:", str(value)):
             return super().convert(value, param, ctx)
+        if self._is_folder:
+            self.fail(f"must be the folder of an index here. Received: {value}")
         from topdb_tf.search.milvus.place import place_of
 
         try:
@@ -36,7 +42,7 @@ class IndexPlace(UserPath):
             self.fail(str(error), param, ctx)
 
 
-_FOLDER = click.argument("index", type=PATH)
+_FOLDER = click.argument("index", type=IndexPlace(is_folder=True))
 _INDEX = click.argument("index", type=IndexPlace())
 _PLACES = click.argument("places", nargs=-1, required=True, type=PATH)
 

@@ -207,7 +207,9 @@ def _build_collection(places, place, source, manifest, reading):
                     )
             known = index.known_paths
         items = items_of(places, source, known=known, **reading)
-        if there is None and len(items.paths):
+        if there is None:
+            if not items.features.size:
+                raise ValueError("There must be an image with features. Received: none")
             model = _model_of(items, source)
             dim = items.features.shape[1]
             index.create(replace(manifest, dim=dim, model=model))
