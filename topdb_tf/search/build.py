@@ -25,8 +25,8 @@ from topdb_tf.search.milvus.collection import MilvusIndex
 from topdb_tf.search.milvus.place import MilvusPlace, manifest_of
 from topdb_tf.search.overview import (
     Change,
-    CollectionOverview,
     IndexOverview,
+    collection_overview,
     overview_of,
 )
 from topdb_tf.texts import check_one_of
@@ -42,7 +42,7 @@ def build_index(
     parameters: dict[str, int] | None = None,
     normalize_cameras: bool = False,
     **reading,
-) -> IndexOverview | CollectionOverview:
+) -> IndexOverview:
     """Writes a new index of images, or of a file of features.
 
     Args:
@@ -103,7 +103,7 @@ def add_to_index(
     *,
     skip_known: bool = False,
     **reading,
-) -> IndexOverview | CollectionOverview:
+) -> IndexOverview:
     """Adds images to an index; one that is there by its path is replaced or skipped.
 
     A source without a model or server is the model that the index was built with. How
@@ -147,7 +147,7 @@ def remove_from_index(
     paths: Sequence[str] = (),
     pids: Sequence[int | str] = (),
     prefixes: Sequence[str] = (),
-) -> IndexOverview | CollectionOverview:
+) -> IndexOverview:
     """Removes images by their paths, persons, or what their paths begin with.
 
     Persons are named by their names or numbers.
@@ -161,7 +161,7 @@ def remove_from_index(
     if isinstance(folder, MilvusPlace):
         with MilvusIndex(folder) as index:
             removed = index.remove(paths, pids, prefixes)
-            return CollectionOverview.of(index, Change(removed=removed))
+            return collection_overview(index, Change(removed=removed))
     wanted, starts = set(paths), tuple(prefixes)
 
     def is_named(entries):
@@ -231,13 +231,13 @@ def _stored(index, items):
     if len(items.paths):
         with progress_bar("storing") as progress:
             num_replaced = index.add(items, progress)
-    return CollectionOverview.of(index, _change_of(items, num_replaced))
+    return collection_overview(index, _change_of(items, num_replaced))
 
 
-def collection_info(place: MilvusPlace) -> CollectionOverview:
+def collection_info(place: MilvusPlace) -> IndexOverview:
     """Returns what a collection of Milvus is."""
     with MilvusIndex(place) as index:
-        return CollectionOverview.of(index)
+        return collection_overview(index)
 
 
 def source_of_index(manifest: Manifest, source: Source) -> Source:

@@ -60,7 +60,7 @@ class IndexFiles(NamedTuple):
     def bytes_in_memory(self) -> int:
         """Roughly what an open index takes, without the features, which are mapped."""
         approximate = 0 if self.approximate is None else self.approximate.size
-        return approximate + 2 * self.entries.size
+        return approximate + (0 if self.entries is None else 2 * self.entries.size)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from topdb_tf.files import plain
 from topdb_tf.search.changes import check_index
 from topdb_tf.search.index import SearchIndex
 from topdb_tf.search.manifest import Manifest
+from topdb_tf.search.milvus.place import MilvusPlace
 from topdb_tf.texts import duration_text, size_text
 
 
@@ -52,15 +53,15 @@ class IndexOverview:
     Unindexed images are compared one by one until FAISS is given them.
     """
 
-    folder: Path
+    folder: Path | MilvusPlace
     manifest: Manifest
     num_images: int
-    num_removed: int
-    num_unindexed: int
-    num_pids: int
-    num_camids: int
-    checked: bool
     change: Change
+    num_removed: int = 0
+    num_unindexed: int = 0
+    num_pids: int | None = None
+    num_camids: int | None = None
+    checked: bool = False
 
     def to_dict(self) -> dict:
         """Returns what `--json` prints."""
@@ -94,12 +95,14 @@ class IndexOverview:
             f"{self.folder}: {manifest.kind}{''.join(settings)}, "
             f"{manifest.metric} distance, {manifest.dim} numbers an image"
             f"{', normalised by camera' * manifest.is_by_camera}",
-            f"  {self.num_images:,} images, {self.num_pids:,} persons, "
-            f"{self.num_camids:,} cameras",
+            f"  {self.num_images:,} images{self._people()}",
             f"  model: {manifest.model.name if manifest.model else 'not known'}",
-            f"  {size_text(files.bytes_on_disk)} on disk, about "
-            f"{size_text(files.bytes_in_memory)} in memory",
         ]
+        if files.features is not None:
+            lines.append(
+                f"  {size_text(files.bytes_on_disk)} on disk, about "
+                f"{size_text(files.bytes_in_memory)} in memory"
+            )
         if self.num_unindexed:
             lines.append(f"  {self.num_unindexed:,} new images are compared one by one")
         if self.num_removed:
@@ -111,46 +114,20 @@ class IndexOverview:
             lines.append("  all files are as they were written")
         return lines
 
+    def _people(self):
+        if self.num_pids is None:
+            return ""
+        return f", {self.num_pids:,} persons, {self.num_camids:,} cameras"
 
-@dataclass(frozen=True)
-class CollectionOverview:
-    """What a collection is, how many images are in it, and what was just done to it."""
 
-    place: str
-    manifest: Manifest
-    num_images: int
-    change: Change
-
-    @classmethod
-    def of(cls, index, change: Change | None = None) -> "CollectionOverview":
-        """Returns what an open `MilvusIndex` is now."""
-        return cls(str(index.folder), index.manifest, len(index), change or Change())
-
-    def to_dict(self) -> dict:
-        """Returns what `--json` prints."""
-        manifest, model, change = self.manifest, self.manifest.model, plain(self.change)
-        return {
-            "index": self.place,
-            "kind": manifest.kind,
-            "parameters": manifest.parameters,
-            "metric": manifest.metric,
-            "dim": manifest.dim,
-            "num_images": self.num_images,
-            "model": model and {"name": model.name, "sha256": model.sha256},
-            **{name: value for name, value in change.items() if value is not None},
-        }
-
-    def lines(self) -> list[str]:
-        """Returns what is said to people."""
-        manifest = self.manifest
-        settings = [f" {name}={value}" for name, value in manifest.parameters.items()]
-        return [
-            *self.change.lines(),
-            f"{self.place}: {manifest.kind}{''.join(settings)}, "
-            f"{manifest.metric} distance, {manifest.dim} numbers an image",
-            f"  {self.num_images:,} images",
-            f"  model: {manifest.model.name if manifest.model else 'not known'}",
-        ]
+def collection_overview(index, change: Change | None = None) -> IndexOverview:
+    """Returns what an open `MilvusIndex` is; persons and cameras are not counted."""
+    return IndexOverview(
+        folder=index.folder,
+        manifest=index.manifest,
+        num_images=len(index),
+        change=change or Change(),
+    )
 
 
 def overview_of(

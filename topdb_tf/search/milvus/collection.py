@@ -29,13 +29,15 @@ from topdb_tf.search.milvus.place import (
     told,
 )
 from topdb_tf.search.milvus.rows import (
+    FOUND,
+    KEY_BYTES,
     KEYS,
     TEXTS,
-    entries_of_hits,
+    entries_of_rows,
     one_of,
     quoted,
-    row_of,
-    texts_of,
+    row_of_hit,
+    rows_of,
 )
 from topdb_tf.search.scan import ROUNDING, refined
 
@@ -93,7 +95,7 @@ class MilvusIndex:
             limits = {"max_length": most, "is_primary": field == "path"}
             schema.add_field(field, DataType.VARCHAR, **limits)
         for field in KEYS:
-            schema.add_field(field, DataType.VARCHAR, max_length=TEXTS["person"])
+            schema.add_field(field, DataType.VARCHAR, max_length=KEY_BYTES)
         schema.add_field("id", DataType.INT64)
         schema.add_field("time", DataType.DOUBLE, nullable=True)
         schema.add_field("features", DataType.FLOAT_VECTOR, dim=manifest.dim)
@@ -121,8 +123,7 @@ class MilvusIndex:
         """Returns which of some paths are those of images of the collection."""
         found = set()
         for start in range(0, len(paths), _PATHS):
-            rows = self._query(one_of("path", paths[start : start + _PATHS]), ["path"])
-            found |= {row["path"] for row in rows}
+            found |= set(self._paths(one_of("path", paths[start : start + _PATHS])))
         return found
 
     def add(self, items: Embedding, progress: Callable[[int, int], None]) -> int:
@@ -142,20 +143,22 @@ class MilvusIndex:
             items.names,
             items.times,
         )
-        rows = list(map(row_of, texts_of(entries), entries.ids, entries.times))
+        rows = list(rows_of(entries, features))
         step = max(1, min(_BATCH_ROWS, _BATCH_BYTES // features[0].nbytes))
         num_replaced = 0
         for start in range(0, len(rows), step):
-            batch, block = rows[start : start + step], features[start : start + step]
-            for row, vector in zip(batch, block, strict=True):
-                row["features"] = vector
-            stored = (
+            batch = rows[start : start + step]
+            stored = [row._asdict() for row in batch]
+            for values in stored:
+                values.pop("distance")
+            stored_text = (
                 f" {start:,} of {len(rows):,} images are stored and stay there. Run "
+                "the same command again (`index add` with --skip-known): it goes on "
+                "with the others."
             )
-            stored += "the same command again (`index add` with --skip-known): it goes "
-            with self._told(f"{stored}on with the others."):
-                num_replaced += len(self.known_paths([row["path"] for row in batch]))
-                self._client.upsert(self.folder.collection, batch, timeout=SECONDS)
+            with self._told(stored_text):
+                num_replaced += len(self.known_paths([row.path for row in batch]))
+                self._client.upsert(self.folder.collection, stored, timeout=SECONDS)
             progress(min(start + step, len(rows)), len(rows))
         return num_replaced
 
@@ -186,8 +189,7 @@ class MilvusIndex:
             of_pids.append(f"path >= {quoted(prefix)} and path <= {most}")
         gone = []
         for where in [*wheres, *of_pids]:
-            while rows := self._query(where, ["path"], limit=_PATHS):
-                part = [row["path"] for row in rows]
+            while part := self._paths(where, limit=_PATHS):
                 with self._told(f" {len(gone):,} images are removed."):
                     self._client.delete(
                         self.folder.collection,
@@ -221,20 +223,20 @@ class MilvusIndex:
             )
         where, known = self._expression(among), self.manifest.parameters | parameters
         num_asked = self._count(where)
-        width = k * known["refine"] if "refine" in known else k + _SPARE
+        width = k * known.get("refine", 0) or k + _SPARE
         effort = {n: known[n] for n in OF_SEARCH if n in known}
         width = min(width, _MOST)
         if "efSearch" in effort:  # Milvus refuses less than are wanted
-            effort["efSearch"] = max(effort["efSearch"], width)
+            effort |= {"efSearch": max(known.get("efSearch"), width)}
         params = {OF_SEARCH[name]: value for name, value in effort.items()}
         hits = [self._search(query, width, where, params, k) for query in queries]
-        unique = {hit["path"]: hit for found in hits for hit in found}
-        entries, vectors = entries_of_hits(list(unique.values()), self.manifest.dim)
+        unique = {row.path: row for found in hits for row in found}
+        entries, vectors = entries_of_rows(unique.values(), self.manifest.dim)
         row_of = {path: row for row, path in enumerate(entries.paths)}
         most = max(map(len, hits), default=0)
         likely = np.full((len(queries), most), -1, np.int64)
         for place, found in enumerate(hits):
-            likely[place, : len(found)] = [row_of[hit["path"]] for hit in found]
+            likely[place, : len(found)] = [row_of[hit.path] for hit in found]
         distances, rows = refined(vectors, queries, likely, k)
         distances = in_metric(distances, self.manifest.metric)
         return entries, Found(distances, rows), num_asked
@@ -244,7 +246,7 @@ class MilvusIndex:
             described = self._client.describe_collection(self.folder.collection)
             self._client.load_collection(self.folder.collection)
         try:
-            values = json.loads(dict(described["properties"])[_PROPERTY])
+            values = json.loads(dict(described.get("properties", {}))[_PROPERTY])
             if values.pop("format") != _FORMAT:
                 raise ValueError("of another version")
             model = record_of(RecordedModel | None, values.pop("model"))
@@ -259,7 +261,6 @@ class MilvusIndex:
 
     def _search(self, query, width, where, params, k):
         """Returns the candidates of a query; of FLAT as many as leave no doubt."""
-        fields = ["path", "person", "camera", "id", "time", "features"]
         while True:
             with self._told():
                 (found,) = self._client.search(
@@ -267,17 +268,17 @@ class MilvusIndex:
                     data=[query],
                     limit=width,
                     filter=where,
-                    output_fields=fields,
+                    output_fields=FOUND,
                     search_params={"metric_type": "L2", "params": params},
                     anns_field="features",
                     timeout=SECONDS,
                 )
-            hits = [{**hit["entity"], "distance": hit["distance"]} for hit in found]
+            hits = [row_of_hit(hit) for hit in found]
             if params or len(hits) < width or width == _MOST:
                 return hits
-            last, wanted = hits[-1], hits[k - 1]["distance"]
-            lengths = np.linalg.norm(query) + np.linalg.norm(last["features"])
-            if last["distance"] - 2 * ROUNDING * lengths**2 > wanted:
+            last, wanted = hits[-1], hits[k - 1].distance
+            lengths = np.linalg.norm(query) + np.linalg.norm(last.features)
+            if last.distance - 2 * ROUNDING * lengths**2 > wanted:
                 return hits
             width = min(8 * width, _MOST)
 
@@ -290,7 +291,7 @@ class MilvusIndex:
             ]
             parts.append(one_of("camera_key", keys))
         if among.has_time:
-            if not self._query("time > -1e300", ["path"], limit=1):
+            if not self._paths("time > -1e300", limit=1):
                 raise among.no_time()
             since, until = among.within
             parts += [f"time >= {since!r}"] if np.isfinite(since) else []
@@ -301,11 +302,14 @@ class MilvusIndex:
         for names in ([text], text.split(",")):  # a name may have a comma
             keys = [folded(name, "camid") for name in names]
             wheres = [one_of("camera_key", [key]) for key in keys]
-            if all(self._query(where, ["path"], limit=1) for where in wheres):
+            if all(self._paths(where, limit=1) for where in wheres):
                 return keys
         raise ValueError(
             f"A camera (--camera) must be one of {self.folder}. Received: {text}"
         )
+
+    def _paths(self, where, **limits):
+        return [row.get("path") for row in self._query(where, ["path"], **limits)]
 
     def _query(self, where, fields, **limits):
         with self._told():
@@ -318,7 +322,7 @@ class MilvusIndex:
             )
 
     def _count(self, where):
-        return int(self._query(where, ["count(*)"])[0]["count(*)"])
+        return int(self._query(where, ["count(*)"])[0].get("count(*)"))
 
     def _told(self, more=""):
         return told(self.folder, more)
