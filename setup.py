@@ -46,7 +46,7 @@ setup(
         "tensorflow-serving-api>=2.19",  # requests: of clients, and for the warm-up
         # The first of each line without known holes; Python 3.10 has 3.12 alone.
         "keras>=3.12.4,!=3.13.*,!=3.14.*,!=3.15.0",
-        "keras-hub>=0.21",
+        "keras-hub>=0.22",
         "numpy>=1.26",
         "numba>=0.61",
         "scikit-learn>=1.5",
