@@ -24,8 +24,8 @@ RUNS = ("runs/NAME", "runs/OTHER")
 def make_place(folder, *, data_root, run, checkpoints):
     """Fills the folder of a page, and returns the root of its data sets."""
     data = folder / "data"
-    for name in DATASETS:
-        first = data / load_card(name).folders[0]
+    # Two data sets may lie in one folder, as market1501 and market1501-multi.
+    for first in dict.fromkeys(data / load_card(n).folders[0] for n in DATASETS):
         shutil.copytree(data_root / "synthetic", first, copy_function=os.link)
     for name in reversed(RUNS):  # the first is the newest
         shutil.copytree(run, folder / name)
