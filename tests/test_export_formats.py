@@ -85,7 +85,8 @@ def first_match_and_average_precision(query, gallery, query_record, records):
     hits = [
         records[index].pid == query_record.pid
         for index in np.argsort(distances, kind="stable")
-        if (records[index].pid, records[index].camid) != query_record[1:]
+        if (records[index].pid, records[index].camid)
+        != (query_record.pid, query_record.camid)
     ]
     ranks = np.flatnonzero(hits) + 1
     return hits[0], np.mean(np.arange(1, len(ranks) + 1) / ranks)

@@ -264,8 +264,8 @@ def pool(
         >>> import topdb_tf
         >>> features = [[1.0, 0.0], [0.0, 7.0], [3.0, 4.0]]
         >>> pooled = topdb_tf.pool(features, ["a", "a", "b"])
-        >>> pooled.features.round(4).tolist(), pooled.tracklets.tolist()
-        ([[0.7071, 0.7071], [0.6, 0.8]], ['a', 'b'])
+        >>> pooled.features.round(2).astype(str).tolist()
+        [['0.71', '0.71'], ['0.6', '0.8']]
     """
     check_one_of("how", how, POOLS)
     given, names = np.asarray(features), np.asarray(tracklets)
