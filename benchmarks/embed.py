@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from rivals import (
     NUM_PIDS,
     our_network,
+    policy_of,
     print_rates,
     random_images,
     take_turns,
@@ -49,7 +50,7 @@ def ours(precision, batch):
     from topdb_tf.model.extraction import inference_function
     from topdb_tf.model.network import embedder
 
-    policy = "float32" if precision == "float32" else f"mixed_{precision}"
+    policy = policy_of(precision)
     model = embedder(our_network(policy))
     plain = tf.function(lambda pixels: model(pixels, training=False))
     embed = inference_function(model)

@@ -42,7 +42,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import numpy as np
 import rivals
-from rivals import NUM_PIDS, our_network, random_images
+from rivals import NUM_PIDS, our_network, policy_of, random_images
 
 MULTIPLY_ADDS = 7.797e9  # of one image of 384 x 128, forward
 MARKET_IMAGES = 12_936
@@ -206,7 +206,7 @@ def our_work(arguments, program, precision):
     """Returns the function of labels to launches and waits of our kinds of work."""
     import keras
 
-    network = our_network("float32" if precision == "float32" else f"mixed_{precision}")
+    network = our_network(policy_of(precision))
     if keras.backend.backend() == "jax":
         return partial(jax_work, network)
     if program == "nhwc":
@@ -423,7 +423,7 @@ def list_losses(arguments, precision, steps=30):
     import keras
 
     keras.utils.set_random_seed(1)
-    network = our_network("float32" if precision == "float32" else f"mixed_{precision}")
+    network = our_network(policy_of(precision))
     rng = np.random.default_rng(1)
     batch = arguments.batch[0]
     labels = labels_of(batch)

@@ -36,6 +36,11 @@ def our_network(policy="float32"):
     return network
 
 
+def policy_of(precision):
+    """Returns Keras's policy whose feature maps have a precision."""
+    return "float32" if precision == "float32" else f"mixed_{precision}"
+
+
 def torch_is_here():
     """Tells whether PyTorch is installed."""
     return importlib.util.find_spec("torch") is not None

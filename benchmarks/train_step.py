@@ -18,6 +18,7 @@ import numpy as np
 from rivals import (
     NUM_PIDS,
     our_network,
+    policy_of,
     print_rates,
     random_images,
     take_turns,
@@ -48,7 +49,7 @@ def our_step(precision, labels):
     """Returns a function that makes one step as `fit` does."""
     from topdb_tf.training.optimizer import AdamWithL2
 
-    network = our_network(_policy(precision))
+    network = our_network(policy_of(precision))
     return _keras_step(network, AdamWithL2(1e-5, l2=5e-4), labels)
 
 
@@ -65,7 +66,7 @@ def plain_step(precision, labels):
         return type(layer).from_config(config)
 
     network = keras.models.clone_model(
-        our_network(_policy(precision)), clone_function=plain, recursive=True
+        our_network(policy_of(precision)), clone_function=plain, recursive=True
     )
     return _keras_step(network, keras.optimizers.Adam(1e-5), labels)
 
@@ -102,10 +103,6 @@ def their_steps(precision, labels):
             step(inputs, labels).detach()
         )
     return functions
-
-
-def _policy(precision):
-    return "float32" if precision == "float32" else f"mixed_{precision}"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from topdb_tf.damage import told_as_damage
-from topdb_tf.texts import install_command, listed
+from topdb_tf.texts import listed, module_of_extra
 
 SUFFIX = ".parquet"
 CODES = ("float32", "float16", "int8")
@@ -21,19 +21,13 @@ _KEY = b"topdb_tf"
 
 
 def load_parquet():
-    """Returns `pyarrow.parquet`.
-
-    Raises:
-        ValueError: If pyarrow is not installed.
-    """
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ValueError(
-            "Parquet files are read and written by pyarrow: "
-            f"{install_command('parquet')}. NPZ files do without. Received: {error}"
-        ) from error
-    return pyarrow.parquet
+    """Returns `pyarrow.parquet`, as `module_of_extra` does."""
+    return module_of_extra(
+        "pyarrow.parquet",
+        extra="parquet",
+        purpose="Parquet files are read and written by pyarrow",
+        otherwise="NPZ files do without.",
+    )
 
 
 def write_arrays(

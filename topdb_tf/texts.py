@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import html
+import importlib
 import math
 import numbers
 import re
@@ -100,6 +101,20 @@ def install_command(extra: str) -> str:
     matches = filter(None, map(is_of_extra.match, lines))
     names = [shlex.quote(match[1]) for match in matches]
     return f"pip install {' '.join(names) or f'what setup.py names for {extra}'}"
+
+
+def module_of_extra(name: str, *, extra: str, purpose: str, otherwise: str = ""):
+    """Returns a module that an extra of this package brings.
+
+    Raises:
+        ValueError: If it is not installed: its purpose, how to install it, and what
+            does without it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        text = " ".join(filter(None, [f"{install_command(extra)}.", otherwise]))
+        raise ValueError(f"{purpose}: {text} Received: {error}") from error
 
 
 def listed(items: Sequence, shown: int = 5) -> str:

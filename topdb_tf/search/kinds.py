@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from topdb_tf.search.manifest import damaged
-from topdb_tf.texts import install_command
+from topdb_tf.texts import module_of_extra
 
 SEARCH_PARAMETERS = {"nprobe", "efSearch", "refine"}
 """Those that a search may change; the others are fixed when an index is built."""
@@ -105,19 +105,13 @@ def check_parameters(
 
 
 def load_faiss():
-    """Returns the module of FAISS.
-
-    Raises:
-        ValueError: If it is not installed.
-    """
-    try:
-        import faiss
-    except ImportError as error:
-        raise ValueError(
-            f"This kind of index needs FAISS: {install_command('search')}. The kind "
-            f"exact does without. Received: {error}"
-        ) from error
-    return faiss
+    """Returns the module of FAISS, as `module_of_extra` does."""
+    return module_of_extra(
+        "faiss",
+        extra="search",
+        purpose="This kind of index needs FAISS",
+        otherwise="The kind exact does without.",
+    )
 
 
 def build(

@@ -28,7 +28,7 @@ from topdb_tf.parquet_files import CODES, SUFFIX, load_parquet
 from topdb_tf.progress import progress_bar
 from topdb_tf.runs.models import find_model, model_name, weights_of
 from topdb_tf.runs.plugins import loaded_plugins
-from topdb_tf.texts import Say, counted, install_command, listed, one_line, silent
+from topdb_tf.texts import Say, counted, listed, module_of_extra, one_line, silent
 
 _JOB = "_job.json"
 _MOST_IMAGES, _PARTS_OF_A_WORKER = 1000, 8
@@ -303,14 +303,11 @@ def _absolute(source):
 
 
 def _load_ray():
-    try:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise ValueError(
-            f"Workers are Ray's: {install_command('ray')}. Received: {error}"
-        ) from error
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray, _ = (
+        module_of_extra(name, extra="ray", purpose="Workers are Ray's")
+        for name in ("ray", "ray.data")
+    )
     return ray
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from topdb_tf.embed.errors import ServingError
 from topdb_tf.search.manifest import METRICS, Manifest
-from topdb_tf.texts import check_one_of, first_line, install_command
+from topdb_tf.texts import check_one_of, first_line, install_command, module_of_extra
 
 KINDS = {
     "exact": ("FLAT", {}),
@@ -84,13 +84,9 @@ def check_settings(known: Collection[str], parameters: dict[str, int]) -> None:
 
 def open_client(place):
     """Returns a client of the server, or of Milvus Lite in a file."""
-    try:
-        from pymilvus import MilvusClient
-    except ImportError as error:
-        raise ValueError(
-            f"Milvus is asked by pymilvus: {install_command('milvus')}. "
-            f"Received: {error}"
-        ) from error
+    client = module_of_extra(
+        "pymilvus", extra="milvus", purpose="Milvus is asked by pymilvus"
+    ).MilvusClient
     if place.uri.endswith(".db") and find_spec("milvus_lite") is None:
         raise ValueError(
             f"A file is opened by Milvus Lite: {install_command('milvus')}. "
@@ -100,7 +96,7 @@ def open_client(place):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     with told(place):
         token = os.environ.get("MILVUS_TOKEN", "")
-        return MilvusClient(place.uri, token=token, timeout=SECONDS)
+        return client(place.uri, token=token, timeout=SECONDS)
 
 
 @contextlib.contextmanager
