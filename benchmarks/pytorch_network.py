@@ -1,7 +1,8 @@
 """The same network in PyTorch, as a rival to time ours against.
 
 Written from the description of the network; it has the layers and shapes of
-`topdb_tf.model.network` with ResNet-50, both losses and Adam with an L2 penalty.
+`topdb_tf.model.network` with ResNet-50 or, without bottlenecks, MobileNetV2, both
+losses and Adam with an L2 penalty.
 """
 
 import torch
@@ -9,6 +10,15 @@ from torch import nn
 from torch.nn import functional
 
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 1))
+INVERTED_STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 1),
+    (6, 320, 1, 1),
+)
 
 
 class Bottleneck(nn.Module):
@@ -31,29 +41,41 @@ class Bottleneck(nn.Module):
         return functional.relu(self.residual(x) + self.shortcut(x), inplace=True)
 
 
+class InvertedResidual(nn.Module):
+    """A block of MobileNetV2: wider, a convolution by channel, narrower."""
+
+    def __init__(self, channels, out, stride, expansion):
+        super().__init__()
+        wide = channels * expansion
+        expand = [*convolution(channels, wide, 1), nn.ReLU6(inplace=True)]
+        self.layers = nn.Sequential(
+            *(expand if expansion > 1 else []),
+            nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False),
+            nn.BatchNorm2d(wide),
+            nn.ReLU6(inplace=True),
+            *convolution(wide, out, 1),
+        )
+        self.adds = stride == 1 and channels == out
+
+    def forward(self, x):
+        return x + self.layers(x) if self.adds else self.layers(x)
+
+
 class TopDropNetwork(nn.Module):
-    """Top-DB-Net with ResNet-50: features and logits of three streams in training,
+    """Top-DB-Net: features and logits of three streams in training,
     embeddings of 1536 numbers in inference.
     """
 
-    def __init__(self, num_pids, num_dropped_rows=7):
+    def __init__(self, num_pids, backbone="resnet50", size=(384, 128)):
         super().__init__()
-        self.num_dropped_rows = num_dropped_rows
-        blocks, channels = [], 64
-        for width, count, stride in STAGES:
-            for index in range(count):
-                step = stride if index == 0 else 1
-                blocks.append(Bottleneck(channels, width, 4 * width, step))
-                channels = 4 * width
-        self.backbone = nn.Sequential(
-            *convolution(3, 64, 7, 2),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(3, 2, 1),
-            *blocks,
-        )
-        self.bottlenecks = nn.Sequential(*(Bottleneck(2048, 512, 2048) for _ in "12"))
-        self.reductions = nn.ModuleList([reduction(512), reduction(1024)])
-        dims = (512, 1024, 2048)
+        self.num_dropped_rows = round(0.3 * size[0] / 16)
+        is_resnet = backbone == "resnet50"
+        channels = 2048 if is_resnet else 1280
+        self.backbone = (resnet50 if is_resnet else mobilenet_v2)()
+        bottlenecks = [Bottleneck(2048, 512, 2048) for _ in "12" if is_resnet]
+        self.bottlenecks = nn.Sequential(*bottlenecks)
+        self.reductions = nn.ModuleList(reduction(channels, d) for d in (512, 1024))
+        dims = (512, 1024, channels)
         self.necks = nn.ModuleList(nn.BatchNorm1d(dim) for dim in dims)
         self.classifiers = nn.ModuleList(nn.Linear(dim, num_pids) for dim in dims)
 
@@ -121,8 +143,32 @@ def convolution(channels, filters, size, stride=1):
     return product, nn.BatchNorm2d(filters)
 
 
-def reduction(dim):
-    """Returns a reduction of 2048 features to `dim`."""
+def resnet50():
+    """Returns the layers of ResNet-50 with a last stride of 1."""
+    blocks, channels = [], 64
+    for width, count, stride in STAGES:
+        for index in range(count):
+            step = stride if index == 0 else 1
+            blocks.append(Bottleneck(channels, width, 4 * width, step))
+            channels = 4 * width
+    stem = convolution(3, 64, 7, 2)
+    return nn.Sequential(*stem, nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1), *blocks)
+
+
+def mobilenet_v2():
+    """Returns the layers of MobileNetV2 with a last stride of 1."""
+    layers, channels = [*convolution(3, 32, 3, 2), nn.ReLU6(inplace=True)], 32
+    for expansion, out, count, stride in INVERTED_STAGES:
+        for index in range(count):
+            step = stride if index == 0 else 1
+            layers.append(InvertedResidual(channels, out, step, expansion))
+            channels = out
+    last = [*convolution(channels, 1280, 1), nn.ReLU6(inplace=True)]
+    return nn.Sequential(*layers, *last)
+
+
+def reduction(channels, dim):
+    """Returns a reduction of features to `dim`."""
     return nn.Sequential(
-        nn.Linear(2048, dim), nn.BatchNorm1d(dim), nn.ReLU(inplace=True)
+        nn.Linear(channels, dim), nn.BatchNorm1d(dim), nn.ReLU(inplace=True)
     )

@@ -10,8 +10,10 @@ SIZE = (384, 128)
 NUM_PIDS = 751
 
 
-def our_network(policy="float32"):
-    """Returns Top-DB-Net with ResNet-50 and statistics as if it had been trained.
+def our_network(policy="float32", backbone="resnet50", size=SIZE):
+    """Returns Top-DB-Net with statistics as if it had been trained.
+
+    With MobileNetV2 it is that of the `light` recipe, without bottlenecks.
 
     Without them every shift is zero, and the graph optimiser takes it out.
     """
@@ -23,8 +25,9 @@ def our_network(policy="float32"):
 
     keras.config.set_dtype_policy(policy)
     network = build_network(
-        build_backbone("resnet50", SIZE),
+        build_backbone(backbone, size),
         num_pids=NUM_PIDS,
+        num_bottlenecks=2 if backbone == "resnet50" else 0,
         drop_block=TopDropBlock(0.3),
     )
     rng = np.random.default_rng(0)
@@ -46,10 +49,10 @@ def torch_is_here():
     return importlib.util.find_spec("torch") is not None
 
 
-def random_images(count, dtype="uint8"):
-    """Returns images of noise, `(count, 384, 128, 3)`."""
+def random_images(count, dtype="uint8", size=SIZE):
+    """Returns images of noise, `(count, height, width, 3)`."""
     rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (count, *SIZE, 3)).astype(dtype)
+    return rng.integers(0, 256, (count, *size, 3)).astype(dtype)
 
 
 def take_turns(functions, repeats):

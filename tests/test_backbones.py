@@ -106,6 +106,29 @@ def test_tiny_runs_in_half_precision(precision):
     assert all(v.dtype == "float32" for v in backbone.trainable_variables)
 
 
+@pytest.mark.parametrize("gpus", [[], ["gpu:0"]])
+def test_mobilenet_v2_convolves_by_channel_in_float32_on_the_cpu(monkeypatch, gpus):
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: gpus)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        backbone = mobilenet_v2((64, 32))
+    finally:
+        keras.config.set_dtype_policy(policy)
+    by_channel, dense = set(), set()
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.DepthwiseConv2D):
+            by_channel.add(layer.compute_dtype)
+        elif isinstance(layer, keras.layers.Conv2D):
+            dense.add(layer.compute_dtype)
+    assert by_channel == {"bfloat16" if gpus else "float32"}
+    assert dense == {"bfloat16"}
+    full = mobilenet_v2((64, 32))
+    full.set_weights(backbone.get_weights())
+    ours, theirs = (to_numpy(m(images((64, 32)))) for m in (backbone, full))
+    assert np.abs(ours - theirs).max() < 0.05 * np.abs(theirs).max()
+
+
 def test_every_layer_of_tiny_learns():
     backbone = tiny((64, 32))
     with tf.GradientTape() as tape:

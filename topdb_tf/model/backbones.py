@@ -49,6 +49,10 @@ def mobilenet_v2(image_size):
     normalisations keep their epsilon, 1e-3, and take the momentum of this network,
     0.9: Keras's 0.999 needs thousands of steps.
 
+    On the CPU the depthwise convolutions, their normalisations and activations compute
+    in float32 under every dtype policy: TensorFlow has no fast kernels for them there,
+    and all the rest gains by bfloat16.
+
     Source: Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks,
     CVPR 2018 (https://arxiv.org/abs/1801.04381).
 
@@ -59,8 +63,14 @@ def mobilenet_v2(image_size):
         `keras.Model` named "backbone", from ImageNet-normalised images of shape
         `(batch, height, width, 3)` to `(batch, height / 16, width / 16, 1280)`.
     """
-    changes = {"block_13_pad": {"padding": 1}, "block_13_depthwise": {"strides": 1}}
-    return _with_fused_normalization(mobilenet_v2_source(image_size), changes)
+    source = mobilenet_v2_source(image_size)
+    changes = {layer.name: {} for layer in source.layers}
+    if not keras.distribution.list_devices("gpu"):
+        for name in changes:
+            if "depthwise" in name:
+                changes[name]["dtype"] = "float32"
+    changes["block_13_pad"]["padding"] = changes["block_13_depthwise"]["strides"] = 1
+    return _with_fused_normalization(source, changes)
 
 
 def tiny(image_size):
