@@ -64,12 +64,11 @@ def mobilenet_v2(image_size):
         `(batch, height, width, 3)` to `(batch, height / 16, width / 16, 1280)`.
     """
     source = mobilenet_v2_source(image_size)
-    changes = {layer.name: {} for layer in source.layers}
+    changes = {"block_13_pad": {"padding": 1}, "block_13_depthwise": {"strides": 1}}
     if not keras.distribution.list_devices("gpu"):
-        for name in changes:
-            if "depthwise" in name:
-                changes[name]["dtype"] = "float32"
-    changes["block_13_pad"]["padding"] = changes["block_13_depthwise"]["strides"] = 1
+        for layer in source.layers:
+            if "depthwise" in layer.name:
+                changes.setdefault(layer.name, {}).update(dtype="float32")
     return _with_fused_normalization(source, changes)
 
 
