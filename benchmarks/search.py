@@ -1,6 +1,7 @@
 """Recall, speed, memory and size of each kind of search index.
 
     python benchmarks/search.py --images 1000000 --dim 512 --kinds ivf HNSW32,SQ8
+    python benchmarks/search.py --kinds --milvus 20 --batch 100
 
 Features are drawn: a centre an identity (20 images each), half as large an offset a
 camera (15 of them) and 0.7 times as large a noise an image, all with a spectrum that
@@ -14,6 +15,10 @@ share of the ten nearest that are among the ten found. Speeds are medians, searc
 each kind and of the exact one in turns, so both have the same share of the machine;
 memory is what opening the index takes, without the mapped features, which the system
 keeps in memory that is free.
+
+With `--milvus MINUTES` Milvus Lite (FLAT) is given as many of the images as it takes in
+that time, and asked query by query for at most a tenth of it, `exact` among the same
+images in turns with it.
 """
 
 import argparse
@@ -27,10 +32,13 @@ from time import perf_counter
 
 import numpy as np
 
+from topdb_tf.data.records import UNKNOWN
+from topdb_tf.embed.embed import Embedding
 from topdb_tf.search.changes import create_index
+from topdb_tf.search.filters import EVERYTHING
 from topdb_tf.search.index import SearchIndex
 
-IMAGES_A_PERSON, NUM_CAMERAS, NUM_QUERIES, BATCH = 20, 15, 512, 64
+IMAGES_A_PERSON, NUM_CAMERAS, NUM_QUERIES = 20, 15, 512
 SWEEPS = {
     "nprobe": (16, 32, 64, 128, 256, 512),
     "efSearch": (40, 64, 128, 256, 512, 1024),
@@ -44,7 +52,9 @@ def main():
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--like", type=Path, metavar="FILE.npz")
     parser.add_argument("--kinds", nargs="*", default=["ivf", "hnsw"])
+    parser.add_argument("--batch", type=int, default=64, help="Queries at once.")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--milvus", type=float, metavar="MINUTES")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
     changes = {k: int(v) for k, v in (text.split("=") for text in arguments.set)}
@@ -58,8 +68,10 @@ def main():
         truth = exact.search(queries, k=10).rows
         for kind in arguments.kinds:
             index = built(folder, kind, features, names, changes)
-            measure(index, exact, queries, truth, arguments.repeats)
+            measure(index, exact, queries, truth, arguments)
             shutil.rmtree(folder / kind)
+        if arguments.milvus:
+            measure_milvus(folder, features, names, exact, queries, arguments.milvus)
     finally:
         shutil.rmtree(folder)
 
@@ -130,16 +142,17 @@ def built(folder, kind, features, names, changes=None):
     seconds, before = perf_counter() - start, private_memory()
     start = perf_counter()
     index = SearchIndex(path)
-    size = sum(file.stat().st_size for file in path.iterdir())
+    opened, memory = perf_counter() - start, private_memory() - before
+    each = [memory / len(names), size_of(path) / len(names)]
     say(
         f"\n{kind} {index.manifest.parameters}: built in {seconds:.0f} s, opened in "
-        f"{perf_counter() - start:.1f} s, memory "
-        f"{(private_memory() - before) / 2**30:.2f} GiB, files {size / 2**30:.2f} GiB"
+        f"{opened:.1f} s, memory {memory / 2**30:.2f} GiB; bytes an image: "
+        f"{each[0]:,.0f} in memory, {each[1]:,.0f} in files"
     )
     return index
 
 
-def measure(index, exact, queries, truth, repeats):
+def measure(index, exact, queries, truth, arguments):
     """Prints recall and speed by the parameter of the search."""
     known = index.manifest.parameters
     name = next(name for name in SWEEPS if name in known)
@@ -148,17 +161,67 @@ def measure(index, exact, queries, truth, repeats):
     for value in [value for value in SWEEPS[name] if value <= most]:
         parameters = {name: value}
         found = index.search(queries, k=10, parameters=parameters).rows
-        first = np.mean(found[:, 0] == truth[:, 0])
-        pairs = zip(found, truth, strict=True)
-        ten = np.mean([len(np.intersect1d(a, b)) / truth.shape[1] for a, b in pairs])
-        line = f"{name}={value}: recall@1 {first:.3f}, recall@10 {ten:.3f}"
-        for count in (1, BATCH):
+        line = f"{name}={value}: {recalls(found, truth)}"
+        for count in (1, arguments.batch):
             ours, rival, ratio = speeds(
-                index, exact, queries, parameters, count, repeats
+                index, exact, queries, parameters, count, arguments.repeats
             )
             line += f"; {count} at once: {ours:,.0f} queries/s, exact {rival:.1f}, "
             line += f"{ratio:,.0f} x"
         say(f"{line}; load {os.getloadavg()[0]:.1f}")
+
+
+def recalls(found, truth) -> str:
+    """Returns in words how much of the nearest was found."""
+    first = np.mean(found[:, 0] == truth[:, 0])
+    pairs = zip(found, truth, strict=True)
+    ten = np.mean([len(np.intersect1d(a, b)) / truth.shape[1] for a, b in pairs])
+    return f"recall@1 {first:.3f}, recall@10 {ten:.3f}"
+
+
+def measure_milvus(folder, features, names, exact, queries, minutes):
+    """Prints what Milvus Lite takes to store the features, and to find the nearest."""
+    from topdb_tf.search.milvus.collection import MilvusIndex
+    from topdb_tf.search.milvus.place import manifest_of, place_of
+
+    def items(vectors, paths):
+        nobody = np.full(len(paths), UNKNOWN)
+        return Embedding(vectors, paths, nobody, nobody)
+
+    file, start, stored = folder / "lite.db", perf_counter(), 0
+    with MilvusIndex(place_of(f"milvus://{file}/images"), is_new=True) as index:
+        index.create(manifest_of("exact", "sqeuclidean", {}, features.shape[1]))
+        before = private_memory()
+        while stored < len(names) and perf_counter() - start < 60 * minutes:
+            rows = slice(stored, stored + 20_000)
+            index.add(items(features[rows], names[rows]), lambda *_: None)
+            stored = min(rows.stop, len(names))
+            say(f"Milvus Lite: {stored:,} in {perf_counter() - start:.0f} s")
+        each = [(private_memory() - before) / stored, size_of(file) / stored]
+        say(f"bytes an image: {each[0]:,.0f} in memory, {each[1]:,.0f} in files")
+        among, start = np.arange(len(names)) < stored, perf_counter()
+        found, truth, seconds = [], [], []
+        for query in queries[:, np.newaxis]:
+            if perf_counter() - start > 6 * minutes:
+                break
+            begin = perf_counter()
+            truth.append(exact.search(query, k=10, among=among).rows[0])
+            middle = perf_counter()
+            asked = items(query, ["query"])
+            entries, near, _ = index.nearest(asked, 10, {}, EVERYTHING)
+            seconds.append((middle - begin, perf_counter() - middle))
+            found.append([int(entries.paths[row][:-4]) for row in near.rows[0]])
+    ours, theirs = np.median(seconds, axis=0)
+    say(
+        f"{recalls(np.array(found), np.array(truth))} of {len(found)} queries, one by "
+        f"one: {theirs:.2f} s each, exact {ours:.3f} s; load {os.getloadavg()[0]:.1f}"
+    )
+
+
+def size_of(place: Path) -> int:
+    """Returns the bytes of a file, or of all files in a folder."""
+    files = [place] if place.is_file() else filter(Path.is_file, place.rglob("*"))
+    return sum(file.stat().st_size for file in files)
 
 
 def speeds(index, exact, queries, parameters, count, repeats):

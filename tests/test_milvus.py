@@ -9,9 +9,10 @@ import pytest
 from tests.commands import refused
 from tests.serving.test_embed import topdb
 from topdb_tf.data.records import IdNames
-from topdb_tf.embed.embed import Embedding, Source
+from topdb_tf.embed.embed import Embedding
 from topdb_tf.embed.errors import ServingError
 from topdb_tf.embed.model_probes import recorded_model
+from topdb_tf.embed.source import Source
 from topdb_tf.search import build
 from topdb_tf.search.changes import create_index
 from topdb_tf.search.filters import EVERYTHING, Filter

@@ -26,18 +26,23 @@ def test_a_table_holds_what_an_array_file_does(features, tmp_path):
         "paths": np.array([f"{n}.jpg" for n in range(6)]),
         "pids": np.array([7, 7, -1, 8, -(2**63), 9]),
         "camids": np.array([1, -1, 2, 2, 1, 1]),
+        "tracklets": np.array(["a", "a", "b", "", "c", "c"]),
         "probe_features": features[:4],
+        "pool": np.array("tracks, mean"),
     }
     write_arrays(tmp_path / "a.parquet", arrays)
     table = parquet.read_table(tmp_path / "a.parquet")
-    assert table.column_names == ["path", "pid", "camid", "embedding"]
+    names = ["path", "pid", "camid", "tracklet", "embedding"]
+    assert table.column_names == names
+    assert table["tracklet"].to_pylist() == ["a", "a", "b", None, "c", "c"]
     assert table["pid"].to_pylist() == [7, 7, -1, 8, None, 9]
     assert table["camid"].to_pylist() == [1, None, 2, 2, 1, 1]
     again = read_arrays(tmp_path / "a.parquet")
     np.testing.assert_array_equal(again["features"], features)
     np.testing.assert_array_equal(again["probe_features"], features[:4])
     assert again["pids"].tolist() == [7, 7, -1, 8, None, 9]
-    assert again["paths"].tolist() == arrays["paths"].tolist()
+    for name in ("paths", "tracklets", "pool"):
+        assert again[name].tolist() == arrays[name].tolist()
 
 
 def test_codes_are_whole_numbers_times_a_scale(tmp_path):

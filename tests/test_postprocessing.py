@@ -4,10 +4,10 @@ import pytest
 from tests.test_reranking import clustered_features
 from topdb_tf.retrieval.distances import pairwise_distances
 from topdb_tf.retrieval.features import RetrievalSet
+from topdb_tf.retrieval.neighbors import expand_features
 from topdb_tf.retrieval.postprocessing import (
     CameraNormalization,
     camera_statistics,
-    expand_features,
     pool,
     unit_vectors,
 )
@@ -166,6 +166,14 @@ def test_tracks_are_pooled_by_hand():
     # Medians of 1, 0.6, 0 and of 0, 0.8, 1: (0.6, 0.8), of length 1 already.
     median = pool(features, [7, 7, 7], how="median")
     np.testing.assert_allclose(median.features, [[0.6, 0.8]], rtol=1e-6)
+
+
+def test_an_image_of_no_track_stays_by_itself():
+    pooled = pool([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]], ["", "a", ""])
+    np.testing.assert_array_equal(pooled.features, [[1, 0], [0, 1], [0, 1]])
+    assert pooled.tracklets.tolist() == ["", "a", ""]
+    none = pool(np.empty((0, 2), np.float32), [])
+    assert none.features.shape == (0, 2)
 
 
 @pytest.mark.parametrize("how", ["mean", "median"])

@@ -11,7 +11,7 @@ import pytest
 from tests.serving.test_embed import refused, topdb
 from topdb_tf.data.image_files import read_images
 from topdb_tf.data.records import IdNames
-from topdb_tf.embed.embed import Source
+from topdb_tf.embed.source import Source
 from topdb_tf.search.changes import add_entries, create_index
 from topdb_tf.search.entries import entries_bytes, entries_of
 from topdb_tf.search.filters import Filter

@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # The rooms in the direction of their imports: each may import those of the lines
 # before it that it names, and the ground. docs/house.md has the picture.
 GROUND = {"files", "damage", "json_files", "yaml_files", "texts", "progress"}
-GROUND |= {"registry", "rooms", "parquet_files"}
+GROUND |= {"registry", "rooms", "same_model", "parquet_files"}
 BRICKS = {"model", "retrieval", "drawing"}
 WORK = BRICKS | {"data", "training"}
 RUNS = WORK | {"runs"}
@@ -27,7 +27,8 @@ ALLOWED = {
     "json_files": set(),
     "yaml_files": set(),
     "texts": set(),
-    "parquet_files": {"texts", "damage"},
+    "same_model": set(),
+    "parquet_files": {"texts", "damage", "same_model"},
     "progress": {"texts"},
     "registry": set(),
     "rooms": set(),
@@ -56,6 +57,7 @@ FORBIDDEN = {
     "json_files": HEAVY | {"numpy", "click"},
     "yaml_files": HEAVY | {"numpy", "click"},
     "texts": HEAVY | {"numpy", "click"},
+    "same_model": HEAVY | {"click"},
     "parquet_files": HEAVY | {"click"},
     "progress": HEAVY | {"numpy", "click"},
     "registry": HEAVY | {"numpy", "click"},
@@ -214,10 +216,10 @@ def test_the_house_stays_as_small_as_it_has_become():
     # when the package has come below it, and raised by no more than a feature needs.
     rooms = rooms_of(PACKAGE)
     total = total_of(rooms)
-    assert total.lines <= 42_087
+    assert total.lines <= 42_319
     assert largest_share(rooms) <= 0.20
     assert total.dict_functions <= 35
-    assert total.key_reads <= 100
+    assert total.key_reads <= 99
     assert total.long_functions == 0
 
 

@@ -14,10 +14,11 @@ from topdb_tf.data.benchmarks import read_split
 from topdb_tf.data.own_images import read_own_images
 from topdb_tf.data.records import ImageRecord, Split
 from topdb_tf.data.table import table_text
-from topdb_tf.evaluate.evaluate import check_pooling, pooled
+from topdb_tf.evaluate.evaluate import check_pooling, pool_split
 from topdb_tf.model.backbones import tiny
 from topdb_tf.model.network import build_network, embedder
-from topdb_tf.runs.settings import Config
+from topdb_tf.retrieval.features import open_arrays
+from topdb_tf.retrieval.postprocessing import pool
 
 
 def draw(path, shade=0):
@@ -95,18 +96,18 @@ def test_queries_alone_are_pooled_where_the_gallery_has_no_tracks():
     query = records(("a", 1, 1, "x"), ("b", 1, 1, "x"), ("c", 2, 1, None))
     gallery = records(("d", 1, 2, None), ("e", 2, 2, None))
     features = np.eye(5, dtype=np.float32)
-    found = pooled(features, Split("people", (), query, gallery), Config(), "mean")
+    found = pool_split(features, Split("people", (), query, gallery), "mean")
     assert found.protocol == "multi-query, mean"
     np.testing.assert_allclose(
-        found.images.query_features[0], [0.5**0.5, 0.5**0.5, 0, 0, 0], rtol=1e-6
+        found.features[0], [0.5**0.5, 0.5**0.5, 0, 0, 0], rtol=1e-6
     )
-    np.testing.assert_array_equal(found.images.query_pids, [1, 2])
-    np.testing.assert_array_equal(found.images.gallery_features, features[3:])
+    assert [one.pid for one in found.split.query] == [1, 2]
+    np.testing.assert_array_equal(found.features[2:], features[3:])
 
 
 def test_what_cannot_be_pooled_is_said_before_anything_is_embedded():
     alone = Split("people", (), records(("a", 1, 1)), records(("b", 1, 2)))
-    with pytest.raises(ValueError, match="2 test images of no track"):
+    with pytest.raises(ValueError, match="2 images of no track"):
         check_pooling(alone, "mean")
     twice = records(("a", 1, 1, "x")), records(("b", 1, 1, "x"))
     with pytest.raises(ValueError, match="find itself. Received in both: x"):
@@ -132,6 +133,75 @@ def test_evaluate_ranks_tracks(people, tmp_path):
     assert (tmp_path / "scores-people-tracks-mean.json").is_file()
     answer = topdb("evaluate", tmp_path, "--tracklets", "max")
     refused(answer, "max")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    file = tmp_path_factory.mktemp("model") / "tiny.keras"
+    embedder(build_network(tiny((32, 16)), num_pids=2)).save(file)
+    return file
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_embeddings_by_track_are_indexed_and_asked(people, model, tmp_path, suffix):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    single, tracks = (tmp_path / f"{name}.{suffix}" for name in ("single", "tracks"))
+    assert topdb("embed", people, "--model", model, "--out", single).exit_code == 0
+    how = ("--pool", "tracklet:median")
+    answer = topdb("embed", people, "--model", model, *how, "--out", tracks)
+    assert "16 images in 8 tracks, 4 persons, 2 cameras" in answer.stdout
+    with open_arrays(single) as arrays, open_arrays(tracks) as pooled:
+        wanted = pool(arrays["features"], arrays["tracklets"], how="median")
+        np.testing.assert_allclose(pooled["features"], wanted.features, rtol=1e-5)
+        assert pooled["tracklets"].tolist() == [f"t{n}" for n in range(8)]
+        assert pooled["paths"].tolist() == arrays["paths"][::2].tolist()
+        assert pooled["pids"].tolist() == [1, 1, 2, 2, 3, 3, 4, 4]
+        assert pooled["camids"].tolist() == [1, 2] * 4
+        assert str(pooled["pool"]) == "tracks, median"
+    index = tmp_path / "tracks.index"
+    build = ("index", "build", tracks, "--out", index)
+    refused(topdb(*build), "--metric cosine", "tracks, median", status=1)
+    assert topdb(*build, "--metric", "cosine").exit_code == 0
+    found = json.loads(topdb("index", "query", index, single, "--json").stdout)
+    nearest = [query["found"][0]["path"] for query in found["queries"]]
+    assert nearest == [str(people.with_name(f"{n // 2 * 2}.png")) for n in range(16)]
+    plain = tmp_path / "plain.index"
+    assert topdb("index", "build", single, "--out", plain).exit_code == 0
+    refused(topdb("index", "query", plain, tracks), "--metric cosine", status=1)
+
+
+def test_a_data_set_by_track_is_scored_as_evaluate_does(people, model, tmp_path):
+    out = tmp_path / "test.npz"
+    embed = ("embed", "--dataset", people, "--model", model, "--out", out)
+    assert topdb(*embed, "--pool", "tracklet").exit_code == 0
+    by_file = json.loads(topdb("score", out, "--json").stdout)
+    (tmp_path / "config.yaml").write_text(f"data: {{dataset: {people}}}")
+    (tmp_path / "embedder.keras").write_bytes(model.read_bytes())
+    answer = topdb("evaluate", tmp_path, "--tracklets", "mean", "--json")
+    by_run = json.loads(answer.stdout)
+    for name in ("mean_ap", "cmc", "protocol"):
+        assert by_file[name] == by_run[name] or name == "protocol", name
+    assert by_file["protocol"]["tracklets"] == "tracks, mean"
+
+
+def test_what_has_no_tracks_is_not_pooled(people, model, tmp_path):
+    out = tmp_path / "tracks.npz"
+    options = ("--model", model, "--pool", "tracklet", "--out", out)
+    image = people.with_name("0.png")
+    refused(topdb("embed", image, *options), "1 image of no track", status=1)
+    answer = topdb("embed", people, *options, "--workers", "ray")
+    refused(answer, "--pool is for IMAGES", status=1)
+    rows = list(csv.reader(people.read_text().splitlines()))
+    for column, words in ((1, "two persons: '1'"), (2, "two cameras: '1'")):
+        changed = [list(row) for row in rows]
+        changed[2][column] = "3"
+        other = people.with_name("changed.csv")
+        with other.open("w", newline="") as file:
+            csv.writer(file).writerows(changed)
+        answer = topdb("embed", other, *options)
+        refused(answer, f"tracklet 't0' of {words} (line 2)", status=1)
+    assert not out.exists()
 
 
 # Of each track first and last image, person and camera; the first of the test is junk.
@@ -215,6 +285,6 @@ def test_a_query_of_market_has_all_its_boxes(tmp_path):
         ("0002_c1s2_000009_00.jpg", "2-c1"),
         ("0003_c1s3_000001_00.jpg", "3-c1"),
     ]
-    found = pooled(np.eye(5, dtype=np.float32), split, Config(), "mean")
+    found = pool_split(np.eye(5, dtype=np.float32), split, "mean")
     assert found.protocol == "multi-query, mean"
-    assert len(found.images.query_pids) == 2
+    assert len(found.split.query) == 2

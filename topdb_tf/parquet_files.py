@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from topdb_tf.damage import told_as_damage
+from topdb_tf.same_model import differ, largest_difference
 from topdb_tf.texts import listed, module_of_extra
 
 SUFFIX = ".parquet"
@@ -17,6 +18,7 @@ CODES = ("float32", "float16", "int8")
 
 _IDS = {"pids": ("pid", "pid_names"), "camids": ("camid", "camera_names")}
 _PARTS = ("query", "gallery")
+_OF_ALL = ("probe_features", "pool")  # what is told once of a table
 _KEY = b"topdb_tf"
 
 
@@ -35,7 +37,7 @@ def write_arrays(
 ) -> None:
     """Writes what an NPZ file of features would hold as a table.
 
-    Its columns are `path`, `pid`, `camid`, `time` in seconds since 1970 and
+    Its columns are `path`, `pid`, `camid`, `time` in seconds since 1970, `tracklet` and
     `embedding`, a list of numbers of one length; `part` (query or gallery) where both
     are there; `error`, why an image has no embedding, where there are `errors`, empty
     texts for good images. Persons and cameras that have names are texts. With int8
@@ -47,9 +49,11 @@ def write_arrays(
     prefixes = [p for p in ("", "query_", "gallery_") if f"{p}features" in arrays]
     tables = [_table(pyarrow, arrays, prefix, codes) for prefix in prefixes]
     table = pyarrow.concat_tables(tables)
+    notes = {"pool": str(arrays.get("pool"))} if "pool" in arrays else {}
     if (probes := arrays.get("probe_features")) is not None:
         numbers = base64.b64encode(probes.astype("<f4").tobytes()).decode()
-        notes = {"probes": numbers, "num_probes": len(probes)}
+        notes |= {"probes": numbers, "num_probes": len(probes)}
+    if notes:
         table = table.replace_schema_metadata({_KEY: json.dumps(notes)})
     parquet.write_table(table, path)
 
@@ -82,10 +86,10 @@ def read_arrays(path: Path, *, with_features: bool = True) -> Mapping[str, Any]:
             )
         if with_features and not _is_of_one_model(found[0], other):
             raise ValueError(
-                f"The parts of {path} must be of one model. Received: column "
-                f"`embedding` of another in {part}"
+                f"The parts of {path} must be of one model, and pooled in one way. "
+                f"Received: column `embedding` of another in {part}"
             )
-    probes = found[0].pop("probe_features", None)
+    of_all = {name: found[0].pop(name) for name in _OF_ALL if name in found[0]}
     joined = {
         name: np.ma.concatenate([one[name] for one in found])
         if np.ma.isMaskedArray(found[0][name])
@@ -93,7 +97,7 @@ def read_arrays(path: Path, *, with_features: bool = True) -> Mapping[str, Any]:
         for name in found[0]
     }
     arrays = _by_part(joined, path) if "parts" in joined else joined
-    return arrays if probes is None else arrays | {"probe_features": probes}
+    return arrays | of_all
 
 
 def parts_of(path: Path) -> list[Path]:
@@ -108,9 +112,11 @@ def parts_of(path: Path) -> list[Path]:
 
 def _is_of_one_model(arrays, other):
     widths = {one["features"].shape[1] for one in (arrays, other)}
-    probes, others = (one.get("probe_features", np.empty(0)) for one in (arrays, other))
-    close = 0.05 * np.abs(probes).max(initial=0)  # workers differ by rounding
-    return len(widths) == 1 and np.allclose(probes, others, atol=close)
+    told = [tuple(one.get(name) for name in _OF_ALL) for one in (arrays, other)]
+    (probes, pool), (others, other_pool) = told
+    if len(widths) > 1 or pool != other_pool:
+        return False
+    return probes is None or not differ(largest_difference(others, probes))
 
 
 def _table(pyarrow, arrays, prefix, codes):
@@ -127,6 +133,8 @@ def _table(pyarrow, arrays, prefix, codes):
                 columns[column] = pyarrow.array([str(one) or None for one in texts])
     if (times := arrays.get(f"{prefix}times")) is not None:
         columns["time"] = pyarrow.array(times, mask=np.isnan(times))
+    if (tracklets := arrays.get(f"{prefix}tracklets")) is not None:
+        columns["tracklet"] = pyarrow.array([str(t) or None for t in tracklets])
     if prefix:
         part = pyarrow.array([prefix.rstrip("_")] * len(features))
         columns["part"] = part
@@ -164,8 +172,13 @@ def _arrays_of(path, table, with_features):
         if column in table.column_names:
             arrays[name] = _ids(path, column, table[column])
     if "time" in table.column_names:
-        arrays["times"] = _times(path, table["time"])
-    if notes:
+        arrays["times"] = _times(path, table.column("time"))
+    if "tracklet" in table.column_names:
+        tracks = _ids(path, "tracklet", table.column("tracklet"))
+        arrays["tracklets"] = np.array([str(t) for t in tracks.tolist()], str)
+    if "pool" in notes:
+        arrays["pool"] = np.array(notes.pop("pool"))
+    if "probes" in notes:
         probes = np.frombuffer(base64.b64decode(notes["probes"]), "<f4")
         arrays["probe_features"] = probes.reshape(notes["num_probes"], -1)
     return arrays

@@ -16,7 +16,7 @@ from werkzeug.test import Client
 from tests import browser as chromium
 from tests.serving.test_embed import GALLERY, QUERY, refused, topdb, write_images
 from topdb_tf.data.records import IdNames
-from topdb_tf.embed.embed import Source
+from topdb_tf.embed.source import Source
 from topdb_tf.search import query
 from topdb_tf.search.browse import BrowsePage, address_of, open_page
 from topdb_tf.search.changes import add_entries

@@ -19,8 +19,8 @@ from tests.serving.test_embed import (
 from topdb_tf.embed.cluster import cluster
 from topdb_tf.embed.cluster.cluster import Workers, embed_images
 from topdb_tf.embed.cluster.part_writer import PartWriter
-from topdb_tf.embed.embed import Source
 from topdb_tf.embed.places import images_at
+from topdb_tf.embed.source import Source
 from topdb_tf.parquet_files import read_arrays
 
 pyarrow = pytest.importorskip("pyarrow")

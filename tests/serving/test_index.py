@@ -17,8 +17,8 @@ from tests.serving.test_embed import (
     topdb,
     write_images,
 )
-from topdb_tf.embed.embed import Source
 from topdb_tf.embed.model_probes import recorded_model
+from topdb_tf.embed.source import Source
 from topdb_tf.search.changes import create_index
 from topdb_tf.search.picture import rank_lists
 from topdb_tf.search.query import query_index

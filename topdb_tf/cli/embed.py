@@ -48,6 +48,12 @@ def _address_of(ctx, param, text):
     help="How a Parquet file keeps numbers; int8 takes a quarter.",
 )
 @click.option(
+    "--pool",
+    type=click.Choice(["tracklet", "tracklet:median", "tracklet:first"]),
+    callback=lambda ctx, _, text: text and (text.partition(":")[2] or "mean"),
+    help="One row a track: the mean of its embeddings, or another.",
+)
+@click.option(
     "--workers",
     metavar="ray[:ADDRESS]",
     callback=_address_of,
@@ -64,6 +70,7 @@ def embed(
     source,
     out,
     codes,
+    pool,
     workers,
     num_workers,
     as_json,
@@ -82,6 +89,7 @@ def embed(
     topdb-tf embed --dataset crops.csv --model runs/market1501
     topdb-tf embed --query query --gallery bounding_box_test --model export
     topdb-tf embed photos --model runs/market1501 --pca 256 --out photos.parquet
+    topdb-tf embed crops.csv --model runs/market1501 --pool tracklet --out tracks.npz
     topdb-tf embed s3://bucket/crops --model run --workers ray --out crops.parquet
     """
     from topdb_tf.data.image_files import checked_places
@@ -91,6 +99,12 @@ def embed(
     options, overrides = {"codes": codes, "say": say}, data_overrides(None, data_root)
     if workers is None and num_workers is not None:
         raise ValueError("--num-workers goes with --workers ray.")
+    if pool and (workers is not None or query is not None):
+        raise ValueError(
+            "--pool is for IMAGES or --dataset, whose tracks are told, without "
+            "--workers: from what these write `topdb_tf.pool` takes embeddings and the "
+            "column `tracklet`."
+        )
     if workers is not None:
         from topdb_tf.embed.cluster import cluster
 
@@ -104,10 +118,10 @@ def embed(
             split = split or here.split_of_dataset(source, dataset, overrides, say)
             result = cluster.embed_split(source, split, out, pool, **options)
     elif dataset is not None:
-        options["overrides"] = overrides
+        options |= {"overrides": overrides, "pool": pool}
         result = here.embed_dataset(source, dataset, out, **options)
     elif images:
-        options |= dict(chosen_reading())
+        options |= {"pool": pool, **dict(chosen_reading())}
         result = here.embed_images(source, places, out, **options)
     else:
         result = here.embed_pair(source, *places, out, codes=codes)

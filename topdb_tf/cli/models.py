@@ -90,7 +90,7 @@ def _with_source(command):
     @functools.wraps(command)
     def with_source(*args, model_name, version, label, in_flight=4, **others):
         from topdb_tf.embed.address import ModelChoice
-        from topdb_tf.embed.embed import Source
+        from topdb_tf.embed.source import Source
 
         names = {field.name for field in dataclasses.fields(Source)} & set(others)
         source = Source(

@@ -279,6 +279,11 @@ def times_of(records: Sequence[ImageRecord]) -> np.ndarray:
     return np.array([np.nan if r.time is None else r.time for r in records], float)
 
 
+def tracklets_of(records: Sequence[ImageRecord]) -> np.ndarray:
+    """Returns the tracks of the images, texts, empty where an image is of none."""
+    return np.array([record.tracklet or "" for record in records], str)
+
+
 def _column(records, name):
     numbers = [getattr(record, name) for record in records]
     try:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,6 @@ from topdb_tf.data.image_files import list_images
 from topdb_tf.data.market import JUNK_PID, record_of
 from topdb_tf.data.records import (
     NO_NAMES,
-    UNKNOWN,
     IdNames,
     ImageRecord,
     Split,
@@ -21,9 +20,6 @@ from topdb_tf.data.records import (
     pids_of,
     times_of,
 )
-from topdb_tf.embed.address import ModelChoice, parse_address
-from topdb_tf.embed.client import ServingClient
-from topdb_tf.embed.connections import connect
 from topdb_tf.embed.errors import Failure, ServingError, failure_lines
 from topdb_tf.embed.model_probes import probe_features
 from topdb_tf.embed.places import images_at, is_uri
@@ -35,41 +31,17 @@ from topdb_tf.embed.projection import (
     read_projection,
 )
 from topdb_tf.embed.retries import Deadline
-from topdb_tf.evaluate.embedding import arrays_of, name_arrays
-from topdb_tf.export.serving import newest_version
+from topdb_tf.embed.source import Source, open_client
+from topdb_tf.evaluate.embedding import arrays_of, arrays_of_images
+from topdb_tf.evaluate.evaluate import check_pooling, pool_split
 from topdb_tf.files import check_new_file, plain, whole_file
 from topdb_tf.parquet_files import CODES, SUFFIX, load_parquet, write_arrays
 from topdb_tf.progress import progress_bar
 from topdb_tf.runs.data import is_own, read_data, warn_of_trained_images
 from topdb_tf.runs.folder import open_run
-from topdb_tf.runs.machine import load_tensorflow
-from topdb_tf.runs.models import check_model, find_model, run_of
+from topdb_tf.runs.models import run_of
 from topdb_tf.runs.recipes import read_recipe
 from topdb_tf.texts import Say, check_one_of, counted, listed, silent
-
-
-@dataclass(frozen=True)
-class Source:
-    """What embeds images, and how it is asked.
-
-    The model is a folder that `topdb-tf export` wrote, or what
-    `topdb_tf.runs.models.find_model` knows: a run, a file, a preset. Instead of it the
-    server at an address may be asked, for one of its models; see
-    `topdb_tf.embed.connections.connect`. A PCA reduces the embeddings: that in a file,
-    or one to so many numbers that is yet to be fitted. The other fields are what
-    `topdb_tf.embed.client.ServingClient` takes.
-    """
-
-    model: Path | None = None
-    server: str | None = None
-    protocol: str | None = None
-    choice: ModelChoice = ModelChoice()
-    ca_file: Path | None = None
-    batch_size: int = 32
-    max_in_flight: int = 4
-    skip_bad: bool = False
-    timeout: float | None = None
-    pca: Path | int | None = None
 
 
 class Embedding(NamedTuple):
@@ -88,6 +60,7 @@ class Embedding(NamedTuple):
         failures: Images that were left out.
         version: Number of the model's version, if it has one.
         seconds: Time for embedding.
+        pool: How they were pooled by track, if they were; then all are of length 1.
     """
 
     features: np.ndarray
@@ -101,6 +74,15 @@ class Embedding(NamedTuple):
     failures: tuple[Failure, ...] = ()
     version: int | None = None
     seconds: float = 0.0
+    pool: str | None = None
+
+    def take(self, rows: Sequence[int]) -> "Embedding":
+        """Returns some of the images of a file."""
+        ids = {"pids": self.pids[rows], "camids": self.camids[rows]}
+        paths, times = [self.paths[row] for row in rows], self.times[rows]
+        return self._replace(
+            features=self.features[rows], paths=paths, times=times, **ids
+        )
 
     @property
     def images_per_second(self) -> float:
@@ -109,11 +91,15 @@ class Embedding(NamedTuple):
 
 
 class FeaturesFile(NamedTuple):
-    """A file of features that was written; what is no image by its name is skipped."""
+    """A file of features that was written; what is no image by its name is skipped.
+
+    The embedding is that of the images, which may have been pooled to fewer tracks.
+    """
 
     out: Path
     embedding: Embedding
     skipped: Sequence[Path]
+    num_tracks: int | None = None
 
     def to_dict(self) -> dict:
         """Returns what `--json` prints."""
@@ -121,6 +107,7 @@ class FeaturesFile(NamedTuple):
         return {
             "out": str(self.out),
             "num_images": num_images,
+            "num_tracks": self.num_tracks,
             "dim": dim,
             "version": self.embedding.version,
             "seconds": self.embedding.seconds,
@@ -134,6 +121,8 @@ class FeaturesFile(NamedTuple):
         embedding, names = self.embedding, [path.name for path in self.skipped]
         num_images, dim = embedding.features.shape
         version, shown = embedding.version, ""
+        if self.num_tracks is not None:
+            shown = f" in {counted(self.num_tracks, 'track')}"
         for ids, noun in ((embedding.pids, "person"), (embedding.camids, "camera")):
             known = np.unique(ids[ids >= 0])
             shown += f", {counted(len(known), noun)}" if len(known) else ""
@@ -147,62 +136,13 @@ class FeaturesFile(NamedTuple):
         ]
 
 
-def open_client(source: Source) -> ServingClient:
-    """Returns a client of a server, or of a model in a file or folder.
-
-    Raises:
-        FileNotFoundError: If there is no such model.
-        ValueError: If there is not one of server and model, or either is no such.
-    """
-    server, model = source.server, source.model
-    max_in_flight = source.max_in_flight
-    embedder = check_source(source)
-    if server is not None:
-        protocol = source.protocol
-        if parse_address(server, protocol).protocol == "grpc":
-            load_tensorflow()  # quietly: the protos bring it along
-        connection = connect(
-            server, protocol=protocol, model=source.choice, ca_file=source.ca_file
-        )
-    else:
-        load_tensorflow()
-        from topdb_tf.embed.local import EmbedderConnection, SavedModelConnection
-
-        local = EmbedderConnection if embedder else SavedModelConnection
-        connection = local(embedder or model)
-        # One embeds while the next is decoded; more would share the same cores.
-        max_in_flight = min(max_in_flight, 2)
-    return ServingClient(
-        connection, batch_size=source.batch_size, max_in_flight=max_in_flight
-    )
-
-
-def check_source(source: Source) -> Path | None:
-    """Returns what `find_model` gives of a source's model, if it is one for that.
-
-    Raises, before TensorFlow is loaded, what `open_client` does of what is named.
-    """
-    server, model = source.server, source.model
-    if (server is None) == (model is None):
-        raise ValueError(
-            "Name either --server HOST:PORT or --model FOLDER. "
-            f"Received: server={server!r}, model={str(model) if model else None!r}"
-        )
-    if server is not None:
-        return None
-    embedder = find_model(model)
-    if embedder is None and not model.exists():
-        raise FileNotFoundError(f"There is no model at {model}.")
-    check_model(embedder) if embedder else newest_version(model)
-    return embedder
-
-
 def embed_images(
     source: Source,
     places: Sequence[Path],
     out: Path,
     *,
     codes: str = CODES[0],
+    pool: str | None = None,
     say: Say = silent,
     **reading,
 ) -> FeaturesFile:
@@ -210,7 +150,9 @@ def embed_images(
 
     An NPZ file holds `features`, float32 `(num_images, dim)`, and `paths`; where it is
     told whom all show also `pids`, `camids` and what those are called, `pid_names` and
-    `camera_names`, and `times` where a CSV file tells them. A Parquet file is that of
+    `camera_names`, and `times` and `tracklets` where those are told. With `pool`, as
+    `how` of `topdb_tf.pool`, a track is one row, with path and time of its first image,
+    and the array `pool` says so. A Parquet file is that of
     `topdb_tf.parquet_files.write_arrays`, whose codes may be named. `probe_features`
     are those of drawn images, by which `topdb-tf index` knows the model again. An older
     file is replaced when the new one is whole. `reading` is what
@@ -230,21 +172,23 @@ def embed_images(
     images = images_at(places, **reading)
     for note in images.notes:
         say(note)
+    named = None
+    if pool is not None:
+        named = Split(listed(list(map(str, places)), 3), (), (), images.records)
+        check_pooling(named, pool)
     embedding = embed_files(source, images.records, images.names)
     if isinstance(source.pca, int):
         pca = fit_beside(embedding, source.pca, out, say)
         embedding = pca.applied(embedding)
-    arrays = {"features": embedding.features, "paths": np.array(embedding.paths)}
-    is_told, is_table = embedding.pids != UNKNOWN, out.suffix == SUFFIX
-    if is_told.all() or (is_table and is_told.any()):
-        arrays["pids"] = embedding.pids
-        if (embedding.camids != UNKNOWN).any():
-            is_hidden = (embedding.camids == UNKNOWN) & (not is_table)
-            arrays["camids"] = np.where(is_hidden, -1, embedding.camids)
-        arrays |= name_arrays(embedding.pids, embedding.camids, embedding.names)
-    if not np.isnan(embedding.times).all():
-        arrays["times"] = embedding.times
-    return _write(out, arrays, embedding, images.skipped, codes)
+    features, protocol = embedding.features, None
+    records = tuple(images.records[place] for place in embedding.kept)
+    if named is not None:
+        named = replace(named, gallery=records)
+        features, named, protocol = pool_split(features, named, pool)
+        records = named.gallery
+    is_table = out.suffix == SUFFIX
+    arrays = arrays_of_images(features, records, images.names, is_table)
+    return _write(out, arrays, embedding, images.skipped, codes, protocol)
 
 
 def embed_pair(
@@ -282,16 +226,18 @@ def embed_dataset(
     *,
     overrides: Sequence[str] = (),
     codes: str = CODES[0],
+    pool: str | None = None,
     say: Say = silent,
 ) -> FeaturesFile:
     """Writes the features of a data set's queries and gallery, as `evaluate` reads it.
 
     Where the model is that of a run that was trained on the same images, its division
     is kept, and the overrides are over its settings. The file is what `topdb-tf score`
-    reads, with what persons and cameras are called.
+    reads, with what persons and cameras are called. `pool` is as for `embed_images`.
     """
     _check_out(out, codes)
     split = split_of_dataset(source, dataset, overrides, say)
+    check_pooling(split, pool)
     if isinstance(source.pca, int):
         if not split.train:
             check_pca_file(source.pca, f"{split.name}, which has no training images,")
@@ -300,7 +246,7 @@ def embed_dataset(
         source = replace(source, pca=pca_file(out))
     elif split.train:
         say(f"{split.name}: {counted(len(split.train), 'training image')} left out")
-    return _embed_split(source, split, out, codes)
+    return _embed_split(source, split, out, codes, pool=pool)
 
 
 def split_of_dataset(
@@ -317,7 +263,7 @@ def split_of_dataset(
     return split
 
 
-def _embed_split(source, split, out, codes, skipped=()):
+def _embed_split(source, split, out, codes, skipped=(), pool=None):
     records = split.query + split.gallery
     names = IdNames(split.pid_names, split.camera_names)
     embedding = embed_files(source, records, names)
@@ -328,8 +274,9 @@ def _embed_split(source, split, out, codes, skipped=()):
     kept = [records[place] for place in embedding.kept]
     queries = int(is_query.sum())
     split = replace(split, query=tuple(kept[:queries]), gallery=tuple(kept[queries:]))
-    arrays = arrays_of(embedding.features, split)
-    return _write(out, arrays, embedding, skipped, codes)
+    found = pool_split(embedding.features, split, pool)
+    arrays = arrays_of(found.features, found.split)
+    return _write(out, arrays, embedding, skipped, codes, found.protocol)
 
 
 def embed_files(
@@ -387,12 +334,16 @@ def _check_out(out, codes):
         )
 
 
-def _write(out, arrays, embedding, skipped, codes):
+def _write(out, arrays, embedding, skipped, codes, protocol):
     """Writes the arrays of an embedding, and returns what was written."""
+    num_tracks = None
+    if protocol is not None:
+        num_tracks = sum(len(arrays[n]) for n in arrays if n.endswith("features"))
+        arrays["pool"] = np.array(protocol)
     arrays["probe_features"] = embedding.probes
     with whole_file(out) as partial:
         if out.suffix == SUFFIX:
             write_arrays(partial, arrays, codes=codes)
         else:
             np.savez(partial, **arrays)
-    return FeaturesFile(out, embedding, skipped)
+    return FeaturesFile(out, embedding, skipped, num_tracks)

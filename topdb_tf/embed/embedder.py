@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from topdb_tf.embed.embed import Source, open_client
+from topdb_tf.embed.source import Source, open_client
 from topdb_tf.files import user_path
 from topdb_tf.model.preset_files import DEMO_NOTE, hub_address, is_demo
 from topdb_tf.runs.folder import Run, RunFolder, open_run

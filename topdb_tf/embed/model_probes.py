@@ -12,8 +12,8 @@ from topdb_tf.embed.errors import ServingError
 from topdb_tf.embed.retries import Deadline
 from topdb_tf.export.probes import probe_images
 from topdb_tf.files import sha256_of, temporary_folder
-from topdb_tf.retrieval.features import differ, largest_difference
 from topdb_tf.runs.models import find_model, is_named, model_name, weights_of
+from topdb_tf.same_model import differ, largest_difference
 
 _NUM_PROBES = 4
 

@@ -42,7 +42,7 @@ def images_at(places: Sequence[Path], **reading) -> NamedImages:
     """Returns the images that are named, as `read_images` does, or by other means.
 
     One Parquet file names them by its column `path`, relative to its folder, and may
-    have `pid` and `camid`, numbers or names, and `time`. Addresses such as
+    have `pid` and `camid`, numbers or names, `time` and `tracklet`. Addresses such as
     s3://BUCKET/FOLDER are listed by pyarrow, as Ray does; whom the images there show is
     told by their names.
 
@@ -94,14 +94,18 @@ def _in_table(file):
         columns.append(numbers.tolist())
         names.append(called)
     times = arrays.get("times", np.full(len(paths), np.nan)).tolist()
+    tracklets = arrays.get("tracklets", np.full(len(paths), "")).tolist()
     records = [
         ImageRecord(
             Path(path) if is_uri(path) else file.parent / path,
             pid,
             camid,
             seconds_of(time, str(file)) if isinstance(time, str) else time,
+            tracklet or None,
         )
-        for path, pid, camid, time in zip(paths, *columns, times, strict=True)
+        for path, pid, camid, time, tracklet in zip(
+            paths, *columns, times, tracklets, strict=True
+        )
     ]
     if not records:
         raise ValueError(f"There must be an image in {file}. Received: none")

@@ -8,10 +8,9 @@ import numpy as np
 from topdb_tf.files import whole_file
 from topdb_tf.retrieval.features import (
     array_in,
-    differ,
-    largest_difference,
     open_arrays,
 )
+from topdb_tf.same_model import differ, largest_difference
 from topdb_tf.texts import Say, counted
 
 MOST_IMAGES = 20_000

@@ -11,7 +11,16 @@ import numpy as np
 
 from topdb_tf import __version__
 from topdb_tf.data.benchmarks import absolute_name, dataset_name, is_path
-from topdb_tf.data.records import IdNames, Split, camids_of, pids_of
+from topdb_tf.data.records import (
+    UNKNOWN,
+    IdNames,
+    ImageRecord,
+    Split,
+    camids_of,
+    pids_of,
+    times_of,
+    tracklets_of,
+)
 from topdb_tf.files import sha256_of, whole_file
 from topdb_tf.progress import progress_bar
 from topdb_tf.retrieval.features import RetrievalSet, array_in, open_arrays
@@ -65,6 +74,7 @@ class Embedded:
     choice: Choice | None = None
     notes: tuple[str, ...] = ()
     has_paths: bool = True
+    tracklets: str | None = None
 
     def to_dict(self) -> dict:
         """Returns what the JSON of figures says of whose images they show."""
@@ -313,11 +323,37 @@ def arrays_of(features: np.ndarray, split: Split):
     """Returns what a file holds of a data set whose test images have these features."""
     arrays = retrieval_set_of(features, split)._asdict()
     names = IdNames(split.pid_names, split.camera_names)
+    has_tracks = tracklets_of(split.query + split.gallery).any()
     for part in ("query", "gallery"):
         records = split.part(part)
+        if has_tracks:
+            arrays[f"{part}_tracklets"] = tracklets_of(records)
         arrays[f"{part}_paths"] = np.array([str(record.path) for record in records])
         ids = pids_of(records), camids_of(records)
         arrays |= name_arrays(*ids, names, prefix=f"{part}_")
+    return arrays
+
+
+def arrays_of_images(
+    features: np.ndarray,
+    records: Sequence[ImageRecord],
+    names: IdNames,
+    is_table: bool,
+):
+    """Returns what a file, perhaps a table, holds of images that nobody has divided."""
+    pids, camids, times = pids_of(records), camids_of(records), times_of(records)
+    arrays = {"features": features, "paths": np.array([str(r.path) for r in records])}
+    is_told = pids != UNKNOWN
+    if is_told.all() or (is_table and is_told.any()):
+        arrays["pids"] = pids
+        if (camids != UNKNOWN).any():
+            is_hidden = (camids == UNKNOWN) & (not is_table)
+            arrays["camids"] = np.where(is_hidden, -1, camids)
+        arrays |= name_arrays(pids, camids, names)
+    if not np.isnan(times).all():
+        arrays["times"] = times
+    if (tracklets := tracklets_of(records)).any():
+        arrays["tracklets"] = tracklets
     return arrays
 
 

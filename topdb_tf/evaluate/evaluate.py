@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.data.checks.split import check_test
-from topdb_tf.data.records import Split
+from topdb_tf.data.records import Split, tracklets_of
 from topdb_tf.data.sightings import check_tracks
 from topdb_tf.evaluate.embedding import (
     Embedder,
@@ -160,7 +160,9 @@ def scores_of(
     data_sets = scores_by_data_set(images, split, config, rerank=rerank, **chosen)
     if how := chosen.get("tracklets"):
         features = np.concatenate(images[:2])
-        images, chosen["tracklets"] = pooled(features, split, config, how)
+        features, pooled, chosen["tracklets"] = pool_split(features, split, how)
+        ignore_cameras = config.evaluation.ignore_cameras
+        images = retrieval_set_of(features, pooled, ignore_cameras=ignore_cameras)
     plain = plain or score_set(images, config, **chosen)
     if rerank:
         reranked = score_set(images, config, rerank=True, **chosen)
@@ -184,16 +186,15 @@ def scores_by_data_set(
     return tuple(scores)
 
 
-class PooledImages(NamedTuple):
-    """Test images by track, and what the protocol says of it."""
+class PooledSplit(NamedTuple):
+    """Test images by track, with features, and what the protocol says of it, if so."""
 
-    images: RetrievalSet
-    protocol: str
+    features: np.ndarray
+    split: Split
+    protocol: str | None
 
 
-def pooled(
-    features: np.ndarray, split: Split, config: Config, how: str
-) -> PooledImages:
+def pool_split(features: np.ndarray, split: Split, how: str | None) -> PooledSplit:
     """Returns the test images of a data set pooled by track, queries and gallery apart.
 
     An image of no track is one by itself. Where the gallery has no tracks, queries
@@ -202,39 +203,38 @@ def pooled(
     Args:
         features: Of the queries and then of the gallery.
         split: The data set.
-        config: Settings that it is scored by.
-        how: One of `topdb_tf.retrieval.postprocessing.POOLS`.
+        how: One of `topdb_tf.retrieval.postprocessing.POOLS`; `None` leaves all as is.
     """
-    count = len(split.query)
-    parts = [features[:count], split.query], [features[count:], split.gallery]
+    if how is None:
+        return PooledSplit(features, split, None)
+    count, is_of_both = len(split.query), tracklets_of(split.gallery).any()
     vectors, records = [], []
-    for own, part in parts:
-        tracks = pool(own, _tracks(part), how=how)
+    for own, part in (features[:count], split.query), (features[count:], split.gallery):
+        tracks = pool(own, tracklets_of(part), how=how)
         vectors.append(tracks.features)
         records.append(tuple(part[row] for row in tracks.rows))
-    is_of_both = any(one.tracklet is not None for one in split.gallery)
     split = replace(split, query=records[0], gallery=records[1])
-    images = retrieval_set_of(
-        np.concatenate(vectors),
-        split,
-        ignore_cameras=config.evaluation.ignore_cameras,
-    )
-    return PooledImages(images, f"{'tracks' if is_of_both else 'multi-query'}, {how}")
+    protocol = f"{'tracks' if is_of_both else 'multi-query'}, {how}"
+    return PooledSplit(np.concatenate(vectors), split, protocol)
 
 
-def check_pooling(split: Split, how: str, *, ignore_cameras: bool = False) -> None:
+def check_pooling(
+    split: Split, how: str | None, *, ignore_cameras: bool = False
+) -> None:
     """Raises `ValueError` unless the test images of a data set can be pooled by track.
 
     A track in both parts is no match of itself as long as cameras count.
     """
+    if how is None:
+        return
     check_one_of("tracklets", how, POOLS)
     test = split.query + split.gallery
     tracks = [{one.tracklet for one in part} for part in (split.query, split.gallery)]
     if tracks[0] | tracks[1] <= {None}:
         raise ValueError(
-            "To be pooled, test images must be of tracks: a column `tracklet` in a CSV "
+            "To be pooled, images must be of tracks: a column `tracklet` in a CSV "
             "file, or a level of folders, as --layout person/tracklet. "
-            f"Received: {split.name}, {counted(len(test), 'test image')} of no track"
+            f"Received: {split.name}, {counted(len(test), 'image')} of no track"
         )
     check_tracks(
         ((one.tracklet, one.pid, one.camid, one.path.name) for one in test), split.name
@@ -247,21 +247,14 @@ def check_pooling(split: Split, how: str, *, ignore_cameras: bool = False) -> No
         )
 
 
-def _tracks(records):
-    """Returns the names of tracks, and for images of no track one of their own."""
-    names = [one.tracklet or f"\0{place}" for place, one in enumerate(records)]
-    return np.array(names, object)
-
-
 def _check(split, config, normalize_cameras, tracklets):
     """Checks what can be known before images are embedded."""
     ignore_cameras = config.evaluation.ignore_cameras
     check_test(split, ignore_cameras=ignore_cameras)
     if normalize_cameras is not None:
         check_cameras(scored_camids(split, ignore_cameras=ignore_cameras))
-    if tracklets is not None:
-        for part in split.data_sets:
-            check_pooling(part, tracklets, ignore_cameras=ignore_cameras)
+    for part in split.data_sets:
+        check_pooling(part, tracklets, ignore_cameras=ignore_cameras)
 
 
 def _with_reranked_before(file, scores):

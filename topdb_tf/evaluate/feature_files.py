@@ -19,12 +19,11 @@ from topdb_tf.retrieval.features import (
     RetrievalSet,
     array_in,
     checked_distances,
-    differ,
-    largest_difference,
     open_arrays,
 )
 from topdb_tf.runs.data import DataOrigin
 from topdb_tf.runs.settings import EvaluationConfig
+from topdb_tf.same_model import differ, largest_difference
 from topdb_tf.texts import listed
 
 _PARTS = {"query": "query|q", "gallery": "gallery|g"}
@@ -115,6 +114,7 @@ def embed_file(
         evaluation=evaluation,
         notes=notes,
         has_paths=_PATHS[0] in arrays,
+        tracklets=arrays.get("pool"),
     )
 
 
@@ -161,7 +161,7 @@ def _is_feature_file(path: Path) -> bool:
 
 def _named_arrays(files, source) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Returns the arrays by our names, and what the user should be told of them."""
-    found, others, models = {}, [], []
+    found, others, models, pools = {}, [], [], set()
     with contextlib.ExitStack() as opened:
         for file in files:
             reader = _READERS.get(file.suffix.lower(), _read_npz)
@@ -169,14 +169,18 @@ def _named_arrays(files, source) -> tuple[dict[str, Any], tuple[str, ...]]:
             part = _part_of(file.stem) if len(files) > 1 else None
             if "probe_features" in values:
                 models.append(array_in(values, "probe_features", file))
+                pools.add(
+                    str(array_in(values, "pool", file)) if "pool" in values else ""
+                )
             for key in values:
                 if name := _our_name(key, part):
                     found.setdefault(name, []).append(_Entry(file, values, key))
                 else:
                     others.append(key)
         _check_names(found, others, source)
-        _check_one_model(models, source)
+        _check_one_model(models, pools, source)
         arrays = {name: entries[0].read(name) for name, entries in found.items()}
+        arrays["pool"] = next(iter(pools), "") or None
     num_images = [len(arrays[name]) if np.ndim(arrays[name]) else 0 for name in _PIDS]
     for pair in (_PATHS, _CAMIDS) if _PATHS[0] in arrays else (_CAMIDS,):
         for name, count in zip(pair, num_images, strict=True):
@@ -219,11 +223,13 @@ def _check_names(found, others, source):
         )
 
 
-def _check_one_model(probes, source):
-    if any(differ(largest_difference(other, probes[0])) for other in probes[1:]):
+def _check_one_model(probes, pools, source):
+    is_other = any(differ(largest_difference(one, probes[0])) for one in probes[1:])
+    if is_other or len(pools) > 1:
         raise ValueError(
-            f"Queries and gallery must be embedded by one model, and reduced by the "
-            f"same PCA file. Received: {source} and others of another model or PCA"
+            "Queries and gallery must be embedded by one model, reduced by the same "
+            "PCA file and pooled in one way. Received: "
+            f"{source} and others of another model, PCA or pooling"
         )
 
 

@@ -133,6 +133,7 @@ def score_file(
             rerank=rerank,
             single_shot=None if single_shot is None else SingleShot(single_shot),
             ignore_cameras=ignore_cameras,
+            tracklets=embedded.tracklets,
             memory_limit=memory_limit,
             progress=progress,
             **features,

@@ -15,8 +15,6 @@ from topdb_tf.retrieval.distances import FeatureDistances
 from topdb_tf.retrieval.identities import Identities
 from topdb_tf.retrieval.matches import check_identities
 
-_LARGEST_DIFFERENCE = 0.05
-
 
 class _Arrays(NamedTuple):
     query_features: np.ndarray
@@ -146,19 +144,3 @@ def array_in(arrays: Mapping, name: str, path: Path) -> np.ndarray:
 
     with told_as_damage(explained):
         return arrays[name]
-
-
-def largest_difference(probes: np.ndarray, expected: np.ndarray) -> float:
-    """Returns the largest distance between two embeddings of an image, as a share."""
-    if probes.dtype.kind != "f" or probes.shape != expected.shape:
-        return np.inf
-    lengths = np.linalg.norm(np.float64(expected), axis=1).clip(min=1e-12)
-    return (np.linalg.norm(np.float64(probes) - expected, axis=1) / lengths).max()
-
-
-def differ(difference: float) -> bool:
-    """Returns whether embeddings are of two models: rounding, by a device, is let pass.
-
-    So they are if the difference is not a number.
-    """
-    return not difference <= _LARGEST_DIFFERENCE

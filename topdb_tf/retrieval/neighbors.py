@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from topdb_tf.retrieval.distances import FeatureDistances
 from topdb_tf.retrieval.parallel import Buffer, Workers, compiled
 
 _ROWS, _COLUMNS = 1024, 4096
@@ -77,6 +78,55 @@ def block_shape(num_images: int, memory: int) -> tuple[int, int]:
     values = max(1, memory // 4)
     height = max(1, min(_ROWS, num_images, int(values**0.5)))
     return height, max(height, min(_COLUMNS, num_images, values // height))
+
+
+def expand_features(
+    query_features: np.ndarray,
+    gallery_features: np.ndarray,
+    *,
+    k: int = 5,
+    metric: str = "sqeuclidean",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the features of every image, averaged over its `k` nearest images.
+
+    An image is among its own nearest, so `k=1` changes nothing. Neighbours are taken
+    from queries and gallery alike. No camera or identity is looked at.
+
+    Source: Chum et al., Total Recall, ICCV 2007 (average query expansion; here of
+    gallery images as well).
+
+    Args:
+        query_features: Shape `(num_queries, dim)`.
+        gallery_features: Shape `(num_gallery, dim)`.
+        k: Number of images that are averaged, at least 1; all if there are fewer.
+        metric: One of `topdb_tf.retrieval.distances.METRICS`.
+
+    Returns:
+        New features of queries and gallery of the same shapes, float64 if one is.
+
+    Raises:
+        ValueError: If `k` is below 1, shapes do not fit, or features are not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from topdb_tf.retrieval.neighbors import expand_features
+        >>> expand_features(np.array([[0.0]]), np.array([[1.0], [9.0]]), k=2)
+        (array([[0.5]]), array([[0.5], [5. ]]))
+    """
+    if k < 1:
+        raise ValueError(f"`k` must be at least 1. Received: {k=}")
+    source = FeatureDistances(query_features, gallery_features, metric)
+    with Workers() as workers:
+        neighbors = nearest_neighbors(source, k, workers=workers, memory=64 << 20)
+    features = np.concatenate([query_features, gallery_features])
+    features = features.astype(np.result_type(features, np.float32), copy=False)
+    expanded, rows = np.empty_like(features), 256
+    for start in range(0, source.num_images, rows):
+        ids = neighbors.ids[start : start + rows]
+        numbers, places = np.unique(ids, return_inverse=True)
+        near = features[numbers][places.reshape(ids.shape)]
+        expanded[start : start + rows] = near.mean(axis=1)
+    return expanded[: source.num_queries], expanded[source.num_queries :]
 
 
 @compiled(fastmath={"nnan", "nsz"})

@@ -1,4 +1,4 @@
-"""Features changed before they are ranked: by neighbours, cameras, tracks."""
+"""Features changed before they are ranked: by cameras, by tracks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,9 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.retrieval.distances import FeatureDistances
 from topdb_tf.retrieval.features import RetrievalSet, checked_distances
-from topdb_tf.retrieval.neighbors import nearest_neighbors
 from topdb_tf.retrieval.parallel import Workers, compiled
 from topdb_tf.texts import check_one_of
 
@@ -19,57 +17,7 @@ POOLS = ("mean", "median", "first")
 PRIOR_IMAGES = 50
 """Images like all of them that are counted with those of each camera."""
 _ROUNDING = 1e-7  # of float32: less is no difference between images
-_BLOCK_BYTES = 64 << 20
-_ROWS = 256
-
-
-def expand_features(
-    query_features: np.ndarray,
-    gallery_features: np.ndarray,
-    *,
-    k: int = 5,
-    metric: str = "sqeuclidean",
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the features of every image, averaged over its `k` nearest images.
-
-    An image is among its own nearest, so `k=1` changes nothing. Neighbours are taken
-    from queries and gallery alike. No camera or identity is looked at.
-
-    Source: Chum et al., Total Recall, ICCV 2007 (average query expansion; here of
-    gallery images as well).
-
-    Args:
-        query_features: Shape `(num_queries, dim)`.
-        gallery_features: Shape `(num_gallery, dim)`.
-        k: Number of images that are averaged, at least 1; all if there are fewer.
-        metric: One of `topdb_tf.retrieval.distances.METRICS`.
-
-    Returns:
-        New features of queries and gallery of the same shapes, float64 if one is.
-
-    Raises:
-        ValueError: If `k` is below 1, shapes do not fit, or features are not finite.
-
-    Example:
-        >>> import numpy as np
-        >>> from topdb_tf.retrieval.postprocessing import expand_features
-        >>> expand_features(np.array([[0.0]]), np.array([[1.0], [9.0]]), k=2)
-        (array([[0.5]]), array([[0.5], [5. ]]))
-    """
-    if k < 1:
-        raise ValueError(f"`k` must be at least 1. Received: {k=}")
-    source = FeatureDistances(query_features, gallery_features, metric)
-    with Workers() as workers:
-        neighbors = nearest_neighbors(source, k, workers=workers, memory=_BLOCK_BYTES)
-    features = np.concatenate([query_features, gallery_features])
-    features = features.astype(np.result_type(features, np.float32), copy=False)
-    expanded = np.empty_like(features)
-    for start in range(0, source.num_images, _ROWS):
-        ids = neighbors.ids[start : start + _ROWS]
-        numbers, places = np.unique(ids, return_inverse=True)
-        near = features[numbers][places.reshape(ids.shape)]
-        expanded[start : start + _ROWS] = near.mean(axis=1)
-    return expanded[: source.num_queries], expanded[source.num_queries :]
+_ROWS = 256  # that are added up in float32
 
 
 @dataclass(frozen=True)
@@ -126,18 +74,19 @@ class CameraNormalization:
         if not _are_rows(query, gallery):
             checked_distances(images, metric)  # says what is wrong
         check_cameras(images.query_camids, images.gallery_camids)
-        if metric == "cosine":
-            query, gallery = unit_vectors(query), unit_vectors(gallery)
-        features, camids = [gallery], [images.gallery_camids]
-        if self.statistics == "all":
-            features, camids = [query, gallery], [images.query_camids, *camids]
-        found = camera_statistics(features, camids, prior_images=self.prior_images)
+        parts = [(query, images.query_camids), (gallery, images.gallery_camids)]
+        scales = [_scales(part) if metric == "cosine" else None for part, _ in parts]
+        some = slice(self.statistics == "gallery", None)
+        features, camids = zip(*parts[some], strict=True)
+        prior = self.prior_images
+        found = _statistics(features, camids, scales[some], prior_images=prior)
         if not np.isfinite(found.means).all():
             checked_distances(images, metric)
-        return images._replace(
-            query_features=found.normalized(query, images.query_camids),
-            gallery_features=found.normalized(gallery, images.gallery_camids),
-        )
+        changed = [
+            found.normalized(*part, scales=own)
+            for part, own in zip(parts, scales, strict=True)
+        ]
+        return images._replace(query_features=changed[0], gallery_features=changed[1])
 
 
 class CameraStatistics(NamedTuple):
@@ -154,15 +103,26 @@ class CameraStatistics(NamedTuple):
     means: np.ndarray
     deviations: np.ndarray
 
-    def normalized(self, features: np.ndarray, camids: np.ndarray) -> np.ndarray:
-        """Returns (features - mean) / deviation of each image's camera, float32."""
+    def normalized(
+        self,
+        features: np.ndarray,
+        camids: np.ndarray,
+        *,
+        scales: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Returns (features - mean) / deviation of each image's camera, float32.
+
+        Features are those given, or these times a number an image.
+        """
         rows = np.searchsorted(self.camids, camids)
         known = np.append(self.camids, -1)[rows] == camids
         rows = np.where(known, rows, len(self.camids))
-        out = np.empty(features.shape, np.float32)
-        features, scales = _plain(features), 1 / self.deviations
+        out, features = np.empty(features.shape, np.float32), _plain(features)
+        shifts = self.means.astype(features.dtype), 1 / self.deviations
+        shifts = [shift.astype(features.dtype) for shift in shifts]
+        given = features, _factors(features, scales), rows, *shifts, out
         with Workers() as workers:
-            workers.run(_normalize, len(out), features, rows, self.means, scales, out)
+            workers.run(_normalize, len(out), *given)
         return out
 
     def of_cameras(self, camids: np.ndarray) -> "CameraStatistics":
@@ -202,20 +162,35 @@ def camera_statistics(
         >>> found.normalized(features, np.array(camids)).ravel()
         array([-1.,  1., -1.,  1.], dtype=float32)
     """
-    cameras, rows = np.unique(np.concatenate(camids), return_inverse=True)
-    dim = features[0].shape[1]
+    ones = [None] * len(features)
+    return _statistics(features, camids, ones, prior_images=prior_images)
+
+
+def _statistics(features, camids, scales, *, prior_images):
+    """Returns the statistics of features that are multiplied by a number an image."""
+    cameras, firsts, rows = np.unique(
+        np.concatenate(camids), return_index=True, return_inverse=True
+    )
+    shape, stop = (len(cameras), features[0].shape[1]), 0
     counts = np.bincount(rows, minlength=len(cameras)).astype(float)[:, np.newaxis]
     # Squares are of what is more than an image of the camera: no digits are lost.
-    shape, starts = (len(cameras), dim), np.cumsum([0, *map(len, features)])
-    origins, sums, squares = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    seen = np.zeros(len(cameras), bool)
+    parts, origins = [], np.zeros(shape)
+    for part, scale in zip(map(_plain, features), scales, strict=True):
+        start, stop, scale = stop, stop + len(part), _factors(part, scale)
+        own = (firsts >= start) & (firsts < stop)
+        images = firsts[own] - start
+        origins[own] = part[images] * scale[images, np.newaxis]
+        parts.append((part, scale, rows[start:stop]))
+    sums, squares = np.zeros(shape), np.zeros(shape)
     with Workers() as workers:
-        for part, start in zip(map(_plain, features), starts, strict=False):
-            own = rows[start : start + len(part)]
-            new, first = np.unique(own, return_index=True)
-            origins[new] = np.where(seen[new, np.newaxis], origins[new], part[first])
-            seen[new] = True
-            workers.run(_add_up, dim, part, own, origins, sums, squares)
+        for given in parts:
+            count = len(given[0])
+            grain = max(1, -(-count // workers.num_threads))
+            added = np.zeros((2, -(-count // grain), *shape))
+            origin = origins.astype(given[0].dtype)
+            workers.run(_add_up, count, *given, origin, grain, *added, grain=grain)
+            sums += added[0].sum(axis=0)
+            squares += added[1].sum(axis=0)
     shifts = sums / counts
     means, variances = origins + shifts, squares / counts - shifts**2
     mean = (counts * means).sum(0) / counts.sum()
@@ -253,7 +228,8 @@ def pool(
 
     Args:
         features: A row of numbers for each image, shape `(num_images, dim)`.
-        tracklets: Track of each image, numbers or texts, `(num_images,)`.
+        tracklets: Track of each image, numbers or texts, `(num_images,)`. An image
+            whose text is empty is of no track, and stays by itself.
         how: "mean", "median" (of each number by itself), or "first": the embedding of
             the first image alone.
 
@@ -276,22 +252,25 @@ def pool(
             "`features` must be rows of numbers and `tracklets` one name for each. "
             f"Received: features of shape {given.shape}, tracklets of {names.shape}"
         )
-    if not np.isfinite(given).all():
+    scales = _scales(given)
+    if not np.isfinite(scales).all():
         raise ValueError("`features` must be finite numbers. Received: NaN or infinity")
-    names, rows, places = np.unique(names, return_index=True, return_inverse=True)
+    numbers: dict = {}  # of the tracks; one of no track has a key of its own
+    places = [
+        numbers.setdefault((row,) if name == "" else name, len(numbers))
+        for row, name in enumerate(names.tolist())
+    ]
+    order = np.argsort(places, kind="stable")
+    starts = np.searchsorted(np.array(places, np.int64)[order], range(len(numbers) + 1))
+    rows = order[starts[:-1]]
     if how == "first":
-        pooled = given[rows]
-    else:
-        order = np.argsort(places, kind="stable")
-        units = unit_vectors(given[order])
-        starts = np.searchsorted(places[order], np.arange(len(names)))
-        if how == "mean":
-            pooled = np.add.reduceat(units, starts) if len(names) else units
-        else:
-            parts = np.split(units, starts[1:])
-            pooled = np.array([np.median(part, axis=0) for part in parts])
-    order = np.argsort(rows)
-    return PooledTracks(unit_vectors(pooled)[order], names[order], rows[order])
+        order, starts = rows, np.arange(len(rows) + 1)
+    kernel = _pool_medians if how == "median" else _pool_means
+    pooled = np.empty((len(rows), given.shape[1]), np.float32)
+    with Workers() as workers:
+        arrays = _plain(given), scales, order, starts, pooled
+        workers.run(kernel, len(rows), *arrays)
+    return PooledTracks(pooled, names[rows], rows)
 
 
 def check_cameras(*camids: np.ndarray) -> None:
@@ -308,10 +287,22 @@ def check_cameras(*camids: np.ndarray) -> None:
 
 def unit_vectors(features: np.ndarray) -> np.ndarray:
     """Returns features divided by their lengths, float32; zeros stay zeros."""
-    features, out = _plain(features), np.empty(features.shape, np.float32)
+    scaled = _plain(features) * _scales(features)[:, np.newaxis]
+    return scaled.astype(np.float32, copy=False)
+
+
+def _scales(features):
+    """Returns 1 / length of each row, 1 for zeros, NaN for what is not finite."""
+    scales = np.empty(len(features))
     with Workers() as workers:
-        workers.run(_divide_by_lengths, len(features), features, out)
-    return out
+        workers.run(_invert_lengths, len(scales), _plain(features), scales)
+    return scales
+
+
+def _factors(features, scales):
+    """Returns a number an image, 1 where none are told, of the type of the kernels."""
+    kind = _plain(features[:0]).dtype
+    return np.ones(len(features), kind) if scales is None else scales.astype(kind)
 
 
 def _are_rows(query, gallery):
@@ -326,35 +317,82 @@ def _plain(features):
 
 
 @compiled
-def _add_up(start, stop, features, rows, origins, sums, squares):
-    for image in range(len(features)):
-        row, own = rows[image], features[image, start:stop]
-        origin, total = origins[row, start:stop], sums[row, start:stop]
-        square = squares[row, start:stop]
-        for column in range(len(own)):
-            more = own[column] - origin[column]
-            total[column] += more
-            square[column] += more * more
+def _add_up(start, stop, features, scales, rows, origins, grain, sums, squares):
+    total, square = np.zeros_like(origins), np.zeros_like(origins)
+    # Of some images in float32, which is fast, and these in float64.
+    block = max(_ROWS, 4 * len(origins))
+    for first in range(start, stop, block):
+        total[:], square[:] = 0, 0
+        for image in range(first, min(first + block, stop)):
+            row, own, scale = rows[image], features[image], scales[image]
+            origin, added, more_added = origins[row], total[row], square[row]
+            for column in range(len(own)):
+                more = own[column] * scale - origin[column]
+                added[column] += more
+                more_added[column] += more * more
+        sums[start // grain] += total
+        squares[start // grain] += square
 
 
 @compiled
-def _normalize(start, stop, features, rows, means, scales, out):
+def _normalize(start, stop, features, scales, rows, means, inverse, out):
     for image in range(start, stop):
-        own, new = features[image], out[image]
-        mean, scale = means[rows[image]], scales[rows[image]]
+        own, new, scale = features[image], out[image], scales[image]
+        mean, factor = means[rows[image]], inverse[rows[image]]
         for column in range(len(own)):
-            new[column] = (own[column] - mean[column]) * scale[column]
+            new[column] = (own[column] * scale - mean[column]) * factor[column]
+
+
+@compiled(fastmath={"reassoc", "contract"})
+def _invert_length(row):
+    squared = 0.0
+    for column in range(len(row)):
+        squared += np.float64(row[column]) * row[column]
+    if 0 < squared < np.inf:
+        return 1 / np.sqrt(squared)
+    largest = np.float64(np.abs(row).max())
+    if largest == 0:
+        return 1.0
+    squared = 0.0  # of float64 that are too large, or too small, to be squared
+    for column in range(len(row)):
+        squared += (row[column] / largest) ** 2
+    return 1 / (np.sqrt(squared) * largest)
 
 
 @compiled
-def _divide_by_lengths(start, stop, features, out):
+def _invert_lengths(start, stop, features, scales):
     for image in range(start, stop):
-        own, new, squared = features[image], out[image], 0.0
-        largest = np.abs(own).max()
-        scale = 1 / np.float64(largest) if largest > 0 else 1.0  # no overflow
-        for column in range(len(own)):
-            squared += (own[column] * scale) ** 2
-        if squared > 0:
-            scale /= np.sqrt(squared)
-        for column in range(len(own)):
-            new[column] = own[column] * scale
+        scales[image] = _invert_length(features[image])
+
+
+@compiled
+def _pool_means(start, stop, features, scales, order, starts, out):
+    for track in range(start, stop):
+        new = out[track]
+        new[:] = 0
+        for image in order[starts[track] : starts[track + 1]]:
+            own, scale = features[image], scales[image]
+            for column in range(len(own)):
+                new[column] += own[column] * scale
+        new *= _invert_length(new)
+
+
+@compiled
+def _pool_medians(start, stop, features, scales, order, starts, out):
+    for track in range(start, stop):
+        images = order[starts[track] : starts[track + 1]]
+        count, new = len(images), out[track]
+        rows = np.empty((count, features.shape[1]), np.float32)
+        for place, image in enumerate(images):
+            rows[place] = features[image] * scales[image]
+        # Numbers are sorted by exchanging those of neighbouring rows, all columns at
+        # once: what a processor does fast for the few images of a track.
+        for turn in range(count):
+            for place in range(turn % 2, count - 1, 2):
+                low, high = rows[place], rows[place + 1]
+                for column in range(len(low)):
+                    least = min(low[column], high[column])
+                    high[column] = max(low[column], high[column])
+                    low[column] = least
+        new[:] = (rows[(count - 1) // 2] + rows[count // 2]) / 2
+        new *= _invert_length(new)

@@ -15,8 +15,9 @@ from topdb_tf.progress import adding_up
 from topdb_tf.retrieval.distances import METRICS, FeatureDistances
 from topdb_tf.retrieval.features import RetrievalSet, checked_distances
 from topdb_tf.retrieval.matches import MatchIndex
+from topdb_tf.retrieval.neighbors import expand_features
 from topdb_tf.retrieval.parallel import Workers
-from topdb_tf.retrieval.postprocessing import CameraNormalization, expand_features
+from topdb_tf.retrieval.postprocessing import CameraNormalization
 from topdb_tf.retrieval.ranking import (
     BLOCK_BYTES,
     MIN_ROWS,

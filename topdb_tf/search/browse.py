@@ -20,10 +20,11 @@ from werkzeug.wrappers import Request, Response
 
 from topdb_tf.data.image_files import named_record
 from topdb_tf.data.records import camids_of, pids_of
-from topdb_tf.embed.embed import Embedding, Source, open_client
+from topdb_tf.embed.embed import Embedding
 from topdb_tf.embed.errors import BadImageError, Failure, ServingError
 from topdb_tf.embed.model_probes import check_same_model, probe_features
 from topdb_tf.embed.projection import read_projection
+from topdb_tf.embed.source import Source, open_client
 from topdb_tf.files import plain
 from topdb_tf.search.filters import Filter
 from topdb_tf.search.query import QueryResult, Searcher

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from topdb_tf.embed.embed import Source
 from topdb_tf.embed.model_probes import check_same_model, recorded_model
+from topdb_tf.embed.source import Source
 from topdb_tf.progress import progress_bar
 from topdb_tf.runs.models import find_model, metric_of
 from topdb_tf.search import kinds
@@ -75,7 +75,8 @@ def build_index(
     check_free(out)
     check_one_of("metric", metric, METRICS)
     kinds.check_kind(kind, parameters or {})
-    items = items_of(places, source, needs_cameras=normalize_cameras, **reading)
+    reading |= {"metric": metric, "needs_cameras": normalize_cameras}
+    items = items_of(places, source, **reading)
     model = _model_of(items, source)
     with progress_bar("building") as progress:
         create_index(
@@ -117,12 +118,14 @@ def add_to_index(
         with MilvusIndex(folder) as index:
             known = index.known_paths if skip_known else None
             source = source_of_index(index.manifest, source)
+            reading["metric"] = index.manifest.metric
             return _stored(index, items_of(places, source, known=known, **reading))
     index = SearchIndex(folder)
     there = frozenset(index.entries.live_paths())
     known = (lambda _: there) if skip_known else None
     source = source_of_index(index.manifest, source)
-    reading["needs_cameras"] = index.manifest.is_by_camera
+    manifest = index.manifest
+    reading |= {"metric": manifest.metric, "needs_cameras": manifest.is_by_camera}
     items = items_of(places, source, known=known, **reading)
     check_same_model(items.probes, index.manifest.model)
     num_replaced = 0
@@ -206,7 +209,8 @@ def _build_collection(places, place, source, manifest, reading):
                         f"or the same {name}. Received: {new}"
                     )
             known = index.known_paths
-        items = items_of(places, source, known=known, **reading)
+        reading |= {"metric": manifest.metric, "known": known}
+        items = items_of(places, source, **reading)
         if there is None:
             if not items.features.size:
                 raise ValueError("There must be an image with features. Received: none")

@@ -9,9 +9,10 @@ from topdb_tf.data.image_files import read_images
 from topdb_tf.data.own_images import check_no_layout
 from topdb_tf.data.records import IdNames, camids_of
 from topdb_tf.data.trees.levels import AUTO
-from topdb_tf.embed.embed import Embedding, Source, embed_files
+from topdb_tf.embed.embed import Embedding, embed_files
 from topdb_tf.embed.places import numbers_of_names
 from topdb_tf.embed.projection import check_pca_file, read_projection
+from topdb_tf.embed.source import Source
 from topdb_tf.parquet_files import SUFFIX
 from topdb_tf.retrieval.features import array_in, open_arrays
 from topdb_tf.search.entries import ids_of_images, times_of_images
@@ -25,6 +26,7 @@ def items_of(
     places: Sequence[Path],
     source: Source,
     *,
+    metric: str | None = None,
     part: str = "gallery",
     known: Callable[[list[str]], Set[str]] | None = None,
     layout: str = AUTO,
@@ -35,7 +37,8 @@ def items_of(
     """Returns images, or those of a file, but for the known ones, with their features.
 
     Places, layout and pattern are those of `topdb_tf.data.image_files.read_images`, or
-    the place is one NPZ or Parquet file of features.
+    the place is one NPZ or Parquet file of features, by image or, where they are to be
+    compared by the metric "cosine", by track.
 
     Raises:
         FileNotFoundError: If an image, a file or the model does not exist.
@@ -54,6 +57,12 @@ def items_of(
             )
         check_no_layout(places[0], layout, pattern)
         items = _without(_read_items(places[0], part), known)
+        if items.pool is not None and metric not in (None, "cosine"):
+            raise ValueError(
+                "Embeddings of tracks have length 1, so an index of them, or one that "
+                "they are looked for in, must be built with --metric cosine. Received: "
+                f"{places[0]} ({items.pool}), metric {metric}"
+            )
         if needs_cameras:
             check_told(items.camids, items.paths)
         pca = source and source.pca
@@ -78,13 +87,8 @@ def _without(items, known):
     there = known(items.paths) if known is not None else ()
     if not there:
         return items
-    rows = [row for row, path in enumerate(items.paths) if path not in there]
-    return items._replace(
-        features=items.features[rows],
-        paths=[items.paths[row] for row in rows],
-        pids=items.pids[rows],
-        camids=items.camids[rows],
-        times=items.times[rows],
+    return items.take(
+        [row for row, path in enumerate(items.paths) if path not in there]
     )
 
 
@@ -110,6 +114,7 @@ def _read_items(path: Path, part: str) -> Embedding:
             return array_in(arrays, name, path) if name in arrays else None
 
         features, probes = column(f"{prefix}features"), column("probe_features")
+        pool = column("pool")
         times = column(f"{prefix}times")
         ids = [column(f"{prefix}{name}") for name in ("pids", "camids")]
         texts = [column(f"{prefix}{name}") for name in _TEXTS]
@@ -138,6 +143,7 @@ def _read_items(path: Path, part: str) -> Embedding:
         names=IdNames(*map(_called, (pids, camids), names)),
         times=times_of_images(times, count, str(path)),
         probes=probes,
+        pool=None if pool is None else str(pool),
     )
 
 

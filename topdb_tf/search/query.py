@@ -9,9 +9,10 @@ from types import MappingProxyType
 import numpy as np
 
 from topdb_tf.data.records import UNKNOWN
-from topdb_tf.embed.embed import Embedding, Source
+from topdb_tf.embed.embed import Embedding
 from topdb_tf.embed.errors import Failure, failure_lines
 from topdb_tf.embed.model_probes import check_same_model
+from topdb_tf.embed.source import Source
 from topdb_tf.evaluate.calibrate import read_calibration
 from topdb_tf.files import plain
 from topdb_tf.runs.folder import RunFolder
@@ -270,7 +271,8 @@ def query_index(
     """
     searcher = Searcher(folder, source, **limits)
     searcher.index.check_filter(among)  # before images are embedded
-    needs = {"needs_cameras": searcher.index.manifest.is_by_camera}
+    manifest = searcher.index.manifest
+    needs = {"metric": manifest.metric, "needs_cameras": manifest.is_by_camera}
     items = items_of(places, searcher.source, part="query", **needs, **reading)
     return searcher.answer(items, top=top, among=among)
 

@@ -15,12 +15,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.data.records import UNKNOWN, IdNames, Split, camids_of, pids_of, times_of
+from topdb_tf.data.records import (
+    UNKNOWN,
+    IdNames,
+    Split,
+    camids_of,
+    pids_of,
+    times_of,
+    tracklets_of,
+)
 from topdb_tf.embed.cluster.part_writer import ImageTable, PartWriter, part_file
-from topdb_tf.embed.embed import Source, check_source
 from topdb_tf.embed.errors import ServingError
 from topdb_tf.embed.places import images_at, uri_of
 from topdb_tf.embed.projection import check_pca_file
+from topdb_tf.embed.source import Source, check_source
 from topdb_tf.evaluate.embedding import name_arrays
 from topdb_tf.files import files_below, held_folder, sha256_of, write_whole
 from topdb_tf.json_files import read_json, record_of
@@ -221,6 +229,8 @@ def _table_of(records, names, part=""):
             columns[name] = numbers
     if not np.isnan(times).all():
         columns["times"] = times
+    if not part and (tracklets := tracklets_of(records)).any():
+        columns["tracklets"] = tracklets
     return ImageTable(part, np.array([uri_of(one.path) for one in records]), columns)
 
 

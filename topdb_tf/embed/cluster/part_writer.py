@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from topdb_tf.embed.embed import open_client
 from topdb_tf.embed.model_probes import probe_features
 from topdb_tf.embed.places import is_uri, read_uri
 from topdb_tf.embed.projection import read_projection
+from topdb_tf.embed.source import open_client
 from topdb_tf.export.probes import probe_images
 from topdb_tf.files import whole_file
 from topdb_tf.parquet_files import SUFFIX, write_arrays

@@ -22,7 +22,6 @@ from topdb_tf.search.manifest import Manifest
 from topdb_tf.search.milvus.place import (
     KINDS,
     OF_SEARCH,
-    SECONDS,
     MilvusPlace,
     check_settings,
     open_client,
@@ -158,7 +157,9 @@ class MilvusIndex:
             )
             with self._told(stored_text):
                 num_replaced += len(self.known_paths([row.path for row in batch]))
-                self._client.upsert(self.folder.collection, stored, timeout=SECONDS)
+                self._client.upsert(
+                    self.folder.collection, stored, timeout=self.folder.seconds
+                )
             progress(min(start + step, len(rows)), len(rows))
         return num_replaced
 
@@ -194,7 +195,7 @@ class MilvusIndex:
                     self._client.delete(
                         self.folder.collection,
                         filter=one_of("path", part),
-                        timeout=SECONDS,
+                        timeout=self.folder.seconds,
                     )
                 gone += part
         return gone
@@ -271,7 +272,7 @@ class MilvusIndex:
                     output_fields=FOUND,
                     search_params={"metric_type": "L2", "params": params},
                     anns_field="features",
-                    timeout=SECONDS,
+                    timeout=self.folder.seconds,
                 )
             hits = [row_of_hit(hit) for hit in found]
             if params or len(hits) < width or width == _MOST:
@@ -317,7 +318,7 @@ class MilvusIndex:
                 self.folder.collection,
                 filter=where,
                 output_fields=fields,
-                timeout=SECONDS,
+                timeout=self.folder.seconds,
                 **limits,
             )
 

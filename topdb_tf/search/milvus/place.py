@@ -19,7 +19,6 @@ KINDS = {
 }
 """Milvus's name of each kind, and the parameters of it."""
 OF_SEARCH = {"efSearch": "ef", "nprobe": "nprobe"}  # and what Milvus calls them
-SECONDS = 30  # that a server may take, and be away
 
 
 class MilvusPlace(NamedTuple):
@@ -31,6 +30,16 @@ class MilvusPlace(NamedTuple):
 
     def __str__(self):
         return self.text
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is of Milvus Lite, in a file of this machine."""
+        return self.uri.endswith(".db")
+
+    @property
+    def seconds(self) -> int:
+        """What an answer may take; Milvus Lite tidies its file meanwhile."""
+        return 600 if self.is_file else 30
 
 
 def place_of(text: str) -> MilvusPlace:
@@ -87,7 +96,7 @@ def open_client(place):
     client = module_of_extra(
         "pymilvus", extra="milvus", purpose="Milvus is asked by pymilvus"
     ).MilvusClient
-    if place.uri.endswith(".db") and find_spec("milvus_lite") is None:
+    if place.is_file and find_spec("milvus_lite") is None:
         raise ValueError(
             f"A file is opened by Milvus Lite: {install_command('milvus')}. "
             f"Received: {place}"
@@ -96,7 +105,7 @@ def open_client(place):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     with told(place):
         token = os.environ.get("MILVUS_TOKEN", "")
-        return client(place.uri, token=token, timeout=SECONDS)
+        return client(place.uri, token=token, timeout=place.seconds)
 
 
 @contextlib.contextmanager
