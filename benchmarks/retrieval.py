@@ -6,7 +6,8 @@ Features are random unit vectors, clustered by identity. Printed are medians (an
 the least) over the repetitions: seconds, seconds of processor time over all threads,
 and the most memory above the features. The bare matrix product of queries and gallery
 alternates with the scoring, and so has the same share of the machine. Processor time
-over the number of cores is what an idle machine would need, at best.
+over the number of cores is what an idle machine would need, at best. Normalising by
+camera, and pooling tracks of five images, are told as shares of the scoring.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.retrieval.features import RetrievalSet
+from topdb_tf.retrieval.postprocessing import CameraNormalization, pool
 from topdb_tf.retrieval.protocol import score
 from topdb_tf.retrieval.reranking import Reranking
 
@@ -36,6 +38,7 @@ class Size(NamedTuple):
 SIZES = {
     "small": Size(200, 1500, 50, 6, 64),  # to see that it works
     "market": Size(3368, 15913, 751, 6, 512),
+    "market-1024": Size(3368, 15913, 751, 6, 1024),
     "market-1536": Size(3368, 15913, 751, 6, 1536),
     "msmt17": Size(11659, 82161, 3060, 15, 512),
 }
@@ -71,6 +74,18 @@ def measure_size(name: str, repeats: int) -> None:
         "scores": lambda: score(retrieval_set),
         "re-ranking + scores": lambda: score(retrieval_set, rerank=Reranking()),
     }
+    parts, normalization = retrieval_set[:2], CameraNormalization()
+    tracks = [(np.arange(len(part)) // 5).astype(str) for part in parts]
+    pairs = list(zip(parts, tracks, strict=True))
+    changes = {
+        "cameras": lambda: normalization.normalized(retrieval_set, "sqeuclidean"),
+        "cameras, cosine": lambda: normalization.normalized(retrieval_set, "cosine"),
+        "tracks, mean": lambda: [pool(*pair) for pair in pairs],
+        "tracks, median": lambda: [pool(*pair, how="median") for pair in pairs],
+    }
+    for change in changes.values():
+        change()  # kernels are compiled
+    works |= changes
     shape = len(retrieval_set.query_pids), len(retrieval_set.gallery_pids)
     out = np.ones(shape, np.float32)  # written to, so that its pages are there
     results = {work: [] for work in works}
@@ -87,6 +102,10 @@ def measure_size(name: str, repeats: int) -> None:
             f"processor {statistics.median(processor):7.2f} s ({min(processor):.2f}) "
             f"memory {max(memory) / 2**30:.3f} GiB  load {max(load):.1f}"
         )
+    for work in changes:
+        pairs = list(zip(results[work], results["scores"], strict=True))
+        shares = [statistics.median(a[i] / b[i] for a, b in pairs) for i in (0, 1)]
+        print(f"{work} / scores: {shares[0]:.2%}, of processor time {shares[1]:.2%}")
     for work in list(works)[:2]:
         for place, kind in enumerate(("seconds", "processor seconds")):
             pairs = zip(results["scores"], results[work], strict=True)

@@ -208,7 +208,7 @@ def measure_milvus(folder, features, names, exact, queries, minutes):
             truth.append(exact.search(query, k=10, among=among).rows[0])
             middle = perf_counter()
             asked = items(query, ["query"])
-            entries, near, _ = index.nearest(asked, 10, {}, EVERYTHING)
+            entries, near = index.nearest(asked, 10, {}, EVERYTHING)
             seconds.append((middle - begin, perf_counter() - middle))
             found.append([int(entries.paths[row][:-4]) for row in near.rows[0]])
     ours, theirs = np.median(seconds, axis=0)

@@ -4,7 +4,9 @@ import json
 import os
 import pickle
 import signal
+import socket
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from tests.serving.test_embed import (
 from topdb_tf.embed.cluster import cluster
 from topdb_tf.embed.cluster.cluster import Workers, embed_images
 from topdb_tf.embed.cluster.part_writer import PartWriter
+from topdb_tf.embed.errors import ServingError
 from topdb_tf.embed.places import images_at
 from topdb_tf.embed.source import Source
 from topdb_tf.parquet_files import read_arrays
@@ -216,6 +219,37 @@ def test_what_workers_cannot_do_is_told(photos, source, tmp_path):
     refused(answer, "Workers have no --timeout")
     words = *words[:-1], "--num-workers", 2
     refused(topdb(*words), "--num-workers goes with --workers ray")
+
+
+def test_an_address_where_nobody_answers_is_told_at_once():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    ray = SimpleNamespace(is_initialized=lambda: False, data=MagicMock())
+    refusal = f"127.0.0.1:{port}; .*Connection refused"
+    connected = cluster._connected(ray, Workers(f"127.0.0.1:{port}"))
+    with pytest.raises(ServingError, match=refusal), connected:
+        pass
+
+
+class Deadly:
+    """A part that ends each process that reads it."""
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Ray's own making
+def test_a_part_that_ends_its_workers_ends_the_job(photos, source, tmp_path):
+    pytest.importorskip("ray")
+    ray, out = cluster._load_ray(), tmp_path / "all.parquet"
+    tables = [cluster._table_of(*images_at([photos])[:2])]
+    tasks = dict(enumerate(cluster._parts_of(tables, 4))) | {7: Deadly()}
+    out.mkdir()
+    workers = Workers(count=1)
+    refusal = r"ended its worker 4 times. \d of 3 parts were written into"
+    with cluster._connected(ray, workers), pytest.raises(ServingError, match=refusal):
+        list(cluster.run_parts(ray, source, tasks, out, "float32", workers))
 
 
 @pytest.mark.slow

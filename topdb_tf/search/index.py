@@ -174,14 +174,19 @@ class SearchIndex:
 
     def nearest(
         self, items: Embedding, k: int, parameters: dict[str, int], among: Filter
-    ) -> tuple[Entries, Found, int]:
-        """Returns the images of the index, what is nearest, and how many were asked."""
-        rows, is_live = among.rows(self.entries), self.entries.is_live
+    ) -> tuple[Entries, Found]:
+        """Returns the images of the index, and what is nearest."""
         camids = self.entries.in_own_numbers(items).camids
         features = self.normalized(items.features, camids)
-        found = self.search(features, k=k, parameters=parameters, among=rows)
-        num_asked = int((is_live if rows is None else is_live & rows).sum())
-        return self.entries, found, num_asked
+        rows = among.rows(self.entries)
+        return self.entries, self.search(
+            features, k=k, parameters=parameters, among=rows
+        )
+
+    def count(self, among: Filter) -> int:
+        """Returns how many images may be found."""
+        rows, is_live = among.rows(self.entries), self.entries.is_live
+        return int((is_live if rows is None else is_live & rows).sum())
 
 
 def check_told(camids: np.ndarray, paths: Sequence[str] = ()) -> None:

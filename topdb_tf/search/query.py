@@ -232,10 +232,10 @@ class Searcher:
         index = self.index
         check_same_model(items.probes, index.manifest.model)
         start = time.perf_counter()
-        entries, found, num_asked = index.nearest(items, top, self.parameters, among)
+        entries, found = index.nearest(items, top, self.parameters, among)
         seconds = time.perf_counter() - start
-        items = entries.in_own_numbers(items)
-        threshold = self.threshold and self.threshold.among(num_asked)
+        items, threshold = entries.in_own_numbers(items), self.threshold
+        threshold = threshold and threshold.among(index.count(among))
         return QueryResult(
             index=str(index.folder),
             kind=index.manifest.kind,

@@ -5,6 +5,8 @@ import json
 import logging
 import os
 import pickle
+import re
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -40,6 +42,7 @@ from topdb_tf.texts import Say, counted, listed, module_of_extra, one_line, sile
 
 _JOB = "_job.json"
 _MOST_IMAGES, _PARTS_OF_A_WORKER = 1000, 8
+_RETRIES, _SECONDS = 3, 10  # of a part whose worker dies; to reach an address
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,7 @@ def run_parts(ray, source, tasks, out, codes, workers) -> Iterator[_Done]:
         fn_constructor_args=(source, out, codes, Path.cwd(), cpus, loaded_plugins()),
         num_cpus=cpus,
         num_gpus=gpus,
+        max_task_retries=_RETRIES,
     )
     try:
         for row in done.iter_rows():
@@ -202,9 +206,12 @@ def run_parts(ray, source, tasks, out, codes, workers) -> Iterator[_Done]:
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         lines = [line for line in str(cause).splitlines() if line.strip()]
+        there = sum(part_file(out, number).exists() for number in tasks)
         raise ServingError(
-            f"The workers failed; the finished parts in {out} are kept: mend it and "
-            f"give the same command again. Received: {one_line(lines[-1])}"
+            f"The workers failed, or one part ended its worker {_RETRIES + 1} times. "
+            f"{there} of {counted(len(tasks), 'part')} were written into {out} and are "
+            "kept: mend it and give the same command again, which makes the others. "
+            f"Received: {one_line(lines[-1])}"
         ) from error
 
 
@@ -338,17 +345,24 @@ class _connected:
         if not self._is_own:
             return
         try:
+            self._check_address()
             self._ray.init(
                 self._address,
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
                 **here,
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise ServingError(
                 "There must be a Ray cluster at the address, --workers ray:ADDRESS. "
                 f"Received: {self._address}; {one_line(str(error))}"
             ) from error
+
+    def _check_address(self):
+        """Raises `OSError` where nobody answers, which Ray tries for minutes."""
+        match = re.fullmatch(r"(?:ray://)?(.+):(\d{1,5})", self._address or "")
+        if match:
+            socket.create_connection((match[1], int(match[2])), _SECONDS).close()
 
     def __exit__(self, *_):
         if self._is_own:

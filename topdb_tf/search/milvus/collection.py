@@ -16,7 +16,7 @@ from topdb_tf.embed.embed import Embedding
 from topdb_tf.embed.model_probes import RecordedModel
 from topdb_tf.json_files import record_of
 from topdb_tf.search.entries import Entries, new_entries
-from topdb_tf.search.filters import Filter
+from topdb_tf.search.filters import EVERYTHING, Filter
 from topdb_tf.search.index import Found, checked_features, in_metric
 from topdb_tf.search.manifest import Manifest
 from topdb_tf.search.milvus.place import (
@@ -77,7 +77,7 @@ class MilvusIndex:
             )
 
     def __len__(self):
-        return self._count("")
+        return self.count(EVERYTHING)
 
     def __enter__(self):
         return self
@@ -200,6 +200,11 @@ class MilvusIndex:
                 gone += part
         return gone
 
+    def count(self, among: Filter) -> int:
+        """Returns how many images may be found, which Milvus counts."""
+        (told,) = self._query(self._expression(among), ["count(*)"])
+        return int(told.get("count(*)"))
+
     def check_filter(self, among: Filter) -> None:
         """Raises `ValueError` if a camera is not there, or no image has a time."""
         self._expression(among)
@@ -211,8 +216,8 @@ class MilvusIndex:
 
     def nearest(
         self, items: Embedding, k: int, parameters: dict[str, int], among: Filter
-    ) -> tuple[Entries, Found, int]:
-        """Returns the images that were found, their places, and how many were asked.
+    ) -> tuple[Entries, Found]:
+        """Returns the images that were found, and their places.
 
         Raises:
             ValueError: If the features, the filter or a parameter do not fit.
@@ -223,7 +228,6 @@ class MilvusIndex:
                 f"Milvus gives at most {_MOST:,} images (--top). Received: {k}"
             )
         where, known = self._expression(among), self.manifest.parameters | parameters
-        num_asked = self._count(where)
         width = k * known.get("refine", 0) or k + _SPARE
         effort = {n: known[n] for n in OF_SEARCH if n in known}
         width = min(width, _MOST)
@@ -240,7 +244,7 @@ class MilvusIndex:
             likely[place, : len(found)] = [row_of[hit.path] for hit in found]
         distances, rows = refined(vectors, queries, likely, k)
         distances = in_metric(distances, self.manifest.metric)
-        return entries, Found(distances, rows), num_asked
+        return entries, Found(distances, rows)
 
     def _open(self):
         with self._told():
@@ -321,9 +325,6 @@ class MilvusIndex:
                 timeout=self.folder.seconds,
                 **limits,
             )
-
-    def _count(self, where):
-        return int(self._query(where, ["count(*)"])[0].get("count(*)"))
 
     def _told(self, more=""):
         return told(self.folder, more)
