@@ -2,9 +2,10 @@
 
     RAY_worker_niceness=0 python benchmarks/cluster.py --images 960 --repeats 3
 
-MobileNetV2 at 192 x 96 and drawn JPEG files. Both take turns, each on all cores. Neither
-starting nor loading a model counts: of the workers it is the time from the part that is
-done second, so that both are at work, to the last. Printed are medians and their ratio.
+MobileNetV2 at 192 x 96 and drawn JPEG files. Both take turns, each on all cores.
+Neither starting nor loading a model counts: of the workers it is the time from the part
+that is done second, so that both are at work, to the last. Printed are medians and
+their ratio.
 """
 
 import argparse

@@ -59,4 +59,6 @@ def test_scoring_is_timed_beside_the_bare_product():
 def test_an_unknown_size_is_answered_with_the_known_ones():
     done = run_python(str(FOLDER / "retrieval.py"), "huge")
     assert done.returncode == 2
-    assert "must be one of small, market, market-1536, msmt17" in done.stderr
+    assert (
+        "must be one of small, market, market-1024, market-1536, msmt17" in done.stderr
+    )

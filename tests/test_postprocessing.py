@@ -9,7 +9,6 @@ from topdb_tf.retrieval.postprocessing import (
     CameraNormalization,
     camera_statistics,
     pool,
-    unit_vectors,
 )
 from topdb_tf.retrieval.protocol import score
 from topdb_tf.retrieval.reranking import Reranking
@@ -105,9 +104,11 @@ def test_numbers_that_do_not_differ_stay_numbers():
     features, camids = np.array([[2.0, 1.1], [2.0, 1.1]], np.float32), np.array([1, 1])
     alone = camera_statistics([features], [camids], prior_images=0)
     np.testing.assert_allclose(alone.normalized(features, camids), 0, atol=1e-7)
-    np.testing.assert_array_equal(unit_vectors(np.zeros((1, 2))), 0)
-    tall = unit_vectors(np.array([[3e30, 4e30]], np.float32))
+    np.testing.assert_array_equal(pool(np.zeros((1, 2)), [0]).features, 0)
+    tall = pool(np.array([[3e30, 4e30]], np.float32), [0]).features
     np.testing.assert_allclose(tall, [[0.6, 0.8]], rtol=1e-6)
+    tall = pool(np.array([[3e200, 4e200], [3e-200, 4e-200]]), [0, 1]).features
+    np.testing.assert_allclose(tall, [[0.6, 0.8]] * 2, rtol=1e-6)
 
 
 @pytest.mark.parametrize("rerank", [None, Reranking(k1=5, k2=2)])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from topdb_tf.embed.model_probes import check_same_model, recorded_model
 from topdb_tf.files import held_folder
 from topdb_tf.retrieval.distances import pairwise_distances
-from topdb_tf.retrieval.postprocessing import camera_statistics, unit_vectors
+from topdb_tf.retrieval.postprocessing import camera_statistics, pool
 from topdb_tf.search import changes, files, kinds, scan
 from topdb_tf.search.changes import (
     add_entries,
@@ -503,7 +503,7 @@ def test_an_index_by_camera_keeps_its_statistics(place, metric):
     add_entries(place, features[40:], names(60)[40:], camids=camids[40:])
     parts = [features, queries]
     if metric == "cosine":
-        parts = list(map(unit_vectors, parts))
+        parts = [pool(part, range(len(part))).features for part in parts]
     known = camera_statistics([parts[0][:40]], [camids[:40]])
     parts = known.normalized(parts[0], camids), known.normalized(parts[1], asking)
     distances = pairwise_distances(parts[1], parts[0], metric=metric)

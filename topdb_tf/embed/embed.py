@@ -32,7 +32,7 @@ from topdb_tf.embed.projection import (
 )
 from topdb_tf.embed.retries import Deadline
 from topdb_tf.embed.source import Source, open_client
-from topdb_tf.evaluate.embedding import arrays_of, arrays_of_images
+from topdb_tf.evaluate.embedding import arrays_of, columns_of_images
 from topdb_tf.evaluate.evaluate import check_pooling, pool_split
 from topdb_tf.files import check_new_file, plain, whole_file
 from topdb_tf.parquet_files import CODES, SUFFIX, load_parquet, write_arrays
@@ -186,8 +186,8 @@ def embed_images(
         named = replace(named, gallery=records)
         features, named, protocol = pool_split(features, named, pool)
         records = named.gallery
-    is_table = out.suffix == SUFFIX
-    arrays = arrays_of_images(features, records, images.names, is_table)
+    columns = columns_of_images(records, images.names, is_table=out.suffix == SUFFIX)
+    arrays = {"features": features, **columns}
     return _write(out, arrays, embedding, images.skipped, codes, protocol)
 
 

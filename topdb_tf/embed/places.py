@@ -71,45 +71,86 @@ def images_at(places: Sequence[Path], **reading) -> NamedImages:
     return NamedImages(records, IdNames(), skipped, ())
 
 
-def numbers_of_names(names: np.ndarray) -> np.ndarray:
-    """Returns a number for each of some texts, `UNKNOWN` for what names nobody."""
-    nobody = np.zeros(len(names), int)
-    numbers = Identities(names, names[:0], nobody, nobody[:0]).query_pids
-    return np.where(numbers < 0, UNKNOWN, numbers)
+def ids_of_images(name: str, ids: Sequence | None, count: int) -> np.ndarray:
+    """Returns pids or camids as int64, `UNKNOWN` where nobody has told them.
+
+    Raises:
+        ValueError: If they are no whole numbers, or not as many as there are images.
+    """
+    if ids is None:
+        return np.full(count, UNKNOWN)
+    numbers = whole_numbers(name, ids, unknown=UNKNOWN)
+    if len(numbers) != count:
+        raise ValueError(
+            f"`{name}` must have one entry an image. "
+            f"Received: {count} images and {len(numbers)} {name}"
+        )
+    return numbers
+
+
+def times_of_images(times: Sequence | None, count: int, place: str) -> np.ndarray:
+    """Returns times in seconds since 1970, NaN where nobody has told them.
+
+    Raises:
+        ValueError: If they are no times, or not as many as there are images.
+    """
+    if times is None:
+        return np.full(count, np.nan)
+    times = np.asarray(times)
+    if times.dtype.kind == "U" and times.ndim == 1:
+        texts = enumerate(times.tolist())
+        times = np.array([seconds_of(t, f"{place}, row {n}") for n, t in texts], float)
+    if (
+        times.dtype.kind not in "fiu"
+        or times.shape != (count,)
+        or np.isinf(times).any()
+    ):
+        raise ValueError(
+            f"`times` must be seconds since 1970 or texts, one for each of {count} "
+            f"images of {place}. Received: {times.dtype} of shape {times.shape}"
+        )
+    return times.astype(np.float64)
+
+
+def told_ids(
+    name: str, ids: np.ndarray | None, texts: np.ndarray | None, count: int
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Returns pids or camids as `ids_of_images`, and what they are called.
+
+    Texts are what numbers are called, or are given instead of numbers.
+    """
+    if ids is not None and ids.dtype.kind == "U":
+        nobody = np.zeros(len(ids), int)
+        numbers = Identities(ids, ids[:0], nobody, nobody[:0]).query_pids
+        texts, ids = ids, np.where(numbers < 0, UNKNOWN, numbers)
+    numbers = ids_of_images(name, ids, count)
+    pairs = zip(numbers.tolist(), [] if texts is None else texts.tolist(), strict=False)
+    return numbers, {n: t for n, t in pairs if n >= 0 and t not in ("", str(n))}
 
 
 def _in_table(file):
     if not file.exists():
         raise FileNotFoundError(f"There is no list of images {file}.")
     arrays = read_arrays(file, with_features=False)
-    paths, columns, names = arrays["paths"].tolist(), [], []
-    for name in ("pids", "camids"):
-        given, called = arrays.get(name, np.full(len(paths), UNKNOWN)), {}
-        if isinstance(given, np.ndarray) and given.dtype.kind == "U":
-            numbers = numbers_of_names(given)
-            pairs = zip(numbers.tolist(), given.tolist(), strict=True)
-            called = {n: text for n, text in pairs if n >= 0 and text != str(n)}
-        else:
-            numbers = whole_numbers(f"{name} of {file}", given, unknown=UNKNOWN)
-        columns.append(numbers.tolist())
-        names.append(called)
-    times = arrays.get("times", np.full(len(paths), np.nan)).tolist()
-    tracklets = arrays.get("tracklets", np.full(len(paths), "")).tolist()
-    records = [
-        ImageRecord(
-            Path(path) if is_uri(path) else file.parent / path,
-            pid,
-            camid,
-            seconds_of(time, str(file)) if isinstance(time, str) else time,
-            tracklet or None,
-        )
-        for path, pid, camid, time, tracklet in zip(
-            paths, *columns, times, tracklets, strict=True
-        )
-    ]
-    if not records:
+    paths = arrays.get("paths")
+    count = len(paths)
+    if not count:
         raise ValueError(f"There must be an image in {file}. Received: none")
-    return NamedImages(tuple(records), IdNames(*names), (), ())
+    pids, camids = (
+        told_ids(f"{name} of {file}", arrays.get(name), None, count)
+        for name in ("pids", "camids")
+    )
+    columns = {
+        "path": [
+            Path(p) if is_uri(p) else file.parent / p for p in arrays.get("paths")
+        ],
+        "pid": pids[0].tolist(),
+        "camid": camids[0].tolist(),
+        "time": times_of_images(arrays.get("times"), count, str(file)).tolist(),
+        "tracklet": [t or None for t in arrays.get("tracklets", [""] * count)],
+    }
+    records = tuple(map(ImageRecord, *columns.values()))
+    return NamedImages(records, IdNames(pids[1], camids[1]), (), ())
 
 
 def _listed(uri):

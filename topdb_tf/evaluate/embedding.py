@@ -334,27 +334,25 @@ def arrays_of(features: np.ndarray, split: Split):
     return arrays
 
 
-def arrays_of_images(
-    features: np.ndarray,
-    records: Sequence[ImageRecord],
-    names: IdNames,
-    is_table: bool,
+def columns_of_images(
+    records: Sequence[ImageRecord], names: IdNames, *, is_table: bool
 ):
-    """Returns what a file, perhaps a table, holds of images that nobody has divided."""
+    """Returns what a file, perhaps a table, holds of images beside the features."""
     pids, camids, times = pids_of(records), camids_of(records), times_of(records)
-    arrays = {"features": features, "paths": np.array([str(r.path) for r in records])}
+    columns = {"paths": np.array([str(record.path) for record in records])}
     is_told = pids != UNKNOWN
     if is_told.all() or (is_table and is_told.any()):
-        arrays["pids"] = pids
-        if (camids != UNKNOWN).any():
-            is_hidden = (camids == UNKNOWN) & (not is_table)
-            arrays["camids"] = np.where(is_hidden, -1, camids)
-        arrays |= name_arrays(pids, camids, names)
+        columns["pids"] = pids
+    if (is_table or is_told.all()) and (camids != UNKNOWN).any():
+        is_hidden = (camids == UNKNOWN) & (not is_table)
+        columns["camids"] = np.where(is_hidden, -1, camids)
+    if is_table or is_told.all():
+        columns |= name_arrays(pids, camids, names)
     if not np.isnan(times).all():
-        arrays["times"] = times
+        columns["times"] = times
     if (tracklets := tracklets_of(records)).any():
-        arrays["tracklets"] = tracklets
-    return arrays
+        columns["tracklets"] = tracklets
+    return columns
 
 
 def name_arrays(pids, camids, names: IdNames, *, prefix: str = ""):

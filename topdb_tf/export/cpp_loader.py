@@ -23,7 +23,6 @@ import numpy as np
 WARM_UP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 """Where TensorFlow Serving looks for its first requests, below a version's folder."""
 
-_STRING = 7  # TF_STRING
 _STRING_BYTES = 24  # of a TF_TString
 _SERVE = b"serve"
 _LIBRARIES = ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2")

@@ -285,12 +285,6 @@ def check_cameras(*camids: np.ndarray) -> None:
         )
 
 
-def unit_vectors(features: np.ndarray) -> np.ndarray:
-    """Returns features divided by their lengths, float32; zeros stay zeros."""
-    scaled = _plain(features) * _scales(features)[:, np.newaxis]
-    return scaled.astype(np.float32, copy=False)
-
-
 def _scales(features):
     """Returns 1 / length of each row, 1 for zeros, NaN for what is not finite."""
     scales = np.empty(len(features))

@@ -9,13 +9,13 @@ import numpy as np
 
 from topdb_tf.data.records import NO_NAMES, IdNames
 from topdb_tf.embed.model_probes import RecordedModel
+from topdb_tf.embed.places import ids_of_images
 from topdb_tf.files import held_folder
 from topdb_tf.retrieval.postprocessing import camera_statistics
 from topdb_tf.search import files, kinds
 from topdb_tf.search.entries import (
     Entries,
     entries_bytes,
-    ids_of_images,
     new_entries,
     squared_lengths,
 )

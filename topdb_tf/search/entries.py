@@ -10,10 +10,9 @@ import numpy as np
 
 from topdb_tf.data.records import NO_NAMES, UNKNOWN, IdNames
 from topdb_tf.data.sightings import folded
+from topdb_tf.embed.places import ids_of_images, times_of_images
 from topdb_tf.json_files import json_value, record_of
-from topdb_tf.retrieval.identities import whole_numbers
 from topdb_tf.retrieval.postprocessing import CameraStatistics
-from topdb_tf.texts import seconds_of
 
 _STATISTICS = "statistics_"
 _COLUMNS = {"ids": "i8", "pids": "i8", "camids": "i8", "is_live": "?", "squares": "f4"}
@@ -156,47 +155,6 @@ def new_entries(
 def squared_lengths(features: np.ndarray) -> np.ndarray:
     """Returns the squared norms of features."""
     return np.einsum("ij,ij->i", features, features)
-
-
-def ids_of_images(name: str, ids: Sequence | None, count: int) -> np.ndarray:
-    """Returns pids or camids as int64, `UNKNOWN` where nobody has told them.
-
-    Raises:
-        ValueError: If they are no whole numbers, or not as many as there are images.
-    """
-    if ids is None:
-        return np.full(count, UNKNOWN)
-    numbers = whole_numbers(name, ids, unknown=UNKNOWN)
-    if len(numbers) != count:
-        raise ValueError(
-            f"`{name}` must have one entry an image. "
-            f"Received: {count} images and {len(numbers)} {name}"
-        )
-    return numbers
-
-
-def times_of_images(times: Sequence | None, count: int, place: str) -> np.ndarray:
-    """Returns times in seconds since 1970, NaN where nobody has told them.
-
-    Raises:
-        ValueError: If they are no times, or not as many as there are images.
-    """
-    if times is None:
-        return np.full(count, np.nan)
-    times = np.asarray(times)
-    if times.dtype.kind == "U" and times.ndim == 1:
-        texts = enumerate(times.tolist())
-        times = np.array([seconds_of(t, f"{place}, row {n}") for n, t in texts], float)
-    if (
-        times.dtype.kind not in "fiu"
-        or times.shape != (count,)
-        or np.isinf(times).any()
-    ):
-        raise ValueError(
-            f"`times` must be seconds since 1970 or texts, one for each of {count} "
-            f"images of {place}. Received: {times.dtype} of shape {times.shape}"
-        )
-    return times.astype(np.float64)
 
 
 def entries_bytes(entries: Entries) -> bytes:

@@ -10,12 +10,11 @@ from topdb_tf.data.own_images import check_no_layout
 from topdb_tf.data.records import IdNames, camids_of
 from topdb_tf.data.trees.levels import AUTO
 from topdb_tf.embed.embed import Embedding, embed_files
-from topdb_tf.embed.places import numbers_of_names
+from topdb_tf.embed.places import times_of_images, told_ids
 from topdb_tf.embed.projection import check_pca_file, read_projection
 from topdb_tf.embed.source import Source
 from topdb_tf.parquet_files import SUFFIX
 from topdb_tf.retrieval.features import array_in, open_arrays
-from topdb_tf.search.entries import ids_of_images, times_of_images
 from topdb_tf.search.index import check_told
 from topdb_tf.texts import Say, silent
 
@@ -128,26 +127,17 @@ def _read_items(path: Path, part: str) -> Embedding:
     paths, *names = texts
     if paths is None:
         paths = [f"{path.name}#{row}" for row in range(count)]
-    for place, given in enumerate(ids):
-        if given is not None and given.dtype.kind == "U":  # texts, as `score` takes
-            names[place], ids[place] = given, numbers_of_names(given)
     pids, camids = (
-        ids_of_images(f"{name} of {path}", given, count)
-        for name, given in zip(("pids", "camids"), ids, strict=True)
+        told_ids(f"{name} of {path}", *told, count)
+        for name, *told in zip(("pids", "camids"), ids, names, strict=True)
     )
     return Embedding(
         features=features,
         paths=[str(path) for path in paths],
-        pids=pids,
-        camids=camids,
-        names=IdNames(*map(_called, (pids, camids), names)),
+        pids=pids[0],
+        camids=camids[0],
+        names=IdNames(pids[1], camids[1]),
         times=times_of_images(times, count, str(path)),
         probes=probes,
         pool=None if pool is None else str(pool),
     )
-
-
-def _called(numbers, names):
-    """Returns what numbers are called, where it is another text."""
-    pairs = zip(numbers.tolist(), [] if names is None else names.tolist(), strict=False)
-    return {n: name for n, name in pairs if n >= 0 and name not in ("", str(n))}

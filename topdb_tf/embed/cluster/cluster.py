@@ -18,20 +18,15 @@ from typing import NamedTuple
 import numpy as np
 
 from topdb_tf.data.records import (
-    UNKNOWN,
     IdNames,
     Split,
-    camids_of,
-    pids_of,
-    times_of,
-    tracklets_of,
 )
-from topdb_tf.embed.cluster.part_writer import ImageTable, PartWriter, part_file
+from topdb_tf.embed.cluster.part_writer import TRIES, ImageTable, PartWriter, part_file
 from topdb_tf.embed.errors import ServingError
 from topdb_tf.embed.places import images_at, uri_of
 from topdb_tf.embed.projection import check_pca_file
 from topdb_tf.embed.source import Source, check_source
-from topdb_tf.evaluate.embedding import name_arrays
+from topdb_tf.evaluate.embedding import columns_of_images
 from topdb_tf.files import files_below, held_folder, sha256_of, write_whole
 from topdb_tf.json_files import read_json, record_of
 from topdb_tf.parquet_files import CODES, SUFFIX, load_parquet
@@ -42,7 +37,7 @@ from topdb_tf.texts import Say, counted, listed, module_of_extra, one_line, sile
 
 _JOB = "_job.json"
 _MOST_IMAGES, _PARTS_OF_A_WORKER = 1000, 8
-_RETRIES, _SECONDS = 3, 10  # of a part whose worker dies; to reach an address
+_SECONDS = 10  # to reach an address
 
 
 @dataclass(frozen=True)
@@ -190,6 +185,8 @@ def run_parts(ray, source, tasks, out, codes, workers) -> Iterator[_Done]:
     rows = [
         {"part": number, "task": pickle.dumps(task)} for number, task in tasks.items()
     ]
+    for tries in out.glob(f"{TRIES}*"):  # of a job that failed
+        tries.unlink()
     data = ray.data.from_items(rows, override_num_blocks=len(rows))
     done = data.map_batches(
         PartWriter,
@@ -198,20 +195,20 @@ def run_parts(ray, source, tasks, out, codes, workers) -> Iterator[_Done]:
         fn_constructor_args=(source, out, codes, Path.cwd(), cpus, loaded_plugins()),
         num_cpus=cpus,
         num_gpus=gpus,
-        max_task_retries=_RETRIES,
     )
     try:
         for row in done.iter_rows():
             yield _Done(row["part"], row["process"])
     except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None) or error
-        lines = [line for line in str(cause).splitlines() if line.strip()]
-        there = sum(part_file(out, number).exists() for number in tasks)
+        text = str(getattr(error, "cause", None) or error)
+        told = re.findall(r"^[\w.]*(?:Error|Exception)\b.*: .+", text, re.M)
+        told = told or text.strip().splitlines()
+        count = sum(part_file(out, number).exists() for number in tasks)
+        there = f"{count} of {counted(len(tasks), 'part')}"
         raise ServingError(
-            f"The workers failed, or one part ended its worker {_RETRIES + 1} times. "
-            f"{there} of {counted(len(tasks), 'part')} were written into {out} and are "
-            "kept: mend it and give the same command again, which makes the others. "
-            f"Received: {one_line(lines[-1])}"
+            f"The workers failed. {there} were written into {out} and stay there: mend "
+            "it and give the same command again, which makes the others. "
+            f"Received: {one_line(told[-1])}"
         ) from error
 
 
@@ -229,16 +226,11 @@ def check_out(out: Path) -> None:
 
 def _table_of(records, names, part=""):
     """Returns images as the parts hold them."""
-    ids, times = (pids_of(records), camids_of(records)), times_of(records)
-    columns = name_arrays(*ids, names)
-    for name, numbers in zip(("pids", "camids"), ids, strict=True):
-        if (numbers != UNKNOWN).any():
-            columns[name] = numbers
-    if not np.isnan(times).all():
-        columns["times"] = times
-    if not part and (tracklets := tracklets_of(records)).any():
-        columns["tracklets"] = tracklets
-    return ImageTable(part, np.array([uri_of(one.path) for one in records]), columns)
+    columns = columns_of_images(records, names, is_table=True)
+    paths = np.array(list(map(uri_of, columns.pop("paths"))))
+    if part:  # others of its columns may not tell tracks
+        columns.pop("tracklets", None)
+    return ImageTable(part, paths, columns)
 
 
 def _parts_of(tables, images_per_part):

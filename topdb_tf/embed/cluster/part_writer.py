@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from topdb_tf.embed.errors import ServingError
 from topdb_tf.embed.model_probes import probe_features
 from topdb_tf.embed.places import is_uri, read_uri
 from topdb_tf.embed.projection import read_projection
@@ -20,7 +21,9 @@ from topdb_tf.parquet_files import SUFFIX, write_arrays
 from topdb_tf.runs.plugins import load_plugins
 from topdb_tf.texts import one_line
 
-_READERS = 8
+TRIES = "_tries-"
+"""How files begin that count how often a part was begun, until it is done."""
+_READERS, _MOST_TRIES = 8, 3
 
 
 class ImageTable(NamedTuple):
@@ -55,8 +58,18 @@ class PartWriter:
     def __call__(self, batch):
         numbers = [int(number) for number in batch["part"]]
         for number, task in zip(numbers, batch["task"], strict=True):
+            self._count_try(number)
             self._write(part_file(self._out, number), pickle.loads(task))  # noqa: S301
+            (self._out / f"{TRIES}{number:06d}").unlink(missing_ok=True)
         return {"part": numbers, "process": [os.getpid()] * len(numbers)}
+
+    def _count_try(self, number):
+        """Raises where a part has ended the processes that tried it, as by memory."""
+        tries = self._out / f"{TRIES}{number:06d}"
+        with tries.open("a") as file:
+            file.write(".")
+        if tries.stat().st_size > _MOST_TRIES:
+            raise ServingError(f"part {number} has ended {_MOST_TRIES} workers")
 
     def _write(self, file, images):
         features, errors = self._embedded(images.paths)
