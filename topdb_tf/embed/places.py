@@ -132,25 +132,19 @@ def _in_table(file):
     if not file.exists():
         raise FileNotFoundError(f"There is no list of images {file}.")
     arrays = read_arrays(file, with_features=False)
-    paths = arrays.get("paths")
-    count = len(paths)
-    if not count:
+    paths = [
+        Path(path) if is_uri(path) else file.parent / path
+        for path in arrays.get("paths").tolist()
+    ]
+    if not paths:
         raise ValueError(f"There must be an image in {file}. Received: none")
-    pids, camids = (
-        told_ids(f"{name} of {file}", arrays.get(name), None, count)
-        for name in ("pids", "camids")
-    )
-    columns = {
-        "path": [
-            Path(p) if is_uri(p) else file.parent / p for p in arrays.get("paths")
-        ],
-        "pid": pids[0].tolist(),
-        "camid": camids[0].tolist(),
-        "time": times_of_images(arrays.get("times"), count, str(file)).tolist(),
-        "tracklet": [t or None for t in arrays.get("tracklets", [""] * count)],
-    }
-    records = tuple(map(ImageRecord, *columns.values()))
-    return NamedImages(records, IdNames(pids[1], camids[1]), (), ())
+    count, ids = len(paths), [arrays.get(name) for name in ("pids", "camids")]
+    pids, persons = told_ids(f"pids of {file}", ids[0], None, count)
+    camids, cameras = told_ids(f"camids of {file}", ids[1], None, count)
+    times = times_of_images(arrays.get("times"), count, str(file)).tolist()
+    tracks = [str(one) or None for one in arrays.get("tracklets", [""] * count)]
+    records = map(ImageRecord, paths, pids.tolist(), camids.tolist(), times, tracks)
+    return NamedImages(tuple(records), IdNames(persons, cameras), (), ())
 
 
 def _listed(uri):

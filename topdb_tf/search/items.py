@@ -127,16 +127,14 @@ def _read_items(path: Path, part: str) -> Embedding:
     paths, *names = texts
     if paths is None:
         paths = [f"{path.name}#{row}" for row in range(count)]
-    pids, camids = (
-        told_ids(f"{name} of {path}", *told, count)
-        for name, *told in zip(("pids", "camids"), ids, names, strict=True)
-    )
+    pids, persons = told_ids(f"pids of {path}", ids[0], names[0], count)
+    camids, cameras = told_ids(f"camids of {path}", ids[1], names[1], count)
     return Embedding(
         features=features,
         paths=[str(path) for path in paths],
-        pids=pids[0],
-        camids=camids[0],
-        names=IdNames(pids[1], camids[1]),
+        pids=pids,
+        camids=camids,
+        names=IdNames(persons, cameras),
         times=times_of_images(times, count, str(path)),
         probes=probes,
         pool=None if pool is None else str(pool),
