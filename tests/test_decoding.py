@@ -1,9 +1,12 @@
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
 from tests.image_zoo import BAD, GOOD
+from topdb_tf.data import decoding
 from topdb_tf.data.decoding import ImageFiles, decode_image, decode_images, free_memory
 
 
@@ -46,25 +49,53 @@ def test_a_grey_jpeg_has_three_equal_channels(tmp_path):
     np.testing.assert_array_equal(pixels, pixels[:, :, :1].repeat(3, axis=2))
 
 
+@pytest.fixture(scope="module")
+def of_people(tmp_path_factory):
+    """The files of `GOOD` by name, and their pixels, decoded together."""
+    folder = tmp_path_factory.mktemp("good")
+    paths = {name: folder / f"{place}.jpg" for place, name in enumerate(GOOD)}
+    for name, path in paths.items():
+        path.write_bytes(GOOD[name])
+    return paths, dict(zip(paths, decode_images([*paths.values()]), strict=True))
+
+
 @pytest.mark.parametrize("name", GOOD)
-def test_files_that_people_bring_are_read_as_pillow_reads_them(tmp_path, name, capfd):
-    path = tmp_path / "a.jpg"
-    path.write_bytes(GOOD[name])
-    with Image.open(path) as image:
+def test_files_that_people_bring_are_read_as_pillow_reads_them(name, of_people):
+    paths, together = of_people
+    with Image.open(paths[name]) as image:
         expected = np.asarray(image.convert("RGB"))
-    np.testing.assert_array_equal(decode_image(path), expected)
-    np.testing.assert_array_equal(decode_images([path])[0], expected)
+    np.testing.assert_array_equal(decode_image(paths[name]), expected)
+    np.testing.assert_array_equal(together[name], expected)
+
+
+def test_nothing_is_told_of_files_that_people_bring(of_people, capfd):
+    paths, _ = of_people
+    decode_images([*paths.values()])
+    for path in paths.values():
+        decode_image(path)
     assert "Corrupt" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_files_that_are_refused_are_named_with_the_reason(tmp_path, name):
+def test_a_file_that_is_refused_is_named_with_the_reason(tmp_path, name):
     contents, reason = BAD[name]
     path = tmp_path / "a.jpg"
     path.write_bytes(contents)
-    for decode in (decode_image, lambda path: decode_images([path])):
-        with pytest.raises(ValueError, match=rf"a\.jpg \(.*{reason}"):
-            decode(path)
+    with pytest.raises(ValueError, match=rf"a\.jpg \(.*{reason}"):
+        decode_image(path)
+
+
+def test_files_that_are_refused_together_are_named_with_their_reasons(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(decoding, "listed", "\n".join)  # all of them
+    for place, (contents, _) in enumerate(BAD.values()):
+        (tmp_path / f"{place:03d}.jpg").write_bytes(contents)
+    with pytest.raises(ValueError, match=r"Received: path=") as error:
+        decode_images(sorted(tmp_path.iterdir()))
+    lines = str(error.value).partition("path=")[2].splitlines()
+    for place, (line, (_, reason)) in enumerate(zip(lines, BAD.values(), strict=True)):
+        assert re.search(rf"{place:03d}\.jpg \(.*{reason}", line), line
 
 
 def test_images_keep_their_order_and_size(files):
