@@ -1,6 +1,8 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -52,11 +54,24 @@ def test_the_first_calls_may_come_from_several_threads_and_trace_nothing():
         np.testing.assert_array_equal(answer, answers[0])
 
 
-def test_a_saved_embedder_gives_the_same_embeddings(tmp_path):
-    model, path = small_embedder(), tmp_path / "embedder.keras"
+class Saved(NamedTuple):
+    """A model in a file, and what the model itself makes of pixels in three ways."""
+
+    path: Path
+    pixels: np.ndarray
+    called: np.ndarray
+    predicted: np.ndarray
+    fast: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    model = small_embedder()
+    path = tmp_path_factory.mktemp("saved") / "embedder.keras"
     model.save(path)
-    pixels = np.full((2, 32, 16, 3), 100.0, "float32")
-    np.testing.assert_array_equal(load_embedder(path)(pixels), model(pixels))
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 32, 16, 3)).astype("float32")
+    fast = inference_function(model)(tf.constant(pixels))
+    return Saved(path, pixels, model(pixels), model.predict(pixels, verbose=0), fast)
 
 
 @pytest.mark.parametrize(
@@ -71,11 +86,7 @@ def test_a_saved_embedder_gives_the_same_embeddings(tmp_path):
     ],
     ids=lambda change: f"{change.func.__name__}-{change.args[0]}",
 )
-def test_the_settings_of_another_program_neither_matter_nor_change(change, tmp_path):
-    model, path = small_embedder(), tmp_path / "embedder.keras"
-    model.save(path)
-    pixels = np.random.default_rng(0).uniform(0, 255, (2, 32, 16, 3)).astype("float32")
-
+def test_the_settings_of_another_program_neither_matter_nor_change(change, saved):
     def settings():
         own = keras.config
         return own.floatx(), own.epsilon(), own.image_data_format(), own.dtype_policy()
@@ -83,14 +94,14 @@ def test_the_settings_of_another_program_neither_matter_nor_change(change, tmp_p
     with keras_defaults("float32"):
         change()
         before = settings()
-        loaded = load_embedder(path)
-        np.testing.assert_array_equal(loaded(pixels), model(pixels))
-        predicted = loaded.predict(pixels, verbose=0)
-        fast = inference_function(loaded)(tf.constant(pixels))
+        loaded = load_embedder(saved.path)
+        np.testing.assert_array_equal(loaded(saved.pixels), saved.called)
+        predicted = loaded.predict(saved.pixels, verbose=0)
+        fast = inference_function(loaded)(tf.constant(saved.pixels))
         assert settings() == before
     assert loaded.input.dtype == "float32"
-    np.testing.assert_array_equal(predicted, model.predict(pixels, verbose=0))
-    np.testing.assert_array_equal(fast, inference_function(model)(tf.constant(pixels)))
+    np.testing.assert_array_equal(predicted, saved.predicted)
+    np.testing.assert_array_equal(fast, saved.fast)
 
 
 @pytest.mark.parametrize("backbone", ["tiny", "mobilenet_v2"])

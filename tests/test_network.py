@@ -236,9 +236,7 @@ def test_half_precision_gives_nearly_the_same_embeddings():
 
 
 def test_the_neck_decides_about_the_shift():
-    counts = {
-        neck: num_parameters(network_of(neck=neck)) for neck in ("none", "shift")
-    }
+    counts = {neck: num_parameters(network_of(neck=neck)) for neck in ("none", "shift")}
     counts["no_shift"] = num_parameters(usual())  # the default
     dims = 64 + 128 + 256
     assert counts["no_shift"] == counts["none"] + dims

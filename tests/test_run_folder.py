@@ -69,7 +69,7 @@ def test_a_run_that_another_process_finished_meanwhile_is_kept(tmp_path, monkeyp
         write_whole(run.config_file, "of the other process")
         write_whole(run.embedder, "its model")
 
-    monkeypatch.setattr(fit, "begin", lambda *arguments: None)
+    monkeypatch.setattr(fit, "_begun", lambda *arguments: ((), None))  # reads no data
     monkeypatch.setattr(fit, "_prepared", prepared)
     with pytest.raises(FileExistsError, match="never overwritten"):
         fit.fit(read_recipe("demo"), run.path, say=silent)
