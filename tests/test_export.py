@@ -2,6 +2,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -56,13 +57,47 @@ def run(tmp_path_factory):
     return run
 
 
-@pytest.fixture(scope="module")
-def exported(run, tmp_path_factory):
-    """The facts that `export --json` prints."""
-    out = tmp_path_factory.mktemp("models") / "topdb"
-    answer = topdb("export", run.path, "--out", out, "--json")
+class Checked(NamedTuple):
+    """What the command told, and the answers and embeddings that were compared."""
+
+    told: str
+    answers: list
+    expected: np.ndarray
+
+
+def export_spied(*arguments):
+    """Exports, and returns what was compared, which must be once."""
+    checked, check_export = [], check.check_export
+
+    def spied(answers, expected, *, precision):
+        checked.append((answers, expected))
+        return check_export(answers, expected, precision=precision)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(check, "check_export", spied)
+        answer = topdb("export", *arguments)
     assert answer.exit_code == 0, answer.output
-    return json.loads(answer.stdout)
+    ((answers, expected),) = checked
+    return Checked(answer.stdout, answers, expected)
+
+
+@pytest.fixture(scope="module")
+def served(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("models") / "topdb"
+    return export_spied(run.path, "--out", out, "--json")
+
+
+@pytest.fixture(scope="module")
+def exported(served):
+    """The facts that `export --json` prints."""
+    return json.loads(served.told)
+
+
+@pytest.fixture(scope="module")
+def in_onnx(run, tmp_path_factory):
+    """The run in a file of another runtime, and what was compared."""
+    out = tmp_path_factory.mktemp("files") / "mine.onnx"
+    return out, export_spied(run.path, "--format", "onnx", "--out", out)
 
 
 def version_of(facts):
@@ -209,26 +244,12 @@ def test_an_export_that_differs_fails_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_formats_of_one_model_are_checked_by_the_same_function(
-    run, tmp_path, monkeypatch
-):
-    checked = []
-
-    def spied(answers, expected, *, precision):
-        checked.append((answers, expected))
-        return check_export(answers, expected, precision=precision)
-
-    check_export = check.check_export
-    monkeypatch.setattr(check, "check_export", spied)
-    for name in ("saved_model", "onnx"):
-        out = tmp_path / f"a.{name}"
-        answer = topdb("export", run.path, "--format", name, "--out", out)
-        assert answer.exit_code == 0, answer.output
-    (served, expected), (in_file, same) = checked
-    assert len(served) == 2  # as files and as pixels
-    np.testing.assert_array_equal(expected, same)
-    for answers in (*served, *in_file):
-        np.testing.assert_allclose(answers, expected, rtol=1e-3, atol=1e-4)
+def test_formats_of_one_model_are_checked_by_the_same_function(served, in_onnx):
+    _, in_file = in_onnx
+    assert len(served.answers) == 2  # as files and as pixels
+    np.testing.assert_array_equal(served.expected, in_file.expected)
+    for answers in (*served.answers, *in_file.answers):
+        np.testing.assert_allclose(answers, served.expected, rtol=1e-3, atol=1e-4)
 
 
 def test_what_was_not_trained_is_refused(run, tmp_path):
@@ -248,11 +269,9 @@ def test_what_was_not_trained_is_refused(run, tmp_path):
     assert all(a.exit_code != 0 for a in [answer])
 
 
-def test_a_file_for_another_runtime_is_written_with_its_report(run, tmp_path):
-    out = tmp_path / "mine.onnx"
-    answer = topdb("export", run.path, "--format", "onnx", "--out", out)
-    assert answer.exit_code == 0, answer.output
-    assert str(out) in answer.stdout
-    report = json.loads((tmp_path / "mine.onnx.report.json").read_text())
+def test_a_file_for_another_runtime_is_written_with_its_report(in_onnx):
+    out, checked = in_onnx
+    assert str(out) in checked.told
+    report = json.loads(Path(f"{out}.report.json").read_text())
     assert report["format"] == "onnx"
     assert out.stat().st_size > 2**20

@@ -17,12 +17,13 @@ from topdb_tf.export.session import SessionModel
 from topdb_tf.files import partial_path, whole_folder
 from topdb_tf.model.folding import folded
 
-# What TensorFlow Serving does, by TensorFlow alone.
+# What TensorFlow Serving does, by TensorFlow alone; then its command-line tool.
 LOAD_IN_A_SESSION = """
 import json, sys
 import numpy as np
 import tensorflow as tf
-folder, images, *files = sys.argv[1:]
+from tensorflow.python.tools import saved_model_cli
+folder, images, out, *files = sys.argv[1:]
 contents = [open(file, "rb").read() for file in files]
 feeds = {"serving_default": contents, "activation_map": contents}
 feeds["pixels"] = np.load(images)
@@ -35,7 +36,11 @@ with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         values = session.run(wanted[1].name, {given.name: feed})
         answers[name] = [wanted[0], values.tolist()]
 assert not any(name.startswith("topdb_tf") for name in sys.modules)
-print(json.dumps(answers))
+print(json.dumps(answers), flush=True)
+sys.argv = ["saved_model_cli", "run", "--dir", folder, "--tag_set", "serve"]
+sys.argv += ["--signature_def", "pixels", "--inputs", f"images={images}"]
+sys.argv += ["--outdir", out]
+saved_model_cli.main()
 """
 
 
@@ -82,15 +87,22 @@ def test_a_generalised_mean_is_served(tmp_path, pixels):
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_every_signature_answers_in_a_session_without_keras(
-    version, files, pixels, embedder, tmp_path
-):
-    np.save(tmp_path / "images.npy", pixels.astype(np.uint8))
-    command = [sys.executable, "-c", LOAD_IN_A_SESSION, str(version)]
-    command += [str(tmp_path / "images.npy"), *map(str, files)]
-    answer = subprocess.run(command, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def alone(version, files, pixels, tmp_path_factory):
+    """What a process without this package answers, and the folder of what it wrote."""
+    folder = tmp_path_factory.mktemp("alone")
+    np.save(folder / "images.npy", pixels.astype(np.uint8))
+    command = [sys.executable, "-c", LOAD_IN_A_SESSION, version]
+    command += [folder / "images.npy", folder, *files]
+    answer = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True
+    )
     assert answer.returncode == 0, answer.stderr[-2000:]
-    answers = json.loads(answer.stdout)
+    return json.loads(answer.stdout.splitlines()[0]), folder
+
+
+def test_every_signature_answers_in_a_session_without_keras(alone, pixels, embedder):
+    answers, _ = alone
     expected = embedder(pixels, training=False)
     for name in ("serving_default", "pixels"):
         output, values = answers[name]
@@ -116,18 +128,10 @@ def test_the_activation_map_is_the_sum_of_the_squared_channels(
     np.testing.assert_allclose(answer, expected, rtol=1e-4)
 
 
-def test_the_command_line_tool_of_tensorflow_runs_it(
-    version, pixels, embedder, tmp_path
-):
-    np.save(tmp_path / "images.npy", pixels.astype(np.uint8))
-    tool = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "run"]
-    tool += ["--dir", str(version), "--tag_set", "serve", "--signature_def", "pixels"]
-    tool += ["--inputs", f"images={tmp_path / 'images.npy'}"]
-    tool += ["--outdir", str(tmp_path)]
-    answer = subprocess.run(tool, capture_output=True, text=True)
-    assert answer.returncode == 0, answer.stderr[-2000:]
+def test_the_command_line_tool_of_tensorflow_runs_it(alone, pixels, embedder):
+    _, folder = alone
     np.testing.assert_allclose(
-        np.load(tmp_path / "embedding.npy"),
+        np.load(folder / "embedding.npy"),
         embedder(pixels, training=False),
         rtol=1e-4,
         atol=1e-4,
