@@ -20,6 +20,7 @@ from tests.documentation.place import make_place
 from tests.documentation.shell import Shell
 from tests.documentation.shortening import LEAST_RATE, TrainedOnce
 from tests.documentation.trackers import stand_ins
+from topdb_tf.files import sha256_of
 
 _HAS_TORCH = importlib.util.find_spec("torch") is not None
 
@@ -114,6 +115,39 @@ def train_once(tmp_path_factory):
     return TrainedOnce(train, tmp_path_factory.mktemp("trained"))
 
 
+class LoadedOnce:
+    """Stands for loading a file's model and tracing it: once for all lines and pages.
+
+    Args:
+        load: The real function from a file to a model.
+        trace: The real function from a model to its function.
+    """
+
+    def __init__(self, load, trace):
+        self._load, self._trace = load, trace
+        self._models, self._functions = {}, {}
+
+    def load(self, path):
+        key = sha256_of(path)
+        if key not in self._models:
+            self._models[key] = self._load(path)
+        return self._models[key]
+
+    def trace(self, model):
+        if model not in self._models.values():
+            return self._trace(model)
+        if id(model) not in self._functions:
+            self._functions[id(model)] = self._trace(model)
+        return self._functions[id(model)]
+
+
+@pytest.fixture(scope="session")
+def load_once():
+    from topdb_tf.model import extraction
+
+    return LoadedOnce(extraction._in_keras_file, extraction.inference_function)
+
+
 @pytest.fixture
 def registries():
     """Takes back what a page adds to the registries."""
@@ -143,6 +177,7 @@ def shell(
     registries,
     trackers,
     train_once,
+    load_once,
     data_root,
     calibrated_run,
     checkpoints,
@@ -156,7 +191,9 @@ def shell(
     from werkzeug.serving import BaseWSGIServer
 
     from topdb_tf.data import benchmarks
+    from topdb_tf.embed import local
     from topdb_tf.fit import fit
+    from topdb_tf.model import extraction
     from topdb_tf.model.backbones import BACKBONES
 
     data = make_place(
@@ -170,6 +207,9 @@ def shell(
     # The authors' network on one convolution, as in the checkpoints.
     monkeypatch.setitem(BACKBONES, "resnet50", small_backbone)
     monkeypatch.setattr(fit, "train", train_once)
+    monkeypatch.setattr(extraction, "_in_keras_file", load_once.load)
+    for module in (extraction, local):
+        monkeypatch.setattr(module, "inference_function", load_once.trace)
     policy = keras.config.dtype_policy()
     yield Shell(tmp_path, {"TOPDB_DATA": data}, replacements, exports)
     keras.config.set_dtype_policy(policy)

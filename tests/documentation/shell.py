@@ -42,6 +42,9 @@ class Shell:
         exports: Folder that keeps the exports of runs/NAME for the next page.
     """
 
+    # What shows the runs that all folders begin with is shown once, whatever the page.
+    shown = set()
+
     def __init__(self, folder, environment, replacements, exports):
         self.folder = folder
         self.environment = environment
@@ -86,7 +89,7 @@ class Shell:
         return line
 
     def _topdb_tf(self, words, line):
-        if self._is_kept_export(words):
+        if self._is_kept_export(words) or self._is_shown(words):
             return
         if words[:2] == ["index", "browse"]:
             words = [*words, "--port", "0"]  # and it ends at once, by the fixture
@@ -97,6 +100,14 @@ class Shell:
         allowed = (0, _DECIDES) if "match" in words else (0,)
         if (status if isinstance(status, int) else 0) not in allowed:
             raise LineError(f"status {status}: {line}")
+
+    def _is_shown(self, words):
+        """Returns whether a line of another page has shown the same of the same run."""
+        if words[0] not in ("figure", "report") or not set(words) & set(RUNS):
+            return False
+        known = tuple(words) in self.shown
+        self.shown.add(tuple(words))
+        return known
 
     def _is_kept_export(self, words):
         """Copies an export that another line made of the same run, if there is one.

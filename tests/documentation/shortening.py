@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from tests.conftest import SMALL
+from topdb_tf import registry
 
 TRAINING = ("fit", "demo")
 SETTINGS = {
@@ -40,6 +41,9 @@ _RATE = "--false-match-rate"
 class TrainedOnce:
     """Stands for `topdb_tf.fit.loop.train`, and keeps what it leaves.
 
+    A network of the package's own parts is trained step by step, without a graph, which
+    takes longer to trace than a page's few steps to run.
+
     Args:
         train: The real function.
         folder: Where the results are kept.
@@ -53,6 +57,7 @@ class TrainedOnce:
     def __call__(self, training, run, *, resumed=None, callbacks=()):
         config = training.config
         network = (config.model, config.train.strategy)
+        training.trainer.run_eagerly = not registry._ADDED
         if callbacks:
             self.train(training, run, resumed=resumed, callbacks=callbacks)
             return
