@@ -200,15 +200,15 @@ def run_parts(ray, source, tasks, out, codes, workers) -> Iterator[_Done]:
         for row in done.iter_rows():
             yield _Done(row["part"], row["process"])
     except ray.exceptions.RayError as error:
-        # Ray's advice on its own retries follows what happened.
-        text = str(getattr(error, "cause", None) or error).partition("\nFailed to ")[0]
-        lines = [line for line in text.splitlines() if line.strip()]
+        # The worker's own error stands before what Ray says of it.
+        told = re.findall(r"^ *(?!ray\.)[\w.]*Error: (.+)", str(error), re.M)
+        told = told or [line for line in str(error).splitlines() if line.strip()]
         count = sum(part_file(out, number).exists() for number in tasks)
         there = f"{count} of {counted(len(tasks), 'part')}"
         raise ServingError(
             f"The workers failed. {there} were written into {out} and stay there: mend "
             "it and give the same command again, which makes the others. "
-            f"Received: {one_line(lines[-1])}"
+            f"Received: {one_line(told[-1])}"
         ) from error
 
 
