@@ -323,7 +323,7 @@ def arrays_of(features: np.ndarray, split: Split):
     """Returns what a file holds of a data set whose test images have these features."""
     arrays = retrieval_set_of(features, split)._asdict()
     names = IdNames(split.pid_names, split.camera_names)
-    has_tracks = tracklets_of(split.query + split.gallery).any()
+    has_tracks = any(record.tracklet for record in split.query + split.gallery)
     for part in ("query", "gallery"):
         records = split.part(part)
         if has_tracks:
@@ -350,8 +350,8 @@ def columns_of_images(
         columns |= name_arrays(pids, camids, names)
     if not np.isnan(times).all():
         columns["times"] = times
-    if (tracklets := tracklets_of(records)).any():
-        columns["tracklets"] = tracklets
+    if any(record.tracklet for record in records):
+        columns["tracklets"] = tracklets_of(records)
     return columns
 
 

@@ -207,7 +207,7 @@ def pool_split(features: np.ndarray, split: Split, how: str | None) -> PooledSpl
     """
     if how is None:
         return PooledSplit(features, split, None)
-    count, is_of_both = len(split.query), tracklets_of(split.gallery).any()
+    count, is_of_both = len(split.query), any(one.tracklet for one in split.gallery)
     vectors, records = [], []
     for own, part in (features[:count], split.query), (features[count:], split.gallery):
         tracks = pool(own, tracklets_of(part), how=how)
