@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.calibrations import point, write_calibration
@@ -16,9 +17,12 @@ from topdb_tf.evaluate.scores import scores_file
 from topdb_tf.export import check
 from topdb_tf.export.cpp_loader import WARM_UP_FILE
 from topdb_tf.export.model_card import ServedExport, model_card
+from topdb_tf.export.probes import probe_images
 from topdb_tf.export.session import SessionModel
 from topdb_tf.runs.folder import RunFolder, open_run
 from topdb_tf.runs.settings import Config
+from topdb_tf.search.changes import create_index
+from topdb_tf.search.index import SearchIndex
 
 SCORES = {
     "dataset": "market1501",
@@ -222,12 +226,51 @@ def test_a_second_export_is_the_next_version(run, exported):
     assert smaller < 0.7 * (out / "1" / "saved_model.pb").stat().st_size
 
 
-def test_a_file_is_exported_beside_itself(run, tmp_path):
-    shutil.copy(run.embedder, tmp_path / "mine.keras")
-    answer = topdb("export", tmp_path / "mine.keras", "--normalize", "--json")
-    facts = json.loads(answer.stdout)
-    assert version_of(facts) == tmp_path / "mine_saved_model" / "1"
+def test_a_file_is_exported_beside_itself_with_its_cameras(run, tmp_path):
+    model = shutil.copy(run.embedder, tmp_path / "mine.keras")
+    lines = ["path,pid,camid"]
+    for number, image in enumerate(probe_images(6)):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{number},{'gate' if number % 2 else 'hall'}")
+    (tmp_path / "crops.csv").write_text("\n".join(lines))
+    build = ["index", "build", tmp_path / "crops.csv", "--model", model]
+    by_camera = [*build, "--normalize-cameras", "--out", tmp_path / "cameras.index"]
+    answer = topdb(*by_camera, "--metric", "cosine")
+    assert answer.exit_code == 0, answer.stderr
+    assert topdb(*build, "--out", tmp_path / "plain.index").exit_code == 0
+
+    export = ["export", model, "--normalize", "--json", "--cameras"]
+    refused = topdb(*export, tmp_path / "plain.index")
+    assert "built with --normalize-cameras" in refused.stderr
+    facts = json.loads(topdb(*export, tmp_path / "cameras.index").stdout)
+    version = version_of(facts)
+    assert version == tmp_path / "mine_saved_model" / "1"
     assert facts["normalize"] is True
+
+    # What a client does with the answers of a server gives the features of the index.
+    files = np.array([(tmp_path / f"{n}.png").read_bytes() for n in range(6)], object)
+    with SessionModel(version) as served:
+        embeddings = served.run("serving_default", image_bytes=files)
+    with np.load(version / "assets.extra" / "cameras.npz") as known:
+        assert known["metric"] == "cosine"
+        assert known["cameras"].tolist() == ["gate", "hall"]
+        rows = [1, 0] * 3
+        ours = (embeddings - known["means"][rows]) / known["deviations"][rows]
+    ours /= np.linalg.norm(ours, axis=1, keepdims=True)
+    index = SearchIndex(tmp_path / "cameras.index")
+    np.testing.assert_allclose(index.features, ours, atol=2e-4)
+
+
+def test_cameras_of_another_model_are_refused(run, tmp_path):
+    features = np.random.default_rng(0).standard_normal((4, 8))
+    camids = np.arange(4) % 2
+    given = {"camids": camids, "normalize_cameras": True}
+    create_index(tmp_path / "index", features, "abcd", **given)
+    answer = topdb("export", run.path, "--cameras", tmp_path / "index")
+    assert "by the model that is exported" in answer.stderr
+    assert "of an unknown model" in answer.stderr
+    onnx = topdb("export", run.path, "--format", "onnx", "--cameras", tmp_path)
+    assert "--cameras does not apply" in onnx.stderr
 
 
 @pytest.mark.parametrize("format", ["saved_model", "onnx"])

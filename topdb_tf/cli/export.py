@@ -45,6 +45,12 @@ from topdb_tf.cli.options import (
     "--normalize", is_flag=True, help="saved_model: divide embeddings by their L2 norm."
 )
 @click.option(
+    "--cameras",
+    type=PATH,
+    metavar="INDEX",
+    help="saved_model: put the camera statistics of this index into assets.extra.",
+)
+@click.option(
     "--loader",
     type=click.Choice(["cpp", "session"]),
     help="saved_model: load the result by the C++ function that TensorFlow Serving "
@@ -71,6 +77,7 @@ def export(
     out,
     precision,
     normalize,
+    cameras,
     loader,
     best,
     dataset,
@@ -95,17 +102,22 @@ def export(
         _refuse("dataset", "data_root", "max_pids", "force")
         if precision == "int8":
             raise click.UsageError("--precision int8 is for --format litert alone.")
+        if cameras is not None:
+            from topdb_tf.search.overview import cameras_file
+
+            cameras = cameras_file(cameras, source.model)
         written = serving.export_saved_model(
             source,
             out,
             precision=precision,
             normalize=normalize,
             loader=loader,
+            cameras=cameras,
             say=say,
         )
         show(written, serving.served_lines, as_json)
         return
-    _refuse("normalize", "loader")
+    _refuse("normalize", "cameras", "loader")
     overrides = tuple(data_overrides(dataset, data_root))
     written = one_file.export_file(
         source,

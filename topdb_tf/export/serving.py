@@ -62,6 +62,7 @@ def export_saved_model(
     precision: str = "float32",
     normalize: bool = False,
     loader: str | None = None,
+    cameras: bytes | None = None,
     say: Say,
 ) -> ServedExport:
     """Writes the next version of a model for TensorFlow Serving, and checks it.
@@ -71,7 +72,8 @@ def export_saved_model(
     float32 on drawn images. It is loaded by `cpp`, the server's own function in a
     process without Python's TensorFlow, which is the default where TensorFlow's
     libraries are found, or by `session`, one of this process. The versions are in
-    `out`, by default `saved_model` in the run's folder, or beside the file.
+    `out`, by default `saved_model` in the run's folder, or beside the file. `cameras`
+    are the contents of its `assets.extra/cameras.npz`, for clients.
     """
     if out is None:
         beside = source.beside("_saved_model")
@@ -93,6 +95,8 @@ def export_saved_model(
         served.write(partial)
         probes = drawn_probes(served.image_size)
         write_warm_up_requests(partial, probes)
+        if cameras is not None:
+            (partial / "assets.extra" / "cameras.npz").write_bytes(cameras)
         answers = _ANSWERS[loader](partial, probes)
         expected = reference_of(embedder, normalize=normalize)(probes.pixels)
         differences = check_export(answers, expected, precision=precision)

@@ -1,5 +1,6 @@
 """What an index is and what was done to it, for people and programs."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from topdb_tf.embed.errors import Failure, failure_lines
-from topdb_tf.files import plain
+from topdb_tf.files import plain, sha256_of
+from topdb_tf.runs.models import weights_of
 from topdb_tf.search.changes import check_index
 from topdb_tf.search.index import SearchIndex
 from topdb_tf.search.manifest import Manifest
@@ -44,6 +46,38 @@ class Change:
         if self.num_dropped is not None:
             lines.append(f"{self.num_dropped:,} removed images are gone from the disk")
         return lines
+
+
+def cameras_file(folder: Path, model: Path) -> bytes:
+    """Returns the camera statistics of an index, for an export of its model.
+
+    The NPZ file has the names of the `cameras`; `means` and `deviations` of float64,
+    a row for each of them and one for all others; and the `metric`: embeddings are
+    divided by their lengths before, where it is "cosine".
+
+    Raises:
+        ValueError: If the index has no such statistics, or is of another model.
+    """
+    index = SearchIndex(folder, check=False)
+    statistics, recorded = index.entries.statistics, index.manifest.model
+    if statistics is None:
+        raise ValueError(
+            "--cameras takes an index that was built with --normalize-cameras. "
+            f"Received: {folder}"
+        )
+    known = recorded and not recorded.pca and recorded.sha256
+    if known != sha256_of(weights_of(model)):
+        raise ValueError(
+            "--cameras takes an index that was built with --model, by the model that "
+            f"is exported, {model}, and without --pca. Received: {folder}, of "
+            f"{recorded.name if recorded else 'an unknown model'}"
+        )
+    names, file = index.entries.names.cameras, io.BytesIO()
+    cameras = [names.get(camid, str(camid)) for camid in statistics.camids.tolist()]
+    _, means, deviations = statistics
+    arrays = {"means": means, "deviations": deviations}
+    np.savez(file, cameras=cameras, metric=index.manifest.metric, **arrays)
+    return file.getvalue()
 
 
 @dataclass(frozen=True)
