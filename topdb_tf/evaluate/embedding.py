@@ -240,8 +240,11 @@ def scored_camids(split: Split, *, ignore_cameras: bool) -> np.ndarray:
         if not part.has_cameras
         for record in part.query + part.gallery
     }
+    camids = camids_of(query + gallery)
+    if not without:
+        return camids
     is_told = np.array([path not in without for path in paths], bool)
-    return np.where(is_told, camids_of(query + gallery), image_numbers(paths))
+    return np.where(is_told, camids, image_numbers(paths))
 
 
 def features_file(

@@ -121,8 +121,7 @@ def add_to_index(
             reading["metric"] = index.manifest.metric
             return _stored(index, items_of(places, source, known=known, **reading))
     index = SearchIndex(folder)
-    there = frozenset(index.entries.live_paths())
-    known = (lambda _: there) if skip_known else None
+    known = (lambda _: {*index.entries.live_paths()}) if skip_known else None
     source = source_of_index(index.manifest, source)
     manifest = index.manifest
     reading |= {"metric": manifest.metric, "needs_cameras": manifest.is_by_camera}

@@ -176,8 +176,10 @@ class SearchIndex:
         self, items: Embedding, k: int, parameters: dict[str, int], among: Filter
     ) -> tuple[Entries, Found]:
         """Returns the images of the index, and what is nearest."""
-        camids = self.entries.in_own_numbers(items).camids
-        features = self.normalized(items.features, camids)
+        features = items.features
+        if self.manifest.is_by_camera:
+            camids = self.entries.in_own_numbers(items).camids
+            features = self.normalized(features, camids)
         rows = among.rows(self.entries)
         return self.entries, self.search(
             features, k=k, parameters=parameters, among=rows

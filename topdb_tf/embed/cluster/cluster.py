@@ -17,10 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topdb_tf.data.records import (
-    IdNames,
-    Split,
-)
+from topdb_tf.data.records import IdNames, Split
 from topdb_tf.embed.cluster.part_writer import TRIES, ImageTable, PartWriter, part_file
 from topdb_tf.embed.errors import ServingError
 from topdb_tf.embed.places import images_at, uri_of

@@ -58,18 +58,22 @@ class PartWriter:
     def __call__(self, batch):
         numbers = [int(number) for number in batch["part"]]
         for number, task in zip(numbers, batch["task"], strict=True):
-            self._count_try(number)
+            tries = self._count_try(number)
             self._write(part_file(self._out, number), pickle.loads(task))  # noqa: S301
-            (self._out / f"{TRIES}{number:06d}").unlink(missing_ok=True)
+            tries.unlink(missing_ok=True)
         return {"part": numbers, "process": [os.getpid()] * len(numbers)}
 
     def _count_try(self, number):
-        """Raises where a part has ended the processes that tried it, as by memory."""
+        """Returns the file that counts how often a part was begun.
+
+        Raises `ServingError` where it ended the processes that tried, as by memory.
+        """
         tries = self._out / f"{TRIES}{number:06d}"
         with tries.open("a") as file:
             file.write(".")
         if tries.stat().st_size > _MOST_TRIES:
             raise ServingError(f"part {number} has ended {_MOST_TRIES} workers")
+        return tries
 
     def _write(self, file, images):
         features, errors = self._embedded(images.paths)
