@@ -1,5 +1,6 @@
 """Fixtures that more than one test module uses."""
 
+import gc
 import os
 import shutil
 
@@ -12,6 +13,21 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
+gc.disable()  # until the tests' modules and TensorFlow are imported
+
+
+def pytest_collection_finish(session):
+    """Spares the collector of cycles what was imported, a million objects."""
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    """Lets Hypothesis see the random generators that it looks after."""
+    gc.unfreeze()
+
+
 # Settings of a training that is over in seconds.
 SMALL = (
     "data.check_counts=false",
@@ -19,6 +35,7 @@ SMALL = (
     "data.image_width=16",
     "data.batch_size=8",
     "data.images_per_pid=2",
+    "model.num_bottlenecks=0",
     "train.epochs=2",
     "train.warmup_epochs=1",
 )

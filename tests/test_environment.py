@@ -22,10 +22,16 @@ def float32_afterwards():
 
 
 STATE = """
+import contextlib, gc, sys
 import topdb_tf.fit.fit, topdb_tf.embed.embed, topdb_tf.search.query
+from topdb_tf.progress import Verbosity, telling
 from topdb_tf.runs.machine import load_tensorflow
-load_tensorflow()
+is_command = sys.argv[1] == "command"
+with telling(Verbosity.NORMAL) if is_command else contextlib.nullcontext():
+    load_tensorflow()
 import keras
+# A command's garbage collector passes over what was imported, a program's does not.
+print(gc.isenabled(), gc.get_freeze_count() > 100_000, end=" ")
 own = keras.config
 print(own.backend(), own.floatx(), own.image_data_format(), own.epsilon(), end=" ")
 print(own.dtype_policy().name, own.max_epochs(), own.max_steps_per_epoch())
@@ -33,24 +39,30 @@ print(own.dtype_policy().name, own.max_epochs(), own.max_steps_per_epoch())
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "kind"),
     [
-        '{"floatx": "float16", "epsilon": 0.1, "image_data_format": "channels_first"}',
-        '{"floatx": "bfloat16", "backend": "none"}',  # at which Keras ends
+        (
+            '{"floatx": "float16", "epsilon": 0.1, "image_data_format":'
+            ' "channels_first"}',
+            "program",
+        ),
+        # Keras ends at this one.
+        ('{"floatx": "bfloat16", "backend": "none"}', "command"),
     ],
 )
-def test_keras_json_and_variables_of_another_project_do_not_count(text, tmp_path):
+def test_keras_json_and_variables_of_another_project_do_not_count(text, kind, tmp_path):
     (tmp_path / "keras.json").write_text(text)
     variables = {"KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "jax"}
     variables |= {"KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_PER_EPOCH": "many"}
     answer = subprocess.run(
-        [sys.executable, "-c", STATE],
+        [sys.executable, "-c", STATE, kind],
         capture_output=True,
         text=True,
         env={**os.environ, **variables, "TF_USE_LEGACY_KERAS": "1"},
     )
     expected = "tensorflow float32 channels_last 1e-07 float32 None None"
-    assert answer.stdout.strip() == expected, answer.stderr
+    collector = f"True {kind == 'command'}"
+    assert answer.stdout.strip() == f"{collector} {expected}", answer.stderr
     assert (tmp_path / "keras.json").read_text() == text
 
 

@@ -21,12 +21,17 @@ class Verbosity(enum.IntEnum):
     """Also settings, times, and what libraries have to say."""
 
 
-_verbosity = Verbosity.NORMAL
+_verbosity: Verbosity | None = None  # None while no command runs
+
+
+def in_command() -> bool:
+    """Returns whether this process runs a command, and is no program of somebody's."""
+    return _verbosity is not None
 
 
 def verbosity() -> Verbosity:
     """Returns how much this process tells."""
-    return _verbosity
+    return Verbosity.NORMAL if _verbosity is None else _verbosity
 
 
 @contextmanager
@@ -69,7 +74,7 @@ def quieted() -> Iterator[None]:
 
     It is for the progress of a library, such as of a download.
     """
-    if _verbosity > Verbosity.QUIET:
+    if verbosity() > Verbosity.QUIET:
         yield
         return
     with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
@@ -85,7 +90,7 @@ def draws_on_terminal() -> bool:
     return (
         sys.stderr.isatty()
         and not os.environ.get("NO_COLOR")
-        and _verbosity > Verbosity.QUIET
+        and verbosity() > Verbosity.QUIET
     )
 
 
@@ -166,7 +171,7 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
         bars.TimeRemainingColumn(),
     )
     where = {"console": console.Console(stderr=True)}
-    is_quiet = _verbosity == Verbosity.QUIET
+    is_quiet = verbosity() == Verbosity.QUIET
     with bars.Progress(*columns, **where, disable=is_quiet) as progress:
         task = progress.add_task(printable(title), total=None)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import importlib
 import importlib.metadata
 import json
@@ -19,7 +20,7 @@ from topdb_tf import __version__
 from topdb_tf.data.records import DataCounts
 from topdb_tf.files import temporary_folder
 from topdb_tf.json_files import read_json, record_of
-from topdb_tf.progress import Verbosity, verbosity
+from topdb_tf.progress import Verbosity, in_command, verbosity
 
 _WORTHWHILE = 1.2  # a half precision must be this much faster to be chosen
 _PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy", "numba", "h5py", "pillow")
@@ -40,7 +41,8 @@ def load_tensorflow() -> None:
     """
     with without_notes():
         if "keras" not in sys.modules:
-            _import_keras()
+            with _quick_imports():
+                _import_keras()
         import keras
 
         backend = keras.backend.backend()
@@ -202,6 +204,24 @@ def _import_keras():
         del os.environ["KERAS_HOME"]
         if home is not None:
             os.environ["KERAS_HOME"] = home
+
+
+@contextlib.contextmanager
+def _quick_imports():
+    """Spares a command the walks of the garbage collector over what an import brings.
+
+    They take a quarter of a short command. In other programs nothing changes: garbage
+    that is there by now would stay.
+    """
+    if not in_command():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @contextlib.contextmanager

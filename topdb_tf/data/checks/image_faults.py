@@ -52,12 +52,11 @@ def rgb_pixels(contents):
 
 def decode_contents(contents: bytes) -> tuple[np.ndarray, str]:
     """Returns the pixels of a file's bytes, and why they are refused, else ""."""
-    decoder, longer = quick_decoder(), _longer_function()
     try:
-        pixels, fault = decoder(tf.constant(contents))
+        pixels, fault = quick_decoder()(tf.constant(contents))
         fault = fault.numpy().decode()
         if fault == _DOUBTFUL:
-            fault = _LOST if _ends_early_for_pillow(contents, longer) else ""
+            fault = _LOST if _ends_early_for_pillow(contents) else ""
             pixels = pixels if fault else rgb_pixels(contents)
     except tf.errors.InvalidArgumentError:
         return np.zeros((0, 0, 3), np.uint8), DAMAGED
@@ -91,8 +90,9 @@ def _small_jpeg():
     return stream.getvalue()
 
 
-def _ends_early_for_pillow(contents, longer):
+def _ends_early_for_pillow(contents):
     """Tells what `_fault_of_end` does; TensorFlow would write to stderr each time."""
+    longer = _longer_function()
     try:
         with (
             Image.open(io.BytesIO(contents)) as image,
