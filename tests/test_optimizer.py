@@ -64,7 +64,7 @@ def applying(optimizer, variables, compiled):
     def apply(gradients):
         optimizer.apply(gradients, variables)
 
-    return tf.function(apply) if compiled else apply
+    return tf.function(apply, autograph=False) if compiled else apply
 
 
 def state(optimizer, ending):

@@ -16,13 +16,13 @@ SIZE = (32, 16)
 @pytest.fixture(scope="module")
 def of_bytes():
     signature = [tf.TensorSpec((None,), tf.string)]
-    return tf.function(lambda b: pixels_of_bytes(b, SIZE), input_signature=signature)
+    return tf.function(lambda b: pixels_of_bytes(b, SIZE), signature, autograph=False)
 
 
 @pytest.fixture(scope="module")
 def of_images():
     signature = [tf.TensorSpec((None, None, None, 3), tf.uint8)]
-    return tf.function(lambda x: pixels_of_images(x, SIZE), input_signature=signature)
+    return tf.function(lambda x: pixels_of_images(x, SIZE), signature, autograph=False)
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,12 @@ from topdb_tf.training.trainer import ReidTrainer, _spread
 NUM_PIDS = 4
 
 
-def small_trainer(**options):
+def small_trainer(num_bottlenecks=0, **options):
     network = build_network(
-        BACKBONES["tiny"]((32, 16)), num_pids=NUM_PIDS, drop_block=TopDropBlock(0.3)
+        BACKBONES["tiny"]((32, 16)),
+        num_pids=NUM_PIDS,
+        drop_block=TopDropBlock(0.3),
+        num_bottlenecks=num_bottlenecks,
     )
     trainer = ReidTrainer(network)
     trainer.compile(optimizer=AdamWithL2(1e-3), jit_compile=False, **options)
@@ -66,7 +69,7 @@ def test_every_trained_weight_moves():
 def test_steps_lower_the_loss():
     keras.utils.set_random_seed(1)
     trainer, data = small_trainer(), batch()
-    step = tf.function(trainer.train_step)
+    step = tf.function(trainer.train_step, autograph=False)
     losses = []
     for _ in range(12):
         trainer.reset_metrics()
@@ -100,7 +103,9 @@ def test_figures_are_averaged_over_the_epoch():
 
 def test_train_on_batch_hands_over_three_values():
     assert np.isfinite(
-        small_trainer().train_on_batch(*batch(), return_dict=True)["loss"]
+        small_trainer(run_eagerly=True).train_on_batch(*batch(), return_dict=True)[
+            "loss"
+        ]
     )
 
 
@@ -111,7 +116,7 @@ def test_half_precision_trains_with_losses_in_float32(policy):
     assert outputs["global"]["features"].dtype == tf.float32
     assert outputs["top_drop"]["logits"].dtype == tf.float32
     first = float(trainer.train_step(data)["loss"])
-    for _ in range(12):
+    for _ in range(5):
         trainer.reset_metrics()
         last = float(trainer.train_step(data)["loss"])
     assert last < first
@@ -121,7 +126,7 @@ def test_float16_trains_on_after_an_overflow_that_changes_no_weight():
     trainer, data = in_half_precision("mixed_float16"), batch()
     optimizer = trainer.optimizer
     assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-    step = tf.function(lambda *data: trainer.train_step(data))
+    step = tf.function(lambda *data: trainer.train_step(data), autograph=False)
     step(*data)
     optimizer.dynamic_scale.assign(1e30)
     weights = [weight.numpy() for weight in trainer.network.trainable_variables]
@@ -151,7 +156,7 @@ def spoil(trainer, layer):
 
 
 def test_a_gradient_that_is_not_finite_makes_the_loss_so_and_is_named():
-    trainer, data = small_trainer(), batch()
+    trainer, data = small_trainer(num_bottlenecks=2), batch()
     trainer.train_step(data)
     assert trainer.non_finite_gradient() is None
     spoil(trainer, "regularization_neck")
