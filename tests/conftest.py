@@ -79,14 +79,35 @@ def small_run(small_data_root, tmp_path_factory):
 
     It was trained on the synthetic data set below `small_data_root`.
     """
-    from topdb_tf.fit.fit import fit
+    from topdb_tf.fit import fit, loop
     from topdb_tf.runs.recipes import read_recipe
 
     folder = tmp_path_factory.mktemp("runs") / "small"
     own = ["model.num_bottlenecks=2", f"data.root={small_data_root}"]
     config = read_recipe("demo", [*SMALL, *own])
-    fit(config, folder, say=lambda line: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "train", loop.train)  # whatever module asks first
+        fit.fit(config, folder, say=lambda line: None)
     return folder
+
+
+@pytest.fixture(scope="module")
+def step_by_step():
+    """Trains without graphs: to trace a step takes longer than a test's few steps.
+
+    Test modules whose trainings ask for more keep the graphs, which users train by.
+    """
+    from topdb_tf.fit import fit
+
+    train = fit.train
+
+    def without_graph(training, *arguments, **options):
+        training.trainer.run_eagerly = True
+        train(training, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "train", without_graph)
+        yield
 
 
 @pytest.fixture(scope="session")

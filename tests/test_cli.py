@@ -25,7 +25,7 @@ def own_data_root(small_data_root, tmp_path):
 def run(small_data_root, tmp_path_factory):
     """A finished run of two epochs."""
     folder = tmp_path_factory.mktemp("runs") / "small"
-    answer = fit(small_data_root, folder)
+    answer = fit(small_data_root, folder, "model.num_bottlenecks=2")
     assert answer.exit_code == 0, answer.output
     assert answer.stdout == f"{folder}\n"
     return folder

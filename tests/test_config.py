@@ -267,9 +267,9 @@ def test_broken_yaml_names_the_file(tmp_path):
         ("paper", 4, 1, (2, 3)),  # 0.5, 2, 3
         # No room for a decay: the first epoch at the peak is the last one.
         ("paper", 1, 0, ()),
-        # light: 2, 5 and 7 of 7. 4/7, 10/7 and 2: the first decay comes after the
+        # demo: 3, 12 and 16 of 18. 1/3, 4/3 and 16/9: the first decay comes after the
         # first epoch at the peak, the other after it and the end.
-        ("light", 2, 1, (2,)),
+        ("demo", 2, 0, (2,)),
         ("demo", 18, 3, (12, 16)),  # its own number
     ],
 )
@@ -279,7 +279,7 @@ def test_epochs_alone_bring_warm_up_and_decay_along(recipe, num_epochs, warmup, 
     train = read_recipe(recipe, settings, say=lines.append).train
     assert (train.epochs, train.warmup_epochs) == (num_epochs, warmup)
     assert train.decay_epochs == decays
-    assert len(lines) == (recipe != "demo")
+    assert len(lines) == (num_epochs != 18)
     for line in lines:
         assert f"train.warmup_epochs={warmup} and train.decay_epochs=" in line
         assert line.startswith(settings[0])
@@ -325,5 +325,5 @@ def test_a_nearest_recipe_counts_what_follows_from_epochs_as_one_change():
     assert near.name == "light"
     assert [change.key for change in near.departures] == ["train.epochs"]
     assert fit_command(config, "x").endswith("--set train.epochs=20")
-    unscaled = read_recipe("light", ["train.epochs=20", "train.decay_epochs=[5, 7]"])
-    assert "--set 'train.decay_epochs=[5, 7]'" in fit_command(unscaled, "x")
+    unscaled = read_recipe("demo", ["train.epochs=27", "train.decay_epochs=[12, 16]"])
+    assert "--set 'train.decay_epochs=[12, 16]'" in fit_command(unscaled, "x")

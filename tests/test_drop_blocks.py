@@ -54,6 +54,7 @@ def trained_embedder(setting):
     config = read_recipe("demo", [*SMALL, setting])
     trainer, embedder = build_trainer(config, num_pids=4)
     before = trainer.network.get_weights()
+    trainer.run_eagerly = True  # one step
     history = trainer.fit(PIXELS, LABELS, batch_size=8, verbose=0).history
     assert np.isfinite(history["loss"][0])
     after = trainer.network.get_weights()
@@ -117,6 +118,7 @@ def test_the_recipe_strong_trains_a_stream_for_each_ratio():
     trainer, embedder = build_trainer(config, num_pids=4)
     pool = embedder.get_layer("global_pool")
     before = float(pool.exponent)
+    trainer.run_eagerly = True  # one step
     history = trainer.fit(PIXELS, LABELS, batch_size=8, verbose=0).history
     assert (before, embedder.output_shape) == (3, (None, 64 + 2 * 128))
     assert float(pool.exponent) != before

@@ -16,6 +16,8 @@ import topdb_tf
 from tests.conftest import SMALL
 from topdb_tf.training.losses import CROSS_ENTROPIES, TRIPLETS, register_loss
 
+pytestmark = pytest.mark.usefixtures("step_by_step")
+
 COLOURS = re.compile(r"\x1b\[[\d;]*m")
 BAR = "━"
 

@@ -31,6 +31,8 @@ from topdb_tf.runs.data import read_data, read_divided
 from topdb_tf.runs.folder import RunFolder, open_run
 from topdb_tf.runs.recipes import read_recipe
 
+pytestmark = pytest.mark.usefixtures("step_by_step")
+
 
 @pytest.mark.parametrize(
     ("name", "names"),

@@ -18,6 +18,8 @@ from topdb_tf.evaluate.table_formats import table_lines
 from topdb_tf.retrieval.rank_lists import ranked_lists
 from topdb_tf.runs.settings import Config
 
+pytestmark = pytest.mark.usefixtures("step_by_step")
+
 SETS = [part for setting in SMALL for part in ("--set", setting)]
 
 

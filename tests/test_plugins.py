@@ -14,6 +14,8 @@ from topdb_tf.model.network import STREAMS
 from topdb_tf.runs.folder import open_run
 from topdb_tf.training.losses import TRIPLETS
 
+pytestmark = pytest.mark.usefixtures("step_by_step")
+
 PLUGIN = """
 import keras
 

@@ -26,6 +26,8 @@ from topdb_tf.runs.folder import RunFolder, new_run, open_run
 from topdb_tf.runs.recipes import read_config, read_recipe
 from topdb_tf.training.checkpoint_files import Position
 
+pytestmark = pytest.mark.usefixtures("step_by_step")
+
 # One stream, one epoch: every fit builds and compiles a network anew.
 SETTINGS = [*SMALL, "model.streams=global", "train.epochs=1", "train.warmup_epochs=0"]
 

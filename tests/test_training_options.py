@@ -257,6 +257,7 @@ def with_scores(monkeypatch, mean_aps):
     monkeypatch.setattr(loop, "score_set", scores)
 
 
+@pytest.mark.usefixtures("step_by_step")
 def test_a_run_without_progress_ends_early_and_is_finished(
     settings, tmp_path, monkeypatch
 ):

@@ -25,6 +25,8 @@ from topdb_tf.runs.data import read_data, read_divided, write_division
 from topdb_tf.runs.folder import RunFolder, open_run
 from topdb_tf.runs.recipes import read_recipe
 
+pytestmark = pytest.mark.usefixtures("step_by_step")
+
 
 def split_of_people(num_pids, cameras=(1, 2, 3), images=2):
     """Returns a training of people, each with as many images by every camera."""
