@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.ci
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = [
     path.name for path in sorted(FOLDER.glob("*.py")) if "__main__" in path.read_text()

@@ -86,6 +86,7 @@ def test_the_loader_gives_the_bits_of_a_session_and_evaluate_s_embeddings(
         np.testing.assert_allclose(answer.output, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_exports_of_lower_precision_are_loaded_too(precision, model, tmp_path):
     check_answers(
@@ -93,6 +94,7 @@ def test_exports_of_lower_precision_are_loaded_too(precision, model, tmp_path):
     )
 
 
+@pytest.mark.ci
 def test_a_server_in_bfloat16_gives_nearly_the_same_embeddings(version):
     exact = load_in_cpp(version).answers[3].output
     rounded = load_in_cpp(version, mixed_precision="bfloat16").answers[3].output

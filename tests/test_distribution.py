@@ -102,20 +102,24 @@ def mirrored(tmp_path_factory):
     return np.load(folder / "results-0.npz")
 
 
+@pytest.mark.ci
 def test_two_replicas_train_as_one_with_the_whole_batch(mirrored):
     check_as_one_replica(mirrored)
 
 
+@pytest.mark.ci
 def test_with_mining_by_replica_the_loss_is_the_mean_of_those_of_the_parts(mirrored):
     loss = mirrored["replica_loss"][0]
     assert loss == pytest.approx(mirrored["halves_loss"], rel=1e-5)
     assert abs(loss - mirrored["one_figures"][0, 0]) > 1e-3 * loss
 
 
+@pytest.mark.ci
 def test_the_copies_of_the_weights_stay_the_same(mirrored):
     assert mirrored["copies"] == 0
 
 
+@pytest.mark.ci
 def test_an_overflow_of_float16_skips_the_step_on_every_replica(mirrored):
     assert mirrored["overflow_scale"] == pytest.approx(0.5e30)
     assert mirrored["overflow_moved"] == 0
@@ -124,6 +128,7 @@ def test_an_overflow_of_float16_skips_the_step_on_every_replica(mirrored):
     )
 
 
+@pytest.mark.ci
 def test_two_devices_embed_as_one_in_the_same_order(mirrored):
     assert mirrored["one_embeddings"].std() > 0
     np.testing.assert_allclose(

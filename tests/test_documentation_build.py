@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.ci
+
 pytest.importorskip("mkdocs", reason="the site needs `pip install '.[docs]'`")
 
 ROOT = Path(__file__).parents[1]

@@ -18,6 +18,8 @@ from click.testing import CliRunner
 
 from topdb_tf.cli import main
 
+pytestmark = pytest.mark.ci
+
 ARCHIVES = Path(__file__).parent / "old_runs"
 NAMES = ("synthetic", "people")
 

@@ -11,6 +11,8 @@ import pytest
 
 import topdb_tf
 
+pytestmark = pytest.mark.ci
+
 ROOT = Path(__file__).parents[1]
 SOURCES = ["topdb_tf", "configs", "datasets"]
 FILES = ["setup.py", "pyproject.toml", "README.md", "LICENSE"]

@@ -15,8 +15,13 @@ PAGES = [
     ROOT / "serving" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
+READ_FIRST = (ROOT / "README.md", ROOT / "docs" / "index.md")
 PAGES_WITH_CODE = [
-    page
+    pytest.param(
+        page,
+        id=str(page.relative_to(ROOT)),
+        marks=[] if page in READ_FIRST else pytest.mark.ci,
+    )
     for page in PAGES
     if any(block.language in ("bash", "python") for block in blocks_of(page))
 ]
@@ -54,7 +59,7 @@ def id_of(page):
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", PAGES_WITH_CODE, ids=id_of)
+@pytest.mark.parametrize("page", PAGES_WITH_CODE)
 def test_the_code_of_a_page_runs(page, shell):
     run_page(page, shell)
 

@@ -3,8 +3,12 @@
 import ast
 import json
 
+import pytest
+
 from tests.documentation.shell import ROOT
 from tests.documentation.test_pages import _in_folder
+
+pytestmark = pytest.mark.ci
 
 NOTEBOOK = json.loads((ROOT / "docs" / "tour.ipynb").read_text(encoding="utf-8"))
 CELLS = [
