@@ -1,5 +1,6 @@
 """Fixtures that more than one test module uses."""
 
+import contextlib
 import gc
 import os
 import shutil
@@ -91,9 +92,9 @@ def small_run(small_data_root, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def step_by_step():
-    """Trains without graphs: to trace a step takes longer than a test's few steps.
+@contextlib.contextmanager
+def without_graphs():
+    """Trains step by step: to trace one takes longer than a test's few steps.
 
     Test modules whose trainings ask for more keep the graphs, which users train by.
     """
@@ -101,12 +102,19 @@ def step_by_step():
 
     train = fit.train
 
-    def without_graph(training, *arguments, **options):
+    def step_by_step(training, *arguments, **options):
         training.trainer.run_eagerly = True
         train(training, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "train", without_graph)
+        patch.setattr(fit, "train", step_by_step)
+        yield
+
+
+@pytest.fixture(scope="module")
+def step_by_step():
+    """All trainings of a module are `without_graphs`."""
+    with without_graphs():
         yield
 
 
