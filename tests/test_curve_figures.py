@@ -20,7 +20,7 @@ from topdb_tf.evaluate.trainings import trainings_of
 from topdb_tf.figures.camera_pairs import cameras_of
 from topdb_tf.figures.pair_distances import distances_of
 from topdb_tf.figures.places import map_of, most_seen
-from topdb_tf.figures.run_curves import cmc, read_log
+from topdb_tf.figures.run_curves import cmc, read_log, training
 from topdb_tf.files import sha256_of
 from topdb_tf.report.parts import parts_of_run
 from topdb_tf.retrieval.distances import pairwise_distances
@@ -187,6 +187,25 @@ def test_training_draws_the_log(run):
     loss = rows[0].split(",").index("global_triplet")
     assert log["global_triplet"] == [float(row.split(",")[loss]) for row in rows[1:]]
     assert (run / "figures" / "training.png").is_file()
+    assert drawn("training", run, "--by", "time")["trainings"] == numbers["trainings"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "unit", "ends"),
+    [
+        ([4000, 5000], "hours", [4000 / 3600, 2.5]),
+        ([60, 90], "minutes", [1, 2.5]),
+        ([30, 89], "seconds", [30, 119]),
+        ([0.25, 0.5], "seconds", [0.25, 0.75]),
+    ],
+)
+def test_the_time_is_told_in_a_unit_that_fits(run, seconds, unit, ends):
+    lines = [f"{epoch},3.0,{one}" for epoch, one in enumerate(seconds, 1)]
+    (run / "log.csv").write_text("\n".join(["epoch,loss,seconds", *lines]))
+    figure = training(trainings_of([run]), by="time").picture(7)
+    assert figure.get_supxlabel() == unit
+    (loss,) = [axes for axes in figure.axes if "loss, all" in axes.get_title("left")]
+    np.testing.assert_allclose(loss.get_lines()[0].get_xdata(), ends)
 
 
 def test_a_training_without_a_usable_log_is_refused(run):
@@ -194,6 +213,8 @@ def test_a_training_without_a_usable_log_is_refused(run):
     assert "must be a table of numbers" in refused("training", run)
     (run / "log.csv").write_text("epoch,loss\n")
     assert "at least one row" in refused("training", run)
+    (run / "log.csv").write_text("epoch,loss\n1,3.0\n")
+    assert "log.csv does not tell how long" in refused("training", run, "--by", "time")
     (run / "log.csv").unlink()
     assert "its first epoch has not ended" in refused("training", run)
     assert not (run / "figures").exists()

@@ -159,6 +159,31 @@ def test_several_trainings_share_a_panel_a_stream(width):
     assert limits[0] == limits[1]
 
 
+def test_another_column_is_the_axis_where_it_is_named():
+    log = log_of() | {"hours": np.array([1.0, 2.5, 3.5])}
+    figure = training_figure({"run": [log]}, by="hours")
+    panels = panels_of(figure)
+    loss = panels["loss, all streams"]
+    assert loss.get_lines()[0].get_xdata().tolist() == [1, 2.5, 3.5]
+    scored = panels["retrieval, %"].get_lines()[0]  # not the first epoch
+    assert scored.get_xdata().tolist() == [2.5, 3.5]
+    assert loss.get_xlim()[1] > 3.5
+    assert figure.get_supxlabel() == "hours"
+
+
+def test_seeds_stand_at_their_mean_time_and_a_lone_score_has_room():
+    scores = {"mean_ap": np.array([np.nan, np.nan, 0.5])}
+    short, *seeds = (
+        log_of() | scores | {"hours": hours * np.array([1.0, 2.0, 3.0])}
+        for hours in (0.5, 1, 3)
+    )
+    panels = panels_of(training_figure({"2": seeds, "1": [short]}, by="hours"))
+    mean, line = panels["loss, all streams"].get_lines()
+    assert mean.get_xdata().tolist() == [2, 4, 6]
+    assert line.get_xdata().tolist() == [0.5, 1, 1.5]
+    assert [text.get_ha() for text in panels["mAP, %"].texts] == ["right", "left"]
+
+
 def test_a_band_is_of_the_runs_that_came_so_far():
     short = {"epoch": np.array([1]), "loss": np.array([5.0])}
     band = band_of([log_of() | {"loss": np.array([3.0, 2.0, 1.0])}, short], "loss")

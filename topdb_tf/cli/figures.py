@@ -206,9 +206,16 @@ def cmc(runs, **options):
 
 @figure.command()
 @_RUNS
+@click.option(
+    "--by",
+    type=click.Choice(["epoch", "time"]),
+    default="epoch",
+    show_default=True,
+    help="What the horizontal axis tells.",
+)
 @output_options
 def training(runs, **options):
-    """Draws the losses, learning rate and scores of RUNS by epoch.
+    """Draws the losses, learning rate and scores of RUNS by epoch or time.
 
     By default the newest run. Of several, every panel shows one stream. A folder of
     seeds is drawn as their mean in a band of the deviation.
@@ -216,6 +223,7 @@ def training(runs, **options):
     \b
     topdb-tf figure training
     topdb-tf figure training runs/paper runs/authors --out training.pdf
+    topdb-tf figure training runs/light runs/light_hour --by time
     """
     from topdb_tf.figures.run_curves import training
 

@@ -1,4 +1,4 @@
-"""What a training did, epoch by epoch: losses by stream, accuracy, rate, scores."""
+"""What a training did, by epoch or time: losses by stream, accuracy, rate, scores."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -91,6 +91,7 @@ def band_of(logs: Sequence[Mapping[str, np.ndarray]], column: str) -> Band:
 def training_figure(
     runs: Mapping[str, Sequence[Mapping[str, np.ndarray]]],
     *,
+    by: str = "epoch",
     width: float = PAGE_WIDTH,
 ) -> Figure:
     """Returns the curves of one training, or of several over one another.
@@ -105,6 +106,8 @@ def training_figure(
             column as in `log.csv` (`epoch`, `STREAM_cross_entropy`, `STREAM_triplet`,
             `loss`, `accuracy`, `learning_rate`, `mean_ap`, `rank_1`, or with `val_`
             before these two), NaN where an epoch has no figure.
+        by: Column that the horizontal axis tells, `epoch` or one that rises with it,
+            such as the hours until its end; of several seeds it is their mean.
         width: In inches.
 
     Raises:
@@ -124,12 +127,12 @@ def training_figure(
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, (title, lines) in zip(grid, panels.items(), strict=False):
             _draw_panel(
-                axes, title if columns == 3 else title.replace(": ", "\n"), lines
+                axes, title if columns == 3 else title.replace(": ", "\n"), lines, by
             )
         for axes in grid[len(panels) :]:
             axes.remove()
         _share_limits(grid[: len(panels)], list(panels))
-        figure.supxlabel("epoch", fontsize=9)
+        figure.supxlabel(by, fontsize=9)
         _name(figure, grid, panels, runs)
     return figure
 
@@ -142,6 +145,7 @@ def _panels_of_one(logs):
             for place, stream in enumerate(streams)
         ]
         for loss, title in _LOSSES.items()
+        if streams
     }
     for column in ("loss", "accuracy", "learning_rate"):
         panels[_TITLES[column]] = [_Line(logs, column, "", 6)]
@@ -183,15 +187,18 @@ def _streams_of(logs):
     return known + sorted(streams - set(known))
 
 
-def _draw_panel(axes, title, lines):
+def _draw_panel(axes, title, lines, by):
+    last = max(log[by][-1] for line in lines for log in line.logs)
+    axes.set_xlim(0, last * 1.04)
     for line in lines:
-        band = band_of(line.logs, line.column)
+        band, places = band_of(line.logs, line.column), band_of(line.logs, by)
+        across = places.mean[np.isin(places.epochs, band.epochs)]
         color = COLORS[line.style % len(COLORS)]
         scored = line.column in _SCORES
         alone = scored and len(band.epochs) == 1
         style = LINE_STYLES[line.style % len(LINE_STYLES)] if line.label else "-"
         axes.plot(
-            band.epochs,
+            across,
             band.mean,
             color=color,
             linestyle="none" if alone else style,
@@ -201,10 +208,10 @@ def _draw_panel(axes, title, lines):
             label=line.label,
         )
         if alone:
-            _write_value(axes, band, color)
+            _write_value(axes, across, band, color)
         if band.deviation is not None:
             low, high = band.mean - band.deviation, band.mean + band.deviation
-            axes.fill_between(band.epochs, low, high, color=color, alpha=0.18, lw=0)
+            axes.fill_between(across, low, high, color=color, alpha=0.18, lw=0)
     axes.set_title(title, loc="left", fontsize=8.5)
     axes.tick_params(labelsize=7.5)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
@@ -212,8 +219,6 @@ def _draw_panel(axes, title, lines):
         axes.yaxis.set_major_formatter(PERCENT)
     elif lines[0].column == "learning_rate":
         _log_scale(axes)
-    last = max(int(log["epoch"][-1]) for line in lines for log in line.logs)
-    axes.set_xlim(0, last * 1.04)
     if any(line.column in _SCORES for line in lines):
         axes.margins(y=0.15)
 
@@ -231,18 +236,19 @@ def _log_scale(axes):
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _write_value(axes, band, color):
+def _write_value(axes, across, band, color):
     """Writes the only value of a line beside its mark."""
     text = f"{100 * band.mean[0]:.1f}"
     if band.deviation is not None:
         text += f" ± {100 * band.deviation[0]:.1f}"
-        axes.errorbar(band.epochs, band.mean, band.deviation, color=color, capsize=2)
+        axes.errorbar(across, band.mean, band.deviation, color=color, capsize=2)
+    is_left = across[0] < axes.get_xlim()[1] / 2
     axes.annotate(
         text,
-        (band.epochs[0], band.mean[0]),
-        xytext=(-6, 0),
+        (across[0], band.mean[0]),
+        xytext=(6 if is_left else -6, 0),
         textcoords="offset points",
-        ha="right",
+        ha="left" if is_left else "right",
         va="center",
         fontsize=7.5,
     )

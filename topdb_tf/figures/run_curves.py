@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from topdb_tf.figures.view import View
 from topdb_tf.retrieval.protocol import RetrievalResult
 from topdb_tf.runs.folder import Run
 from topdb_tf.texts import Say, silent
+
+_UNITS = {"hours": 3600, "minutes": 60, "seconds": 1}
 
 
 @dataclass(frozen=True)
@@ -185,21 +188,42 @@ class TrainingCurves:
         }
 
 
-def training(trainings: Sequence[Training]) -> View:
-    """Returns losses, accuracy, learning rate and scores of some trainings by epoch."""
+def training(trainings: Sequence[Training], *, by: str = "epoch") -> View:
+    """Returns losses, accuracy, rate and scores of some trainings, by epoch or time."""
     logs = tuple(tuple(read_log(run) for run in one.runs) for one in trainings)
+    if by == "time":
+        runs = [run for one in trainings for run in one.runs]
+        by = _unit(runs, itertools.chain(*logs))
 
     def picture(width):
         labels = [one.label for one in trainings]
-        arrays = [[_arrays(log) for log in logs_of_one] for logs_of_one in logs]
-        return training_figure(dict(zip(labels, arrays, strict=True)), width=width)
+        arrays = [[_arrays(log, by) for log in logs_of_one] for logs_of_one in logs]
+        runs = dict(zip(labels, arrays, strict=True))
+        return training_figure(runs, by=by, width=width)
 
     return View(TrainingCurves(tuple(trainings), logs), picture)
 
 
-def _arrays(log):
+def _unit(runs, logs):
+    """Returns in what the longest of some trainings is told."""
+    longest = 0
+    for run, log in zip(runs, logs, strict=True):
+        if log.total_seconds is None:
+            raise ValueError(
+                f"{run.folder.log} does not tell how long each epoch took: it is of an "
+                "older version. Draw it by epoch."
+            )
+        longest = max(longest, log.total_seconds)
+    units = [name for name, unit in _UNITS.items() if longest >= 2 * unit]
+    return units[0] if units else "seconds"
+
+
+def _arrays(log, by):
     """Returns the columns of a log as arrays, NaN where an epoch has no figure."""
-    return {name: np.array(column, float) for name, column in log.columns.items()}
+    arrays = {name: np.array(column, float) for name, column in log.columns.items()}
+    if by in _UNITS:
+        arrays[by] = np.cumsum(arrays["seconds"]) / _UNITS[by]
+    return arrays
 
 
 def scores_of_run(
