@@ -215,7 +215,7 @@ def cmc(runs, **options):
 )
 @output_options
 def training(runs, **options):
-    """Draws losses, rate and scores of RUNS by epoch or time.
+    """Draws losses, learning rate and scores by epoch or time.
 
     By default the newest run. Of several, every panel shows one stream. A folder of
     seeds is drawn as their mean in a band of the deviation.

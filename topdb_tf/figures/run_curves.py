@@ -198,8 +198,8 @@ def training(trainings: Sequence[Training], *, by: str = "epoch") -> View:
     def picture(width):
         labels = [one.label for one in trainings]
         arrays = [[_arrays(log, by) for log in logs_of_one] for logs_of_one in logs]
-        runs = dict(zip(labels, arrays, strict=True))
-        return training_figure(runs, by=by, width=width)
+        named = dict(zip(labels, arrays, strict=True))
+        return training_figure(named, by=by, width=width)
 
     return View(TrainingCurves(tuple(trainings), logs), picture)
 
@@ -214,8 +214,8 @@ def _unit(runs, logs):
                 "older version. Draw it by epoch."
             )
         longest = max(longest, log.total_seconds)
-    units = [name for name, unit in _UNITS.items() if longest >= 2 * unit]
-    return units[0] if units else "seconds"
+    units = (name for name, unit in _UNITS.items() if longest >= 2 * unit)
+    return next(units, "seconds")
 
 
 def _arrays(log, by):
