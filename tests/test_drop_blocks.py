@@ -129,6 +129,17 @@ def test_the_recipe_strong_trains_a_stream_for_each_ratio():
     np.testing.assert_allclose(history["loss"][0], total, rtol=1e-5)
 
 
+@pytest.mark.parametrize("ratios", ["[0.2, 0.25]", "[0.5, 0.3, 0.2]"])
+def test_ratios_that_round_to_the_same_rows_are_refused(ratios):
+    # Of 8 rows 0.2 drops 1.6, 0.25 drops 2 and 0.3 drops 2.4: two each.
+    config = read_recipe("demo", [*SMALL, f"model.height_ratio={ratios}"])
+    with pytest.raises(ValueError, match="further from.*both drop 2 of 8 rows"):
+        build_trainer(config, num_pids=4)
+    # What is drawn at random differs all the same.
+    drawn = [*SMALL, f"model.height_ratio={ratios}", "model.drop=batch"]
+    build_trainer(read_recipe("demo", drawn), num_pids=4)
+
+
 def test_several_random_blocks_are_not_drawn_alike():
     config = read_recipe("demo", [*SMALL, *SEVERAL, "model.drop=batch"])
     network = build_trainer(config, num_pids=4)[0].network

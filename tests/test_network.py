@@ -98,7 +98,7 @@ def test_each_of_several_blocks_has_a_stream_of_its_own():
 
 
 def test_embeddings_take_streams_by_their_numbers():
-    blocks = [TopDropBlock(0.3, name=f"drop_{i}") for i in range(11)]
+    blocks = [BatchDropBlock(0.3, name=f"drop_{i}") for i in range(11)]
     without_global = {"streams": ("regularization", "top_drop"), "num_bottlenecks": 0}
     network = network_of(drop_block=blocks, **without_global)
     (concatenate,) = embedder(network).layers[-1:]

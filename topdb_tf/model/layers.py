@@ -98,7 +98,7 @@ class TopDropBlock(keras.layers.Layer):
                 f"inputs of shape {tuple(inputs_shape)}, "
                 f"activation of shape {tuple(activation_shape)}"
             )
-        self._dropped_size(inputs_shape)
+        self.dropped_size(inputs_shape)
 
     def call(self, inputs, activation=None, training=False):
         if not training:
@@ -119,7 +119,7 @@ class TopDropBlock(keras.layers.Layer):
         dropped_rows = 1 - self.row_mask(activation)
         if self.width_ratio == 1:
             return 1 - dropped_rows[:, :, None]
-        num_rows, num_columns = self._dropped_size(activation.shape)
+        num_rows, num_columns = self.dropped_size(activation.shape)
         _, rows = ops.top_k(dropped_rows, k=num_rows)  # from top to bottom
         energy = ops.take_along_axis(_energy(activation), rows[:, :, None], axis=1)
         column_relevance = RELEVANCES[self.relevance](energy, axis=1)
@@ -135,7 +135,7 @@ class TopDropBlock(keras.layers.Layer):
         Returns:
             float32 tensor of shape `(batch, height)`, a constant to gradients.
         """
-        num_rows, _ = self._dropped_size(activation.shape)
+        num_rows, _ = self.dropped_size(activation.shape)
         return 1 - _marked_top(self.row_relevance(activation), num_rows)
 
     def row_relevance(self, activation):
@@ -149,14 +149,15 @@ class TopDropBlock(keras.layers.Layer):
         """
         return RELEVANCES[self.relevance](_energy(activation), axis=-1)
 
-    def _dropped_size(self, shape):
+    def dropped_size(self, shape):
+        """Returns how many rows it drops of a map, and how many columns of these."""
         _, height, width, _ = shape
         if self.width_ratio == 1:
             width = width or 1  # any will do
         return _dropped_size(self.height_ratio, self.width_ratio, height, width)
 
     def compute_output_shape(self, inputs_shape, activation_shape=None):
-        self._dropped_size(inputs_shape)  # of each size of images
+        self.dropped_size(inputs_shape)  # of each size of images
         return inputs_shape
 
     def get_config(self):

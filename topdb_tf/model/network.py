@@ -17,7 +17,11 @@ from topdb_tf.model.backbones import (
     kaiming_normal,
 )
 from topdb_tf.model.keras_defaults import keras_defaults
-from topdb_tf.model.layers import DROP_BLOCKS, GeneralizedMeanPooling
+from topdb_tf.model.layers import (
+    DROP_BLOCKS,
+    GeneralizedMeanPooling,
+    TopDropBlock,
+)
 from topdb_tf.model.normalization import FusedBatchNormalization
 from topdb_tf.model.variants import MAPS, NECKS, POOLS, check_bottlenecks
 from topdb_tf.registry import register
@@ -106,6 +110,7 @@ def build_network(
     feature_map = _feature_map(pixels, backbone)
     bottlenecks = _bottlenecks(feature_map, num_bottlenecks, bottleneck_channels)
     maps = FeatureMaps(feature_map, bottlenecks, dropped=bottlenecks, pool=pool)
+    _refuse_twins(blocks, bottlenecks.shape)
     activation, outputs = getattr(maps, mask_from), {}
     dropped = [block(bottlenecks, activation=activation) for block in blocks]
     for name, features in _features(streams, maps, dropped or [bottlenecks]):
@@ -286,6 +291,23 @@ def _made(backbone, image_size, drop_block):
             f"Received: {drop_block!r}"
         )
     return backbone, blocks
+
+
+def _refuse_twins(blocks, shape):
+    """Raises ValueError if two blocks drop the same of every image."""
+    ratios = {}
+    for block in blocks:
+        if type(block) is TopDropBlock:
+            size = block.dropped_size(shape)
+            ratio = (block.height_ratio, block.width_ratio)
+            twin = ratios.setdefault((size, block.relevance), ratio)
+            if twin is not ratio:
+                raise ValueError(
+                    "Two streams would be the same: use a `height_ratio` further from "
+                    "the other, or a larger image height. Received: height_ratio="
+                    f"{twin[0]} and {ratio[0]}, width_ratio={twin[1]} and {ratio[1]}: "
+                    f"both drop {size[0]} of {shape[1]} rows"
+                )
 
 
 def _features(streams, maps, dropped):
