@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ collect_ignore = ["typed_program.py"]  # is read by a type checker, and not run
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+# A shell's "&" has Ctrl-C ignored, and some tests send it, to their commands too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 gc.disable()  # until the tests' modules and TensorFlow are imported
 
