@@ -1,6 +1,7 @@
 """Errors of the system, and signals, are told in one line by every command."""
 
 import builtins
+import contextlib
 import datetime
 import errno
 import io
@@ -113,6 +114,16 @@ def test_what_cannot_be_told_stops_no_work(ask, monkeypatch):
     assert (answer.exit_code, answer.stdout) == (0, "the result\n")
 
 
+@contextlib.contextmanager
+def handled(number, handler):
+    """Handles a signal so, whatever the parent of the tests had it be."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_cleans_up_as_ctrl_c_does(number, ask):
@@ -124,12 +135,9 @@ def test_a_signal_cleans_up_as_ctrl_c_does(number, ask):
         finally:
             cleaned.append(signal.getsignal(number))
 
-    before = signal.signal(number, signal.SIG_DFL)  # `nohup` has it ignored
-    try:
+    with handled(number, signal.SIG_DFL):  # `nohup` has it ignored
         answer = ask(act)
         assert signal.getsignal(number) == signal.SIG_DFL
-    finally:
-        signal.signal(number, before)
     assert answer.exit_code == 128 + number
     assert answer.stderr.startswith(f"Stopped by {number.name}.")
     assert cleaned == [signal.SIG_DFL]  # a second one ends at once
@@ -143,11 +151,8 @@ def test_ctrl_c_is_told_as_the_shell_tells_it(ask):
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_a_signal_that_the_parent_ignores_stays_ignored(ask):
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
+    with handled(signal.SIGTERM, signal.SIG_IGN):
         answer = ask(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    finally:
-        signal.signal(signal.SIGTERM, before)
     assert answer.exit_code == 0
 
 

@@ -3,6 +3,7 @@
 import numbers
 import re
 from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import keras
@@ -17,11 +18,7 @@ from topdb_tf.model.backbones import (
     kaiming_normal,
 )
 from topdb_tf.model.keras_defaults import keras_defaults
-from topdb_tf.model.layers import (
-    DROP_BLOCKS,
-    GeneralizedMeanPooling,
-    TopDropBlock,
-)
+from topdb_tf.model.layers import DROP_BLOCKS, GeneralizedMeanPooling, TopDropBlock
 from topdb_tf.model.normalization import FusedBatchNormalization
 from topdb_tf.model.variants import MAPS, NECKS, POOLS, check_bottlenecks
 from topdb_tf.registry import register
@@ -295,19 +292,17 @@ def _made(backbone, image_size, drop_block):
 
 def _refuse_twins(blocks, shape):
     """Raises ValueError if two blocks drop the same of every image."""
-    ratios = {}
-    for block in blocks:
-        if type(block) is TopDropBlock:
-            size = block.dropped_size(shape)
-            ratio = (block.height_ratio, block.width_ratio)
-            twin = ratios.setdefault((size, block.relevance), ratio)
-            if twin is not ratio:
-                raise ValueError(
-                    "Two streams would be the same: use a `height_ratio` further from "
-                    "the other, or a larger image height. Received: height_ratio="
-                    f"{twin[0]} and {ratio[0]}, width_ratio={twin[1]} and {ratio[1]}: "
-                    f"both drop {size[0]} of {shape[1]} rows"
-                )
+    ranked = [block for block in blocks if type(block) is TopDropBlock]
+    for one, other in combinations(ranked, 2):
+        size = one.dropped_size(shape)
+        if size == other.dropped_size(shape) and one.relevance == other.relevance:
+            raise ValueError(
+                "Two streams would be the same: use a `height_ratio` further from the "
+                "other, or a larger image height. Received: height_ratio="
+                f"{one.height_ratio} and {other.height_ratio}, width_ratio="
+                f"{one.width_ratio} and {other.width_ratio}: "
+                f"both drop {size[0]} of {shape[1]} rows"
+            )
 
 
 def _features(streams, maps, dropped):
